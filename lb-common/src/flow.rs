@@ -1,0 +1,283 @@
+//! Flows: which packets belong together, what becomes of them, and how far their connection has come.
+
+use crate::{abi_struct, endian::Be16, next_hop::NextHop, wire::tcp};
+
+abi_struct! {
+    /// The 5-tuple of a packet. Key of the maps `FLOWS_V4` and `FLOWS_V6`.
+    pub struct FlowKey<F: Family> {
+        /// Source address.
+        pub source: F::Address,
+        /// Destination address.
+        pub destination: F::Address,
+        /// Source port.
+        pub source_port: Be16,
+        /// Destination port.
+        pub destination_port: Be16,
+        /// IP protocol.
+        pub protocol: u8,
+        /// Always zero.
+        pub reserved: [u8; 3],
+    }
+}
+
+impl<F: crate::Family> FlowKey<F> {
+    /// The 5-tuple of the packets that answer.
+    #[inline(always)]
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+            reserved: [0; 3],
+        }
+    }
+}
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Direction {
+    /// From the client to the worker.
+    ToWorker = 0,
+    /// From the worker to the client.
+    ToClient = 1,
+}
+
+abi_struct! {
+    /// An entry of the flow table.
+    ///
+    /// A flow in `nat` mode has two: one under the 5-tuple of the client's packets, which holds all that is known of
+    /// the flow, and one under the 5-tuple of the worker's packets, which says how to translate them and so leads to
+    /// the first: its `rewrite`, reversed, is the key of the first, and the other way round.
+    pub struct Flow<F: Family> {
+        /// The 5-tuple after the translation.
+        pub rewrite: FlowKey<F>,
+        /// How far the connection has come: a [`Phase`], changed by compare-and-swap.
+        pub phase: u32,
+        /// When its last packet came, in [`tick`]s.
+        pub last_seen: u32,
+        /// Index in `BACKENDS`.
+        pub backend: u32,
+        /// Generation of the backend when the flow began.
+        pub generation: u32,
+        /// Where the client's packets come from, so where the answers go to.
+        pub client_hop: NextHop,
+        /// Index in `SERVICES`.
+        pub service: u32,
+        /// [`Direction`] of the packets that find this entry.
+        pub direction: u32,
+    }
+}
+
+/// Turns nanoseconds of the monotonic clock into the unit of [`Flow::last_seen`]: 2^20 ns, about 1.05 ms.
+///
+/// The number wraps after 52 days; differences stay right up to 26.
+#[inline(always)]
+pub const fn tick(nanoseconds: u64) -> u32 {
+    (nanoseconds >> 20) as u32
+}
+
+/// How long a [`tick`] is, in nanoseconds.
+pub const TICK_NANOSECONDS: u64 = 1 << 20;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Phase {
+    /// The client spoke; the worker did not answer yet.
+    Opening = 1,
+    /// TCP: the worker answered the SYN; the client did not acknowledge that yet.
+    Answered = 2,
+    /// The handshake is complete; UDP: the worker answered.
+    Established = 3,
+    /// The client sent FIN.
+    ClientClosing = 4,
+    /// The worker sent FIN.
+    WorkerClosing = 5,
+    /// Both sent FIN, the client first, so the client keeps the TIME-WAIT.
+    ClosedByClient = 6,
+    /// Both sent FIN, the worker first, so the worker keeps the TIME-WAIT.
+    ClosedByWorker = 7,
+    /// One side sent RST.
+    Reset = 8,
+}
+
+/// Which number of a backend counts a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tally {
+    /// Its embryonic flows.
+    Embryonic,
+    /// Its active flows.
+    Active,
+    /// None any more.
+    None,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 8] = [
+        Self::Opening,
+        Self::Answered,
+        Self::Established,
+        Self::ClientClosing,
+        Self::WorkerClosing,
+        Self::ClosedByClient,
+        Self::ClosedByWorker,
+        Self::Reset,
+    ];
+
+    /// From the number in a map; anything unknown is [`Phase::Reset`].
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Opening,
+            2 => Self::Answered,
+            3 => Self::Established,
+            4 => Self::ClientClosing,
+            5 => Self::WorkerClosing,
+            6 => Self::ClosedByClient,
+            7 => Self::ClosedByWorker,
+            _ => Self::Reset,
+        }
+    }
+
+    /// The word that CLI and API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Answered => "answered",
+            Self::Established => "established",
+            Self::ClientClosing => "client-closing",
+            Self::WorkerClosing => "worker-closing",
+            Self::ClosedByClient => "closed-by-client",
+            Self::ClosedByWorker => "closed-by-worker",
+            Self::Reset => "reset",
+        }
+    }
+
+    /// Which number of its backend counts a flow in this phase.
+    #[inline(always)]
+    pub const fn tally(self) -> Tally {
+        match self {
+            Self::Opening | Self::Answered => Tally::Embryonic,
+            Self::Established | Self::ClientClosing | Self::WorkerClosing => Tally::Active,
+            Self::ClosedByClient | Self::ClosedByWorker | Self::Reset => Tally::None,
+        }
+    }
+
+    /// The phase after a packet. `flags` are the TCP control bits; give [`UDP`] for a UDP datagram.
+    #[inline(always)]
+    #[must_use]
+    pub const fn after(self, direction: Direction, flags: u8) -> Self {
+        use Direction::{ToClient, ToWorker};
+        if flags & tcp::RST != 0 {
+            return match self {
+                Self::ClosedByClient | Self::ClosedByWorker => self,
+                _ => Self::Reset,
+            };
+        }
+        let fin = flags & tcp::FIN != 0;
+        match (self, direction) {
+            (Self::Opening, ToClient) if flags == UDP => Self::Established,
+            (Self::Opening, ToClient) if flags & tcp::SYN != 0 => Self::Answered,
+            (Self::Answered, ToWorker) if fin => Self::ClientClosing,
+            (Self::Answered, ToWorker) if flags & tcp::SYN == 0 => Self::Established,
+            (Self::Established, ToWorker) if fin => Self::ClientClosing,
+            (Self::Established | Self::Answered, ToClient) if fin => Self::WorkerClosing,
+            (Self::ClientClosing, ToClient) if fin => Self::ClosedByClient,
+            (Self::WorkerClosing, ToWorker) if fin => Self::ClosedByWorker,
+            _ => self,
+        }
+    }
+
+    /// Whether a new SYN from the client begins a new connection in place of this one.
+    #[inline(always)]
+    pub const fn is_over(self) -> bool {
+        matches!(self.tally(), Tally::None)
+    }
+}
+
+/// Stands for the control bits of a UDP datagram: none.
+pub const UDP: u8 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{ToClient, ToWorker};
+    use proptest::prelude::*;
+    use tcp::{ACK, FIN, RST, SYN};
+
+    fn walk(steps: &[(Direction, u8)]) -> Phase {
+        steps.iter().fold(Phase::Opening, |phase, (direction, flags)| {
+            phase.after(*direction, *flags)
+        })
+    }
+
+    const HANDSHAKE: [(Direction, u8); 3] = [(ToWorker, SYN), (ToClient, SYN | ACK), (ToWorker, ACK)];
+
+    #[test]
+    fn connections_pass_through_their_phases() {
+        let given_when_then: &[(&[(Direction, u8)], Phase)] = &[
+            (&[], Phase::Opening),
+            (&[(ToWorker, SYN)], Phase::Opening),
+            (&[(ToClient, SYN | ACK)], Phase::Answered),
+            (&[(ToClient, SYN | ACK), (ToClient, SYN | ACK)], Phase::Answered),
+            (&[(ToClient, SYN | ACK), (ToWorker, SYN)], Phase::Answered),
+            (&[(ToClient, SYN | ACK), (ToWorker, ACK)], Phase::Established),
+            (&[(ToClient, SYN | ACK), (ToWorker, ACK | FIN)], Phase::ClientClosing),
+            (&[(ToClient, RST | ACK)], Phase::Reset),
+            (&[(ToClient, UDP)], Phase::Established),
+            (&[(ToWorker, UDP), (ToWorker, UDP)], Phase::Opening),
+        ];
+        for (steps, phase) in given_when_then {
+            assert_eq!(walk(steps), *phase, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn who_closes_first_decides_who_keeps_the_time_wait() {
+        let close = |ends: [Direction; 2]| {
+            let mut steps = HANDSHAKE.to_vec();
+            steps.extend(ends.map(|direction| (direction, FIN | ACK)));
+            walk(&steps)
+        };
+        assert_eq!(close([ToWorker, ToClient]), Phase::ClosedByClient);
+        assert_eq!(close([ToClient, ToWorker]), Phase::ClosedByWorker);
+    }
+
+    #[test]
+    fn a_reset_ends_a_connection_but_not_a_time_wait() {
+        let mut steps = HANDSHAKE.to_vec();
+        steps.push((ToClient, RST));
+        assert_eq!(walk(&steps), Phase::Reset);
+        assert_eq!(Phase::ClosedByWorker.after(ToClient, RST), Phase::ClosedByWorker);
+    }
+
+    #[test]
+    fn numbers_and_phases_convert_both_ways() {
+        for phase in Phase::ALL {
+            assert_eq!(Phase::from_number(phase as u32), phase);
+        }
+    }
+
+    proptest! {
+        /// A flow is counted as embryonic, then as active, then not at all: it never goes back.
+        #[test]
+        fn the_tally_only_moves_forward(steps in prop::collection::vec((any::<bool>(), any::<u8>()), 0..40)) {
+            let rank = |phase: Phase| match phase.tally() {
+                Tally::Embryonic => 0,
+                Tally::Active => 1,
+                Tally::None => 2,
+            };
+            let mut phase = Phase::Opening;
+            for (to_worker, flags) in steps {
+                let next = phase.after(if to_worker { ToWorker } else { ToClient }, flags);
+                prop_assert!(rank(next) >= rank(phase), "{phase:?} -> {next:?}");
+                phase = next;
+            }
+        }
+    }
+}

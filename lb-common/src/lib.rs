@@ -1,0 +1,28 @@
+//! What both sides of the kernel boundary agree on: the layout of the maps, the outcomes of a packet, and the
+//! arithmetic that is easier to test on the host than in the kernel.
+//!
+//! Nothing here does I/O, and nothing here knows of aya or of XDP.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
+pub mod backend;
+pub mod checksum;
+pub mod endian;
+pub mod family;
+pub mod flow;
+pub mod hash;
+pub mod maps;
+pub mod next_hop;
+pub mod outcome;
+pub mod punt;
+pub mod service;
+pub mod wire;
+
+pub use backend::{Backend, BackendCounters, BackendLoad, BackendState, BackendStatus};
+pub use endian::Be16;
+pub use family::{Family, V4, V6};
+pub use flow::{Flow, FlowKey, Phase};
+pub use next_hop::NextHop;
+pub use outcome::{Action, Outcome};
+pub use service::{Mode, OnBackendDown, Ring, RingSlot, Scheduler, Service, ServiceKey, ServiceState};

@@ -1,0 +1,60 @@
+//! Where a frame goes next: the link-layer addresses and the interface.
+
+use crate::abi_struct;
+
+abi_struct! {
+    /// A resolved next hop. An entry of the map `NEXT_HOPS`, or what a flow remembers of its client.
+    ///
+    /// `ifindex` 0 means: not resolved. The addresses lie as they stand in the Ethernet header.
+    pub struct NextHop {
+        /// Destination, then source address.
+        pub addresses: [u32; 3],
+        /// Interface to send from; 0 while not resolved.
+        pub ifindex: u32,
+    }
+}
+
+impl NextHop {
+    /// Whether frames can be sent there.
+    #[inline(always)]
+    pub const fn is_resolved(&self) -> bool {
+        self.ifindex != 0
+    }
+
+    /// From link-layer addresses.
+    pub fn new(ifindex: u32, source: [u8; 6], destination: [u8; 6]) -> Self {
+        let mut bytes = [0; 12];
+        bytes[..6].copy_from_slice(&destination);
+        bytes[6..].copy_from_slice(&source);
+        let addresses = core::array::from_fn(|i| {
+            u32::from_ne_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
+        });
+        Self { addresses, ifindex }
+    }
+
+    /// The destination link-layer address.
+    pub fn destination(&self) -> [u8; 6] {
+        let [a, b, _] = self.addresses.map(u32::to_ne_bytes);
+        [a[0], a[1], a[2], a[3], b[0], b[1]]
+    }
+
+    /// The source link-layer address.
+    pub fn source(&self) -> [u8; 6] {
+        let [_, b, c] = self.addresses.map(u32::to_ne_bytes);
+        [b[2], b[3], c[0], c[1], c[2], c[3]]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_lie_as_in_the_ethernet_header() {
+        let hop = NextHop::new(3, [1, 2, 3, 4, 5, 6], [11, 12, 13, 14, 15, 16]);
+        assert_eq!(hop.source(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(hop.destination(), [11, 12, 13, 14, 15, 16]);
+        assert_eq!(hop.addresses[0].to_ne_bytes(), [11, 12, 13, 14]);
+        assert!(hop.is_resolved() && !NextHop::ZERO.is_resolved());
+    }
+}

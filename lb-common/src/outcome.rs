@@ -1,0 +1,125 @@
+//! What can become of a packet: one closed list, from which counters, metrics, CLI and documents derive.
+
+/// What the XDP program does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Hand it to the kernel, untouched.
+    Pass,
+    /// Drop it.
+    Drop,
+    /// Send it out of the interface it came in on.
+    Transmit,
+    /// Send it out of another interface.
+    Redirect,
+}
+
+impl Action {
+    /// The word that CLI and documents use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+            Self::Transmit => "transmit",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
+macro_rules! outcomes {
+    ($( $variant:ident, $name:literal, $action:ident, $help:literal; )+) => {
+        /// What became of a packet. Each has a counter in the map `OUTCOMES`, at the index that is its number.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum Outcome {
+            $( #[doc = $help] $variant, )+
+        }
+
+        impl Outcome {
+            /// Every outcome, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[ $( Self::$variant, )+ ];
+
+            /// The name that counters, metrics and CLI use.
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$variant => $name, )+ }
+            }
+
+            /// One sentence for whoever sees the counter rise.
+            pub const fn help(self) -> &'static str {
+                match self { $( Self::$variant => $help, )+ }
+            }
+
+            /// What the XDP program does with such a packet.
+            #[inline(always)]
+            pub const fn action(self) -> Action {
+                match self { $( Self::$variant => Action::$action, )+ }
+            }
+        }
+    };
+}
+
+outcomes! {
+    Forwarded, "forwarded", Transmit,
+        "rewritten and sent out of the interface it came in on";
+    Redirected, "redirected", Redirect,
+        "rewritten and sent out of another interface";
+    Punted, "punted", Drop,
+        "rewritten and handed to the controller to send, because the next hop is not resolved yet";
+    PuntFull, "punt_full", Drop,
+        "dropped: the next hop is not resolved and the queue to the controller is full";
+    ResetNoFlow, "reset_no_flow", Transmit,
+        "answered with TCP RST: a segment to a service that belongs to no flow";
+    ResetBackendDown, "reset_backend_down", Transmit,
+        "answered with TCP RST: the backend of the flow is down or gone";
+    ResetNoBackend, "reset_no_backend", Transmit,
+        "answered with TCP RST: no backend of the service is up";
+    NoBackend, "no_backend", Drop,
+        "dropped: a UDP datagram to a service of which no backend is up";
+    StrayReset, "stray_reset", Drop,
+        "dropped: a TCP RST to a service that belongs to no flow";
+    NatPortsExhausted, "nat_ports_exhausted", Drop,
+        "dropped: no free source port towards the backend was found";
+    FlowTableFull, "flow_table_full", Drop,
+        "dropped: the flow table has no room for a new flow";
+    ClaimRaced, "claim_raced", Drop,
+        "dropped: the flow was being created on another CPU and could not be followed; the sender repeats";
+    TtlExceeded, "ttl_exceeded", Drop,
+        "dropped: the time to live or hop limit would reach zero here";
+    NoRoom, "no_room", Drop,
+        "dropped: the packet could not be resized for an answer";
+    Inconsistent, "inconsistent", Drop,
+        "dropped: a map entry referred to one that does not exist";
+    NotIp, "not_ip", Pass,
+        "passed: neither IPv4 nor IPv6, or behind a VLAN tag";
+    NotTcpUdp, "not_tcp_udp", Pass,
+        "passed: IP, but neither TCP nor UDP directly behind the IP header";
+    Fragment, "fragment", Pass,
+        "passed: a fragment";
+    Malformed, "malformed", Pass,
+        "passed: a header is cut short or contradicts itself";
+    NotOurs, "not_ours", Pass,
+        "passed: belongs to no flow and to no service";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_follow_the_list_and_names_are_unique() {
+        for (number, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, number);
+            assert!(Outcome::ALL.iter().filter(|o| o.name() == outcome.name()).count() == 1);
+            assert!(outcome.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_drop_says_that_it_drops() {
+        for outcome in Outcome::ALL
+            .iter()
+            .filter(|o| o.action() == Action::Drop && **o != Outcome::Punted)
+        {
+            assert!(outcome.help().starts_with("dropped:"), "{}", outcome.name());
+        }
+    }
+}

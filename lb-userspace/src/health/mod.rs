@@ -1,0 +1,1 @@
+//! Health of backends: what is asked, when, and what the answers mean.

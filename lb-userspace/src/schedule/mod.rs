@@ -1,0 +1,1 @@
+//! The rings that the packet path chooses from.
