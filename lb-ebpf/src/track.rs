@@ -11,7 +11,7 @@ use lb_common::{
 use crate::{
     atomic,
     family::Stages,
-    maps::{BACKEND_LOADS, SERVICES},
+    maps::{BACKEND_LOADS, BACKENDS, SERVICES},
     parse::Parsed,
     repeat::{Step, repeat},
 };
@@ -61,7 +61,7 @@ pub fn touch<F: Stages>(flow: FlowRef<F>, direction: Direction, flags: u8) {
         }
         // SAFETY: as in `deref`.
         if atomic::compare_and_swap_u32(unsafe { &raw mut (*flow.0).phase }, before as u32, after as u32) {
-            recount(flow.backend, before.tally(), after.tally());
+            recount(flow, before.tally(), after.tally());
             return;
         }
     }
@@ -91,7 +91,7 @@ pub fn release<F: Stages>(key: &FlowKey<F>, flow: FlowRef<F>) {
         let before = phase(flow);
         // SAFETY: as in `deref`.
         if atomic::compare_and_swap_u32(unsafe { &raw mut (*flow.0).phase }, before as u32, Phase::Reset as u32) {
-            recount(flow.backend, before.tally(), Tally::None);
+            recount(flow, before.tally(), Tally::None);
             break;
         }
     }
@@ -213,11 +213,18 @@ fn count_new(backend: u32) {
 
 /// Moves a flow from one number of its backend to another.
 #[inline(always)]
-fn recount(backend: u32, before: Tally, after: Tally) {
+fn recount<F: Stages>(flow: FlowRef<F>, before: Tally, after: Tally) {
     if before == after {
         return;
     }
-    let Some(load) = BACKEND_LOADS.get_ptr_mut(backend) else {
+    // Another backend may hold the entry by now, whose numbers are not this flow's.
+    if BACKENDS
+        .get(flow.backend)
+        .is_none_or(|backend| backend.status.generation() != flow.generation)
+    {
+        return;
+    }
+    let Some(load) = BACKEND_LOADS.get_ptr_mut(flow.backend) else {
         return;
     };
     if let Some(number) = tally(load, before) {
