@@ -2,5 +2,7 @@
 
 pub mod config;
 pub mod dataplane;
+pub mod flows;
 pub mod health;
+pub mod reconcile;
 pub mod schedule;
