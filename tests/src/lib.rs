@@ -11,6 +11,7 @@ pub mod demo;
 pub mod lab;
 pub mod lbd;
 pub mod netns;
+pub mod packet;
 pub mod process;
 pub mod tools;
 pub mod topology;
