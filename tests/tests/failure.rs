@@ -245,10 +245,33 @@ fn a_removed_neighbour_entry_is_learned_again() {
 }
 
 #[test]
-fn a_worker_with_a_new_hardware_address_is_found_again() {
+fn a_worker_that_announces_its_new_hardware_address_is_found_again() {
     let lab = Lab::new().unwrap();
-    let workers = workers(&lab);
-    let lbd = balance(&lab);
+    let worker = &lab.workers[0].namespace;
+    worker.sysctl("ipv4/conf/eth0/arp_notify", "1").unwrap();
+    worker.sysctl("ipv6/conf/eth0/ndisc_notify", "1").unwrap();
+    move_and_find_again(&lab);
+}
+
+#[test]
+fn a_worker_that_is_silent_about_its_new_hardware_address_is_found_again() {
+    let lab = Lab::new().unwrap();
+    // The kernel trusts what it knows of a neighbour for up to 45 seconds, which is too long for a test.
+    for family in ["ipv4", "ipv6"] {
+        let balancer = &lab.balancers[0].namespace;
+        balancer
+            .sysctl(&format!("{family}/neigh/eth0/base_reachable_time_ms"), "1000")
+            .unwrap();
+        balancer
+            .sysctl(&format!("{family}/neigh/eth0/delay_first_probe_time"), "1")
+            .unwrap();
+    }
+    move_and_find_again(&lab);
+}
+
+fn move_and_find_again(lab: &Lab) {
+    let workers = workers(lab);
+    let lbd = balance(lab);
     lab.workers[0]
         .namespace
         .ip("link set eth0 address 02:77:00:00:00:ee")
