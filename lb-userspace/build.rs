@@ -1,1 +1,78 @@
-fn main() {}
+//! Puts the program for the kernel where the crate can embed it: `$OUT_DIR/lb-ebpf.o`.
+//!
+//! The object comes from `cargo xtask build-ebpf`, or from the path in `LB_EBPF_OBJECT`. Cargo cannot build it here: it
+//! needs another target, another linker and other flags.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use std::{env, fs, io};
+
+/// What goes into the object, relative to the root of the workspace.
+const SOURCES: [&str; 2] = ["lb-ebpf/src", "lb-common/src"];
+
+fn main() {
+    if let Err(message) = provide() {
+        println!("cargo::error={message}");
+    }
+}
+
+fn provide() -> Result<(), String> {
+    println!("cargo::rerun-if-env-changed=LB_EBPF_OBJECT");
+    let crate_folder = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let root = crate_folder.parent().ok_or("the crate lies in no workspace")?;
+    let object = match env::var_os("LB_EBPF_OBJECT") {
+        // Whoever names an object vouches for it: the times of unpacked or copied files mean nothing.
+        Some(path) => PathBuf::from(path),
+        None => {
+            let path = root.join("target/bpf/lb-ebpf.o");
+            refuse_stale(root, &path)?;
+            path
+        }
+    };
+    println!("cargo::rerun-if-changed={}", object.display());
+
+    let embedded = Path::new(&variable("OUT_DIR")?).join("lb-ebpf.o");
+    fs::copy(&object, &embedded)
+        .map(drop)
+        .map_err(|error| format!("cannot copy {} to {}: {error}", object.display(), embedded.display()))
+}
+
+/// An old program beside new types of the maps is worse than none.
+fn refuse_stale(root: &Path, object: &Path) -> Result<(), String> {
+    let built = match object.metadata().and_then(|meta| meta.modified()) {
+        Ok(built) => built,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(format!("{} is missing: run `cargo xtask build-ebpf`", object.display()));
+        }
+        Err(error) => return Err(format!("cannot look at {}: {error}", object.display())),
+    };
+    for folder in SOURCES.map(|folder| root.join(folder)) {
+        println!("cargo::rerun-if-changed={}", folder.display());
+        let newer = newer_than(built, &folder).map_err(|error| format!("cannot list {}: {error}", folder.display()))?;
+        if let Some(source) = newer {
+            let (object, source) = (object.display(), source.display());
+            return Err(format!("{object} is older than {source}: run `cargo xtask build-ebpf`"));
+        }
+    }
+    Ok(())
+}
+
+/// A file below the folder that changed after `time`.
+fn newer_than(time: SystemTime, folder: &Path) -> io::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_dir() {
+            if let Some(path) = newer_than(time, &entry.path())? {
+                return Ok(Some(path));
+            }
+        } else if meta.modified()? > time {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|error| format!("{name}: {error}"))
+}

@@ -25,14 +25,20 @@ impl<F: crate::Family> FlowKey<F> {
     #[inline(always)]
     #[must_use]
     pub fn reversed(&self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
-            protocol: self.protocol,
-            reserved: [0; 3],
-        }
+        let mut reversed = Self::ZERO;
+        self.reverse_into(&mut reversed);
+        reversed
+    }
+
+    /// Writes the 5-tuple of the packets that answer to `target`.
+    #[inline(always)]
+    pub fn reverse_into(&self, target: &mut Self) {
+        target.source = self.destination;
+        target.destination = self.source;
+        target.source_port = self.destination_port;
+        target.destination_port = self.source_port;
+        target.protocol = self.protocol;
+        target.reserved = [0; 3];
     }
 }
 

@@ -14,3 +14,13 @@ abi_struct! {
         pub length: u32,
     }
 }
+
+abi_struct! {
+    /// A record of the map `PUNTS`.
+    pub struct PuntRecord {
+        /// What it is, and how long.
+        pub header: PuntHeader,
+        /// The packet, from the IP header on; bytes behind its length mean nothing.
+        pub packet: [u8; MAX_PACKET],
+    }
+}

@@ -99,6 +99,9 @@ impl core::fmt::Debug for Ring {
     }
 }
 
+/// Number of backends that `least-connection` compares for each new flow; a service with this scheduler has no more.
+pub const MAX_LEAST_CONNECTION: u32 = 256;
+
 /// Number of source addresses that a service in `nat` mode can have.
 pub const MAX_SOURCES: usize = 4;
 

@@ -1,1 +1,63 @@
-fn main() {}
+//! Every developer command of the project, as `cargo xtask <command>`.
+//!
+//! Progress and the output of compilers go to standard error; standard output belongs to what a command was asked for
+//! (a table, the result of the tests, the JSON of a bench).
+
+mod build_ebpf;
+mod cargo;
+mod ci;
+mod lint;
+mod process;
+mod project;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Developer commands of the load balancer"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    BuildEbpf(build_ebpf::Args),
+    Test(test::Args),
+    Tidy(tidy::Args),
+    Lint(lint::Args),
+    Ci(ci::Args),
+    Demo(run::DemoArgs),
+    Bench(run::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let project = Project::find();
+    let result = match cli.command {
+        Command::Setup(args) => setup::run(&project, args),
+        Command::BuildEbpf(args) => build_ebpf::run(&project, args),
+        Command::Test(args) => test::run(&project, args),
+        Command::Tidy(args) => tidy::run(&project, args),
+        Command::Lint(args) => lint::run(&project, args),
+        Command::Ci(args) => ci::run(&project, args),
+        Command::Demo(args) => run::demo(&project, args),
+        Command::Bench(args) => run::bench(&project, args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,5 +1,72 @@
 //! From a TOML file to a configuration that cannot be wrong.
+//!
+//! In three steps, each of which reports all that it finds before the next one begins: `read` makes typed but unchecked
+//! values of the text, `validate` gives them meaning, and what comes out is [`model`]. Nothing but this module sees the
+//! first two.
 
+mod address;
+mod defaults;
+mod duration;
+mod error;
+mod finding;
+mod health;
 pub mod model;
+mod names;
+mod node;
+mod numbers;
+mod raw;
+mod read;
+mod room;
+mod service;
+mod validate;
+mod words;
 
+#[cfg(test)]
+mod tests;
+
+use std::{fs, path::Path};
+
+pub use error::{ConfigError, Diagnostic, Invalid};
 pub use model::*;
+pub use words::Word;
+
+use finding::{Finding, Problem};
+
+/// Reads and checks the file at `path`.
+///
+/// # Errors
+///
+/// [`ConfigError::Unreadable`] if the file cannot be read, [`ConfigError::Invalid`] with every finding if it is wrong.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let bytes = fs::read(path).map_err(|cause| ConfigError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    })?;
+    parse_bytes(&path.display().to_string(), bytes)
+}
+
+/// Checks `text`; `file_name` is only for the error messages.
+///
+/// # Errors
+///
+/// [`ConfigError::Invalid`] with every finding.
+pub fn parse(file_name: &str, text: &str) -> Result<Config, ConfigError> {
+    read::read(text)
+        .and_then(|file| validate::validate(&file))
+        .map_err(|findings| ConfigError::Invalid(Invalid::new(file_name, text, findings)))
+}
+
+fn parse_bytes(file_name: &str, bytes: Vec<u8>) -> Result<Config, ConfigError> {
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(file_name, &text),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let byte = error.as_bytes()[at];
+            // The first replacement character stands where the first wrong byte was: all before it is unchanged.
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let problem = Problem::new(format!("byte 0x{byte:02x} is not UTF-8"), "a file in UTF-8");
+            let finding = Finding::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8(), problem);
+            Err(ConfigError::Invalid(Invalid::new(file_name, &text, vec![finding])))
+        }
+    }
+}

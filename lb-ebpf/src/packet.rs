@@ -1,0 +1,102 @@
+//! Access to the bytes of a packet: one bounds check for a header, then whole-word loads and stores.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
+    programs::XdpContext,
+};
+use lb_common::Outcome;
+
+/// A packet as the driver gave it.
+pub struct Packet {
+    context: XdpContext,
+}
+
+impl Packet {
+    #[inline(always)]
+    pub fn new(context: XdpContext) -> Self {
+        Self { context }
+    }
+
+    /// The context, for helpers that log.
+    #[inline(always)]
+    pub fn context(&self) -> &XdpContext {
+        &self.context
+    }
+
+    /// Length of the frame in bytes.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        self.context.data_end() - self.context.data()
+    }
+
+    /// Index of the interface that the packet came in on.
+    #[inline(always)]
+    pub fn interface(&self) -> u32 {
+        // SAFETY: the context is valid as long as the program runs.
+        unsafe { (*self.context.ctx).ingress_ifindex }
+    }
+
+    /// `N` bytes from `offset` on, or [`Outcome::Malformed`] when the packet ends before.
+    #[inline(always)]
+    pub fn window<const N: usize>(&self, offset: usize) -> Result<Window<N>, Outcome> {
+        let start = self.context.data() + offset;
+        if start + N > self.context.data_end() {
+            return Err(Outcome::Malformed);
+        }
+        Ok(Window {
+            start: start as *mut u8,
+        })
+    }
+
+    /// Makes the frame `length` bytes long. Windows taken before are of no use after.
+    #[inline(always)]
+    pub fn resize(&self, length: usize) -> Result<(), Outcome> {
+        let change = length as i32 - self.length() as i32;
+        // SAFETY: the helper checks its arguments.
+        match unsafe { bpf_xdp_adjust_tail(self.context.ctx, change) } {
+            0 => Ok(()),
+            _ => Err(Outcome::NoRoom),
+        }
+    }
+
+    /// Copies `length` bytes from `offset` on to `target`, which has room for them.
+    #[inline(always)]
+    pub fn copy_to(&self, offset: usize, target: *mut u8, length: u32) -> Result<(), Outcome> {
+        // SAFETY: the verifier checks that `target` has room for `length` bytes.
+        match unsafe { bpf_xdp_load_bytes(self.context.as_ptr().cast(), offset as u32, target.cast(), length) } {
+            0 => Ok(()),
+            _ => Err(Outcome::Malformed),
+        }
+    }
+}
+
+/// A number that lies in a packet.
+pub trait Word: Copy {}
+impl Word for u8 {}
+impl Word for u16 {}
+impl Word for u32 {}
+
+/// `N` bytes of a packet that are known to be there.
+#[derive(Clone, Copy)]
+pub struct Window<const N: usize> {
+    start: *mut u8,
+}
+
+impl<const N: usize> Window<N> {
+    /// The number at `offset`, as it lies in memory.
+    #[inline(always)]
+    pub fn load<T: Word>(&self, offset: usize) -> T {
+        // SAFETY: within the window by the callers' constant offsets, which the verifier checks. Packet memory may be
+        // misaligned for `T`: this target loads it as one word all the same, where `read_unaligned` would become a
+        // load for each byte.
+        unsafe { core::ptr::read_volatile(self.start.add(offset).cast::<T>()) }
+    }
+
+    /// Stores a number at `offset`, as it lies in memory.
+    #[inline(always)]
+    pub fn store<T: Word>(&self, offset: usize, value: T) {
+        // SAFETY: as in `load`.
+        unsafe { core::ptr::write_volatile(self.start.add(offset).cast::<T>(), value) }
+    }
+}

@@ -1,0 +1,3 @@
+//! Rewrite: what a forwarding mode changes in a packet.
+
+pub mod nat;

@@ -1,0 +1,83 @@
+//! Every default of the file, declared once.
+
+use std::{path::PathBuf, time::Duration};
+
+use lb_common::{Mode, OnBackendDown, Scheduler, maps};
+
+use super::{Capacity, PortRange, Protocol, Timeouts};
+
+/// Mount point of the BPF file system.
+pub(super) const BPFFS: &str = "/sys/fs/bpf";
+
+/// How services work unless they say otherwise.
+pub(super) const PROTOCOL: Protocol = Protocol::Tcp;
+/// See [`PROTOCOL`].
+pub(super) const MODE: Mode = Mode::Nat;
+/// See [`PROTOCOL`].
+pub(super) const SCHEDULER: Scheduler = Scheduler::RoundRobin;
+/// See [`PROTOCOL`].
+pub(super) const ON_BACKEND_DOWN: OnBackendDown = OnBackendDown::Reset;
+
+/// Weight of a backend.
+pub(super) const WEIGHT: u32 = 1;
+
+/// From one health check to the next.
+pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a health check may take, where the interval is not shorter.
+pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Successes that bring a backend up.
+pub(super) const RISE: u32 = 2;
+/// Failures that take a backend down.
+pub(super) const FALL: u32 = 3;
+/// Method of an HTTP check.
+pub(super) const METHOD: &str = "GET";
+/// Path of an HTTP check.
+pub(super) const PATH: &str = "/";
+/// Status codes that an HTTP check takes for success.
+pub(super) const STATUS: (u16, u16) = (200, 399);
+
+/// Folder for what survives a restart of the node `name`.
+pub(super) fn state_dir(name: &str) -> PathBuf {
+    PathBuf::from(format!("/var/lib/lbd/{name}"))
+}
+
+/// Admin socket of the node `name`.
+pub(super) fn socket(name: &str) -> PathBuf {
+    PathBuf::from(format!("/run/lbd/{name}.sock"))
+}
+
+impl Default for PortRange {
+    /// The source ports that `nat` uses unless told otherwise.
+    fn default() -> Self {
+        Self {
+            low: 20000,
+            high: 56999,
+        }
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        let entries = |map: maps::Map| map.capacity as u32;
+        Self {
+            flows_v4: entries(maps::FLOWS_V4),
+            flows_v6: entries(maps::FLOWS_V6),
+            services: entries(maps::SERVICES),
+            backends: entries(maps::BACKENDS),
+            ring_slots: entries(maps::RINGS),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            opening: Duration::from_secs(10),
+            established: Duration::from_secs(60 * 60),
+            closing: Duration::from_secs(2 * 60),
+            time_wait: Duration::from_secs(60),
+            closed: Duration::from_secs(10),
+            udp: Duration::from_secs(2 * 60),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Durations such as `1h 30m`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, fmt::friendly::SpanParser};
+
+use super::{finding::Problem, raw::DurationText};
+
+/// What a duration looks like.
+pub(super) const EXPECTED: &str = "a duration such as \"10s\", \"1h 30m\" or \"200ms\"";
+
+/// A check for durations from `low` to `high`.
+pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&DurationText) -> Result<Duration, Problem> {
+    move |DurationText(text)| {
+        // Days depend on the calendar and are not a unit of jiff's durations: the hint is for who tries them.
+        let duration = SpanParser::new().parse_unsigned_duration(text).map_err(|_| {
+            Problem::new(
+                format!("\"{}\" is not a duration", text.escape_debug()),
+                format!("{EXPECTED} (units: h, m, s, ms, us, ns)"),
+            )
+        })?;
+        if (low..=high).contains(&duration) {
+            Ok(duration)
+        } else {
+            let problem = format!("{} is out of range", words(duration));
+            Err(Problem::new(
+                problem,
+                format!("a duration from {} to {}", words(low), words(high)),
+            ))
+        }
+    }
+}
+
+/// The duration as a person would write it.
+pub(super) fn words(duration: Duration) -> String {
+    match SignedDuration::try_from(duration) {
+        Ok(duration) => format!("{duration:#}"),
+        Err(_) => format!("{}s", duration.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_one_second_to_a_week(text: &str) -> Result<Duration, Problem> {
+        duration(Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600))(&DurationText(text.to_owned()))
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, milliseconds) in [
+            ("10s", 10_000),
+            ("1h 30m", 5_400_000),
+            ("1h30m", 5_400_000),
+            ("1500ms", 1_500),
+            ("1.5s", 1_500),
+            ("168h", 604_800_000),
+        ] {
+            assert_eq!(
+                from_one_second_to_a_week(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_or_out_of_range_is_refused() {
+        for (text, message, expected) in [
+            ("", "not a duration", EXPECTED),
+            ("10", "not a duration", EXPECTED),
+            ("ten seconds", "not a duration", EXPECTED),
+            ("-10s", "not a duration", EXPECTED),
+            ("7d", "not a duration", "units: h, m, s, ms, us, ns"),
+            ("99999999999999999999h", "not a duration", EXPECTED),
+            ("999ms", "999ms is out of range", "from 1s to 168h"),
+            ("168h 1s", "168h 1s is out of range", "from 1s to 168h"),
+        ] {
+            let problem = from_one_second_to_a_week(text).unwrap_err();
+            assert!(problem.message.contains(message), "{text}: {problem:?}");
+            assert!(problem.expected.contains(expected), "{text}: {problem:?}");
+        }
+    }
+}

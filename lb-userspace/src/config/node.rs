@@ -1,0 +1,73 @@
+//! Checks of `[node]`.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use super::{
+    Capacity, Node, PacketLog, PortRange, XdpMode, defaults,
+    finding::Findings,
+    names,
+    numbers::{self, number},
+    raw, words,
+};
+
+const MOST_INTERFACES: usize = 16;
+const LEAST_CAPACITY: u32 = 16;
+const MOST_CAPACITY: u32 = 1 << 26;
+
+/// Checks `[node]`.
+pub(super) fn check(raw: &Spanned<raw::Node>, findings: &mut Findings) -> Option<Node> {
+    let table = raw.span();
+    let raw = raw.get_ref();
+
+    let name = findings.required(&raw.name, &table, "name", "a name for this balancer", |name| {
+        names::NODE.check(name)
+    });
+    let interfaces = match &raw.interfaces {
+        Some(given) => findings.list(given, MOST_INTERFACES, "interfaces", |name| names::interface(name)),
+        None => {
+            findings.missing(&table, "interfaces", "the interfaces to attach to, such as [\"eth0\"]");
+            None
+        }
+    };
+    // Only for defaults, and without a name there is an error already.
+    let known = name.as_deref().unwrap_or_default();
+    let xdp_mode = findings.optional(&raw.xdp_mode, XdpMode::default(), |word| words::choice(word));
+    let state_dir = findings.optional(&raw.state_dir, defaults::state_dir(known), |path| names::absolute(path));
+    let bpffs = findings.optional(&raw.bpffs, PathBuf::from(defaults::BPFFS), |path| names::absolute(path));
+    let socket = findings.optional(&raw.socket, defaults::socket(known), |path| names::socket(path));
+    let packet_log = findings.optional(&raw.packet_log, PacketLog::default(), |word| words::choice(word));
+    let nat_ports = findings.optional(&raw.nat_ports, PortRange::default(), |text| numbers::nat_ports(text));
+    let capacity = capacity(&raw.capacity, findings);
+
+    Some(Node {
+        name: name?,
+        interfaces: interfaces?,
+        xdp_mode: xdp_mode?,
+        state_dir: state_dir?,
+        bpffs: bpffs?,
+        socket: socket?,
+        packet_log: packet_log?,
+        nat_ports: nat_ports?,
+        capacity: capacity?,
+    })
+}
+
+fn capacity(raw: &raw::Capacity, findings: &mut Findings) -> Option<Capacity> {
+    let default = Capacity::default();
+    let mut entries =
+        |given: &_, default| findings.optional(given, default, number("a capacity of", LEAST_CAPACITY, MOST_CAPACITY));
+    let flows_v4 = entries(&raw.flows_v4, default.flows_v4);
+    let flows_v6 = entries(&raw.flows_v6, default.flows_v6);
+    let services = entries(&raw.services, default.services);
+    let backends = entries(&raw.backends, default.backends);
+    let ring_slots = entries(&raw.ring_slots, default.ring_slots);
+    Some(Capacity {
+        flows_v4: flows_v4?,
+        flows_v6: flows_v6?,
+        services: services?,
+        backends: backends?,
+        ring_slots: ring_slots?,
+    })
+}

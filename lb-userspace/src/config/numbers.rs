@@ -1,0 +1,146 @@
+//! Numbers and ranges of numbers: ports, weights, counts, status codes.
+
+use super::{
+    PortRange,
+    finding::Problem,
+    raw::{Number, Status},
+};
+
+/// What a status looks like.
+pub(super) const STATUS_EXPECTED: &str = "a status code such as 200, or a range such as \"200-299\", from 100 to 599";
+
+/// The lowest port that `nat` may use: below it a source port means privilege to some servers.
+const LOWEST_NAT_PORT: u16 = 1024;
+
+/// The fewest ports for `nat`, so that a busy worker's address does not run out of them at once.
+const FEWEST_NAT_PORTS: u32 = 1024;
+
+/// A check for numbers from `low` to `high`; `what` names them.
+pub(super) fn number(what: &str, low: u32, high: u32) -> impl Fn(&Number) -> Result<u32, Problem> {
+    move |number| {
+        u32::try_from(*number)
+            .ok()
+            .filter(|number| (low..=high).contains(number))
+            .ok_or_else(|| {
+                Problem::new(
+                    format!("{what} {number} is out of range"),
+                    format!("an integer from {low} to {high}"),
+                )
+            })
+    }
+}
+
+/// A port.
+pub(super) fn port(number: &Number) -> Result<u16, Problem> {
+    u16::try_from(*number)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| Problem::new(format!("port {number} is out of range"), "an integer from 1 to 65535"))
+}
+
+/// The source ports for `nat`, such as `20000-56999`.
+pub(super) fn nat_ports(text: &str) -> Result<PortRange, Problem> {
+    let shape = "first and last port, such as \"20000-56999\"";
+    let (low, high) = range(text)
+        .ok_or_else(|| Problem::new(format!("\"{}\" is not a range of ports", text.escape_debug()), shape))?;
+    if low > high {
+        return Err(Problem::new(
+            format!("the first port {low} is above the last port {high}"),
+            shape,
+        ));
+    }
+    if low < LOWEST_NAT_PORT {
+        let expected = format!("ports from {LOWEST_NAT_PORT} on, since those below are privileged");
+        return Err(Problem::new(format!("port {low} is too low"), expected));
+    }
+    let ports = PortRange { low, high };
+    if ports.count() < FEWEST_NAT_PORTS {
+        let problem = format!("{} ports are too few", ports.count());
+        return Err(Problem::new(problem, format!("at least {FEWEST_NAT_PORTS} ports")));
+    }
+    Ok(ports)
+}
+
+/// The inclusive range of status codes that a health check takes for success.
+pub(super) fn status(status: &Status) -> Result<(u16, u16), Problem> {
+    let (range, text) = match status {
+        Status::Code(code) => (u16::try_from(*code).ok().map(|code| (code, code)), code.to_string()),
+        Status::Range(text) => {
+            let single = || digits(text).map(|code| (code, code));
+            (range(text).or_else(single), format!("\"{}\"", text.escape_debug()))
+        }
+    };
+    range
+        .filter(|(low, high)| low <= high && *low >= 100 && *high <= 599)
+        .ok_or_else(|| Problem::new(format!("{text} is not a status"), STATUS_EXPECTED))
+}
+
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (low, high) = text.split_once('-')?;
+    Some((digits(low.trim())?, digits(high.trim())?))
+}
+
+/// Unlike `parse` alone, takes no sign.
+fn digits(text: &str) -> Option<u16> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_ports_are_an_unprivileged_range_of_some_size() {
+        for (text, expected) in [
+            ("20000-56999", Ok((20000, 56999))),
+            ("1024 - 65535", Ok((1024, 65535))),
+            ("20000-21023", Ok((20000, 21023))),
+            ("20000-21022", Err("1023 ports are too few")),
+            ("1023-9999", Err("port 1023 is too low")),
+            ("30000-20000", Err("the first port 30000 is above the last port 20000")),
+            ("20000", Err("\"20000\" is not a range of ports")),
+            ("20000-65536", Err("\"20000-65536\" is not a range of ports")),
+            ("+20000-30000", Err("\"+20000-30000\" is not a range of ports")),
+            ("-", Err("\"-\" is not a range of ports")),
+            ("", Err("\"\" is not a range of ports")),
+        ] {
+            let ports = nat_ports(text)
+                .map(|ports| (ports.low, ports.high))
+                .map_err(|problem| problem.message);
+            assert_eq!(ports, expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_a_code_or_a_range_of_codes() {
+        let range = |text: &str| status(&Status::Range(text.to_owned())).ok();
+        assert_eq!(range("200-399"), Some((200, 399)));
+        assert_eq!(range("204"), Some((204, 204)));
+        assert_eq!(status(&Status::Code(304)), Ok((304, 304)));
+        for text in ["", "-", "2xx", "99", "600", "300-200", "200-", "200-700"] {
+            assert_eq!(range(text), None, "{text}");
+        }
+        for code in [i64::MIN, -200, 0, 99, 600, 65736] {
+            assert!(status(&Status::Code(code)).is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn ports_and_numbers_keep_their_bounds() {
+        for (number, expected) in [(-1, None), (0, None), (1, Some(1)), (65535, Some(65535)), (65536, None)] {
+            assert_eq!(port(&number).ok(), expected, "{number}");
+        }
+        let weight = number("weight", 0, 1000);
+        for (number, expected) in [
+            (i128::MIN, None),
+            (0, Some(0)),
+            (1000, Some(1000)),
+            (1001, None),
+            (1 << 32, None),
+        ] {
+            assert_eq!(weight(&number).ok(), expected, "{number}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The file as it is written: keys and TOML types are right, but nothing has a meaning yet.
+//!
+//! Everything is optional here, so that [`super::validate`] can say what is missing together with all else that is wrong.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
+use toml::Spanned;
+
+/// A value of the file with its place, if it is there.
+pub(super) type Given<T> = Option<Spanned<T>>;
+
+/// A list of values, each with its place.
+pub(super) type List<T> = Spanned<Vec<Spanned<T>>>;
+
+/// A number of any size that TOML can carry, so that a range check can answer for all of them.
+pub(super) type Number = i128;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct File {
+    pub(super) node: Given<Node>,
+    #[serde(default)]
+    pub(super) service: Vec<Spanned<Service>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Node {
+    pub(super) name: Given<String>,
+    pub(super) interfaces: Option<List<String>>,
+    pub(super) xdp_mode: Given<String>,
+    pub(super) state_dir: Given<String>,
+    pub(super) bpffs: Given<String>,
+    pub(super) socket: Given<String>,
+    pub(super) packet_log: Given<String>,
+    pub(super) nat_ports: Given<String>,
+    #[serde(default)]
+    pub(super) capacity: Capacity,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Capacity {
+    pub(super) flows_v4: Given<Number>,
+    pub(super) flows_v6: Given<Number>,
+    pub(super) services: Given<Number>,
+    pub(super) backends: Given<Number>,
+    pub(super) ring_slots: Given<Number>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Service {
+    pub(super) name: Given<String>,
+    pub(super) address: Given<String>,
+    pub(super) port: Given<Number>,
+    pub(super) protocol: Given<String>,
+    pub(super) mode: Given<String>,
+    pub(super) scheduler: Given<String>,
+    pub(super) source: Option<List<String>>,
+    pub(super) on_backend_down: Given<String>,
+    #[serde(default)]
+    pub(super) timeouts: Timeouts,
+    pub(super) health: Given<Health>,
+    #[serde(default)]
+    pub(super) backend: Vec<Spanned<Backend>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Timeouts {
+    pub(super) opening: Given<DurationText>,
+    pub(super) established: Given<DurationText>,
+    pub(super) closing: Given<DurationText>,
+    pub(super) time_wait: Given<DurationText>,
+    pub(super) closed: Given<DurationText>,
+    pub(super) udp: Given<DurationText>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Health {
+    #[serde(rename = "type")]
+    pub(super) kind: Given<String>,
+    pub(super) path: Given<String>,
+    pub(super) method: Given<String>,
+    pub(super) host: Given<String>,
+    pub(super) status: Option<List<Status>>,
+    pub(super) port: Given<Number>,
+    pub(super) interval: Given<DurationText>,
+    pub(super) timeout: Given<DurationText>,
+    pub(super) rise: Given<Number>,
+    pub(super) fall: Given<Number>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Backend {
+    pub(super) name: Given<String>,
+    pub(super) address: Given<String>,
+    pub(super) port: Given<Number>,
+    pub(super) weight: Given<Number>,
+}
+
+/// A duration in words; a type of its own so that a bare number is answered with what a duration looks like.
+#[derive(Debug)]
+pub(super) struct DurationText(pub(super) String);
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = DurationText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(super::duration::EXPECTED)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(DurationText(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// A status code, or several in words.
+#[derive(Debug)]
+pub(super) enum Status {
+    Code(i64),
+    Range(String),
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CodeOrRange;
+
+        impl Visitor<'_> for CodeOrRange {
+            type Value = Status;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(super::numbers::STATUS_EXPECTED)
+            }
+
+            fn visit_i64<E: de::Error>(self, code: i64) -> Result<Self::Value, E> {
+                Ok(Status::Code(code))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Status::Range(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(CodeOrRange)
+    }
+}

@@ -1,0 +1,737 @@
+//! Whole files: what is taken, and how what is refused is explained.
+
+use std::time::Duration;
+
+use lb_common::{Mode, OnBackendDown, Scheduler};
+use proptest::prelude::*;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../examples/lbd.toml");
+
+/// Lines 1 to 3, before what a test is about.
+const NODE: &str = "[node]\nname = \"lb1\"\ninterfaces = [\"eth0\"]\n";
+
+/// Lines 1 to 7.
+const WEB: &str = "[node]\nname = \"lb1\"\ninterfaces = [\"eth0\"]\n\
+                   [[service]]\nname = \"web\"\naddress = \"192.0.2.10\"\nport = 80\n";
+
+fn accepted(text: &str) -> Config {
+    parse("lbd.toml", text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refused(text: &str) -> ConfigError {
+    parse("lbd.toml", text).expect_err(text)
+}
+
+/// Given a file, what follows is exactly these findings: line, column, and parts of message and expectation.
+#[track_caller]
+fn check(text: &str, findings: &[(usize, usize, &str, &str)]) {
+    let error = refused(text);
+    let found = error.diagnostics();
+    assert_eq!(found.len(), findings.len(), "{text}\n{error}");
+    for (found, (line, column, message, expected)) in found.iter().zip(findings) {
+        assert_eq!((found.line, found.column), (*line, *column), "{text}\n{error}");
+        assert!(found.message.contains(message), "{message:?} is not in {found:?}");
+        assert!(found.expected.contains(expected), "{expected:?} is not in {found:?}");
+    }
+}
+
+#[test]
+fn the_example_is_valid_and_means_what_it_says() {
+    let config = accepted(EXAMPLE);
+    assert_eq!(config.node.name, "lb1");
+    assert_eq!(config.node.capacity, Capacity::default());
+    assert_eq!(config.node.nat_ports, PortRange::default());
+    let [web, mail, dns] = config.services.as_slice() else {
+        panic!("{} services", config.services.len())
+    };
+    assert_eq!(web.timeouts, Timeouts::default());
+    assert_eq!(web.backends[0].weight, 3);
+    let Some(HealthCheck {
+        probe: Probe::Http(http),
+        port: Some(8081),
+        ..
+    }) = &web.health
+    else {
+        panic!("{:?}", web.health)
+    };
+    assert_eq!(http.status, [(200, 299), (304, 304)]);
+    assert_eq!(mail.backends[1].name, "[2001:db8:1::12]:25");
+    assert_eq!(mail.health, None);
+    assert_eq!(
+        (dns.protocol, dns.scheduler),
+        (Protocol::Udp, Scheduler::LeastConnection)
+    );
+    assert_eq!(
+        dns.health.as_ref().map(|health| health.timeout),
+        Some(Duration::from_millis(500))
+    );
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let text = format!("{WEB}[service.health]\ntype = \"http\"\n[[service.backend]]\naddress = \"198.51.100.1\"\n");
+    let expected = Config {
+        node: Node {
+            name: "lb1".into(),
+            interfaces: vec!["eth0".into()],
+            xdp_mode: XdpMode::Auto,
+            state_dir: "/var/lib/lbd/lb1".into(),
+            bpffs: "/sys/fs/bpf".into(),
+            socket: "/run/lbd/lb1.sock".into(),
+            packet_log: PacketLog::Off,
+            nat_ports: PortRange {
+                low: 20000,
+                high: 56999,
+            },
+            capacity: Capacity::default(),
+        },
+        services: vec![Service {
+            name: "web".into(),
+            address: "192.0.2.10".parse().unwrap(),
+            port: 80,
+            protocol: Protocol::Tcp,
+            mode: Mode::Nat,
+            scheduler: Scheduler::RoundRobin,
+            sources: vec!["192.0.2.10".parse().unwrap()],
+            on_backend_down: OnBackendDown::Reset,
+            timeouts: Timeouts::default(),
+            health: Some(HealthCheck {
+                probe: Probe::Http(HttpProbe {
+                    method: "GET".into(),
+                    path: "/".into(),
+                    host: None,
+                    status: vec![(200, 399)],
+                }),
+                port: None,
+                interval: Duration::from_secs(2),
+                timeout: Duration::from_secs(1),
+                rise: 2,
+                fall: 3,
+            }),
+            backends: vec![Backend {
+                name: "198.51.100.1:80".into(),
+                address: "198.51.100.1:80".parse().unwrap(),
+                weight: 1,
+            }],
+        }],
+    };
+    assert_eq!(accepted(&text), expected);
+}
+
+#[test]
+fn files_with_little_in_them_are_valid() {
+    assert_eq!(accepted(NODE).services, []);
+    assert_eq!(accepted(WEB).services[0].backends, []);
+    // A byte order mark, Windows line ends, dotted keys and inline tables are all TOML.
+    accepted(&format!("\u{feff}{}", WEB.replace('\n', "\r\n")));
+    accepted("node.name = 'a'\nnode.interfaces = ['eth0']\nnode.capacity.services = 16");
+    accepted(&format!(
+        "service = [{{ name = 'a', address = '192.0.2.1', port = 1 }}]\n{NODE}"
+    ));
+}
+
+#[test]
+fn tcp_and_udp_may_share_address_and_port_and_services_may_share_sources() {
+    let service = "[[service]]\nname = \"b\"\naddress = \"192.0.2.10\"\nport = 80\nprotocol = \"udp\"\n";
+    assert_eq!(accepted(&format!("{WEB}{service}")).services.len(), 2);
+}
+
+#[test]
+fn syntax_errors_are_all_reported() {
+    check("[node", &[(1, 6, "unclosed table", "`]`")]);
+    check(
+        "[node]\nname = lb1\ninterfaces = [\"eth0\"]\nxdp_mode = auto\n",
+        &[(2, 8, "must be quoted", "string"), (4, 12, "must be quoted", "string")],
+    );
+    check(
+        &format!("{NODE}name = \"b\"\n"),
+        &[(4, 1, "duplicate key", "each key once")],
+    );
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_all_reported() {
+    check(
+        "nod = 1\n[node]\nname = 5\nintrfaces = [\"eth0\"]\n[[service]]\nport = \"80\"\nsource = [1, \"a\", 2.0]\n\
+         [service.timeouts]\nudp = 10\n[[service.backend]]\nweigth = 1\n",
+        &[
+            (1, 1, "unknown key `nod`", "one of `node`, `service`"),
+            (3, 8, "`name` is an integer", "a string"),
+            (4, 1, "unknown key `intrfaces`", "`interfaces`"),
+            (6, 8, "`port` is a string", "an integer"),
+            (7, 11, "an entry of `source` is an integer", "a string"),
+            (7, 19, "an entry of `source` is a float", "a string"),
+            (9, 7, "`udp` is an integer", "such as \"10s\""),
+            (11, 1, "unknown key `weigth`", "`weight`"),
+        ],
+    );
+    check(
+        "[service]\nname = \"a\"\n",
+        &[(1, 1, "`service` is a table", "headed by `[[service]]`")],
+    );
+    check(
+        "[[service]]\n[service.backend]\naddress = \"a\"\n",
+        &[(2, 1, "`backend` is a table", "headed by `[[service.backend]]`")],
+    );
+    check("node = 1970-01-01", &[(1, 8, "`node` is a date", "a table")]);
+    let many_digits = "9".repeat(50);
+    check(
+        &format!("{WEB}[[service.backend]]\nport = {many_digits}"),
+        &[(9, 8, "`port` is an integer", "a smaller")],
+    );
+}
+
+#[test]
+fn misspelt_keys_and_words_are_answered_with_the_nearest_known_one() {
+    for (text, suggestion) in [
+        (format!("{NODE}xpd_mode = \"auto\""), Some("xdp_mode")),
+        (format!("{NODE}xdp_mode = \"natve\""), Some("native")),
+        (format!("{WEB}protocol = \"TCP\""), Some("tcp")),
+        (
+            format!("{WEB}scheduler = \"least_connections\""),
+            Some("least-connection"),
+        ),
+        (format!("{WEB}scheduler = \"maglev\""), None),
+        (format!("{WEB}on_backend_down = \"rest\""), Some("reset")),
+        (format!("{WEB}[service.health]\ntype = \"htpp\""), Some("http")),
+        (
+            format!("{WEB}[service.health]\ntype = \"http\"\nmethod = \"get\""),
+            Some("GET"),
+        ),
+        (format!("{WEB}[service.health]\ntype = \"http\"\nzzz = 1"), None),
+    ] {
+        let error = refused(&text);
+        assert_eq!(error.diagnostics()[0].suggestion.as_deref(), suggestion, "{error}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    check("", &[(1, 1, "`[node]` is missing", "`name` and `interfaces`")]);
+    check(
+        "[node]",
+        &[
+            (1, 1, "`name` is missing", "`name` ="),
+            (1, 1, "`interfaces` is missing", "eth0"),
+        ],
+    );
+    check(
+        &format!("{NODE}[[service]]\n[service.health]\n[[service.backend]]\n"),
+        &[
+            (4, 1, "`name` is missing", "`name` ="),
+            (4, 1, "`address` is missing", "192.0.2.10"),
+            (4, 1, "`port` is missing", "1 to 65535"),
+            (5, 1, "`type` is missing", "\"tcp\" or \"http\""),
+            (6, 1, "`address` is missing", "192.0.2.10"),
+        ],
+    );
+}
+
+#[test]
+fn values_of_the_node_are_checked() {
+    let node = |name: &str, interfaces: &str| format!("[node]\nname = {name}\ninterfaces = {interfaces}\n");
+    check(&node("\"\"", "[\"a\"]"), &[(2, 8, "is empty", "1 to 32")]);
+    check(
+        &node("\"a b\"", "[\"a\"]"),
+        &[(2, 8, "the character ' '", "letters, digits")],
+    );
+    check(
+        &node(&format!("\"{}\"", "a".repeat(33)), "[\"a\"]"),
+        &[(2, 8, "33 characters", "1 to 32")],
+    );
+    check(&node("\"a\"", "[]"), &[(3, 14, "0 interfaces", "1 to 16")]);
+    check(
+        &node("\"a\"", &format!("[{}]", "\"a\",".repeat(17))),
+        &[(3, 14, "17 interfaces", "1 to 16")],
+    );
+    check(&node("\"a\"", "[\"a\", \"a\"]"), &[(3, 20, "twice", "differ")]);
+    for wrong in ["", "a/b", "a b", "..", "0123456789abcdef", "a\\u0000"] {
+        check(
+            &node("\"a\"", &format!("[\"{wrong}\"]")),
+            &[(3, 15, "cannot be the name of an interface", "1 to 15 bytes")],
+        );
+    }
+    for (line, column, message, expected) in [
+        ("state_dir = \"var\"", 13, "not an absolute path", "begins with `/`"),
+        ("bpffs = \"\"", 9, "not an absolute path", "begins with `/`"),
+        ("bpffs = \"/a\\u0000\"", 9, "NUL", "absolute path"),
+        ("socket = \"lbd.sock\"", 10, "not an absolute path", "begins with `/`"),
+        (
+            "packet_log = \"on\"",
+            14,
+            "unknown packet log \"on\"",
+            "\"off\" or \"debug\" or \"trace\"",
+        ),
+        ("nat_ports = \"80-90\"", 13, "port 80 is too low", "1024"),
+        ("capacity.flows_v4 = 15", 21, "a capacity of 15", "16 to 67108864"),
+        (
+            "capacity.flows_v6 = 67108865",
+            21,
+            "a capacity of 67108865",
+            "16 to 67108864",
+        ),
+    ] {
+        check(&format!("{NODE}{line}"), &[(4, column, message, expected)]);
+    }
+    let path = format!("/{}", "a".repeat(107));
+    check(
+        &format!("{NODE}socket = \"{path}\""),
+        &[(4, 10, "108 bytes", "at most 107")],
+    );
+    accepted(&format!("{NODE}socket = \"{}\"", &path[..107]));
+}
+
+#[test]
+fn values_of_a_service_are_checked() {
+    for (line, column, message, expected) in [
+        (
+            "mode = \"dsr\"",
+            8,
+            "unknown forwarding mode \"dsr\"",
+            "\"nat\", the only forwarding mode there is today",
+        ),
+        ("source = []", 10, "0 source addresses", "1 to 4"),
+        (
+            "source = [\"2001:db8::1\"]",
+            11,
+            "2001:db8::1 is IPv6 and the service's address 192.0.2.10 is IPv4",
+            "IPv4",
+        ),
+        ("source = [\"192.0.2.1\", \"192.0.2.1\"]", 24, "twice", "differ"),
+        (
+            "source = [\"1.0.0.1\",\"1.0.0.2\",\"1.0.0.3\",\"1.0.0.4\",\"1.0.0.5\"]",
+            10,
+            "5 source addresses",
+            "1 to 4",
+        ),
+        ("timeouts.udp = \"500ms\"", 16, "500ms is out of range", "1s to 168h"),
+        ("timeouts.closed = \"169h\"", 19, "169h is out of range", "1s to 168h"),
+        (
+            "health = { type = \"tcp\", path = \"/\" }",
+            33,
+            "`path` belongs to health checks of type \"http\"",
+            "no `path`",
+        ),
+        (
+            "health = { type = \"tcp\", status = [200] }",
+            35,
+            "`status` belongs to",
+            "no `status`",
+        ),
+        (
+            "health = { type = \"tcp\", interval = \"9ms\" }",
+            37,
+            "9ms is out of range",
+            "10ms",
+        ),
+        (
+            "health = { type = \"tcp\", timeout = \"3s\" }",
+            36,
+            "3s is longer than the interval",
+            "2s",
+        ),
+        ("health = { type = \"tcp\", rise = 0 }", 33, "rise 0", "1 to 100"),
+        ("health = { type = \"tcp\", fall = 101 }", 33, "fall 101", "1 to 100"),
+        ("health = { type = \"tcp\", port = 0 }", 33, "port 0", "1 to 65535"),
+        (
+            "health = { type = \"http\", path = \"a\" }",
+            34,
+            "does not begin with `/`",
+            "/healthz",
+        ),
+        (
+            "health = { type = \"http\", path = \"/a b\" }",
+            34,
+            "cannot be asked for",
+            "/healthz",
+        ),
+        (
+            "health = { type = \"http\", path = \"/a#b\" }",
+            34,
+            "cannot be asked for",
+            "/healthz",
+        ),
+        (
+            "health = { type = \"http\", host = \"a b\" }",
+            34,
+            "not a host",
+            "example.org",
+        ),
+        (
+            "health = { type = \"http\", host = \"a@b\" }",
+            34,
+            "not a host",
+            "example.org",
+        ),
+        (
+            "health = { type = \"http\", method = \"G T\" }",
+            36,
+            "not a method",
+            "\"GET\"",
+        ),
+        (
+            "health = { type = \"http\", status = [\"2xx\"] }",
+            37,
+            "\"2xx\" is not a status",
+            "200-299",
+        ),
+        (
+            "health = { type = \"http\", status = [] }",
+            36,
+            "0 status codes",
+            "1 to 32",
+        ),
+    ] {
+        check(&format!("{WEB}{line}"), &[(8, column, message, expected)]);
+    }
+    check(
+        &format!("{NODE}[[service]]\nname = \"a/b\"\naddress = \"224.0.0.1\"\nport = 65536\n"),
+        &[
+            (5, 8, "the character '/'", "1 to 64"),
+            (6, 11, "multicast", "one host"),
+            (7, 8, "port 65536 is out of range", "1 to 65535"),
+        ],
+    );
+}
+
+#[test]
+fn values_of_a_backend_are_checked() {
+    for (line, column, message, expected) in [
+        (
+            "{ address = \"2001:db8::1\" }",
+            24,
+            "2001:db8::1 is IPv6 and the service's address 192.0.2.10 is IPv4",
+            "IPv4",
+        ),
+        (
+            "{ address = \"192.0.2.10\" }",
+            24,
+            "the backend 192.0.2.10:80 is the service itself",
+            "a worker",
+        ),
+        (
+            "{ address = \"10.0.0.1\", weight = 1001 }",
+            45,
+            "weight 1001",
+            "0 to 1000",
+        ),
+        ("{ address = \"10.0.0.1\", weight = -1 }", 45, "weight -1", "0 to 1000"),
+        ("{ address = \"10.0.0.1\", port = 0 }", 43, "port 0", "1 to 65535"),
+        (
+            "{ address = \"10.0.0.1\", name = \"ä\" }",
+            43,
+            "the character 'ä'",
+            "1 to 64",
+        ),
+        (
+            "{ address = \"10.0.0.1\" }, { address = \"10.0.0.1\" }",
+            50,
+            "two backends of this service are at 10.0.0.1:80",
+            "differ",
+        ),
+        (
+            "{ address = \"10.0.0.1\", name = \"a\" }, { address = \"10.0.0.2\", name = \"a\" }",
+            81,
+            "the name \"a\"",
+            "different names",
+        ),
+        (
+            "{ address = \"10.0.0.1\" }, { address = \"10.0.0.2\", name = \"10.0.0.1:80\" }",
+            69,
+            "the name \"10.0.0.1:80\"",
+            "different",
+        ),
+    ] {
+        check(&format!("{WEB}backend = [{line}]"), &[(8, column, message, expected)]);
+    }
+    accepted(&format!("{WEB}backend = [{{ address = \"192.0.2.10\", port = 81 }}]"));
+}
+
+#[test]
+fn services_differ_in_name_and_in_address_port_and_protocol() {
+    check(
+        &format!("{WEB}[[service]]\nname = \"web\"\naddress = \"192.0.2.10\"\nport = 80\n"),
+        &[
+            (9, 8, "two services have the name \"web\"", "different names"),
+            (
+                10,
+                11,
+                "two services are at 192.0.2.10:80, tcp",
+                "differ in address, port or protocol",
+            ),
+        ],
+    );
+}
+
+fn backends(weights: impl IntoIterator<Item = u32>) -> String {
+    let backend = |(i, weight)| {
+        format!(
+            "{{ address = \"10.0.{}.{}\", weight = {weight} }}",
+            i / 250,
+            i % 250 + 1
+        )
+    };
+    format!(
+        "backend = [{}]\n",
+        weights
+            .into_iter()
+            .enumerate()
+            .map(backend)
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
+}
+
+#[test]
+fn the_maps_must_have_room_for_the_file() {
+    let capacity = |line: &str, service: &str| format!("{NODE}capacity.{line}\n{}{service}", &WEB[NODE.len()..]);
+    for (line, weights, needed) in [
+        ("ring_slots = 16", vec![8], None),
+        ("ring_slots = 16", vec![4, 4], None),
+        ("ring_slots = 16", vec![3, 5], None),
+        ("ring_slots = 16", vec![3, 6, 0], None),
+        (
+            "ring_slots = 16",
+            vec![4, 5],
+            Some("the file needs 18 ring_slots, and there is room for 16"),
+        ),
+        (
+            "ring_slots = 16",
+            vec![999, 1000],
+            Some("the file needs 3998 ring_slots"),
+        ),
+        ("backends = 16", vec![0; 16], None),
+        (
+            "backends = 16",
+            vec![0; 17],
+            Some("the file needs 17 backends, and there is room for 16"),
+        ),
+    ] {
+        let text = capacity(line, &backends(weights));
+        match needed {
+            None => drop(accepted(&text)),
+            Some(message) => check(&text, &[(4, line.find("16").unwrap() + 10, message, "of at least")]),
+        }
+    }
+    let least = |count| {
+        capacity(
+            "ring_slots = 32",
+            &format!("scheduler = \"least-connection\"\n{}", backends(vec![7; count])),
+        )
+    };
+    accepted(&least(16));
+    check(
+        &least(17),
+        &[(
+            4,
+            23,
+            "needs 34 ring_slots",
+            "`ring_slots` in `[node.capacity]` of at least 34",
+        )],
+    );
+}
+
+#[test]
+fn a_default_size_that_is_too_small_is_shown_at_the_first_service_that_is_too_much() {
+    let service = |i: usize| {
+        format!(
+            "[[service]]\nname = \"s{i}\"\naddress = \"192.0.2.1\"\nport = {}\n",
+            i + 1
+        )
+    };
+    let text: String = (0..4100).map(service).collect();
+    check(
+        &format!("{NODE}{text}"),
+        &[(
+            4 + 4096 * 4,
+            1,
+            "needs 4100 services, and there is room for 4096",
+            "at least 4100",
+        )],
+    );
+}
+
+#[test]
+fn least_connection_has_a_limit_of_backends() {
+    let text = |count| format!("{WEB}scheduler = \"least-connection\"\n{}", backends(vec![1; count]));
+    accepted(&text(256));
+    check(
+        &text(257),
+        &[(
+            4,
+            1,
+            "257 backends with the scheduler \"least-connection\"",
+            "at most 256 backends",
+        )],
+    );
+}
+
+#[test]
+fn the_text_of_an_error_shows_the_place() {
+    let error = refused("[node]\nname = \"lb1\"\ninterfaces = [\"eth0\", \"eth0\"]\nxdp_mode = \"natve\"\n");
+    let expected = r#"
+error: this entry is there twice
+ --> lbd.toml:3:23
+  |
+3 | interfaces = ["eth0", "eth0"]
+  |               ------  ^^^^^^ expected interfaces that all differ
+  |               |
+  |               first here
+
+error: unknown XDP mode "natve"
+ --> lbd.toml:4:12
+  |
+4 | xdp_mode = "natve"
+  |            ^^^^^^^ expected "auto" or "native" or "generic"
+  |
+  = help: did you mean `native`?
+
+2 errors in lbd.toml"#;
+    assert_eq!(error.to_string(), expected.trim_start());
+}
+
+#[test]
+fn diagnostics_serialize_for_programs() {
+    let error = refused("[node]\nname = \"lb1\"\ninterfaces = [\"eth0\"]\nxdp_mode = \"natve\"\nsocket = \"a\"\n");
+    let expected = serde_json::json!([
+        { "file": "lbd.toml", "line": 4, "column": 12, "message": "unknown XDP mode \"natve\"",
+          "expected": "\"auto\" or \"native\" or \"generic\"", "suggestion": "native" },
+        { "file": "lbd.toml", "line": 5, "column": 10, "message": "\"a\" is not an absolute path",
+          "expected": "a path that begins with `/`" },
+    ]);
+    assert_eq!(serde_json::to_value(error.diagnostics()).unwrap(), expected);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("absent.toml");
+    let error = load(&path).unwrap_err();
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    assert!(error.to_string().contains("No such file"), "{error}");
+    assert_eq!(error.diagnostics(), []);
+    assert!(matches!(load(folder.path()), Err(ConfigError::Unreadable { .. })));
+}
+
+#[test]
+fn a_file_is_read_from_where_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lbd.toml");
+    std::fs::write(&path, EXAMPLE).unwrap();
+    assert_eq!(load(&path).unwrap(), accepted(EXAMPLE));
+    std::fs::write(&path, "[node]\n").unwrap();
+    assert_eq!(load(&path).unwrap_err().diagnostics()[0].file, path.to_str().unwrap());
+}
+
+#[test]
+fn a_file_that_is_not_utf8_is_refused_at_the_first_wrong_byte() {
+    let error = parse_bytes("lbd.toml", b"[node]\nname = \"\xc3\xa4\xff\xfe\"".to_vec()).unwrap_err();
+    let [finding] = error.diagnostics() else {
+        panic!("{error}")
+    };
+    assert_eq!((finding.line, finding.column), (2, 10));
+    assert_eq!(finding.message, "byte 0xff is not UTF-8");
+}
+
+#[test]
+fn hostile_files_are_refused_like_any_other() {
+    for text in [
+        "[".repeat(100_000),
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}", "{ a = ".repeat(100_000)),
+        format!("{} = 1", vec!["a"; 100_000].join(".")),
+        format!("[{}]", vec!["a"; 100_000].join(".")),
+        "x = 1\n".repeat(10_000),
+        (0..10_000).map(|i| format!("x{i} = 1\n")).collect(),
+        format!("{NODE}name\u{1b}[31m = 1"),
+        "[node]\nname = \"\\u001b[31m\u{202e}\"\ninterfaces = [\"\t\u{200b}\"]".to_owned(),
+        "\0".to_owned(),
+        "\r".to_owned(),
+        "\u{feff}".to_owned(),
+    ] {
+        let error = refused(&text).to_string();
+        assert!(!error.contains('\u{1b}'), "{error}");
+    }
+}
+
+fn mutations() -> impl Strategy<Value = Vec<(prop::sample::Index, usize, String)>> {
+    let piece = prop_oneof![
+        any::<char>().prop_map(String::from),
+        "[\\[\\]{}=.,\"'#\n\r\t 0-9a-z_-]{0,6}",
+        prop::sample::select(vec![
+            "0",
+            "-1",
+            "1e9",
+            "nan",
+            "99999999999999999999999999999999999999999",
+            "true",
+            "1979-05-27",
+            "\"\"",
+            "\"::1\"",
+            "\"0-0\"",
+            "\"10s\"",
+            "[]",
+            "{}",
+            "[[service]]",
+            "[[service.backend]]",
+            "[node]",
+            "\u{1f980}",
+            "\u{feff}",
+            "\0",
+        ])
+        .prop_map(str::to_owned),
+    ];
+    prop::collection::vec((any::<prop::sample::Index>(), 0..12_usize, piece), 1..8)
+}
+
+/// Either a configuration, or an error that points into the text.
+fn never_panics(text: &str) -> Result<(), TestCaseError> {
+    if let Err(error) = parse("lbd.toml", text) {
+        prop_assert!(!error.diagnostics().is_empty());
+        for finding in error.diagnostics() {
+            prop_assert!(finding.line <= text.matches('\n').count() + 1);
+            prop_assert!(!finding.message.is_empty() && !finding.expected.is_empty());
+        }
+        prop_assert!(error.to_string().starts_with("error: "));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_taken_or_refused(text in any::<String>()) {
+        never_panics(&text)?;
+    }
+
+    #[test]
+    fn any_bytes_are_taken_or_refused(bytes in any::<Vec<u8>>()) {
+        drop(parse_bytes("lbd.toml", bytes));
+    }
+
+    #[test]
+    fn any_change_of_the_example_is_taken_or_refused(mutations in mutations()) {
+        let mut text: Vec<char> = EXAMPLE.chars().collect();
+        for (at, removed, piece) in mutations {
+            let at = at.index(text.len() + 1);
+            let end = (at + removed).min(text.len());
+            text.splice(at..end, piece.chars());
+        }
+        never_panics(&text.into_iter().collect::<String>())?;
+    }
+
+    #[test]
+    fn any_value_in_any_place_is_taken_or_refused(line in any::<prop::sample::Index>(), value in mutations()) {
+        let mut lines: Vec<String> = EXAMPLE.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+        for (_, _, value) in value {
+            let line = line.get_mut(&mut lines);
+            if let Some((key, _)) = line.split_once('=') {
+                *line = format!("{key}={value}");
+            }
+            never_panics(&lines.join("\n"))?;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Shows pinned maps, with the controller or without it.
+
+use std::path::PathBuf;
+
+use aya::maps::MapInfo;
+use lb_common::{
+    Backend, BackendCounters, BackendLoad, NextHop, Outcome, RingSlot, Scheduler, Service, abi::Abi, family::address,
+    maps, service::MAX_SOURCES,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Access, DataplaneError, Pins, SharedArray, Tables, shared::Record};
+
+/// A pinned map.
+#[derive(Clone, Debug, Serialize)]
+pub struct MapSummary {
+    /// Name.
+    pub name: String,
+    /// What kind of map the kernel says it is.
+    pub kind: String,
+    /// Size of a key.
+    pub key_bytes: u32,
+    /// Size of a value.
+    pub value_bytes: u32,
+    /// Number of entries that it can hold; for a ring buffer, bytes.
+    pub capacity: u32,
+    /// What it holds.
+    pub help: String,
+    /// Where it is pinned.
+    pub pin: PathBuf,
+}
+
+/// All pinned maps.
+///
+/// # Errors
+///
+/// When one is not pinned or cannot be read.
+pub fn list(pins: &Pins) -> Result<Vec<MapSummary>, DataplaneError> {
+    maps::ALL
+        .iter()
+        .map(|map| {
+            let pin = pins.map(map.name);
+            if !pin.exists() {
+                return Err(DataplaneError::NotPinned {
+                    name: map.name.to_owned(),
+                    folder: pins.maps(),
+                });
+            }
+            let info = MapInfo::from_pin(&pin).map_err(|cause| DataplaneError::map(map.name, cause))?;
+            Ok(MapSummary {
+                name: map.name.to_owned(),
+                kind: info
+                    .map_type()
+                    .map_or_else(|_| "unknown".to_owned(), |kind| format!("{kind:?}")),
+                key_bytes: info.key_size(),
+                value_bytes: info.value_size(),
+                capacity: info.max_entries(),
+                help: map.help.to_owned(),
+                pin,
+            })
+        })
+        .collect()
+}
+
+/// The entries of a map that are in use, at most `limit`.
+///
+/// # Errors
+///
+/// When there is no such map, or it cannot be read.
+pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+    let Some(map) = maps::ALL.iter().find(|map| map.name.eq_ignore_ascii_case(name)) else {
+        let known: Vec<_> = maps::ALL.iter().map(|map| map.name).collect();
+        return Err(DataplaneError::map(
+            name,
+            format!("no such map; there are {}", known.join(", ")),
+        ));
+    };
+    let tables = Tables::open(pins, Access::Read)?;
+    match *map {
+        maps::SERVICES_V4 => service_index(&tables, true, limit),
+        maps::SERVICES_V6 => service_index(&tables, false, limit),
+        maps::SERVICES => Ok(entries(
+            &tables.services,
+            limit,
+            |entry| entry.ring.scheduler().is_some(),
+            service,
+        )),
+        maps::SERVICE_STATES => Ok(entries(
+            &tables.service_states,
+            limit,
+            used,
+            |entry| json!({ "cursor": entry.cursor }),
+        )),
+        maps::RINGS => Ok(entries(&tables.rings, limit, used, ring_slot)),
+        maps::BACKENDS => Ok(entries(&tables.backends, limit, used, backend)),
+        maps::BACKEND_LOADS => Ok(entries(&tables.loads, limit, used, load)),
+        maps::NEXT_HOPS => Ok(entries(&tables.next_hops, limit, used, next_hop)),
+        maps::BACKEND_COUNTERS => backend_counters(&tables, limit),
+        maps::FLOWS_V4 => flows(&tables, true, limit),
+        maps::FLOWS_V6 => flows(&tables, false, limit),
+        maps::OUTCOMES => Ok(tables.outcomes()?.into_iter().take(limit).map(outcome).collect()),
+        // Reading a ring buffer would take records away from the controller.
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn used<T: Abi>(entry: &T) -> bool {
+    entry.as_bytes().iter().any(|byte| *byte != 0)
+}
+
+fn entries<T: Record>(
+    array: &SharedArray<T>,
+    limit: usize,
+    wanted: impl Fn(&T) -> bool,
+    show: impl Fn(&T) -> Value,
+) -> Vec<Value> {
+    (0..array.len())
+        .filter_map(|index| array.read(index).map(|entry| (index, entry)))
+        .filter(|(_, entry)| wanted(entry))
+        .take(limit)
+        .map(|(index, entry)| with_key(json!(index), show(&entry)))
+        .collect()
+}
+
+/// An object whose first field is the key.
+fn with_key(key: Value, fields: Value) -> Value {
+    let mut object = serde_json::Map::new();
+    object.insert("key".to_owned(), key);
+    if let Value::Object(fields) = fields {
+        object.extend(fields);
+    }
+    Value::Object(object)
+}
+
+fn text(family: u8, words: [u32; 4]) -> String {
+    address::from_words(family, words).map_or_else(String::new, |address| address.to_string())
+}
+
+fn protocol(number: u8) -> String {
+    match number {
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn scheduler(scheduler: Option<Scheduler>) -> &'static str {
+    match scheduler {
+        Some(Scheduler::RoundRobin) => "round-robin",
+        Some(Scheduler::LeastConnection) => "least-connection",
+        None => "",
+    }
+}
+
+fn service_index(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+    let index = tables.service_index()?;
+    let wanted = index.into_iter().filter(|(at, _)| at.address.is_ipv4() == v4);
+    Ok(wanted
+        .take(limit)
+        .map(|(at, index)| {
+            let key = json!({ "address": at.address, "port": at.port, "protocol": protocol(at.protocol) });
+            json!({ "key": key, "service": index })
+        })
+        .collect())
+}
+
+fn service(entry: &Service) -> Value {
+    let sources: Vec<_> = entry.sources[..(entry.source_count as usize).min(MAX_SOURCES)]
+        .iter()
+        .map(|words| text(entry.family, *words))
+        .collect();
+    json!({
+        "address": text(entry.family, entry.address),
+        "port": entry.port.host(),
+        "protocol": protocol(entry.protocol),
+        "scheduler": scheduler(entry.ring.scheduler()),
+        "ring_offset": entry.ring.offset(),
+        "ring_length": entry.ring.length(),
+        "mode": entry.mode,
+        "on_backend_down": entry.on_backend_down,
+        "sources": sources,
+        "nat_port_low": entry.nat_port_low,
+        "nat_port_count": entry.nat_port_count,
+    })
+}
+
+fn ring_slot(entry: &RingSlot) -> Value {
+    json!({ "backend": entry.backend, "weight": entry.weight })
+}
+
+fn backend(entry: &Backend) -> Value {
+    json!({
+        "state": format!("{:?}", entry.status.state()).to_lowercase(),
+        "generation": entry.status.generation(),
+        "address": text(entry.status.family(), entry.address),
+        "port": entry.status.port().host(),
+        "service": entry.service,
+        "next_hop": entry.next_hop,
+        "weight": entry.weight,
+    })
+}
+
+fn load(entry: &BackendLoad) -> Value {
+    json!({ "embryonic": entry.embryonic, "active": entry.active, "total": entry.total })
+}
+
+fn next_hop(entry: &NextHop) -> Value {
+    json!({ "ifindex": entry.ifindex, "destination": mac(entry.destination()), "source": mac(entry.source()) })
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn backend_counters(tables: &Tables, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+    let mut found = Vec::new();
+    for index in 0..tables.backends.len() {
+        if found.len() >= limit {
+            break;
+        }
+        // Entries of backends that never were need no system call.
+        if !tables.backends.read(index).is_some_and(|entry| used(&entry)) {
+            continue;
+        }
+        let BackendCounters {
+            to_worker_packets,
+            to_worker_bytes,
+            to_client_packets,
+            to_client_bytes,
+        } = tables.backend_counters(index)?;
+        found.push(json!({
+            "key": index,
+            "to_worker_packets": to_worker_packets,
+            "to_worker_bytes": to_worker_bytes,
+            "to_client_packets": to_client_packets,
+            "to_client_bytes": to_client_bytes,
+        }));
+    }
+    Ok(found)
+}
+
+fn flows(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+    let mut found = Vec::new();
+    tables.flows.for_each(|flow| {
+        if found.len() < limit && flow.key.source.is_ipv4() == v4 {
+            found.push(json!({
+                "key": {
+                    "source": flow.key.source,
+                    "destination": flow.key.destination,
+                    "protocol": protocol(flow.key.protocol),
+                },
+                "rewrite_source": flow.rewrite.source,
+                "rewrite_destination": flow.rewrite.destination,
+                "direction": if flow.to_worker { "to-worker" } else { "to-client" },
+                "phase": flow.phase.name(),
+                "last_seen": flow.last_seen,
+                "backend": flow.backend,
+                "generation": flow.generation,
+                "service": flow.service,
+            }));
+        }
+    })?;
+    Ok(found)
+}
+
+fn outcome((outcome, count): (Outcome, u64)) -> Value {
+    json!({ "key": outcome.name(), "count": count, "action": outcome.action().name(), "help": outcome.help() })
+}

@@ -1,0 +1,75 @@
+//! What can go wrong between the controller and the kernel's maps, programs and links.
+
+use std::{io, path::PathBuf};
+
+/// An error of the dataplane.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// A path below the BPF file system could not be prepared.
+    #[error("cannot prepare {}: {cause}", path.display())]
+    Folder {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The path is on no BPF file system and none could be mounted.
+    #[error("{} is not on a BPF file system, and mounting one there failed: {cause}; mount it with `mount -t bpf bpf {}`", path.display(), path.display())]
+    NoBpffs {
+        /// The path.
+        path: PathBuf,
+        /// Why mounting failed.
+        cause: io::Error,
+    },
+    /// A pinned map is not there.
+    #[error("no pinned map {name} in {}; is lbd running, or was it ever?", folder.display())]
+    NotPinned {
+        /// Name of the map.
+        name: String,
+        /// The folder of pinned maps.
+        folder: PathBuf,
+    },
+    /// A pinned map has another layout than this program.
+    #[error("the pinned map {name} has {found}, this version needs {expected}; `lbd detach` removes the old maps")]
+    Layout {
+        /// Name of the map.
+        name: String,
+        /// Its sizes.
+        found: String,
+        /// The sizes that this program needs.
+        expected: String,
+    },
+    /// An operation on a map failed.
+    #[error("map {name}: {cause}")]
+    Map {
+        /// Name of the map.
+        name: String,
+        /// Why.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The object could not be loaded.
+    #[error("cannot load the XDP program: {0}")]
+    Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An interface is not there.
+    #[error("no interface {0} in this network namespace")]
+    NoInterface(String),
+    /// The program could not be attached.
+    #[error("cannot attach to {interface} in {mode} mode: {cause}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// The mode that was tried.
+        mode: &'static str,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl DataplaneError {
+    pub(super) fn map(name: &str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Map {
+            name: name.to_owned(),
+            cause: cause.into(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Loads the XDP program over the node's pinned maps, creating those that are not there.
+
+use std::path::Path;
+
+use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::Xdp};
+use lb_common::{
+    Backend, BackendCounters, BackendLoad, Flow, FlowKey, NextHop, RingSlot, Service, ServiceKey, ServiceState, V4, V6,
+    maps,
+};
+
+use super::{DataplaneError, Pins};
+use crate::config::{Capacity, PacketLog};
+
+/// The object, as the build made it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
+
+/// Name of the program in the object.
+pub(super) const PROGRAM: &str = "lb_xdp";
+
+/// The loaded program. Its maps are pinned; the program lives as long as this or a link does.
+pub struct Loaded {
+    pub(super) object: Ebpf,
+    /// Maps that keep another size than the configuration asks for, as sentences for the operator.
+    pub kept_sizes: Vec<String>,
+}
+
+impl Loaded {
+    pub(super) fn program(&mut self) -> Result<&mut Xdp, DataplaneError> {
+        let program = self
+            .object
+            .program_mut(PROGRAM)
+            .ok_or_else(|| DataplaneError::Load("no program in the object".into()))?;
+        program
+            .try_into()
+            .map_err(|error: aya::programs::ProgramError| DataplaneError::Load(error.into()))
+    }
+
+    /// Gives up the program after it was attached; what remains is for reading its log.
+    pub fn into_object(self) -> Ebpf {
+        self.object
+    }
+}
+
+/// Sizes of keys and values, and how many entries the configuration asks for.
+struct Expected {
+    map: maps::Map,
+    key: usize,
+    value: usize,
+    entries: u32,
+}
+
+/// Loads the program over the maps that are pinned for the node.
+///
+/// # Errors
+///
+/// When a pinned map has another layout, or the kernel refuses a map or the program.
+pub fn load(pins: &Pins, capacity: &Capacity, log: PacketLog) -> Result<Loaded, DataplaneError> {
+    let expected = expected(capacity);
+    let mut kept_sizes = Vec::new();
+    let mut loader = EbpfLoader::new();
+    let level = log_level(log);
+    loader.override_global("AYA_LOG_LEVEL", &level, true);
+    for Expected {
+        map,
+        key,
+        value,
+        entries,
+    } in &expected
+    {
+        let pin = pins.map(map.name);
+        if let Some(found) = pinned_entries(&pin, map.name, *key, *value)?
+            && found != *entries
+        {
+            kept_sizes.push(format!(
+                "map {} keeps its {found} entries, the configuration asks for {entries}: \
+                 `lbd detach` and a new start change the size, and end all flows",
+                map.name
+            ));
+        }
+        loader.map_max_entries(map.name, *entries).map_pin_path(map.name, pin);
+    }
+    let mut object = loader
+        .load(OBJECT)
+        .map_err(|error| DataplaneError::Load(error.into()))?;
+    let program = object
+        .program_mut(PROGRAM)
+        .ok_or_else(|| DataplaneError::Load("no program in the object".into()))?;
+    let program: &mut Xdp = program
+        .try_into()
+        .map_err(|error: aya::programs::ProgramError| DataplaneError::Load(error.into()))?;
+    program.load().map_err(|error| DataplaneError::Load(error.into()))?;
+    Ok(Loaded { object, kept_sizes })
+}
+
+fn log_level(log: PacketLog) -> u8 {
+    match log {
+        PacketLog::Off => 0,
+        PacketLog::Debug => aya_log_level::DEBUG,
+        PacketLog::Trace => aya_log_level::TRACE,
+    }
+}
+
+/// The numbers that aya-log gives its levels.
+mod aya_log_level {
+    pub(super) const DEBUG: u8 = 4;
+    pub(super) const TRACE: u8 = 5;
+}
+
+fn expected(capacity: &Capacity) -> Vec<Expected> {
+    let shape = |map, key, value, entries| Expected {
+        map,
+        key,
+        value,
+        entries,
+    };
+    let fixed = |map: maps::Map| map.capacity as u32;
+    vec![
+        shape(maps::SERVICES_V4, size_of::<ServiceKey<V4>>(), 4, capacity.services),
+        shape(maps::SERVICES_V6, size_of::<ServiceKey<V6>>(), 4, capacity.services),
+        shape(maps::SERVICES, 4, size_of::<Service>(), capacity.services),
+        shape(maps::SERVICE_STATES, 4, size_of::<ServiceState>(), capacity.services),
+        shape(maps::RINGS, 4, size_of::<RingSlot>(), capacity.ring_slots),
+        shape(maps::BACKENDS, 4, size_of::<Backend>(), capacity.backends),
+        shape(maps::BACKEND_LOADS, 4, size_of::<BackendLoad>(), capacity.backends),
+        shape(
+            maps::BACKEND_COUNTERS,
+            4,
+            size_of::<BackendCounters>(),
+            capacity.backends,
+        ),
+        shape(maps::NEXT_HOPS, 4, size_of::<NextHop>(), capacity.backends),
+        shape(
+            maps::FLOWS_V4,
+            size_of::<FlowKey<V4>>(),
+            size_of::<Flow<V4>>(),
+            capacity.flows_v4,
+        ),
+        shape(
+            maps::FLOWS_V6,
+            size_of::<FlowKey<V6>>(),
+            size_of::<Flow<V6>>(),
+            capacity.flows_v6,
+        ),
+        shape(maps::OUTCOMES, 4, 8, fixed(maps::OUTCOMES)),
+        shape(maps::PUNTS, 0, 0, fixed(maps::PUNTS)),
+    ]
+}
+
+/// How many entries a pinned map has; `None` when it is not pinned. Refuses one of another layout.
+fn pinned_entries(pin: &Path, name: &str, key: usize, value: usize) -> Result<Option<u32>, DataplaneError> {
+    if !pin.exists() {
+        return Ok(None);
+    }
+    let info = MapInfo::from_pin(pin).map_err(|cause| DataplaneError::map(name, cause))?;
+    if (info.key_size() as usize, info.value_size() as usize) != (key, value) {
+        return Err(DataplaneError::Layout {
+            name: name.to_owned(),
+            found: format!("keys of {} and values of {} bytes", info.key_size(), info.value_size()),
+            expected: format!("{key} and {value}"),
+        });
+    }
+    Ok(Some(info.max_entries()))
+}

@@ -1,0 +1,23 @@
+//! The kernel side as the controller sees it: pinned maps, the loaded program, its links. Nothing else touches aya.
+
+mod attach;
+pub mod dump;
+mod error;
+pub mod flows;
+mod loader;
+mod pins;
+mod program_log;
+mod punts;
+mod raw;
+mod shared;
+mod syscall;
+mod tables;
+
+pub use attach::{Attached, AttachedMode, detach};
+pub use error::DataplaneError;
+pub use loader::{Loaded, load};
+pub use pins::Pins;
+pub use program_log::forward as forward_program_log;
+pub use punts::Punts;
+pub use shared::{Record, SharedArray};
+pub use tables::{Access, Tables, VirtualAddress};

@@ -1,0 +1,167 @@
+//! Array maps as memory that this process shares with the packet path.
+//!
+//! A system call that updates an element copies it in no particular order. Shared memory lets the controller change
+//! an entry word by word, so that the packet path never sees half a change.
+
+use std::{
+    io,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use lb_common::{Backend, BackendLoad, NextHop, RingSlot, Service, ServiceState, abi::Abi};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// An entry of a shared array.
+pub trait Record: Abi {
+    /// Which 64-bit word makes the entry valid: it is written last, and is zero in an unused entry.
+    const PUBLISH: usize;
+}
+
+impl Record for Service {
+    const PUBLISH: usize = 0;
+}
+impl Record for Backend {
+    const PUBLISH: usize = 0;
+}
+impl Record for BackendLoad {
+    const PUBLISH: usize = 0;
+}
+impl Record for RingSlot {
+    const PUBLISH: usize = 0;
+}
+impl Record for ServiceState {
+    const PUBLISH: usize = 0;
+}
+impl Record for NextHop {
+    // The interface, which is zero while the hop is not resolved, is in the second word.
+    const PUBLISH: usize = 1;
+}
+
+/// A mapped array map.
+pub struct SharedArray<T> {
+    memory: NonNull<AtomicU64>,
+    entries: u32,
+    bytes: NonZeroUsize,
+    _entry: PhantomData<T>,
+}
+
+// SAFETY: all access goes through atomics, except in `SharedArray::drop`.
+unsafe impl<T> Send for SharedArray<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for SharedArray<T> {}
+
+impl<T: Record> SharedArray<T> {
+    const WORDS: usize = {
+        assert!(size_of::<T>().is_multiple_of(8), "an entry is made of 64-bit words");
+        size_of::<T>() / 8
+    };
+
+    /// Maps an array map of `entries` entries.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, such as for a map that was created without `BPF_F_MMAPABLE`.
+    pub fn map(fd: impl AsFd, entries: u32, writable: bool) -> io::Result<Self> {
+        let bytes = NonZeroUsize::new(entries as usize * size_of::<T>())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an array map without entries"))?;
+        let protection = if writable {
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
+        } else {
+            ProtFlags::PROT_READ
+        };
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let memory = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, fd, 0) }?;
+        Ok(Self {
+            memory: memory.cast(),
+            entries,
+            bytes,
+            _entry: PhantomData,
+        })
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> u32 {
+        self.entries
+    }
+
+    /// Whether there are no entries. Never so, see [`SharedArray::map`].
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Reads an entry; `None` behind the end.
+    pub fn read(&self, index: u32) -> Option<T> {
+        let words = self.words(index)?;
+        let mut bytes = Vec::with_capacity(size_of::<T>());
+        for word in words {
+            bytes.extend_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());
+        }
+        T::from_bytes(&bytes)
+    }
+
+    /// Fills an entry that nothing refers to; it becomes valid with the last store. Does nothing behind the end.
+    pub fn publish(&self, index: u32, entry: &T) {
+        let Some(words) = self.words(index) else { return };
+        for (position, new) in split(entry).enumerate() {
+            if position != T::PUBLISH {
+                words[position].store(new, Ordering::Release);
+            }
+        }
+        if let Some(new) = split(entry).nth(T::PUBLISH) {
+            words[T::PUBLISH].store(new, Ordering::Release);
+        }
+    }
+
+    /// Replaces an entry that is in use; in between it is not valid, never mixed. Does nothing behind the end.
+    pub fn replace(&self, index: u32, entry: &T) {
+        let Some(words) = self.words(index) else { return };
+        words[T::PUBLISH].store(0, Ordering::SeqCst);
+        self.publish(index, entry);
+    }
+
+    /// Changes the word that makes the entry valid. Does nothing behind the end.
+    pub fn set_publish_word(&self, index: u32, word: u64) {
+        if let Some(words) = self.words(index) {
+            words[T::PUBLISH].store(word, Ordering::SeqCst);
+        }
+    }
+
+    fn words(&self, index: u32) -> Option<&[AtomicU64]> {
+        if index >= self.entries {
+            return None;
+        }
+        // SAFETY: within the mapping, which is page-aligned and lives as long as `self`.
+        Some(unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(index as usize * Self::WORDS), Self::WORDS) })
+    }
+}
+
+impl SharedArray<BackendLoad> {
+    /// Adds to the embryonic and active flows of a backend; negative amounts take away.
+    pub fn adjust(&self, index: u32, embryonic: i32, active: i32) {
+        let Some(words) = self.words(index) else { return };
+        let halves = words[0].as_ptr().cast::<AtomicU32>();
+        // SAFETY: the first word is the two 32-bit numbers, aligned, within the mapping.
+        unsafe {
+            (*halves).fetch_add(embryonic as u32, Ordering::SeqCst);
+            (*halves.add(1)).fetch_add(active as u32, Ordering::SeqCst);
+        }
+    }
+}
+
+impl<T> Drop for SharedArray<T> {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map` with this length; nothing borrowed from it outlives `self`.
+        let _ = unsafe { munmap(self.memory.cast(), self.bytes.get()) };
+    }
+}
+
+fn split<T: Record>(entry: &T) -> impl Iterator<Item = u64> + '_ {
+    entry
+        .as_bytes()
+        .chunks_exact(8)
+        .map(|chunk| u64::from_ne_bytes(chunk.try_into().unwrap_or_default()))
+}

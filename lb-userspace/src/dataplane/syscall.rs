@@ -1,0 +1,120 @@
+//! Operations on hash maps that aya has not: reading many entries at once, and taking one out.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use lb_common::abi::Abi;
+use nix::libc;
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+/// Entries asked for at once, at first.
+const BATCH: usize = 4096;
+
+#[repr(C)]
+#[derive(Default)]
+struct BatchAttributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ElementAttributes {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
+    // SAFETY: the attributes have the layout and size that the kernel reads for the command; pointers in them refer
+    // to memory that the callers keep.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Calls `each` for the entries of a hash map. Entries that come or go meanwhile may be seen or not.
+pub(super) fn for_each<K: Abi, V: Abi>(map: &impl AsFd, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
+    let map_fd = map.as_fd().as_raw_fd() as u32;
+    let mut size = BATCH;
+    let mut position: Option<u64> = None;
+    loop {
+        let mut keys = vec![0_u8; size * size_of::<K>()];
+        let mut values = vec![0_u8; size * size_of::<V>()];
+        let mut start = position.unwrap_or(0);
+        let mut next = 0_u64;
+        let mut attributes = BatchAttributes {
+            in_batch: if position.is_some() { &raw mut start as u64 } else { 0 },
+            out_batch: &raw mut next as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: size as u32,
+            map_fd,
+            ..BatchAttributes::default()
+        };
+        let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes);
+        let last = match result {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            // One chain of the hash table is longer than the batch.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && size < BATCH << 8 => {
+                size *= 2;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let count = attributes.count as usize;
+        let pairs = keys
+            .chunks_exact(size_of::<K>())
+            .zip(values.chunks_exact(size_of::<V>()));
+        for (key, value) in pairs.take(count) {
+            if let (Some(key), Some(value)) = (K::from_bytes(key), V::from_bytes(value)) {
+                each(&key, &value);
+            }
+        }
+        if last {
+            return Ok(());
+        }
+        position = Some(next);
+    }
+}
+
+/// Looks an entry up; `None` when there is none.
+pub(super) fn find<K: Abi, V: Abi>(map: &impl AsFd, key: &K) -> io::Result<Option<V>> {
+    element(BPF_MAP_LOOKUP_ELEM, map, key)
+}
+
+/// Removes an entry and returns what it held; `None` when there is none.
+pub(super) fn take<K: Abi, V: Abi>(map: &impl AsFd, key: &K) -> io::Result<Option<V>> {
+    element(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key)
+}
+
+fn element<K: Abi, V: Abi>(command: libc::c_int, map: &impl AsFd, key: &K) -> io::Result<Option<V>> {
+    let mut value = vec![0_u8; size_of::<V>()];
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        key: key.as_bytes().as_ptr() as u64,
+        value: value.as_mut_ptr() as u64,
+        ..ElementAttributes::default()
+    };
+    match bpf(command, &mut attributes) {
+        Ok(()) => Ok(V::from_bytes(&value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask ci`: what every change has to pass.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::lint;
+use crate::project::Project;
+use crate::test;
+
+/// Run lint and test, as continuous integration does
+///
+/// The tests run even when lint complains, so that one run tells everything. The last line says `N passed, N failed`.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(project: &Project, Args {}: Args) -> Result<ExitCode> {
+    let lint = lint::lint(project);
+    let tally = test::test_all(project)?;
+    if let Err(error) = &lint {
+        eprintln!("error: {error:#}");
+    }
+    println!("{tally}");
+    Ok(if lint.is_ok() && tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

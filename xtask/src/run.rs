@@ -1,0 +1,87 @@
+//! `cargo xtask demo` and `cargo xtask bench`: build everything optimised, then become the program.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::build_ebpf;
+use crate::cargo;
+use crate::process::{self, announce};
+use crate::project::Project;
+use crate::setup::{self, Group};
+
+/// Show the balancer at work in network namespaces of this machine
+///
+/// Sets up, builds, and runs the program `demo` with all arguments given here, for example `--seconds 10` or `--json`.
+/// Needs root. Standard output has nothing but what that program prints.
+#[derive(clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Arguments of the program; `-- --help` shows them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Measure the balancer: `bench packets` or `bench http`
+///
+/// Sets up, builds, and runs the program `bench` with all arguments given here, for example `packets --json`. `packets`
+/// measures the cost of a packet in the XDP program; `http` compares with other balancers. Needs root. Standard output
+/// has nothing but what that program prints.
+#[derive(clap::Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure, `packets` or `http`, and arguments of the program; `-- --help` shows them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    arguments: Vec<OsString>,
+}
+
+pub(crate) fn demo(project: &Project, args: DemoArgs) -> Result<ExitCode> {
+    become_program(project, "demo", &[Group::Build, Group::Test], &args.arguments)
+}
+
+pub(crate) fn bench(project: &Project, args: BenchArgs) -> Result<ExitCode> {
+    become_program(
+        project,
+        "bench",
+        &[Group::Build, Group::Test, Group::Bench],
+        &args.arguments,
+    )
+}
+
+/// Replaces this process, so that signals and the exit code are the program's own. Returns only an error.
+fn become_program(project: &Project, program: &str, groups: &[Group], arguments: &[OsString]) -> Result<ExitCode> {
+    setup::ensure(project, groups)?;
+    build_ebpf::build(project)?;
+    announce(format_args!("building lbd, lbctl and {program}"));
+    let mut build = cargo::host(project, "build");
+    build.args([
+        "--release",
+        "-p",
+        "lb-userspace",
+        "-p",
+        "tests",
+        "--bin",
+        "lbd",
+        "--bin",
+        "lbctl",
+        "--bin",
+        program,
+    ]);
+    process::run(&mut build)?;
+
+    let path = project.release().join(program);
+    announce(format_args!("running {}", path.display()));
+    let mut command = process::as_root("env")?;
+    for (name, value) in [
+        ("LBD_BIN_DIR", project.release().into_os_string()),
+        ("LBD_BPF_DIR", project.objects().into_os_string()),
+        ("PATH", process::search_path(&[])),
+    ] {
+        let mut setting = OsString::from(name);
+        setting.push("=");
+        setting.push(value);
+        command.arg(setting);
+    }
+    command.arg(&path).args(arguments);
+    Err(command.exec()).with_context(|| format!("cannot start {}", path.display()))
+}

@@ -1,0 +1,125 @@
+//! Installing Debian packages: unattended, without extras, and without starting the services that come with them.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{self, announce};
+
+/// Packages of the list that bring a service, and its unit.
+const SERVICES: [(&str, &str); 2] = [("haproxy", "haproxy.service"), ("nginx", "nginx.service")];
+
+/// Installs "$@" behind a policy that lets no service start, which is Debian's own mechanism. One shell does it, so that
+/// the policy goes away however the installation ends. A policy that the machine has already is respected.
+const INSTALL: &str = r#"
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM HUP
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" || exit 1
+fi
+apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+"#;
+
+pub(super) fn is_there() -> bool {
+    process::which("apt-get").is_some()
+}
+
+/// Installs the packages; those that are there already are left alone.
+///
+/// # Errors
+///
+/// When there is no apt-get, no root, no such package, or the installation fails; the message names the packages.
+pub(super) fn install(packages: &[&str]) -> Result<()> {
+    let names = packages.join(" ");
+    if !is_there() {
+        bail!("this machine has no apt-get: install by hand what Debian calls {names}, then run this again");
+    }
+    let absent: Vec<&str> = packages
+        .iter()
+        .copied()
+        .filter(|package| !is_installed(package))
+        .collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    announce(format_args!("installing packages: {}", absent.join(" ")));
+    let known = absent.iter().all(|package| has_candidate(package));
+    if !(known && try_install(&absent).is_ok()) {
+        update();
+        refuse_unknown(&absent)?;
+        try_install(&absent).with_context(|| format!("cannot install the packages {names}"))?;
+    }
+    disable_services(&absent)
+}
+
+fn try_install(packages: &[&str]) -> Result<()> {
+    let mut command = as_root("sh")?;
+    process::run(command.args(["-c", INSTALL, "apt-get install"]).args(packages))
+}
+
+/// One unreachable source of many is no reason to stop; the installation that follows knows.
+fn update() {
+    announce("updating the list of packages");
+    let options = [
+        "-o",
+        "Acquire::Retries=2",
+        "-o",
+        "Acquire::http::Timeout=30",
+        "-o",
+        "Acquire::https::Timeout=30",
+    ];
+    let updated = as_root("apt-get").and_then(|mut command| process::run(command.arg("update").args(options)));
+    if let Err(error) = updated {
+        announce(format_args!("warning: {error:#}"));
+    }
+}
+
+fn refuse_unknown(packages: &[&str]) -> Result<()> {
+    let unknown: Vec<&str> = packages
+        .iter()
+        .copied()
+        .filter(|package| !has_candidate(package))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let hint = if unknown.iter().any(|package| package.contains("-22")) {
+        "; Debian 12 has LLVM 22 in its security updates, elsewhere add the source that apt.llvm.org describes"
+    } else {
+        ""
+    };
+    bail!(
+        "the package sources of this machine do not have: {}{hint}",
+        unknown.join(" ")
+    )
+}
+
+/// A service that the installation brought stays off at the next boot, too.
+fn disable_services(installed: &[&str]) -> Result<()> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Ok(());
+    }
+    for (_, unit) in SERVICES.iter().filter(|(package, _)| installed.contains(package)) {
+        process::run(as_root("systemctl")?.args(["disable", unit]))?;
+    }
+    Ok(())
+}
+
+fn is_installed(package: &str) -> bool {
+    let query = process::output_of(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]));
+    query.as_deref() == Some("installed")
+}
+
+fn has_candidate(package: &str) -> bool {
+    let policy = process::output_of(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package]));
+    policy.is_some_and(|policy| policy.contains("Candidate: ") && !policy.contains("Candidate: (none)"))
+}
+
+/// Debconf must not ask: nobody is there to answer. `env` carries it through sudo, which drops the environment.
+fn as_root(program: &str) -> Result<Command> {
+    let mut command = process::as_root("env")?;
+    command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", program]);
+    Ok(command)
+}

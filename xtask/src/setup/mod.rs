@@ -1,0 +1,119 @@
+//! `cargo xtask setup`: installs what is missing to build, test and measure, or says what that is.
+
+mod apt;
+pub(crate) mod linker;
+mod needs;
+mod rust;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use self::needs::{NEEDS, Need, Source};
+use crate::process::announce;
+use crate::project::Project;
+
+/// Install what building, testing and measuring need
+///
+/// From the distribution: LLVM and the programs that tests and benches use (apt-get, as root or through sudo; no
+/// service is started or enabled). From rustup: components of the active toolchain. Into target/tools: bpf-linker,
+/// built against that LLVM. What is there already is left alone. The other commands call this for what they need.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install nothing; print a table, and fail when something is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// What a tool is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Build,
+    Lint,
+    Test,
+    Bench,
+}
+
+impl Group {
+    const ALL: [Self; 4] = [Self::Build, Self::Lint, Self::Test, Self::Bench];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Lint => "lint",
+            Self::Test => "test",
+            Self::Bench => "bench",
+        }
+    }
+}
+
+pub(crate) fn run(project: &Project, args: Args) -> Result<ExitCode> {
+    if !args.check {
+        ensure(project, &Group::ALL)?;
+    }
+    Ok(if report(project) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Installs what is missing for these groups. Rights cannot be installed: whoever needs them asks for them.
+///
+/// # Errors
+///
+/// When something could not be installed; the message says what is missing and where it comes from.
+pub(crate) fn ensure(project: &Project, groups: &[Group]) -> Result<()> {
+    rust::check_compiler()?;
+    let missing: Vec<&Need> = NEEDS
+        .iter()
+        .filter(|need| groups.contains(&need.group) && need.source != Source::Rights && need.found(project).is_err())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    announce(format_args!(
+        "missing: {}",
+        missing.iter().map(|need| need.name).collect::<Vec<_>>().join(", ")
+    ));
+
+    let packages: Vec<&str> = missing.iter().filter_map(|need| need.package()).collect();
+    if !packages.is_empty() {
+        apt::install(&packages)?;
+    }
+    for need in &missing {
+        match need.source {
+            Source::Component(component) => rust::install(component)?,
+            Source::Linker => linker::install(project)?,
+            Source::Package { .. } | Source::Llvm(_) | Source::Compiler | Source::Rights => {}
+        }
+    }
+    match missing.iter().find_map(|need| Some((need, need.found(project).err()?))) {
+        Some((need, problem)) => bail!("{} is still not usable after its installation: {problem}", need.name),
+        None => Ok(()),
+    }
+}
+
+/// Prints the table of all tools; returns whether all are there.
+fn report(project: &Project) -> bool {
+    let rows: Vec<_> = NEEDS.iter().map(|need| (need, need.found(project))).collect();
+    let complete = rows.iter().all(|(_, found)| found.is_ok());
+    let cells: Vec<String> = rows
+        .iter()
+        .map(|(_, found)| found.clone().unwrap_or_else(|problem| format!("MISSING: {problem}")))
+        .collect();
+    let width = cells.iter().map(String::len).max().unwrap_or(0);
+    println!("{:<12} {:<width$}  NEEDED FOR", "TOOL", "FOUND");
+    for ((need, _), found) in rows.iter().zip(cells) {
+        println!(
+            "{:<12} {found:<width$}  {}: {}",
+            need.name,
+            need.group.name(),
+            need.used_for
+        );
+    }
+    if !complete {
+        println!("\nSomething is missing; `cargo xtask setup` installs what can be installed.");
+    }
+    complete
+}

@@ -1,0 +1,175 @@
+//! For every rule: trees that break it, and trees that look as if they did.
+
+use super::rules::RULES;
+use super::tree::Tree;
+
+/// Rule, file, text, and the places that the rule finds.
+type Case = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const CASES: &[Case] = &[
+    (
+        "xdp-actions",
+        "lb-ebpf/src/emit.rs",
+        "//! E\nuse aya_ebpf::bindings::xdp_action;\n",
+        &["lb-ebpf/src/emit.rs:2"],
+    ),
+    (
+        "xdp-actions",
+        "lb-ebpf/src/main.rs",
+        "//! M\nuse aya_ebpf::bindings::xdp_action;\n",
+        &[],
+    ),
+    (
+        "xdp-actions",
+        "lb-ebpf/src/bin/bench.rs",
+        "//! B\nuse aya_ebpf::bindings::xdp_action;\n",
+        &[],
+    ),
+    (
+        "xdp-actions",
+        "lb-ebpf/src/emit.rs",
+        "//! E\n// becomes an xdp_action later\n",
+        &[],
+    ),
+    (
+        "dataplane",
+        "lb-userspace/src/daemon.rs",
+        "//! D\nuse aya::{\n    maps::Array,\n};\n",
+        &["lb-userspace/src/daemon.rs:3"],
+    ),
+    (
+        "dataplane",
+        "lb-userspace/src/daemon.rs",
+        "//! D\nfn f(p: &aya::programs::Xdp) {}\n",
+        &["lb-userspace/src/daemon.rs:2"],
+    ),
+    (
+        "dataplane",
+        "lb-userspace/src/dataplane/loader.rs",
+        "//! L\nuse aya::maps::Array;\n",
+        &[],
+    ),
+    (
+        "dataplane",
+        "lb-userspace/src/daemon.rs",
+        "//! D\nuse aya::EbpfError;\nuse crate::maps;\n",
+        &[],
+    ),
+    (
+        "common-aya",
+        "lb-common/Cargo.toml",
+        "[dependencies]\naya.workspace = true\n",
+        &["lb-common/Cargo.toml:2"],
+    ),
+    (
+        "common-aya",
+        "lb-userspace/Cargo.toml",
+        "[dependencies]\naya.workspace = true\n",
+        &[],
+    ),
+    (
+        "pure-modules",
+        "lb-userspace/src/schedule/ring.rs",
+        "//! R\nuse tokio::time;\n",
+        &["lb-userspace/src/schedule/ring.rs:2"],
+    ),
+    (
+        "pure-modules",
+        "lb-userspace/src/state.rs",
+        "//! S\nlet t = Instant::now();\n",
+        &["lb-userspace/src/state.rs:2"],
+    ),
+    (
+        "pure-modules",
+        "lb-userspace/src/health/hysteresis.rs",
+        "//! H\n#[cfg(test)]\nmod t { Instant::now() }\n",
+        &[],
+    ),
+    (
+        "pure-modules",
+        "lb-userspace/src/health/probe.rs",
+        "//! P\nuse tokio::time;\n",
+        &[],
+    ),
+    (
+        "module-docs",
+        "tests/src/lib.rs",
+        "fn main() {}\n",
+        &["tests/src/lib.rs:1"],
+    ),
+    ("module-docs", "tests/src/lib.rs", "//! The harness.\n", &[]),
+    (
+        "unfinished",
+        "xtask/src/main.rs",
+        "//! M\nfn f() { todo!() }\n",
+        &["xtask/src/main.rs:2"],
+    ),
+    (
+        "unfinished",
+        "xtask/src/main.rs",
+        "//! M\nfn f() {\n    dbg!(1);\n}\n",
+        &["xtask/src/main.rs:3"],
+    ),
+    (
+        "unfinished",
+        "xtask/src/main.rs",
+        "//! M\n// no todo!() here\nfn dbg() {}\n",
+        &[],
+    ),
+    ("home-paths", "docs/a.md", "Look into /home/me/lb\n", &["docs/a.md:1"]),
+    ("home-paths", "docs/a.md", "Look at example.com/home/me\n", &[]),
+    (
+        "links",
+        "docs/a.md",
+        "See\n[b](b.md) and [c](../c.md#d)\n",
+        &["docs/a.md:2", "docs/a.md:2"],
+    ),
+    (
+        "links",
+        "docs/a.md",
+        "[a](a.md) [docs](../docs) [x](https://example.com)\n",
+        &[],
+    ),
+    ("folders", "helpers/a.sh", "", &["helpers"]),
+    ("folders", "docs/a.md", "", &[]),
+    ("folders", "README.md", "", &[]),
+];
+
+fn places(rule: &str, tree: &Tree) -> Vec<String> {
+    let rule = RULES
+        .iter()
+        .find(|known| known.name == rule)
+        .unwrap_or_else(|| panic!("there is no rule {rule}"));
+    (rule.check)(tree).into_iter().map(|finding| finding.place).collect()
+}
+
+#[test]
+fn rules_find_what_breaks_them_and_nothing_else() {
+    for (rule, path, text, expected) in CASES {
+        assert_eq!(
+            places(rule, &Tree::of(&[(path, text)])),
+            *expected,
+            "{rule} on {path}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_rust_file_may_have_600_lines_and_tests_any_number() {
+    let (longest, too_long) = ("//! A\n".repeat(600), "//! A\n".repeat(601));
+    let tree = Tree::of(&[("a/x.rs", &longest), ("a/y.rs", &too_long), ("a/tests.rs", &too_long)]);
+    assert_eq!(places("file-length", &tree), ["a/y.rs:601"]);
+}
+
+#[test]
+fn every_rule_has_a_tree_that_breaks_it() {
+    for rule in RULES.iter().filter(|rule| rule.name != "file-length") {
+        assert!(
+            CASES
+                .iter()
+                .any(|(name, _, _, expected)| *name == rule.name && !expected.is_empty()),
+            "{}",
+            rule.name
+        );
+    }
+}
