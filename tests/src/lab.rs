@@ -84,6 +84,8 @@ impl Lab {
         } else {
             (None, fabric.add_host("client", CLIENT)?)
         };
+        // The default range is used up by 28,000 connections a minute to one address and port.
+        client.namespace.sysctl("ipv4/ip_local_port_range", "10000 65000")?;
         let balancers = (0..plan.balancers)
             .map(|index| {
                 let host = fabric.add_host(&format!("balancer-{}", index + 1), FIRST_BALANCER + index)?;

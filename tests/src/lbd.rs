@@ -80,7 +80,7 @@ impl<'a> Lbd<'a> {
         let mut ended = None;
         let ready = wait::until(wait::PATIENCE, || {
             ended = process.status().ok().flatten();
-            ended.is_some() || self.lbctl(&["node", "status"]).is_ok()
+            ended.is_some() || self.answers(process.id())
         });
         match (ended, ready) {
             (Some(status), _) => bail!(
@@ -98,6 +98,12 @@ impl<'a> Lbd<'a> {
             (None, true) => self.process = Some(process),
         }
         Ok(())
+    }
+
+    /// Whether the daemon with that process id answers at the socket; a predecessor or `lbctl` alone does not count.
+    fn answers(&self, process: u32) -> bool {
+        self.lbctl(&["node", "status"])
+            .is_ok_and(|status| status["pid"] == process)
     }
 
     /// What `lbctl ARGUMENTS --json` answers.

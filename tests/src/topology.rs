@@ -108,8 +108,8 @@ impl Host {
             ("ipv6/conf/default/accept_dad", "0"),
             ("ipv6/conf/default/dad_transmits", "0"),
             ("ipv6/conf/default/accept_ra", "0"),
-            // The default range gives 28,000 connections a minute to one address and port, which a test can use up.
-            ("ipv4/ip_local_port_range", "10000 65000"),
+            // Beside the ports that the balancer takes for its flows.
+            ("ipv4/ip_local_port_range", "57000 65000"),
         ] {
             namespace.sysctl(key, value)?;
         }
