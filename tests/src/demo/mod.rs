@@ -37,7 +37,7 @@ pub struct Summary {
     /// Failed requests that the death of the worker does not excuse. Excused is a failure that lies at least partly in
     /// the time of detection: the request ended after the kill, and started before the worker was declared down. All
     /// others count here: those that ended before the kill, and those that started after the worker was declared down,
-    /// be it before or after its revival.
+    /// be it before or after its revival; and every one, if it was never declared down.
     pub errors_after_detection: u64,
     /// Answered requests by the name of the backend.
     pub per_backend: BTreeMap<String, u64>,
@@ -50,7 +50,7 @@ pub struct Summary {
 impl Summary {
     /// Whether the demo showed what it is to show.
     pub fn is_success(&self) -> bool {
-        self.errors_after_detection == 0 && self.detection_ms.is_some() && !self.per_backend.is_empty()
+        self.errors_after_detection == 0 && !self.per_backend.is_empty()
     }
 }
 

@@ -55,6 +55,10 @@ impl Screen {
     pub(super) fn event(&mut self, time: Duration, text: &str) {
         self.replace(&[]);
         println!("{:5.1} s  *** {text} ***", time.as_secs_f64());
+        if self.terminal {
+            // The block made room for the line: bring it back.
+            self.due = time;
+        }
     }
 
     fn since_last(&self, frame: &Frame, index: usize) -> u64 {

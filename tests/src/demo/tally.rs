@@ -20,10 +20,10 @@ impl Window {
         Some(self.declared_down?.duration_since(self.killed?))
     }
 
-    /// Whether a failure lies at least partly in this time.
+    /// Whether a failure lies at least partly in this time. A death that nobody noticed excuses nothing.
     fn excuses(&self, failure: &Failure) -> bool {
         let after_kill = self.killed.is_some_and(|killed| failure.ended >= killed);
-        let before_declared = self.declared_down.is_none_or(|declared| failure.started < declared);
+        let before_declared = self.declared_down.is_some_and(|declared| failure.started < declared);
         after_kill && before_declared
     }
 
@@ -76,14 +76,20 @@ mod tests {
     }
 
     #[test]
-    fn without_a_kill_nothing_is_excused() {
+    fn without_a_kill_or_its_detection_nothing_is_excused() {
         let now = Instant::now();
-        let failure = Failure {
-            started: now,
-            ended: now,
-            reused: false,
-            cause: String::new(),
+        let unnoticed = Window {
+            killed: Some(now),
+            declared_down: None,
         };
-        assert!(!Window::default().excuses(&failure));
+        for window in [Window::default(), unnoticed] {
+            let failure = Failure {
+                started: now,
+                ended: now,
+                reused: false,
+                cause: String::new(),
+            };
+            assert!(!window.excuses(&failure));
+        }
     }
 }
