@@ -51,7 +51,12 @@ impl BackendStatus {
     /// The entry when the backend has left it: with the generation of the next one, so that nothing follows this one.
     #[must_use]
     pub const fn freed(self) -> Self {
-        Self::new(BackendState::Free, self.generation().wrapping_add(1), self.family(), self.port())
+        Self::new(
+            BackendState::Free,
+            self.generation().wrapping_add(1),
+            self.family(),
+            self.port(),
+        )
     }
 
     /// Tells apart the backends that held this entry one after another.

@@ -47,21 +47,36 @@ impl NodeLock {
     ///
     /// When another process has it, or the folder cannot be used.
     pub fn take(state_dir: &Path) -> Result<Self, LockError> {
-        let unusable = |cause| LockError::Unusable { path: state_dir.to_owned(), cause };
+        let unusable = |cause| LockError::Unusable {
+            path: state_dir.to_owned(),
+            cause,
+        };
         fs::create_dir_all(state_dir).map_err(unusable)?;
         let path = state_dir.join("lbd.lock");
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(unusable)?;
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(unusable)?;
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
                 let mut text = String::new();
                 let _ = file.read_to_string(&mut text);
-                return Err(LockError::Held { path, pid: text.trim().parse().ok() });
+                return Err(LockError::Held {
+                    path,
+                    pid: text.trim().parse().ok(),
+                });
             }
             Err((_, errno)) => return Err(unusable(errno.into())),
         };
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(unusable)?;
         Ok(Self { _file: file })
     }
 }
@@ -76,7 +91,12 @@ mod tests {
         let state = folder.path().join("a/b");
         let first = NodeLock::take(&state).unwrap();
         let refusal = NodeLock::take(&state).unwrap_err();
-        assert!(refusal.to_string().contains(&format!("(process {})", std::process::id())), "{refusal}");
+        assert!(
+            refusal
+                .to_string()
+                .contains(&format!("(process {})", std::process::id())),
+            "{refusal}"
+        );
         drop(first);
         NodeLock::take(&state).unwrap();
     }

@@ -1,1 +1,25 @@
-fn main() {}
+//! `lbctl`, the command that shows what a balancer does.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lb_userspace::cli::{self, Arguments};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("lbctl: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(cli::run(arguments, &mut std::io::stdout().lock())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lbctl: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

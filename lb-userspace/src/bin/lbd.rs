@@ -1,1 +1,128 @@
-fn main() {}
+//! `lbd`, the controller.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use lb_userspace::{config, daemon};
+use tracing_subscriber::EnvFilter;
+
+/// Layer-4 load balancer: an XDP program and the controller that keeps it true.
+#[derive(Parser)]
+#[command(name = "lbd", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the controller, in the foreground, until SIGTERM or SIGINT.
+    ///
+    /// Packets are forwarded on when it ends, however it ends; the next start takes over maps, flows and interfaces as
+    /// they are. `lbd detach` ends forwarding.
+    Run {
+        /// Configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/lbd/lbd.toml")]
+        config: PathBuf,
+        /// How log lines look on standard error.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+        /// What is logged: error, warn, info, debug, trace, or filters such as `info,lb_userspace::health=debug`.
+        #[arg(long, value_name = "FILTER", env = "LBD_LOG", default_value = "info")]
+        log: String,
+    },
+    /// Check a configuration file without touching anything.
+    ///
+    /// Exit status 0 when it is right, 1 when it is not.
+    Check {
+        /// Configuration file.
+        #[arg(value_name = "FILE", default_value = "/etc/lbd/lbd.toml")]
+        file: PathBuf,
+        /// Print what was found as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop forwarding: take the XDP program off all interfaces, and remove all pinned maps with all flows.
+    Detach {
+        /// Configuration file that says which node.
+        #[arg(long, value_name = "FILE", default_value = "/etc/lbd/lbd.toml")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run {
+            config,
+            log_format,
+            log,
+        } => run(&config, log_format, &log),
+        Command::Check { file, json } => check(&file, json),
+        Command::Detach { config } => detach(&config),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("lbd: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(config: &Path, format: LogFormat, filter: &str) -> anyhow::Result<ExitCode> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    tokio::runtime::Runtime::new()
+        .context("cannot start the runtime")?
+        .block_on(daemon::run(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let result = config::load(file);
+    if json {
+        let (error, diagnostics) = match &result {
+            Ok(_) => (None, Vec::new()),
+            Err(error) if error.diagnostics().is_empty() => (Some(error.to_string()), Vec::new()),
+            Err(error) => (None, error.diagnostics().to_vec()),
+        };
+        let found = serde_json::json!({ "valid": result.is_ok(), "error": error, "diagnostics": diagnostics });
+        println!("{found}");
+        return Ok(if result.is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    let config = result?;
+    let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
+    let services = config.services.len();
+    println!(
+        "{}: right: {services} services with {backends} backends",
+        file.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn detach(config: &Path) -> anyhow::Result<ExitCode> {
+    if daemon::detach(config)? {
+        println!("forwarding has ended; the maps are removed");
+    } else {
+        println!("nothing was attached");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     dataplane::Tables,
     health::{Change, Monitor, Target, TargetId, Verdict},
-    neighbour::{NextHopState, Neighbours},
+    neighbour::{Neighbours, NextHopState},
     reconcile,
 };
 
@@ -45,9 +45,18 @@ impl Controller {
                 addresses.insert(backend.address.ip());
                 let Some(check) = &service.health else { continue };
                 let port = check.port.unwrap_or(backend.address.port());
-                let id = TargetId { service: service.name.clone(), backend: backend.name.clone() };
+                let id = TargetId {
+                    service: service.name.clone(),
+                    backend: backend.name.clone(),
+                };
                 let address = SocketAddr::new(backend.address.ip(), port);
-                targets.insert(id, Target { address, check: check.clone() });
+                targets.insert(
+                    id,
+                    Target {
+                        address,
+                        check: check.clone(),
+                    },
+                );
             }
         }
         self.health.set_targets(targets);
@@ -76,15 +85,21 @@ impl Controller {
 
     /// Brings the maps to the desired state once.
     pub(super) fn reconcile(&mut self) {
-        let verdicts: Verdicts =
-            self.health.snapshot().into_iter().map(|(target, health)| (target, health.verdict)).collect();
+        let verdicts: Verdicts = self
+            .health
+            .snapshot()
+            .into_iter()
+            .map(|(target, health)| (target, health.verdict))
+            .collect();
         let hops = resolved(&self.next_hops.borrow_and_update());
         let desired = reconcile::desired(&self.config, &verdicts, &hops);
-        let result = reconcile::observe(&self.tables).map_err(|error| error.to_string()).and_then(|observed| {
-            let plan = reconcile::plan(&desired, &observed);
-            reconcile::apply(&plan, &mut self.tables).map_err(|error| error.to_string())?;
-            Ok(plan)
-        });
+        let result = reconcile::observe(&self.tables)
+            .map_err(|error| error.to_string())
+            .and_then(|observed| {
+                let plan = reconcile::plan(&desired, &observed);
+                reconcile::apply(&plan, &mut self.tables).map_err(|error| error.to_string())?;
+                Ok(plan)
+            });
         self.report(result);
     }
 
@@ -97,7 +112,9 @@ impl Controller {
         };
         match &error {
             // Once, not every five seconds.
-            Some(error) if before.as_ref() != Some(error) => tracing::error!(%error, "the maps are not as they should be"),
+            Some(error) if before.as_ref() != Some(error) => {
+                tracing::error!(%error, "the maps are not as they should be")
+            }
             None if before.is_some() => tracing::info!("the maps are as they should be again"),
             _ => {}
         }
@@ -125,5 +142,8 @@ impl Controller {
 
 /// The next hops that are resolved.
 fn resolved(states: &BTreeMap<IpAddr, NextHopState>) -> BTreeMap<IpAddr, NextHop> {
-    states.iter().filter_map(|(address, state)| Some((*address, state.hop?))).collect()
+    states
+        .iter()
+        .filter_map(|(address, state)| Some((*address, state.hop?)))
+        .collect()
 }

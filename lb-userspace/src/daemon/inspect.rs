@@ -1,22 +1,33 @@
 //! Answers what the admin API asks, from the maps as they are.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    collections::HashMap,
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use lb_common::{Backend, BackendState, BackendLoad, abi::MAP_ABI_VERSION, flow::TICK_NANOSECONDS};
+use lb_common::{
+    Backend, BackendCounters, BackendLoad, BackendState, abi::MAP_ABI_VERSION, family::address, flow::TICK_NANOSECONDS,
+};
 use tokio::sync::watch;
 
 use crate::{
-    admin::{Inspect, InspectError, model::*},
+    admin::{
+        Inspect, InspectError,
+        model::{
+            BackendStatus, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
+            NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus, timestamp,
+        },
+    },
     config::{self, Config, Word},
-    dataplane::{Tables, VirtualAddress, flows::{self, FlowEntry}},
+    dataplane::{
+        DataplaneError, Tables, VirtualAddress,
+        flows::{self, FlowEntry},
+    },
     health::{Health, Monitor, TargetId, Verdict},
-    neighbour::NextHopState,
+    neighbour::{NextHopState, NextHops},
 };
 
 /// What the answers are made of.
@@ -25,33 +36,285 @@ pub(super) struct Inspector {
     pub(super) config_path: PathBuf,
     pub(super) tables: Tables,
     pub(super) health: Arc<Monitor>,
-    pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    pub(super) next_hops: watch::Receiver<NextHops>,
     pub(super) reconcile: watch::Receiver<ReconcileStatus>,
     pub(super) interfaces: Vec<InterfaceStatus>,
     pub(super) warnings: Vec<String>,
     pub(super) started: SystemTime,
 }
 
-/// The entries of the maps by what the configuration calls them.
-struct Entries {
-    /// Index of a service by its address.
-    services: HashMap<VirtualAddress, u32>,
-    /// Index and entry of a backend by index of the service, and address.
-    backends: HashMap<(u32, std::net::SocketAddr), (u32, Backend)>,
-}
+/// Backends in the maps: index and entry by the virtual address of the service, and the backend's own.
+type Entries = HashMap<(VirtualAddress, SocketAddr), (u32, Backend)>;
 
 impl Inspector {
-    fn entries(&self) -> Result<Entries, InspectError> {
-        let services = self.tables.service_index().map_err(InspectError::new)?.into_iter().collect();
-        let backends = (0..self.tables.backends.len())
+    fn entries(&self) -> Result<Entries, DataplaneError> {
+        let services: HashMap<u32, VirtualAddress> = self
+            .tables
+            .service_index()?
+            .into_iter()
+            .map(|(at, index)| (index, at))
+            .collect();
+        let entries = (0..self.tables.backends.len())
             .filter_map(|index| Some((index, self.tables.backends.read(index)?)))
             .filter(|(_, backend)| backend.status.state() != BackendState::Free)
             .filter_map(|(index, backend)| {
-                let address = lb_common::family::address::from_words(backend.status.family(), backend.address)?;
-                let address = std::net::SocketAddr::new(address, backend.status.port().host());
-                Some(((backend.service, address), (index, backend)))
-            })
-            .collect();
-        Ok(Entries { services, backends })
+                let ip = address::from_words(backend.status.family(), backend.address)?;
+                let at = services.get(&backend.service)?;
+                Some((
+                    (*at, SocketAddr::new(ip, backend.status.port().host())),
+                    (index, backend),
+                ))
+            });
+        Ok(entries.collect())
     }
+
+    fn backend(
+        &self,
+        service: &config::Service,
+        backend: &config::Backend,
+        entries: &Entries,
+        health: Option<&Health>,
+    ) -> Result<BackendStatus, DataplaneError> {
+        let entry = entries.get(&(virtual_address(service), backend.address));
+        let (load, counters) = match entry {
+            Some((index, _)) => (
+                self.tables.loads.read(*index).unwrap_or(BackendLoad::ZERO),
+                self.tables.backend_counters(*index)?,
+            ),
+            None => (BackendLoad::ZERO, BackendCounters::ZERO),
+        };
+        let (state, cause) = state(entry.map(|(_, backend)| backend), backend, health);
+        let hop = self.next_hops.borrow().get(&backend.address.ip()).cloned();
+        Ok(BackendStatus {
+            service: service.name.clone(),
+            name: backend.name.clone(),
+            address: backend.address,
+            weight: backend.weight,
+            state: state.to_owned(),
+            cause,
+            health: health.map(health_status),
+            next_hop: hop.as_ref().and_then(next_hop),
+            next_hop_problem: hop.filter(|hop| hop.hop.is_none()).map(|hop| hop.reason),
+            active: u64::from(load.active),
+            embryonic: u64::from(load.embryonic),
+            total: load.total,
+            to_worker_packets: counters.to_worker_packets,
+            to_worker_bytes: counters.to_worker_bytes,
+            to_client_packets: counters.to_client_packets,
+            to_client_bytes: counters.to_client_bytes,
+        })
+    }
+
+    fn service(&self, service: &config::Service, backends: &[BackendStatus]) -> ServiceStatus {
+        let sum = |number: fn(&BackendStatus) -> u64| backends.iter().map(number).sum();
+        ServiceStatus {
+            name: service.name.clone(),
+            address: service.address,
+            port: service.port,
+            protocol: service.protocol.name().to_owned(),
+            mode: service.mode.word().to_owned(),
+            scheduler: service.scheduler.word().to_owned(),
+            on_backend_down: service.on_backend_down.word().to_owned(),
+            backends_up: backends.iter().filter(|backend| backend.state == "up").count() as u64,
+            backends_total: backends.len() as u64,
+            active: sum(|backend| backend.active),
+            embryonic: sum(|backend| backend.embryonic),
+            total: sum(|backend| backend.total),
+        }
+    }
+
+    fn flow(&self, entry: &FlowEntry, now: u32) -> FlowStatus {
+        let at = VirtualAddress {
+            address: entry.key.destination.ip(),
+            port: entry.key.destination.port(),
+            protocol: entry.key.protocol,
+        };
+        let service = self
+            .config
+            .services
+            .iter()
+            .find(|service| virtual_address(service) == at);
+        let backend = service.and_then(|service| {
+            service
+                .backends
+                .iter()
+                .find(|backend| backend.address == entry.rewrite.destination)
+        });
+        FlowStatus {
+            protocol: if entry.key.protocol == config::Protocol::Tcp.number() {
+                "tcp"
+            } else {
+                "udp"
+            }
+            .to_owned(),
+            client: entry.key.source,
+            virtual_address: entry.key.destination,
+            source: entry.rewrite.source,
+            backend: entry.rewrite.destination,
+            service: service.map(|service| service.name.clone()).unwrap_or_default(),
+            backend_name: backend.map(|backend| backend.name.clone()).unwrap_or_default(),
+            phase: entry.phase.name().to_owned(),
+            idle_ms: u64::from(entry.idle(now)) * TICK_NANOSECONDS / 1_000_000,
+        }
+    }
+
+    fn count_flows(&self) -> Result<FlowTables, DataplaneError> {
+        let mut entries = [0_u64; 2];
+        self.tables
+            .flows
+            .for_each(|flow| entries[usize::from(flow.key.source.is_ipv6())] += 1)?;
+        let capacity = self.tables.flows.capacity();
+        let table = |family: usize| FlowTable {
+            entries: entries[family],
+            capacity: u64::from(capacity[family]),
+        };
+        Ok(FlowTables {
+            v4: table(0),
+            v6: table(1),
+        })
+    }
+}
+
+impl Inspect for Inspector {
+    fn node(&self) -> Result<NodeStatus, InspectError> {
+        let outcomes = self.tables.outcomes().map_err(InspectError::new)?;
+        Ok(NodeStatus {
+            name: self.config.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: timestamp(self.started),
+            uptime_seconds: self.started.elapsed().unwrap_or_default().as_secs(),
+            config_path: self.config_path.clone(),
+            map_abi: MAP_ABI_VERSION,
+            interfaces: self.interfaces.clone(),
+            outcomes: outcomes
+                .into_iter()
+                .map(|(outcome, count)| (outcome.name().to_owned(), count))
+                .collect(),
+            flows: self.count_flows().map_err(InspectError::new)?,
+            reconcile: self.reconcile.borrow().clone(),
+            warnings: self.warnings.clone(),
+        })
+    }
+
+    fn services(&self) -> Result<Vec<ServiceStatus>, InspectError> {
+        let backends = self.backends(None)?;
+        Ok(self
+            .config
+            .services
+            .iter()
+            .map(|service| {
+                let own: Vec<_> = backends
+                    .iter()
+                    .filter(|backend| backend.service == service.name)
+                    .cloned()
+                    .collect();
+                self.service(service, &own)
+            })
+            .collect())
+    }
+
+    fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError> {
+        let entries = self.entries().map_err(InspectError::new)?;
+        let health = self.health.snapshot();
+        let mut found = Vec::new();
+        for known in self
+            .config
+            .services
+            .iter()
+            .filter(|known| service.is_none_or(|name| name == known.name))
+        {
+            for backend in &known.backends {
+                let id = TargetId {
+                    service: known.name.clone(),
+                    backend: backend.name.clone(),
+                };
+                found.push(
+                    self.backend(known, backend, &entries, health.get(&id))
+                        .map_err(InspectError::new)?,
+                );
+            }
+        }
+        Ok(found)
+    }
+
+    fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError> {
+        let now = flows::now().map_err(InspectError::new)?;
+        let mut page = FlowPage {
+            flows: Vec::new(),
+            truncated: false,
+        };
+        self.tables
+            .flows
+            .for_each(|entry| {
+                if !entry.to_worker || page.truncated {
+                    return;
+                }
+                let flow = self.flow(&entry, now);
+                if !filter.admits(&flow) {
+                    return;
+                }
+                if page.flows.len() < limit {
+                    page.flows.push(flow);
+                } else {
+                    page.truncated = true;
+                }
+            })
+            .map_err(InspectError::new)?;
+        Ok(page)
+    }
+}
+
+fn virtual_address(service: &config::Service) -> VirtualAddress {
+    VirtualAddress {
+        address: service.address,
+        port: service.port,
+        protocol: service.protocol.number(),
+    }
+}
+
+/// The state of a backend as the packet path has it, and why.
+fn state(entry: Option<&Backend>, backend: &config::Backend, health: Option<&Health>) -> (&'static str, String) {
+    if let Some(health) = health.filter(|health| health.verdict == Verdict::Unknown) {
+        return ("unknown", health.cause.clone());
+    }
+    let cause = match health {
+        Some(health) => health.cause.clone(),
+        None => "not checked".to_owned(),
+    };
+    match entry.map(|entry| entry.status.state()) {
+        Some(BackendState::Up) => ("up", cause),
+        Some(BackendState::Draining) if backend.weight == 0 => ("draining", "weight 0".to_owned()),
+        Some(BackendState::Draining) => ("draining", cause),
+        Some(BackendState::Down) => ("down", cause),
+        Some(BackendState::Free) | None => ("unknown", "not in the maps yet".to_owned()),
+    }
+}
+
+fn health_status(health: &Health) -> HealthStatus {
+    let verdict = match health.verdict {
+        Verdict::Unknown => "unknown",
+        Verdict::Up => "up",
+        Verdict::Down => "down",
+    };
+    HealthStatus {
+        verdict: verdict.to_owned(),
+        since: timestamp(health.since),
+        cause: health.cause.clone(),
+        checks: health.checks,
+        failures: health.failures,
+        last_duration_ms: health.last_duration.map(milliseconds),
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn next_hop(state: &NextHopState) -> Option<NextHopStatus> {
+    let mac = state.hop?.destination().map(|byte| format!("{byte:02x}")).join(":");
+    Some(NextHopStatus {
+        interface: state.interface.clone(),
+        mac,
+    })
 }

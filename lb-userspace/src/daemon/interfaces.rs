@@ -1,5 +1,8 @@
 //! The interfaces that the program is attached to.
 
+use futures_util::TryStreamExt;
+use netlink_packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
+
 use crate::{
     admin::model::InterfaceStatus,
     config::{Node, XdpMode},
@@ -11,7 +14,7 @@ use crate::{
 /// # Errors
 ///
 /// At the first interface where no allowed mode works.
-pub(super) fn attach(
+pub(super) async fn attach(
     program: &mut Loaded,
     pins: &Pins,
     node: &Node,
@@ -20,7 +23,7 @@ pub(super) fn attach(
     let mut interfaces = Vec::new();
     for name in &node.interfaces {
         let attached = program.attach(pins, name, node.xdp_mode)?;
-        let mode = attached.running_mode();
+        let mode = running_mode(attached.ifindex).await;
         if let Some(reason) = &attached.fallback {
             warnings.push(format!("{name} runs in generic mode, which is slower: {reason}"));
         }
@@ -30,7 +33,12 @@ pub(super) fn attach(
                 wanted(node.xdp_mode).unwrap_or_default()
             ));
         }
-        tracing::info!(interface = name, mode, adopted = attached.mode == AttachedMode::Adopted, "attached");
+        tracing::info!(
+            interface = name,
+            mode,
+            adopted = attached.mode == AttachedMode::Adopted,
+            "attached"
+        );
         interfaces.push(InterfaceStatus {
             name: name.clone(),
             ifindex: attached.ifindex,
@@ -54,6 +62,35 @@ pub(super) fn drop_others(pins: &Pins, wanted: &[String]) -> Result<(), Dataplan
         }
     }
     Ok(())
+}
+
+/// How the kernel says that a program is attached.
+async fn running_mode(ifindex: u32) -> &'static str {
+    let attributes = async {
+        let (connection, handle, _) = rtnetlink::new_connection().ok()?;
+        let connection = tokio::spawn(connection);
+        let mut links = handle.link().get().match_index(ifindex).execute();
+        let link = links.try_next().await.ok()?;
+        connection.abort();
+        Some(link?.attributes)
+    };
+    let attached = attributes
+        .await
+        .unwrap_or_default()
+        .into_iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Xdp(details) => details.into_iter().find_map(|detail| match detail {
+                LinkXdp::Attached(attached) => Some(attached),
+                _ => None,
+            }),
+            _ => None,
+        });
+    match attached {
+        Some(XdpAttached::Driver) => "native",
+        Some(XdpAttached::SocketBuffer) => "generic",
+        Some(XdpAttached::Hardware) => "hardware",
+        _ => "unknown",
+    }
 }
 
 fn wanted(mode: XdpMode) -> Option<&'static str> {

@@ -47,7 +47,10 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     pins.prepare()?;
     let mut warnings = Vec::new();
     for folder in pins.other_versions() {
-        warnings.push(format!("{} holds maps of another version of lbd; `lbd detach` removes them", folder.display()));
+        warnings.push(format!(
+            "{} holds maps of another version of lbd; `lbd detach` removes them",
+            folder.display()
+        ));
     }
     if let Err(error) = Reservation::add(node.nat_ports, &reservation_file(&config)) {
         warnings.push(error.to_string());
@@ -71,7 +74,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     // The maps are filled before the first packet can find them.
     controller.reconcile();
     interfaces::drop_others(&pins, &node.interfaces)?;
-    let interfaces = interfaces::attach(&mut program, &pins, node, &mut warnings)?;
+    let interfaces = interfaces::attach(&mut program, &pins, node, &mut warnings).await?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -97,18 +100,25 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
         let stopped = stopped.clone();
         move || sweeping.run(&stopped)
     });
-    let log = (node.packet_log != PacketLog::Off).then(|| tokio::spawn(dataplane::forward_program_log(program.into_object())));
+    let log = (node.packet_log != PacketLog::Off)
+        .then(|| tokio::spawn(dataplane::forward_program_log(program.into_object())));
     tracing::info!(node = node.name, socket = %node.socket.display(), "lbd is ready");
 
     let outcome = controller.run_until(terminated()).await;
     let _ = stop.send(true);
-    if tokio::time::timeout(SHUTDOWN, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN, async { while tasks.join_next().await.is_some() {} })
+        .await
+        .is_err()
+    {
         tracing::warn!("some tasks did not end in time");
     }
     if let Some(log) = log {
         log.abort();
     }
-    tracing::info!(signal = outcome, "lbd ends; packets are forwarded on, without health checks (`lbd detach` ends that)");
+    tracing::info!(
+        signal = outcome,
+        "lbd ends; packets are forwarded on, without health checks (`lbd detach` ends that)"
+    );
     Ok(())
 }
 

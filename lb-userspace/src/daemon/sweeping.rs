@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_common::{V4, V6};
 use tokio::sync::watch;
 
 use crate::{
@@ -39,15 +40,21 @@ impl Sweeping {
             };
             (at, service.timeouts)
         });
-        Ok(Self { tables, timeouts: timeouts.collect(), sender: Sender::new()? })
+        Ok(Self {
+            tables,
+            timeouts: timeouts.collect(),
+            sender: Sender::new()?,
+        })
     }
 
     /// Walks until told to end.
     pub(super) fn run(&self, stopped: &watch::Receiver<bool>) {
         let mut sweeper = Sweeper::default();
+        let mut turn = 0_u32;
         while !*stopped.borrow() {
             let begin = Instant::now();
-            match sweeper.sweep(&self.tables, &self.timeouts, |flow| self.nudge(flow)) {
+            turn = turn.wrapping_add(1);
+            match sweeper.sweep(&self.tables, &self.timeouts, |flow| self.nudge(flow, turn)) {
                 Ok(swept) if swept.corrected > 0 => tracing::warn!(?swept, "counts of flows were corrected"),
                 Ok(swept) => tracing::trace!(?swept, "walked through the flow table"),
                 Err(error) => tracing::error!(%error, "the flow table cannot be walked through"),
@@ -60,12 +67,13 @@ impl Sweeping {
     }
 
     /// Makes the client of a dead backend speak, so that the packet path can tell it.
-    fn nudge(&self, flow: &FlowEntry) {
-        let (client, virtual_address): (SocketAddr, SocketAddr) = (flow.key.source, flow.key.destination);
-        let packet = raw_socket::nudge::nudge(client, virtual_address);
-        let family = if client.is_ipv4() { 4 } else { 6 };
+    fn nudge(&self, flow: &FlowEntry, turn: u32) {
+        let (family, packet) = match flow.key.source {
+            SocketAddr::V4(_) => (4, raw_socket::nudge(&flow.key.as_key::<V4>(), turn)),
+            SocketAddr::V6(_) => (6, raw_socket::nudge(&flow.key.as_key::<V6>(), turn)),
+        };
         if let Err(error) = self.sender.send(family, &packet) {
-            tracing::debug!(%error, %client, "a client could not be told that its backend is down");
+            tracing::debug!(%error, client = %flow.key.source, "a client could not be told that its backend is down");
         }
     }
 }

@@ -39,6 +39,18 @@ impl Tuple {
             ..self
         }
     }
+
+    /// As the packet path has it. `F` must be the family of the addresses.
+    pub fn as_key<F: Family>(self) -> FlowKey<F> {
+        FlowKey {
+            source: F::narrow(&address::to_words(self.source.ip())),
+            destination: F::narrow(&address::to_words(self.destination.ip())),
+            source_port: lb_common::Be16::from_host(self.source.port()),
+            destination_port: lb_common::Be16::from_host(self.destination.port()),
+            protocol: self.protocol,
+            reserved: [0; 3],
+        }
+    }
 }
 
 /// An entry of the flow table.
@@ -150,24 +162,13 @@ impl Flows {
 }
 
 fn take<F: Family>(map: &MapData, key: Tuple) -> io::Result<Option<FlowEntry>> {
-    let key = flow_key::<F>(key);
+    let key = key.as_key::<F>();
     Ok(syscall::take::<_, Flow<F>>(map.fd(), &key)?.map(|flow| FlowEntry::new(&key, &flow)))
 }
 
 fn find<F: Family>(map: &MapData, key: Tuple) -> io::Result<Option<FlowEntry>> {
-    let key = flow_key::<F>(key);
+    let key = key.as_key::<F>();
     Ok(syscall::find::<_, Flow<F>>(map.fd(), &key)?.map(|flow| FlowEntry::new(&key, &flow)))
-}
-
-fn flow_key<F: Family>(tuple: Tuple) -> FlowKey<F> {
-    FlowKey {
-        source: F::narrow(&address::to_words(tuple.source.ip())),
-        destination: F::narrow(&address::to_words(tuple.destination.ip())),
-        source_port: lb_common::Be16::from_host(tuple.source.port()),
-        destination_port: lb_common::Be16::from_host(tuple.destination.port()),
-        protocol: tuple.protocol,
-        reserved: [0; 3],
-    }
 }
 
 fn tuple<F: Family>(key: &FlowKey<F>) -> Tuple {

@@ -54,7 +54,11 @@ pub fn fate(flow: &Situation<'_>) -> Fate {
         return Fate::End;
     }
     // A client that is gone answers no nudge.
-    if idle >= flow.timeouts.closed.saturating_add(flow.timeouts.opening) { Fate::End } else { Fate::Nudge }
+    if idle >= flow.timeouts.closed.saturating_add(flow.timeouts.opening) {
+        Fate::End
+    } else {
+        Fate::Nudge
+    }
 }
 
 /// How much silence the flow may have.
@@ -92,23 +96,143 @@ mod tests {
         let (tcp, udp) = (tcp::PROTOCOL, udp::PROTOCOL);
         let timeouts = Timeouts::default();
         let given_then = [
-            ("an established flow lives", Established, tcp, 3599, status(Up, 1), Reset, Fate::Keep),
-            ("until its hour is over", Established, tcp, 3600, status(Up, 1), Reset, Fate::End),
-            ("a handshake has ten seconds", Opening, tcp, 10, status(Up, 1), Reset, Fate::End),
-            ("so has its second half", Answered, tcp, 9, status(Up, 1), Reset, Fate::Keep),
-            ("a half-closed flow has two minutes", ClientClosing, tcp, 119, status(Up, 1), Reset, Fate::Keep),
+            (
+                "an established flow lives",
+                Established,
+                tcp,
+                3599,
+                status(Up, 1),
+                Reset,
+                Fate::Keep,
+            ),
+            (
+                "until its hour is over",
+                Established,
+                tcp,
+                3600,
+                status(Up, 1),
+                Reset,
+                Fate::End,
+            ),
+            (
+                "a handshake has ten seconds",
+                Opening,
+                tcp,
+                10,
+                status(Up, 1),
+                Reset,
+                Fate::End,
+            ),
+            (
+                "so has its second half",
+                Answered,
+                tcp,
+                9,
+                status(Up, 1),
+                Reset,
+                Fate::Keep,
+            ),
+            (
+                "a half-closed flow has two minutes",
+                ClientClosing,
+                tcp,
+                119,
+                status(Up, 1),
+                Reset,
+                Fate::Keep,
+            ),
             ("and no more", WorkerClosing, tcp, 120, status(Up, 1), Reset, Fate::End),
-            ("the worker's TIME-WAIT is respected", ClosedByWorker, tcp, 59, status(Up, 1), Reset, Fate::Keep),
-            ("the client's is its own affair", ClosedByClient, tcp, 10, status(Up, 1), Reset, Fate::End),
-            ("an answered UDP flow has two minutes", Established, udp, 120, status(Up, 1), Reset, Fate::End),
-            ("draining keeps flows", Established, tcp, 5, status(Draining, 1), Reset, Fate::Keep),
-            ("a client of a dead backend is told", Established, tcp, 5, status(Down, 1), Reset, Fate::Nudge),
-            ("but not for ever", Established, tcp, 20, status(Down, 1), Reset, Fate::End),
-            ("unless flows are held", Established, tcp, 5, status(Down, 1), Hold, Fate::Keep),
+            (
+                "the worker's TIME-WAIT is respected",
+                ClosedByWorker,
+                tcp,
+                59,
+                status(Up, 1),
+                Reset,
+                Fate::Keep,
+            ),
+            (
+                "the client's is its own affair",
+                ClosedByClient,
+                tcp,
+                10,
+                status(Up, 1),
+                Reset,
+                Fate::End,
+            ),
+            (
+                "an answered UDP flow has two minutes",
+                Established,
+                udp,
+                120,
+                status(Up, 1),
+                Reset,
+                Fate::End,
+            ),
+            (
+                "draining keeps flows",
+                Established,
+                tcp,
+                5,
+                status(Draining, 1),
+                Reset,
+                Fate::Keep,
+            ),
+            (
+                "a client of a dead backend is told",
+                Established,
+                tcp,
+                5,
+                status(Down, 1),
+                Reset,
+                Fate::Nudge,
+            ),
+            (
+                "but not for ever",
+                Established,
+                tcp,
+                20,
+                status(Down, 1),
+                Reset,
+                Fate::End,
+            ),
+            (
+                "unless flows are held",
+                Established,
+                tcp,
+                5,
+                status(Down, 1),
+                Hold,
+                Fate::Keep,
+            ),
             ("UDP moves on", Established, udp, 5, status(Down, 1), Reset, Fate::End),
-            ("a closed flow needs no telling", ClosedByWorker, tcp, 5, status(Down, 1), Reset, Fate::Keep),
-            ("a removed backend is never followed", Established, tcp, 0, status(Free, 1), Hold, Fate::End),
-            ("nor the next one in its place", Established, tcp, 0, status(Up, 2), Hold, Fate::End),
+            (
+                "a closed flow needs no telling",
+                ClosedByWorker,
+                tcp,
+                5,
+                status(Down, 1),
+                Reset,
+                Fate::Keep,
+            ),
+            (
+                "a removed backend is never followed",
+                Established,
+                tcp,
+                0,
+                status(Free, 1),
+                Hold,
+                Fate::End,
+            ),
+            (
+                "nor the next one in its place",
+                Established,
+                tcp,
+                0,
+                status(Up, 2),
+                Hold,
+                Fate::End,
+            ),
         ];
         for (name, phase, protocol, idle, backend, on_backend_down, then) in given_then {
             let flow = Situation {

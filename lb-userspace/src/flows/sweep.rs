@@ -56,7 +56,10 @@ impl Sweeper {
         mut nudge: impl FnMut(&FlowEntry),
     ) -> Result<Swept, DataplaneError> {
         self.turn += 1;
-        let now = flows::now().map_err(|cause| DataplaneError::Map { name: "clock".to_owned(), cause: cause.into() })?;
+        let now = flows::now().map_err(|cause| DataplaneError::Map {
+            name: "clock".to_owned(),
+            cause: cause.into(),
+        })?;
         let default = Timeouts::default();
         let mut swept = Swept::default();
         let mut counted: HashMap<u32, Counts> = HashMap::new();
@@ -117,7 +120,10 @@ impl Sweeper {
             let Some(load) = tables.loads.read(index) else { break };
             let (embryonic, active) = counted.get(&index).copied().unwrap_or_default();
             // The counts wrap, so a negative one shows as a very large number.
-            let off = (embryonic - i64::from(load.embryonic as i32), active - i64::from(load.active as i32));
+            let off = (
+                embryonic - i64::from(load.embryonic as i32),
+                active - i64::from(load.active as i32),
+            );
             if off == (0, 0) {
                 continue;
             }
@@ -134,11 +140,16 @@ impl Sweeper {
 }
 
 fn status(tables: &Tables, index: u32) -> BackendStatus {
-    tables.backends.read(index).map_or(BackendStatus(0), |backend| backend.status)
+    tables
+        .backends
+        .read(index)
+        .map_or(BackendStatus(0), |backend| backend.status)
 }
 
 fn policy(tables: &Tables, service: u32) -> OnBackendDown {
-    tables.services.read(service).map_or(OnBackendDown::Reset, |service| OnBackendDown::from_number(service.on_backend_down))
+    tables.services.read(service).map_or(OnBackendDown::Reset, |service| {
+        OnBackendDown::from_number(service.on_backend_down)
+    })
 }
 
 fn count(counts: &mut Counts, tally: Tally, amount: i64) {
@@ -156,7 +167,9 @@ fn end(tables: &Tables, flow: &FlowEntry, counts: &mut Counts) -> Result<bool, D
         _ => return Ok(false),
     }
     tables.flows.take(flow.rewrite.reversed())?;
-    let Some(last) = tables.flows.take(flow.key)? else { return Ok(false) };
+    let Some(last) = tables.flows.take(flow.key)? else {
+        return Ok(false);
+    };
     if status(tables, last.backend).generation() == last.generation {
         match last.phase.tally() {
             Tally::Embryonic => tables.loads.adjust(last.backend, -1, 0),

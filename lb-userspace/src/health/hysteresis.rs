@@ -46,7 +46,10 @@ impl Hysteresis {
             return None;
         }
         let decided = self.against;
-        *self = Self { verdict: next, against: 0 };
+        *self = Self {
+            verdict: next,
+            against: 0,
+        };
         Some(decided)
     }
 }

@@ -104,7 +104,13 @@ impl Monitor {
     /// Without targets. Changes of verdicts come out of the receiver.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Change>) {
         let (changes, receiver) = mpsc::unbounded_channel();
-        (Self { watched: Mutex::default(), changes }, receiver)
+        (
+            Self {
+                watched: Mutex::default(),
+                changes,
+            },
+            receiver,
+        )
     }
 
     /// Sets what is checked. Targets that stay are not disturbed; one whose address or question changed begins anew,
@@ -117,11 +123,21 @@ impl Monitor {
             if before.is_some_and(|before| before.target == target) {
                 continue;
             }
-            let kept = before.filter(|before| asks_the_same(&before.target, &target)).map(|before| &before.state);
+            let kept = before
+                .filter(|before| asks_the_same(&before.target, &target))
+                .map(|before| &before.state);
             let state = kept.cloned().unwrap_or_else(|| {
-                Arc::new(Mutex::new(State { hysteresis: Hysteresis::default(), health: Health::unknown() }))
+                Arc::new(Mutex::new(State {
+                    hysteresis: Hysteresis::default(),
+                    health: Health::unknown(),
+                }))
             });
-            let task = tokio::spawn(watch(id.clone(), target.clone(), Arc::clone(&state), self.changes.clone()));
+            let task = tokio::spawn(watch(
+                id.clone(),
+                target.clone(),
+                Arc::clone(&state),
+                self.changes.clone(),
+            ));
             watched.insert(id, Watched { target, state, task });
         }
     }
@@ -129,7 +145,10 @@ impl Monitor {
     /// What is known of every target.
     pub fn snapshot(&self) -> BTreeMap<TargetId, Health> {
         let watched = lock(&self.watched);
-        watched.iter().map(|(id, watched)| (id.clone(), lock(&watched.state).health.clone())).collect()
+        watched
+            .iter()
+            .map(|(id, watched)| (id.clone(), lock(&watched.state).health.clone()))
+            .collect()
     }
 }
 
@@ -187,7 +206,12 @@ impl State {
             Ok(()) => format!("{decided} of {decided} checks succeeded"),
             Err(failure) => format!("{decided} of {decided} checks failed: {failure}"),
         };
-        Some(Change { target: id.clone(), from, to: self.health.verdict, cause: self.health.cause.clone() })
+        Some(Change {
+            target: id.clone(),
+            from,
+            to: self.health.verdict,
+            cause: self.health.cause.clone(),
+        })
     }
 }
 
@@ -213,11 +237,17 @@ mod tests {
     }
 
     fn id(backend: &str) -> TargetId {
-        TargetId { service: "web".to_owned(), backend: backend.to_owned() }
+        TargetId {
+            service: "web".to_owned(),
+            backend: backend.to_owned(),
+        }
     }
 
     async fn next(changes: &mut mpsc::UnboundedReceiver<Change>) -> (String, Verdict, String) {
-        let change = tokio::time::timeout(DEADLINE, changes.recv()).await.expect("a change in time").unwrap();
+        let change = tokio::time::timeout(DEADLINE, changes.recv())
+            .await
+            .expect("a change in time")
+            .unwrap();
         (change.target.backend, change.to, change.cause)
     }
 
@@ -228,11 +258,18 @@ mod tests {
         let (monitor, mut changes) = Monitor::new();
         monitor.set_targets([(id("a"), target(address))].into());
         assert_eq!(monitor.snapshot()[&id("a")].verdict, Verdict::Unknown);
-        assert_eq!(next(&mut changes).await, ("a".into(), Verdict::Up, "1 of 1 checks succeeded".into()));
+        assert_eq!(
+            next(&mut changes).await,
+            ("a".into(), Verdict::Up, "1 of 1 checks succeeded".into())
+        );
         drop(listener);
         assert_eq!(
             next(&mut changes).await,
-            ("a".into(), Verdict::Down, "2 of 2 checks failed: connect: refused".into())
+            (
+                "a".into(),
+                Verdict::Down,
+                "2 of 2 checks failed: connect: refused".into()
+            )
         );
         let _again = TcpListener::bind(address).await.unwrap();
         assert_eq!(next(&mut changes).await.1, Verdict::Up);
@@ -250,12 +287,20 @@ mod tests {
         let mut slower = target(address);
         slower.check.interval = Duration::from_millis(30);
         monitor.set_targets([(id("a"), slower), (id("b"), target(address))].into());
-        assert_eq!(monitor.snapshot()[&id("a")].verdict, Verdict::Up, "other times, same verdict");
+        assert_eq!(
+            monitor.snapshot()[&id("a")].verdict,
+            Verdict::Up,
+            "other times, same verdict"
+        );
         assert_eq!(next(&mut changes).await.0, "b");
         let closed: SocketAddr = "127.0.0.1:1".parse().unwrap();
         monitor.set_targets([(id("b"), target(closed))].into());
         assert_eq!(monitor.snapshot().len(), 1);
-        assert_eq!(monitor.snapshot()[&id("b")].verdict, Verdict::Unknown, "another address, anew");
+        assert_eq!(
+            monitor.snapshot()[&id("b")].verdict,
+            Verdict::Unknown,
+            "another address, anew"
+        );
         assert_eq!(next(&mut changes).await.1, Verdict::Down);
     }
 

@@ -23,7 +23,11 @@ pub struct ApplyError {
 /// At the first step that fails.
 pub fn apply(plan: &Plan, store: &mut impl Store) -> Result<(), ApplyError> {
     for (number, step) in plan.steps.iter().enumerate() {
-        write(step, store).map_err(|cause| ApplyError { done: number + 1, all: plan.steps.len(), cause })?;
+        write(step, store).map_err(|cause| ApplyError {
+            done: number + 1,
+            all: plan.steps.len(),
+            cause,
+        })?;
     }
     Ok(())
 }

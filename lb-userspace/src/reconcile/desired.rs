@@ -59,7 +59,11 @@ pub fn desired(
     next_hops: &BTreeMap<IpAddr, NextHop>,
 ) -> Desired {
     let services = config.services.iter().map(|service| DesiredService {
-        at: VirtualAddress { address: service.address, port: service.port, protocol: service.protocol.number() },
+        at: VirtualAddress {
+            address: service.address,
+            port: service.port,
+            protocol: service.protocol.number(),
+        },
         mode: service.mode,
         scheduler: service.scheduler,
         on_backend_down: service.on_backend_down,
@@ -74,7 +78,10 @@ pub fn desired(
                 state: match service.health {
                     None => Some(in_service(backend.weight)),
                     Some(_) => {
-                        let target = TargetId { service: service.name.clone(), backend: backend.name.clone() };
+                        let target = TargetId {
+                            service: service.name.clone(),
+                            backend: backend.name.clone(),
+                        };
                         match verdicts.get(&target).copied().unwrap_or(Verdict::Unknown) {
                             Verdict::Up => Some(in_service(backend.weight)),
                             Verdict::Down => Some(BackendState::Down),
@@ -86,10 +93,16 @@ pub fn desired(
             })
             .collect(),
     });
-    Desired { services: services.collect() }
+    Desired {
+        services: services.collect(),
+    }
 }
 
 /// A backend with weight 0 takes no new flows and keeps the old ones.
 fn in_service(weight: u32) -> BackendState {
-    if weight == 0 { BackendState::Draining } else { BackendState::Up }
+    if weight == 0 {
+        BackendState::Draining
+    } else {
+        BackendState::Up
+    }
 }

@@ -38,7 +38,10 @@ impl Fake {
 
     fn write(&mut self, change: impl FnOnce(&mut Self)) -> Result<(), DataplaneError> {
         if self.budget == 0 {
-            return Err(DataplaneError::Map { name: "fake".to_owned(), cause: "died".into() });
+            return Err(DataplaneError::Map {
+                name: "fake".to_owned(),
+                cause: "died".into(),
+            });
         }
         self.budget -= 1;
         change(self);
@@ -50,15 +53,30 @@ impl Fake {
     fn check(&self) {
         for (at, index) in &self.listed {
             // An index that lists nothing yet or no more may stand only until the next write of its service.
-            let Some(service) = self.services.get(index) else { continue };
-            assert!(service.ring.scheduler().is_some(), "{at:?} is listed, but its entry is empty");
+            let Some(service) = self.services.get(index) else {
+                continue;
+            };
+            assert!(
+                service.ring.scheduler().is_some(),
+                "{at:?} is listed, but its entry is empty"
+            );
         }
         for (index, service) in &self.services {
             for slot in slots(service.ring) {
-                let slot = self.rings.get(&slot).unwrap_or_else(|| panic!("service {index} has a slot that is not written"));
-                let backend = self.backends.get(&slot.backend).expect("a slot names a backend that is not there");
+                let slot = self
+                    .rings
+                    .get(&slot)
+                    .unwrap_or_else(|| panic!("service {index} has a slot that is not written"));
+                let backend = self
+                    .backends
+                    .get(&slot.backend)
+                    .expect("a slot names a backend that is not there");
                 assert_eq!(backend.service, *index, "a slot names another service's backend");
-                assert_ne!(backend.status.state(), BackendState::Free, "a slot names a backend that left");
+                assert_ne!(
+                    backend.status.state(),
+                    BackendState::Free,
+                    "a slot names a backend that left"
+                );
             }
         }
     }
@@ -96,7 +114,10 @@ impl Store for Fake {
     fn fill_backend(&mut self, index: u32, entry: &Backend) -> Result<(), DataplaneError> {
         self.write(|fake| {
             let before = fake.backends.insert(index, *entry);
-            assert!(before.is_none_or(|before| before.status.state() == BackendState::Free), "the entry was in use");
+            assert!(
+                before.is_none_or(|before| before.status.state() == BackendState::Free),
+                "the entry was in use"
+            );
             assert!(before.is_none_or(|before| before.status.generation() == entry.status.generation()));
         })
     }
@@ -115,7 +136,10 @@ impl Store for Fake {
         self.write(|fake| {
             for (index, slot) in (offset..).zip(slots) {
                 assert!(index < fake.room.ring_slots, "behind the end");
-                assert!(!fake.hot_slots.contains(&index), "a packet under way may read slot {index}");
+                assert!(
+                    !fake.hot_slots.contains(&index),
+                    "a packet under way may read slot {index}"
+                );
                 fake.rings.insert(index, *slot);
             }
         })
@@ -130,7 +154,10 @@ impl Store for Fake {
     fn update_service(&mut self, index: u32, entry: &Service) -> Result<(), DataplaneError> {
         self.write(|fake| {
             let service = fake.services.get_mut(&index).expect("an entry");
-            *service = Service { ring: service.ring, ..*entry };
+            *service = Service {
+                ring: service.ring,
+                ..*entry
+            };
         })
     }
 

@@ -53,5 +53,12 @@ pub fn observe(store: &impl Store) -> Result<Observed, DataplaneError> {
         })
         .collect();
     let listed = store.listed()?.into_iter().collect();
-    Ok(Observed { room, services, listed, backends, next_hops, rings })
+    Ok(Observed {
+        room,
+        services,
+        listed,
+        backends,
+        next_hops,
+        rings,
+    })
 }

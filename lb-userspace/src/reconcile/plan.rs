@@ -8,8 +8,7 @@ use std::{
 };
 
 use lb_common::{
-    Backend, BackendState, BackendStatus, Be16, NextHop, Ring, RingSlot, Service, family::address,
-    service::MAX_SOURCES,
+    Backend, BackendState, BackendStatus, Be16, NextHop, Ring, RingSlot, Service, family::address, service::MAX_SOURCES,
 };
 
 use super::{
@@ -105,14 +104,24 @@ impl<'a> Planner<'a> {
             .filter(|(_, backend)| in_use(backend))
             .filter_map(|(index, backend)| {
                 let address = address::from_words(backend.status.family(), backend.address)?;
-                Some(((backend.service, SocketAddr::new(address, backend.status.port().host())), *index))
+                Some((
+                    (backend.service, SocketAddr::new(address, backend.status.port().host())),
+                    *index,
+                ))
             })
             .collect();
         // Entries that never were in use go first, so that flows of a former backend have time to leave.
         let room = observed.room;
         let never = (0..room.backends).filter(|index| !observed.backends.contains_key(index));
-        let former = observed.backends.iter().filter(move |(_, backend)| !in_use(backend)).map(|(index, _)| *index);
-        let rings = observed.services.values().map(|service| (service.ring.offset(), service.ring.length()));
+        let former = observed
+            .backends
+            .iter()
+            .filter(move |(_, backend)| !in_use(backend))
+            .map(|(index, _)| *index);
+        let rings = observed
+            .services
+            .values()
+            .map(|service| (service.ring.offset(), service.ring.length()));
         Self {
             observed,
             by_address,
@@ -141,15 +150,22 @@ impl<'a> Planner<'a> {
             return;
         };
         self.kept_services.push(index);
-        let members: Vec<_> =
-            desired.backends.iter().filter_map(|backend| self.backend(index, backend)).collect();
+        let members: Vec<_> = desired
+            .backends
+            .iter()
+            .filter_map(|backend| self.backend(index, backend))
+            .collect();
         let slots = schedule::ring(desired.scheduler, &members);
         let ring = self.ring(index, desired, slots);
         let entry = service_entry(desired, ring);
         match known.and_then(|index| self.observed.services.get(&index)) {
             None => self.switch.push(Step::FillService { index, entry }),
             Some(now) => {
-                if (Service { ring: entry.ring, ..*now }) != entry {
+                if (Service {
+                    ring: entry.ring,
+                    ..*now
+                }) != entry
+                {
                     self.switch.push(Step::UpdateService { index, entry });
                 }
                 if now.ring != entry.ring {
@@ -189,8 +205,15 @@ impl<'a> Planner<'a> {
                 }
                 if before.state() != state {
                     // Down comes after the ring has let go of it; up comes before the ring takes it.
-                    let phase = if state == BackendState::Down { &mut self.lower } else { &mut self.prepare };
-                    phase.push(Step::SetBackendStatus { index, status: before.with_state(state) });
+                    let phase = if state == BackendState::Down {
+                        &mut self.lower
+                    } else {
+                        &mut self.prepare
+                    };
+                    phase.push(Step::SetBackendStatus {
+                        index,
+                        status: before.with_state(state),
+                    });
                 }
             }
             _ => {
@@ -212,7 +235,11 @@ impl<'a> Planner<'a> {
             return Ring::new(desired.scheduler, now.offset(), now.length());
         }
         let length = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        let place = if length <= Ring::MAX_LENGTH { self.ring_space.take(length) } else { None };
+        let place = if length <= Ring::MAX_LENGTH {
+            self.ring_space.take(length)
+        } else {
+            None
+        };
         let Some(offset) = place else {
             self.problems.push(format!(
                 "no room for the {length} ring slots of service {}: the map holds {} for all services",
@@ -240,14 +267,20 @@ impl<'a> Planner<'a> {
         for index in self.observed.services.keys() {
             if self.kept_services.binary_search(index).is_err() {
                 self.released = true;
-                self.lower.push(Step::SetRing { index: *index, ring: Ring(0) });
+                self.lower.push(Step::SetRing {
+                    index: *index,
+                    ring: Ring(0),
+                });
             }
         }
         for (index, backend) in &self.observed.backends {
             let status = backend.status;
             if status.state() != BackendState::Free && self.kept_backends.binary_search(index).is_err() {
                 self.released = true;
-                self.lower.push(Step::SetBackendStatus { index: *index, status: status.freed() });
+                self.lower.push(Step::SetBackendStatus {
+                    index: *index,
+                    status: status.freed(),
+                });
             }
         }
     }
@@ -265,7 +298,10 @@ impl<'a> Planner<'a> {
             // The next plan may use again what this one let go.
             steps.push(Step::Settle);
         }
-        Plan { steps, problems: self.problems }
+        Plan {
+            steps,
+            problems: self.problems,
+        }
     }
 }
 

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{config::PortRange, dataplane::VirtualAddress};
 
-const ROOM: Room = Room { services: 8, backends: 24, ring_slots: 400 };
+const ROOM: Room = Room {
+    services: 8,
+    backends: 24,
+    ring_slots: 400,
+};
 
 fn reconcile(desired: &Desired, fake: &mut Fake) -> Vec<String> {
     let plan = plan(desired, &observe(fake).unwrap());
@@ -26,12 +30,19 @@ fn reconcile(desired: &Desired, fake: &mut Fake) -> Vec<String> {
 fn service(port: u16, scheduler: Scheduler, backends: Vec<DesiredBackend>) -> DesiredService {
     let address: IpAddr = "192.0.2.1".parse().unwrap();
     DesiredService {
-        at: VirtualAddress { address, port, protocol: 6 },
+        at: VirtualAddress {
+            address,
+            port,
+            protocol: 6,
+        },
         mode: Mode::Nat,
         scheduler,
         on_backend_down: OnBackendDown::Reset,
         sources: vec![address],
-        nat_ports: PortRange { low: 20000, high: 29999 },
+        nat_ports: PortRange {
+            low: 20000,
+            high: 29999,
+        },
         backends,
     }
 }
@@ -39,7 +50,12 @@ fn service(port: u16, scheduler: Scheduler, backends: Vec<DesiredBackend>) -> De
 fn backend(host: u8, weight: u32, state: Option<BackendState>) -> DesiredBackend {
     let address = SocketAddr::new(IpAddr::from([10, 0, 0, host]), 80);
     let next_hop = (host % 3 != 0).then(|| NextHop::new(2, [2; 6], [host; 6]));
-    DesiredBackend { address, weight, state, next_hop }
+    DesiredBackend {
+        address,
+        weight,
+        state,
+        next_hop,
+    }
 }
 
 fn any_backend() -> impl Strategy<Value = DesiredBackend> {
@@ -54,15 +70,23 @@ fn any_backend() -> impl Strategy<Value = DesiredBackend> {
 
 fn any_service() -> impl Strategy<Value = DesiredService> {
     let scheduler = prop_oneof![Just(Scheduler::RoundRobin), Just(Scheduler::LeastConnection)];
-    (1_u16..6, scheduler, prop::collection::vec(any_backend(), 0..5), any::<bool>()).prop_map(
-        |(port, scheduler, mut backends, hold)| {
+    (
+        1_u16..6,
+        scheduler,
+        prop::collection::vec(any_backend(), 0..5),
+        any::<bool>(),
+    )
+        .prop_map(|(port, scheduler, mut backends, hold)| {
             backends.sort_by_key(|backend| backend.address);
             backends.dedup_by_key(|backend| backend.address);
             let mut service = service(port, scheduler, backends);
-            service.on_backend_down = if hold { OnBackendDown::Hold } else { OnBackendDown::Reset };
+            service.on_backend_down = if hold {
+                OnBackendDown::Hold
+            } else {
+                OnBackendDown::Reset
+            };
             service
-        },
-    )
+        })
 }
 
 fn any_desired() -> impl Strategy<Value = Desired> {
@@ -92,11 +116,18 @@ fn shares(fake: &Fake, service: &DesiredService) -> Vec<SocketAddr> {
 fn assert_arrived(desired: &Desired, fake: &Fake) {
     assert_eq!(fake.listed.len(), desired.services.len());
     for service in &desired.services {
-        let up = service.backends.iter().filter(|b| b.state == Some(BackendState::Up) && b.weight > 0);
+        let up = service
+            .backends
+            .iter()
+            .filter(|b| b.state == Some(BackendState::Up) && b.weight > 0);
         let mut expected: Vec<_> = up.map(|backend| backend.address).collect();
         expected.sort_unstable();
-        let unknown: Vec<_> =
-            service.backends.iter().filter(|b| b.state.is_none()).map(|backend| backend.address).collect();
+        let unknown: Vec<_> = service
+            .backends
+            .iter()
+            .filter(|b| b.state.is_none())
+            .map(|backend| backend.address)
+            .collect();
         let mut found = shares(fake, service);
         // A backend whose state is not known keeps the one it had.
         found.retain(|address| !unknown.contains(address));
@@ -144,7 +175,11 @@ proptest! {
 fn a_backend_that_goes_down_leaves_the_ring_before_its_flows_are_refused() {
     let mut fake = Fake::new(ROOM);
     let up = |state| Desired {
-        services: vec![service(80, Scheduler::RoundRobin, vec![backend(1, 1, Some(BackendState::Up)), backend(2, 1, state)])],
+        services: vec![service(
+            80,
+            Scheduler::RoundRobin,
+            vec![backend(1, 1, Some(BackendState::Up)), backend(2, 1, state)],
+        )],
     };
     reconcile(&up(Some(BackendState::Up)), &mut fake);
     let plan = plan(&up(Some(BackendState::Down)), &observe(&fake).unwrap());
@@ -158,7 +193,9 @@ fn a_backend_that_goes_down_leaves_the_ring_before_its_flows_are_refused() {
 #[test]
 fn a_backend_of_unknown_health_stays_as_it_is_and_a_new_one_waits() {
     let mut fake = Fake::new(ROOM);
-    let with = |state| Desired { services: vec![service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)])] };
+    let with = |state| Desired {
+        services: vec![service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)])],
+    };
     reconcile(&with(None), &mut fake);
     assert_eq!(shares(&fake, &with(None).services[0]), []);
     reconcile(&with(Some(BackendState::Up)), &mut fake);
@@ -172,7 +209,14 @@ fn an_unchanged_service_is_not_touched_when_another_changes() {
     let desired = |weight| Desired {
         services: vec![
             service(80, Scheduler::RoundRobin, vec![backend(1, 1, Some(BackendState::Up))]),
-            service(81, Scheduler::RoundRobin, vec![backend(1, weight, Some(BackendState::Up)), backend(2, 1, Some(BackendState::Up))]),
+            service(
+                81,
+                Scheduler::RoundRobin,
+                vec![
+                    backend(1, weight, Some(BackendState::Up)),
+                    backend(2, 1, Some(BackendState::Up)),
+                ],
+            ),
         ],
     };
     reconcile(&desired(1), &mut fake);
@@ -185,14 +229,28 @@ fn an_unchanged_service_is_not_touched_when_another_changes() {
 
 #[test]
 fn what_does_not_fit_is_named_and_the_rest_is_done() {
-    let mut fake = Fake::new(Room { services: 1, backends: 1, ring_slots: 4 });
+    let mut fake = Fake::new(Room {
+        services: 1,
+        backends: 1,
+        ring_slots: 4,
+    });
     let desired = Desired {
         services: vec![
-            service(80, Scheduler::RoundRobin, vec![backend(1, 1, Some(BackendState::Up)), backend(2, 1, Some(BackendState::Up))]),
+            service(
+                80,
+                Scheduler::RoundRobin,
+                vec![
+                    backend(1, 1, Some(BackendState::Up)),
+                    backend(2, 1, Some(BackendState::Up)),
+                ],
+            ),
             service(81, Scheduler::RoundRobin, vec![]),
         ],
     };
     let problems = reconcile(&desired, &mut fake);
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert_eq!(shares(&fake, &desired.services[0]), [desired.services[0].backends[0].address]);
+    assert_eq!(
+        shares(&fake, &desired.services[0]),
+        [desired.services[0].backends[0].address]
+    );
 }

@@ -11,9 +11,10 @@ use lb_common::{RingSlot, Scheduler};
 pub fn ring(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<RingSlot> {
     let backends: Vec<_> = backends.iter().copied().filter(|(_, weight)| *weight > 0).collect();
     match scheduler {
-        Scheduler::LeastConnection => {
-            backends.iter().map(|&(backend, weight)| RingSlot { backend, weight }).collect()
-        }
+        Scheduler::LeastConnection => backends
+            .iter()
+            .map(|&(backend, weight)| RingSlot { backend, weight })
+            .collect(),
         Scheduler::RoundRobin => spread(&backends),
     }
 }
@@ -32,12 +33,22 @@ pub fn ring_length(scheduler: Scheduler, weights: &[u32]) -> u64 {
 
 /// Places the k-th slot of a backend that has n of them where (2k + 1) / 2n of the turn is over: earliest first.
 fn spread(backends: &[(u32, u32)]) -> Vec<RingSlot> {
-    let common = backends.iter().map(|(_, weight)| *weight).fold(0, common_divisor).max(1);
+    let common = backends
+        .iter()
+        .map(|(_, weight)| *weight)
+        .fold(0, common_divisor)
+        .max(1);
     // The place of the next slot, as a fraction; ties go to the heavier backend, then to the order of the list.
     let mut next: BinaryHeap<Reverse<Place>> = backends
         .iter()
         .enumerate()
-        .map(|(position, (_, weight))| Reverse(Place { taken: 0, slots: weight / common, position }))
+        .map(|(position, (_, weight))| {
+            Reverse(Place {
+                taken: 0,
+                slots: weight / common,
+                position,
+            })
+        })
         .collect();
     let length: u64 = backends.iter().map(|(_, weight)| u64::from(weight / common)).sum();
     let mut ring = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
@@ -45,7 +56,10 @@ fn spread(backends: &[(u32, u32)]) -> Vec<RingSlot> {
         let (backend, weight) = backends[place.position];
         ring.push(RingSlot { backend, weight });
         if place.taken + 1 < place.slots {
-            next.push(Reverse(Place { taken: place.taken + 1, ..place }));
+            next.push(Reverse(Place {
+                taken: place.taken + 1,
+                ..place
+            }));
         }
     }
     ring
@@ -63,7 +77,9 @@ impl Ord for Place {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let mine = (2 * u64::from(self.taken) + 1) * u64::from(other.slots);
         let theirs = (2 * u64::from(other.taken) + 1) * u64::from(self.slots);
-        mine.cmp(&theirs).then(other.slots.cmp(&self.slots)).then(self.position.cmp(&other.position))
+        mine.cmp(&theirs)
+            .then(other.slots.cmp(&self.slots))
+            .then(self.position.cmp(&other.position))
     }
 }
 
@@ -84,7 +100,10 @@ mod tests {
     use super::*;
 
     fn order(backends: &[(u32, u32)]) -> Vec<u32> {
-        ring(Scheduler::RoundRobin, backends).iter().map(|slot| slot.backend).collect()
+        ring(Scheduler::RoundRobin, backends)
+            .iter()
+            .map(|slot| slot.backend)
+            .collect()
     }
 
     #[test]
@@ -101,7 +120,10 @@ mod tests {
     #[test]
     fn least_connection_has_each_backend_once_with_its_weight() {
         let slots = ring(Scheduler::LeastConnection, &[(4, 2), (5, 0), (6, 9)]);
-        assert_eq!(slots, [RingSlot { backend: 4, weight: 2 }, RingSlot { backend: 6, weight: 9 }]);
+        assert_eq!(
+            slots,
+            [RingSlot { backend: 4, weight: 2 }, RingSlot { backend: 6, weight: 9 }]
+        );
     }
 
     proptest! {

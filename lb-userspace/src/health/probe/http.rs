@@ -15,12 +15,17 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// Asks, and looks at the head of the response.
 pub(super) async fn probe(address: SocketAddr, probe: &HttpProbe) -> Result<(), ProbeFailure> {
     let stream = super::tcp::connect(address).await?;
-    let response = ask(stream, address, probe).await.map_err(|error| ProbeFailure::Http(describe(&error)))?;
+    let response = ask(stream, address, probe)
+        .await
+        .map_err(|error| ProbeFailure::Http(describe(&error)))?;
     let status = response.status().as_u16();
     if probe.status.iter().any(|(low, high)| (*low..=*high).contains(&status)) {
         return Ok(());
     }
-    Err(ProbeFailure::Status { status, expected: expected(&probe.status) })
+    Err(ProbeFailure::Status {
+        status,
+        expected: expected(&probe.status),
+    })
 }
 
 async fn ask(
@@ -76,6 +81,12 @@ fn describe(failure: &Failure) -> String {
 }
 
 fn expected(ranges: &[(u16, u16)]) -> String {
-    let one = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+    let one = |(low, high): &(u16, u16)| {
+        if low == high {
+            low.to_string()
+        } else {
+            format!("{low}-{high}")
+        }
+    };
     ranges.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -20,7 +20,9 @@ pub(super) async fn probe(address: SocketAddr, check: &HealthCheck) -> Result<()
             Probe::Http(probe) => http::probe(address, probe).await,
         }
     };
-    tokio::time::timeout(check.timeout, asked).await.unwrap_or(Err(ProbeFailure::Timeout(check.timeout)))
+    tokio::time::timeout(check.timeout, asked)
+        .await
+        .unwrap_or(Err(ProbeFailure::Timeout(check.timeout)))
 }
 
 #[cfg(test)]

@@ -17,12 +17,18 @@ pub(super) async fn probe(address: SocketAddr) -> Result<(), ProbeFailure> {
 
 /// A connection to the backend. It is made without waiting for lost packets longer than the check does.
 pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, ProbeFailure> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let stream = async { socket?.connect(address).await }.await.map_err(|error| match error.raw_os_error() {
-        // A neighbour that does not answer.
-        Some(libc::EHOSTUNREACH) => ProbeFailure::Connect(std::io::ErrorKind::HostUnreachable.into()),
-        _ => ProbeFailure::Connect(error),
-    })?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
+    let stream = async { socket?.connect(address).await }
+        .await
+        .map_err(|error| match error.raw_os_error() {
+            // A neighbour that does not answer.
+            Some(libc::EHOSTUNREACH) => ProbeFailure::Connect(std::io::ErrorKind::HostUnreachable.into()),
+            _ => ProbeFailure::Connect(error),
+        })?;
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }

@@ -11,7 +11,14 @@ use super::probe;
 use crate::config::{HealthCheck, HttpProbe, Probe};
 
 fn check(probe: Probe, timeout: Duration) -> HealthCheck {
-    HealthCheck { probe, port: None, interval: timeout, timeout, rise: 2, fall: 3 }
+    HealthCheck {
+        probe,
+        port: None,
+        interval: timeout,
+        timeout,
+        rise: 2,
+        fall: 3,
+    }
 }
 
 fn http() -> Probe {
@@ -33,7 +40,10 @@ async fn server(answer: Option<Vec<u8>>) -> SocketAddr {
             let mut request = [0; 1024];
             let length = stream.read(&mut request).await.unwrap_or(0);
             let text = String::from_utf8_lossy(&request[..length]);
-            assert!(text.is_empty() || text.starts_with("GET /healthz HTTP/1.1\r\n"), "{text}");
+            assert!(
+                text.is_empty() || text.starts_with("GET /healthz HTTP/1.1\r\n"),
+                "{text}"
+            );
             match &answer {
                 Some(answer) => {
                     let _ = stream.write_all(answer).await;
@@ -59,7 +69,10 @@ async fn http_answers_are_judged_by_their_status() {
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "ok"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nonly a part", "ok"),
         (b"HTTP/1.0 404 Not Found\r\n\r\n", "ok"),
-        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "status 503, expected 200-299, 404"),
+        (
+            b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
+            "status 503, expected 200-299, 404",
+        ),
         (b"", "no HTTP response: the connection was closed before it"),
         (b"HTTP/1.1 20", "no HTTP response: the connection was closed before it"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "no HTTP response: "),

@@ -1,0 +1,85 @@
+//! A client of the admin API.
+
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, StatusCode, body::Bytes, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::CliError;
+
+/// Asks the daemon at a socket.
+pub(super) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub(super) fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// The answer to GET of `path`.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|cause| CliError::Unreachable {
+                path: self.socket.clone(),
+                cause,
+            })?;
+        let (status, body) = exchange(stream, path)
+            .await
+            .map_err(|cause| self.garbled(cause.to_string()))?;
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&body).map_err(|error| self.garbled(error.to_string()));
+        }
+        match serde_json::from_slice(&body) {
+            Ok(problem) => Err(CliError::Refused(problem)),
+            Err(_) => Err(self.garbled(format!("status {status}"))),
+        }
+    }
+
+    fn garbled(&self, cause: String) -> CliError {
+        CliError::Garbled {
+            path: self.socket.clone(),
+            cause,
+        }
+    }
+}
+
+async fn exchange(stream: UnixStream, path: &str) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error>> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(header::HOST, "lbd")
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    connection.abort();
+    Ok((status, body))
+}
+
+/// A name or value as part of a path or query (RFC 3986, section 2.1).
+pub(super) fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_for_paths() {
+        assert_eq!(escape("web-1.a_b~"), "web-1.a_b~");
+        assert_eq!(escape("[fd00::1]:80/?"), "%5Bfd00%3A%3A1%5D%3A80%2F%3F");
+    }
+}

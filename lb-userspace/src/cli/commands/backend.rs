@@ -1,0 +1,26 @@
+//! `lbctl backend`
+
+use std::io::Write;
+
+use super::print_json;
+use crate::{
+    admin::model::BackendStatus,
+    cli::{
+        CliError,
+        args::BackendVerb,
+        client::{Client, escape},
+        render,
+    },
+};
+
+pub(super) async fn run(verb: BackendVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    let BackendVerb::List { service } = verb;
+    let query = service
+        .map(|name| format!("?service={}", escape(&name)))
+        .unwrap_or_default();
+    let backends: Vec<BackendStatus> = client.get(&format!("/v1/backends{query}")).await?;
+    if json {
+        return print_json(&backends, out);
+    }
+    Ok(write!(out, "{}", render::backends(&backends))?)
+}

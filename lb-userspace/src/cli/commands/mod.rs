@@ -1,0 +1,63 @@
+//! One file for each noun.
+
+mod backend;
+mod flow;
+mod map;
+mod node;
+mod service;
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::{
+    CliError,
+    args::{Arguments, Noun, Place},
+    client::Client,
+};
+use crate::{
+    config::{self, Config},
+    dataplane::Pins,
+};
+
+/// Carries a command out.
+pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), CliError> {
+    let Arguments { place, json, noun } = arguments;
+    match noun {
+        Noun::Node(verb) => node::run(verb, &client(&place)?, json, out).await,
+        Noun::Service(verb) => service::run(verb, &client(&place)?, json, out).await,
+        Noun::Backend(verb) => backend::run(verb, &client(&place)?, json, out).await,
+        Noun::Flow(verb) => flow::run(verb, &client(&place)?, json, out).await,
+        Noun::Map(verb) => map::run(verb, &pins(&place)?, json, out),
+    }
+}
+
+fn client(place: &Place) -> Result<Client, CliError> {
+    match &place.socket {
+        Some(socket) => Ok(Client::new(socket)),
+        None => Ok(Client::new(&configuration(place)?.node.socket)),
+    }
+}
+
+fn pins(place: &Place) -> Result<Pins, CliError> {
+    if let (Some(bpffs), Some(node)) = (&place.bpffs, &place.node) {
+        return Ok(Pins::new(bpffs, node));
+    }
+    let config = configuration(place)?;
+    Ok(Pins::new(&config.node.bpffs, &config.node.name))
+}
+
+fn configuration(place: &Place) -> Result<Config, CliError> {
+    config::load(&place.config).map_err(|cause| CliError::Config { cause })
+}
+
+/// Writes JSON: readable on a terminal, compact otherwise.
+fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), CliError> {
+    let text = if std::io::stdout().is_terminal() {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
+    writeln!(out, "{}", text.map_err(std::io::Error::from)?)?;
+    Ok(())
+}

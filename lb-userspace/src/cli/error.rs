@@ -1,0 +1,68 @@
+//! What can be in the way of `lbctl`.
+
+use std::{io, path::PathBuf};
+
+use crate::{admin::Problem, config::ConfigError, dataplane::DataplaneError};
+
+/// What was in the way.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Nothing says where the socket is.
+    #[error("{cause}\nlbctl finds the node by --config FILE, by default /etc/lbd/lbd.toml, or by --socket PATH")]
+    Config {
+        /// Why the configuration does not say it.
+        cause: ConfigError,
+    },
+    /// The socket does not answer.
+    #[error("cannot reach lbd at {}: {cause}{}", path.display(), hint(cause))]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The daemon answered something that is no answer.
+    #[error("lbd at {} gave no usable answer: {cause}", path.display())]
+    Garbled {
+        /// The socket.
+        path: PathBuf,
+        /// What was wrong.
+        cause: String,
+    },
+    /// The daemon refused.
+    #[error("{}", .0.detail)]
+    Refused(Problem),
+    /// The maps cannot be read.
+    #[error(transparent)]
+    Maps(#[from] DataplaneError),
+    /// The answer cannot be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// The status to end with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unreachable { .. } => 3,
+            Self::Config { .. } => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether the reader of the answer has gone, which is no failure.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+fn hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::NotFound => "; is it running, and is this its socket? (the map commands work without it)",
+        io::ErrorKind::ConnectionRefused => {
+            "; it left its socket behind and does not run (the map commands work without it)"
+        }
+        io::ErrorKind::PermissionDenied => "; the socket is for its owner and group: use sudo, or join the group",
+        _ => "",
+    }
+}

@@ -1,0 +1,269 @@
+//! Answers as text: pure functions.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use crate::{
+    admin::model::{BackendStatus, FlowPage, NodeStatus, ServiceStatus},
+    dataplane::dump::MapSummary,
+};
+
+/// A column: its head, and whether it holds numbers.
+type Column = (&'static str, bool);
+
+fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(columns.iter().map(|(head, number)| cell(head.to_string(), *number)));
+    for row in rows {
+        table.add_row(columns.iter().zip(row).map(|((_, number), text)| cell(text, *number)));
+    }
+    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+fn cell(text: String, number: bool) -> Cell {
+    Cell::new(text).set_alignment(if number {
+        CellAlignment::Right
+    } else {
+        CellAlignment::Left
+    })
+}
+
+/// A count of bytes for people.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+pub(super) fn node(status: &NodeStatus) -> String {
+    let mut text = format!(
+        "node       {}\nversion    {} (map layout {})\nprocess    {}, since {} ({} s)\nconfig     {}\n",
+        status.name,
+        status.version,
+        status.map_abi,
+        status.pid,
+        status.started_at,
+        status.uptime_seconds,
+        status.config_path.display(),
+    );
+    for interface in &status.interfaces {
+        text += &format!(
+            "interface  {} (index {}): {} XDP\n",
+            interface.name, interface.ifindex, interface.xdp_mode
+        );
+    }
+    for (family, table) in [("v4", &status.flows.v4), ("v6", &status.flows.v6)] {
+        text += &format!("flows {family}   {} of {} entries\n", table.entries, table.capacity);
+    }
+    let change = status.reconcile.last_change.as_deref().unwrap_or("never");
+    text += &format!(
+        "maps       compared {} times, last change {change}\n",
+        status.reconcile.runs
+    );
+    if let Some(error) = &status.reconcile.last_error {
+        text += &format!("problem    {error}\n");
+    }
+    for warning in &status.warnings {
+        text += &format!("warning    {warning}\n");
+    }
+    let counted = lb_common::Outcome::ALL
+        .iter()
+        .filter_map(|outcome| Some((outcome, *status.outcomes.get(outcome.name())?)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(outcome, count)| vec![outcome.name().to_owned(), count.to_string(), outcome.help().to_owned()]);
+    text + "\n" + &table(&[("outcome", false), ("packets", true), ("meaning", false)], counted)
+}
+
+pub(super) fn services(services: &[ServiceStatus]) -> String {
+    const COLUMNS: &[Column] = &[
+        ("service", false),
+        ("address", false),
+        ("protocol", false),
+        ("mode", false),
+        ("scheduler", false),
+        ("up", true),
+        ("active", true),
+        ("embryonic", true),
+        ("total", true),
+    ];
+    table(
+        COLUMNS,
+        services.iter().map(|service| {
+            vec![
+                service.name.clone(),
+                std::net::SocketAddr::new(service.address, service.port).to_string(),
+                service.protocol.clone(),
+                service.mode.clone(),
+                service.scheduler.clone(),
+                format!("{}/{}", service.backends_up, service.backends_total),
+                service.active.to_string(),
+                service.embryonic.to_string(),
+                service.total.to_string(),
+            ]
+        }),
+    )
+}
+
+pub(super) fn backends(backends: &[BackendStatus]) -> String {
+    const COLUMNS: &[Column] = &[
+        ("service", false),
+        ("backend", false),
+        ("address", false),
+        ("weight", true),
+        ("state", false),
+        ("active", true),
+        ("total", true),
+        ("to worker", true),
+        ("to client", true),
+        ("cause", false),
+    ];
+    table(
+        COLUMNS,
+        backends.iter().map(|backend| {
+            let problem = backend
+                .next_hop_problem
+                .as_ref()
+                .map(|problem| format!("; next hop: {problem}"));
+            vec![
+                backend.service.clone(),
+                backend.name.clone(),
+                backend.address.to_string(),
+                backend.weight.to_string(),
+                backend.state.clone(),
+                backend.active.to_string(),
+                backend.total.to_string(),
+                bytes(backend.to_worker_bytes),
+                bytes(backend.to_client_bytes),
+                format!("{}{}", backend.cause, problem.unwrap_or_default()),
+            ]
+        }),
+    )
+}
+
+pub(super) fn flows(page: &FlowPage) -> String {
+    const COLUMNS: &[Column] = &[
+        ("protocol", false),
+        ("client", false),
+        ("virtual address", false),
+        ("source", false),
+        ("backend", false),
+        ("service", false),
+        ("phase", false),
+        ("idle", true),
+    ];
+    let rows = page.flows.iter().map(|flow| {
+        vec![
+            flow.protocol.clone(),
+            flow.client.to_string(),
+            flow.virtual_address.to_string(),
+            flow.source.to_string(),
+            flow.backend.to_string(),
+            flow.service.clone(),
+            flow.phase.clone(),
+            format!("{:.1} s", flow.idle_ms as f64 / 1000.0),
+        ]
+    });
+    let more = if page.truncated {
+        "there are more; --limit shows them\n"
+    } else {
+        ""
+    };
+    table(COLUMNS, rows) + more
+}
+
+pub(super) fn maps(maps: &[MapSummary]) -> String {
+    const COLUMNS: &[Column] = &[
+        ("map", false),
+        ("kind", false),
+        ("key", true),
+        ("value", true),
+        ("entries", true),
+        ("holds", false),
+    ];
+    table(
+        COLUMNS,
+        maps.iter().map(|map| {
+            vec![
+                map.name.clone(),
+                map.kind.clone(),
+                map.key_bytes.to_string(),
+                map.value_bytes.to_string(),
+                map.capacity.to_string(),
+                map.help.clone(),
+            ]
+        }),
+    )
+}
+
+/// Entries of a map: the fields of the first are the columns.
+pub(super) fn entries(entries: &[Value]) -> String {
+    let Some(Value::Object(first)) = entries.first() else {
+        return "no entries in use\n".to_owned();
+    };
+    let heads: Vec<String> = first.keys().cloned().collect();
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(&heads);
+    for entry in entries {
+        table.add_row(heads.iter().map(|head| {
+            let value = entry.get(head).unwrap_or(&Value::Null);
+            cell(plain(value), value.is_number())
+        }));
+    }
+    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(plain).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => fields.values().map(plain).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_aligned_to_the_right_and_lines_have_no_blank_ends() {
+        let rows = [
+            vec!["a".to_owned(), "1".to_owned()],
+            vec!["longer".to_owned(), "1000".to_owned()],
+        ];
+        let text = table(&[("name", false), ("count", true)], rows);
+        assert_eq!(text, "name     count\na            1\nlonger    1000\n");
+    }
+
+    #[test]
+    fn entries_of_a_map_become_a_table_of_their_fields() {
+        let found = [json!({ "key": { "address": "192.0.2.1", "port": 80 }, "service": 3 })];
+        assert_eq!(entries(&found), "key            service\n192.0.2.1 80         3\n");
+        assert_eq!(entries(&[]), "no entries in use\n");
+    }
+
+    #[test]
+    fn bytes_are_shown_for_people() {
+        assert_eq!(
+            [bytes(0), bytes(1023), bytes(1536), bytes(3 << 30)],
+            ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]
+        );
+    }
+}
