@@ -116,6 +116,11 @@ impl<'a> Lbd<'a> {
         command
             .arg("--socket")
             .arg(&self.config.socket)
+            // The maps of a node are found without its controller.
+            .arg("--bpffs")
+            .arg(&self.config.bpffs)
+            .arg("--node")
+            .arg(&self.config.name)
             .args(arguments)
             .arg("--json");
         let output = tools::output(&mut command)?;

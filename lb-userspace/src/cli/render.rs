@@ -249,13 +249,13 @@ mod tests {
             vec!["longer".to_owned(), "1000".to_owned()],
         ];
         let text = table(&[("name", false), ("count", true)], rows);
-        assert_eq!(text, "name     count\na            1\nlonger    1000\n");
+        assert_eq!(text, "name    count\na           1\nlonger   1000\n");
     }
 
     #[test]
     fn entries_of_a_map_become_a_table_of_their_fields() {
         let found = [json!({ "key": { "address": "192.0.2.1", "port": 80 }, "service": 3 })];
-        assert_eq!(entries(&found), "key            service\n192.0.2.1 80         3\n");
+        assert_eq!(entries(&found), "key           service\n192.0.2.1 80        3\n");
         assert_eq!(entries(&[]), "no entries in use\n");
     }
 

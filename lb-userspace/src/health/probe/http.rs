@@ -47,15 +47,13 @@ async fn ask(
         .body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request);
     tokio::pin!(connection, answer);
-    loop {
-        tokio::select! {
-            biased;
-            response = &mut answer => return Ok(response?),
-            // The connection only works while it is waited for; its end shows in the answer.
-            ended = &mut connection => {
-                ended?;
-                return Ok(answer.await?);
-            }
+    tokio::select! {
+        biased;
+        response = &mut answer => Ok(response?),
+        // The connection only works while it is waited for; its end shows in the answer.
+        ended = &mut connection => {
+            ended?;
+            Ok(answer.await?)
         }
     }
 }
