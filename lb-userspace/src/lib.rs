@@ -3,4 +3,7 @@
 pub mod capabilities;
 pub mod config;
 pub mod health;
+#[cfg(test)]
+mod netns;
+pub mod reserve;
 pub mod schedule;

@@ -1,0 +1,394 @@
+//! Keeps local sockets off the source ports that `nat` uses: the kernel then never picks one of them by itself.
+//!
+//! The list of reserved ports belongs to the machine, and others write to it too. So what was added is recorded in a
+//! file, and exactly that is taken back. Two balancers in one network namespace need ranges that do not overlap: the one
+//! that is detached first would take back what both need.
+
+mod port_set;
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::PortRange;
+pub use port_set::{BadPorts, PortSet};
+
+const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+const LOCAL_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// How many ports local sockets must have left.
+pub const MIN_FREE: u32 = 512;
+
+/// Why ports could not be reserved or given back.
+#[derive(Debug, thiserror::Error)]
+pub enum ReserveError {
+    /// Local sockets would have too few ports left.
+    #[error(
+        "reserving ports {}-{} for translated flows would leave local sockets {free} ports of their range {}-{} \
+         (net.ipv4.ip_local_port_range), expected at least {MIN_FREE}: make one of the two ranges smaller or move it",
+        wanted.low, wanted.high, local.low, local.high
+    )]
+    TooFewLeft {
+        /// What was to be reserved.
+        wanted: PortRange,
+        /// Where local sockets get their ports from.
+        local: PortRange,
+        /// How many ports local sockets would have left.
+        free: u32,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {verb} {}: {source}", path.display())]
+    File {
+        /// `read`, `write` or `remove`.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{} holds {content:?}, expected {expected}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        content: String,
+        /// What it should hold.
+        expected: &'static str,
+    },
+}
+
+/// Source ports that are kept from local sockets of the current network namespace.
+#[derive(Debug)]
+pub struct Reservation(());
+
+/// What the state file holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    /// Boot of the kernel, and inode of the network namespace: the list lives no longer and no wider than these.
+    boot: String,
+    namespace: u64,
+    /// The ports that were added.
+    added: String,
+}
+
+/// What to write.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    reserved: PortSet,
+    added: PortSet,
+}
+
+impl Reservation {
+    /// Reserves a range in the current network namespace, and records in `state_file` what that added to the list. A
+    /// range that was reserved before, with the same file, is given back as far as the new one does not need it.
+    ///
+    /// # Errors
+    /// When too few ports would be left for local sockets, or a file cannot be read or written. The list is then as
+    /// before.
+    pub fn add(range: PortRange, state_file: &Path) -> Result<Self, ReserveError> {
+        let reserved = read_reserved()?;
+        let before = recorded(state_file)?;
+        let plan = plan(&reserved, &before, range, read_local_range()?)?;
+        // First all that is or will be ours: a crash then leaves too much in the record, which harms nobody, and never
+        // anything in the list that nobody takes back.
+        record(state_file, &plan.added.union(&before.intersection(&reserved)))?;
+        if plan.reserved != reserved {
+            write_reserved(&plan.reserved)?;
+        }
+        record(state_file, &plan.added)?;
+        Ok(Self(()))
+    }
+
+    /// Takes back what [`Reservation::add`] added, in this process or another, and removes the file. Without a file
+    /// there is nothing to do.
+    ///
+    /// # Errors
+    /// When a file cannot be read, written or removed.
+    pub fn remove(state_file: &Path) -> Result<(), ReserveError> {
+        let added = recorded(state_file)?;
+        let reserved = read_reserved()?;
+        let rest = reserved.difference(&added);
+        if rest != reserved {
+            write_reserved(&rest)?;
+        }
+        match fs::remove_file(state_file) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file_error("remove", state_file, source)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the list and the record shall hold, given what they hold now.
+fn plan(reserved: &PortSet, recorded: &PortSet, wanted: PortRange, local: PortRange) -> Result<Plan, ReserveError> {
+    let range = PortSet::from(wanted);
+    // What is recorded but was taken off the list is not ours any more.
+    let foreign = reserved.difference(recorded);
+    let plan = Plan {
+        reserved: foreign.union(&range),
+        added: range.difference(&foreign),
+    };
+    let free = PortSet::from(local).difference(&plan.reserved).count();
+    if free < MIN_FREE {
+        return Err(ReserveError::TooFewLeft { wanted, local, free });
+    }
+    Ok(plan)
+}
+
+fn read(path: &Path) -> Result<String, ReserveError> {
+    fs::read_to_string(path).map_err(|source| file_error("read", path, source))
+}
+
+fn read_reserved() -> Result<PortSet, ReserveError> {
+    let content = read(Path::new(RESERVED))?;
+    PortSet::parse(&content).map_err(|_| content_error(Path::new(RESERVED), content, "ports such as `80,8000-8999`"))
+}
+
+/// The line feed makes the kernel take an empty list too.
+fn write_reserved(ports: &PortSet) -> Result<(), ReserveError> {
+    fs::write(RESERVED, format!("{ports}\n")).map_err(|source| file_error("write", Path::new(RESERVED), source))
+}
+
+fn read_local_range() -> Result<PortRange, ReserveError> {
+    let content = read(Path::new(LOCAL_RANGE))?;
+    let ports: Vec<u16> = content
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    match ports[..] {
+        [low, high] if low <= high => Ok(PortRange { low, high }),
+        _ => Err(content_error(Path::new(LOCAL_RANGE), content, "two ports")),
+    }
+}
+
+/// What the state file says was added; nothing when there is none, or when it speaks of another boot or namespace.
+fn recorded(state_file: &Path) -> Result<PortSet, ReserveError> {
+    let content = match fs::read_to_string(state_file) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PortSet::empty()),
+        Err(source) => return Err(file_error("read", state_file, source)),
+    };
+    let parsed = serde_json::from_str::<Record>(&content)
+        .ok()
+        .and_then(|record| PortSet::parse(&record.added).ok().map(|added| (record, added)));
+    let Some((record, added)) = parsed else {
+        return Err(content_error(
+            state_file,
+            content,
+            "a record of reserved ports as this program writes it",
+        ));
+    };
+    let (boot, namespace) = here()?;
+    Ok(if (record.boot, record.namespace) == (boot, namespace) {
+        added
+    } else {
+        PortSet::empty()
+    })
+}
+
+/// Writes the state file, whole or not at all.
+fn record(state_file: &Path, added: &PortSet) -> Result<(), ReserveError> {
+    let (boot, namespace) = here()?;
+    let record = Record {
+        boot,
+        namespace,
+        added: added.to_string(),
+    };
+    let json = serde_json::to_string(&record).map_err(|source| file_error("write", state_file, source.into()))?;
+    let draft = state_file.with_added_extension("new");
+    fs::write(&draft, json + "\n").map_err(|source| file_error("write", &draft, source))?;
+    fs::rename(&draft, state_file).map_err(|source| file_error("write", state_file, source))
+}
+
+/// The boot of the kernel, and the network namespace.
+fn here() -> Result<(String, u64), ReserveError> {
+    let boot = read(Path::new(BOOT))?.trim().to_owned();
+    let namespace = fs::metadata(NAMESPACE).map_err(|source| file_error("read", Path::new(NAMESPACE), source))?;
+    Ok((boot, namespace.ino()))
+}
+
+fn file_error(verb: &'static str, path: &Path, source: io::Error) -> ReserveError {
+    ReserveError::File {
+        verb,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn content_error(path: &Path, content: String, expected: &'static str) -> ReserveError {
+    ReserveError::Content {
+        path: path.to_owned(),
+        content,
+        expected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netns::Netns;
+
+    const LOCAL: PortRange = PortRange {
+        low: 32768,
+        high: 60999,
+    };
+
+    fn set(text: &str) -> PortSet {
+        PortSet::parse(text).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_new_is_recorded_as_added() {
+        // reserved before, recorded before, range -> reserved after, recorded after
+        let table = [
+            ("", "", (20000, 29999), "20000-29999", "20000-29999"),
+            (
+                "80,25000",
+                "",
+                (20000, 29999),
+                "80,20000-29999",
+                "20000-24999,25001-29999",
+            ),
+            ("1-65000", "1-65000", (20000, 29999), "20000-29999", "20000-29999"),
+            (
+                "80,20000-29999",
+                "20000-29999",
+                (20000, 29999),
+                "80,20000-29999",
+                "20000-29999",
+            ),
+            (
+                "80,20000-29999",
+                "20000-29999",
+                (25000, 25999),
+                "80,25000-25999",
+                "25000-25999",
+            ),
+            ("80", "20000-29999", (20000, 20001), "80,20000-20001", "20000-20001"),
+            ("20000-29999", "", (20000, 29999), "20000-29999", ""),
+        ];
+        for (reserved, recorded, (low, high), reserved_after, recorded_after) in table {
+            let expected = Plan {
+                reserved: set(reserved_after),
+                added: set(recorded_after),
+            };
+            let given = plan(&set(reserved), &set(recorded), PortRange { low, high }, LOCAL).unwrap();
+            assert_eq!(given, expected, "{reserved} {recorded} {low}-{high}");
+        }
+    }
+
+    #[test]
+    fn local_sockets_keep_enough_ports() {
+        let table = [
+            ("", 32768, 60999 - 512, None),
+            ("", 32768, 60999 - 511, Some(511)),
+            ("60999", 32768, 60487, Some(511)),
+        ];
+        for (reserved, low, high, left) in table {
+            let wanted = PortRange { low, high };
+            match (plan(&set(reserved), &set(""), wanted, LOCAL), left) {
+                (Ok(_), None) => {}
+                (Err(error @ ReserveError::TooFewLeft { .. }), Some(left)) => {
+                    let text = error.to_string();
+                    for part in [
+                        format!("{low}-{high}"),
+                        "32768-60999".to_owned(),
+                        format!("{left} ports"),
+                    ] {
+                        assert!(text.contains(&part), "{part} in {text}");
+                    }
+                }
+                (other, left) => panic!("{other:?}, expected {left:?} ports left"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_reservation_is_made_changed_and_taken_back_in_a_namespace() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_file = folder.path().join("ports.json");
+        let namespace = Netns::new();
+        namespace.sysctl("ipv4/ip_local_reserved_ports", "80,25000");
+        let list = || read(Path::new(RESERVED)).unwrap().trim().to_owned();
+        namespace.run(|| {
+            for _ in 0..2 {
+                Reservation::add(
+                    PortRange {
+                        low: 20000,
+                        high: 29999,
+                    },
+                    &state_file,
+                )
+                .unwrap();
+                assert_eq!(list(), "80,20000-29999");
+            }
+            Reservation::add(
+                PortRange {
+                    low: 21000,
+                    high: 21999,
+                },
+                &state_file,
+            )
+            .unwrap();
+            assert_eq!(list(), "80,21000-21999,25000");
+            let refused = Reservation::add(PortRange { low: 1024, high: 65535 }, &state_file);
+            assert!(matches!(refused, Err(ReserveError::TooFewLeft { .. })), "{refused:?}");
+            assert_eq!(list(), "80,21000-21999,25000");
+        });
+        // A file from another namespace says nothing about this one.
+        let other = Netns::new();
+        other.sysctl("ipv4/ip_local_reserved_ports", "21000-21999");
+        let copy = folder.path().join("copy.json");
+        fs::copy(&state_file, &copy).unwrap();
+        other.run(|| {
+            Reservation::remove(&copy).unwrap();
+            assert_eq!(list(), "21000-21999");
+        });
+        namespace.run(|| {
+            Reservation::remove(&state_file).unwrap();
+            assert_eq!(list(), "80,25000");
+            assert!(!state_file.exists());
+            Reservation::remove(&state_file).unwrap();
+        });
+    }
+
+    #[test]
+    fn the_list_can_become_empty_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_file = folder.path().join("ports.json");
+        Netns::new().run(|| {
+            Reservation::add(
+                PortRange {
+                    low: 20000,
+                    high: 29999,
+                },
+                &state_file,
+            )
+            .unwrap();
+            Reservation::remove(&state_file).unwrap();
+            assert_eq!(read_reserved().unwrap(), PortSet::empty());
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_file = folder.path().join("ports.json");
+        fs::write(&state_file, "something else").unwrap();
+        let error = Netns::new()
+            .run(|| Reservation::remove(&state_file))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ports.json") && error.contains("something else"),
+            "{error}"
+        );
+        assert!(state_file.exists());
+    }
+}
