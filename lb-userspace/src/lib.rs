@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub mod config;
 pub mod health;
+pub mod neighbour;
 #[cfg(test)]
 mod netns;
 pub mod reserve;

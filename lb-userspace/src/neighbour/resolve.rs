@@ -1,0 +1,333 @@
+//! From links, routes and neighbours to next hops. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use lb_common::NextHop;
+
+use super::{NextHopState, NextHops};
+
+/// A link-layer address.
+pub type Mac = [u8; 6];
+
+/// What names a neighbour: interface index and address.
+pub type NeighbourKey = (u32, IpAddr);
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub name: String,
+    /// Its own address; `None`: not an Ethernet interface.
+    pub address: Option<Mac>,
+    pub condition: LinkCondition,
+}
+
+/// Whether an interface can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkCondition {
+    Up,
+    Down,
+    NoCarrier,
+}
+
+/// What the kernel answers to "how do packets get to this address?".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// By an interface, and by a router if there is one.
+    Via { ifindex: u32, gateway: Option<IpAddr> },
+    /// Not by a link that frames could be sent to; the text says why.
+    None(String),
+}
+
+/// An entry of the kernel's neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Its address is known and was confirmed not long ago, or needs no confirmation.
+    Fresh(Mac),
+    /// Its address is known, and nobody has asked for a while whether it still holds.
+    Stale(Mac),
+    /// The kernel is asking.
+    Resolving,
+    /// The kernel asked, and nobody answered.
+    Failed,
+}
+
+/// What the kernel said of all that lies on the way to the targets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub routes: BTreeMap<IpAddr, Route>,
+    pub links: BTreeMap<u32, Link>,
+    pub neighbours: BTreeMap<NeighbourKey, Neighbour>,
+}
+
+impl Snapshot {
+    /// The interfaces that routes leave by.
+    pub fn wanted_links(&self) -> BTreeSet<u32> {
+        self.wanted_neighbours()
+            .into_iter()
+            .map(|(ifindex, _)| ifindex)
+            .collect()
+    }
+
+    /// The neighbours that packets go to: routers, and targets on a link.
+    pub fn wanted_neighbours(&self) -> BTreeSet<NeighbourKey> {
+        let key = |(target, route): (&IpAddr, &Route)| match route {
+            Route::Via { ifindex, gateway } => Some((*ifindex, gateway.unwrap_or(*target))),
+            Route::None(_) => None,
+        };
+        self.routes.iter().filter_map(key).collect()
+    }
+
+    /// Neighbours that the kernel shall resolve or confirm: those that frames could be sent to now.
+    pub fn to_kick(&self) -> BTreeMap<NeighbourKey, Urgency> {
+        let sends = |key: &NeighbourKey| self.links.get(&key.0).is_some_and(|link| usable(link).is_ok());
+        let urgency = |key: NeighbourKey| match self.neighbours.get(&key) {
+            Some(Neighbour::Fresh(_)) => None,
+            Some(Neighbour::Stale(_)) => Some((key, Urgency::Confirm)),
+            Some(Neighbour::Resolving | Neighbour::Failed) | None => Some((key, Urgency::Resolve)),
+        };
+        self.wanted_neighbours()
+            .into_iter()
+            .filter(sends)
+            .filter_map(urgency)
+            .collect()
+    }
+
+    /// The state of every target.
+    pub fn resolve(&self) -> NextHops {
+        self.routes
+            .iter()
+            .map(|(target, route)| (*target, self.state(*target, route)))
+            .collect()
+    }
+
+    fn state(&self, target: IpAddr, route: &Route) -> NextHopState {
+        let (ifindex, gateway) = match route {
+            Route::Via { ifindex, gateway } => (*ifindex, *gateway),
+            Route::None(reason) => {
+                return NextHopState {
+                    reason: reason.clone(),
+                    ..NextHopState::default()
+                };
+            }
+        };
+        let mut state = NextHopState {
+            gateway,
+            ifindex,
+            ..NextHopState::default()
+        };
+        let Some(link) = self.links.get(&ifindex) else {
+            state.reason = format!("interface {ifindex} is gone");
+            return state;
+        };
+        state.interface.clone_from(&link.name);
+        match usable(link).and_then(|source| Ok((source, self.mac(&(ifindex, gateway.unwrap_or(target)))?))) {
+            Ok((source, destination)) => state.hop = Some(NextHop::new(ifindex, source, destination)),
+            Err(reason) => state.reason = reason,
+        }
+        state
+    }
+
+    fn mac(&self, key: &NeighbourKey) -> Result<Mac, String> {
+        match self.neighbours.get(key) {
+            Some(Neighbour::Fresh(mac) | Neighbour::Stale(mac)) => Ok(*mac),
+            Some(Neighbour::Resolving) | None => Err("resolving".to_owned()),
+            Some(Neighbour::Failed) => Err("neighbour failed".to_owned()),
+        }
+    }
+}
+
+/// Why a neighbour is kicked, which decides how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Its address is not known.
+    Resolve,
+    /// Its address is known but old.
+    Confirm,
+}
+
+/// The address that frames are sent from on a link that can send them.
+fn usable(link: &Link) -> Result<Mac, String> {
+    let name = &link.name;
+    match (link.condition, link.address) {
+        (LinkCondition::Down, _) => Err(format!("interface {name} is down")),
+        (LinkCondition::NoCarrier, _) => Err(format!("interface {name} has no carrier")),
+        (LinkCondition::Up, None) => Err(format!("interface {name} is not Ethernet")),
+        (LinkCondition::Up, Some(address)) => Ok(address),
+    }
+}
+
+/// What is newly known of a neighbour, given what was known before.
+///
+/// The kernel asks again after a failure, because we kick it. A neighbour that failed stays so meanwhile, or its state
+/// would flap for as long as it is away.
+pub fn succeed(before: Option<&Neighbour>, now: Neighbour) -> Neighbour {
+    match (before, now) {
+        (Some(Neighbour::Failed), Neighbour::Resolving) => Neighbour::Failed,
+        _ => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Mac = [2, 0, 0, 0, 0, 1];
+    const PEER: Mac = [2, 0, 0, 0, 0, 2];
+    const TARGET: &str = "10.0.0.9";
+    const ROUTER: &str = "10.0.0.1";
+    const ROUTER_V6: &str = "fe80::1";
+
+    fn link(condition: LinkCondition, address: Option<Mac>) -> Link {
+        Link {
+            name: "eth0".to_owned(),
+            address,
+            condition,
+        }
+    }
+
+    fn via(gateway: Option<&str>) -> Route {
+        Route::Via {
+            ifindex: 3,
+            gateway: gateway.map(|text| text.parse().unwrap()),
+        }
+    }
+
+    fn snapshot(route: Route, link: Option<Link>, neighbours: &[(&str, Neighbour)]) -> Snapshot {
+        Snapshot {
+            routes: [(TARGET.parse().unwrap(), route)].into(),
+            links: link.into_iter().map(|link| (3, link)).collect(),
+            neighbours: neighbours
+                .iter()
+                .map(|(address, state)| ((3, address.parse().unwrap()), *state))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn every_state_of_the_kernel_gives_a_hop_or_a_reason() {
+        use LinkCondition::{Down, NoCarrier, Up};
+        use Neighbour::{Failed, Fresh, Resolving, Stale};
+        let up = || Some(link(Up, Some(OWN)));
+        let table = [
+            (via(None), up(), vec![(TARGET, Fresh(PEER))], Ok(())),
+            (via(None), up(), vec![(TARGET, Stale(PEER))], Ok(())),
+            (via(None), up(), vec![(TARGET, Resolving)], Err("resolving")),
+            (via(None), up(), vec![(TARGET, Failed)], Err("neighbour failed")),
+            (via(None), up(), vec![], Err("resolving")),
+            (via(Some(ROUTER)), up(), vec![(ROUTER, Fresh(PEER))], Ok(())),
+            (via(Some(ROUTER)), up(), vec![(TARGET, Fresh(PEER))], Err("resolving")),
+            (via(Some(ROUTER_V6)), up(), vec![(ROUTER_V6, Fresh(PEER))], Ok(())),
+            (via(None), None, vec![(TARGET, Fresh(PEER))], Err("interface 3 is gone")),
+            (
+                via(None),
+                Some(link(Down, Some(OWN))),
+                vec![(TARGET, Fresh(PEER))],
+                Err("interface eth0 is down"),
+            ),
+            (
+                via(None),
+                Some(link(NoCarrier, Some(OWN))),
+                vec![],
+                Err("interface eth0 has no carrier"),
+            ),
+            (
+                via(None),
+                Some(link(Up, None)),
+                vec![],
+                Err("interface eth0 is not Ethernet"),
+            ),
+            (
+                Route::None("no route".to_owned()),
+                up(),
+                vec![(TARGET, Fresh(PEER))],
+                Err("no route"),
+            ),
+        ];
+        for (route, link, neighbours, expected) in table {
+            let given = snapshot(route, link, &neighbours);
+            let state = &given.resolve()[&TARGET.parse::<IpAddr>().unwrap()];
+            match expected {
+                Ok(()) => assert_eq!(state.hop, Some(NextHop::new(3, OWN, PEER)), "{given:?}"),
+                Err(reason) => assert_eq!((state.hop, state.reason.as_str()), (None, reason), "{given:?}"),
+            }
+            assert_eq!(state.hop.is_some(), state.reason.is_empty(), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_names_the_way_even_when_it_is_not_resolved() {
+        let given = snapshot(via(Some(ROUTER)), Some(link(LinkCondition::Up, Some(OWN))), &[]);
+        let state = &given.resolve()[&TARGET.parse::<IpAddr>().unwrap()];
+        assert_eq!((state.interface.as_str(), state.ifindex), ("eth0", 3));
+        assert_eq!(state.gateway, Some(ROUTER.parse().unwrap()));
+    }
+
+    #[test]
+    fn one_target_without_a_way_does_not_hurt_another() {
+        let mut given = snapshot(
+            via(None),
+            Some(link(LinkCondition::Up, Some(OWN))),
+            &[(TARGET, Neighbour::Fresh(PEER))],
+        );
+        given
+            .routes
+            .insert("192.0.2.1".parse().unwrap(), Route::None("no route".to_owned()));
+        given.routes.insert(
+            "192.0.2.2".parse().unwrap(),
+            Route::Via {
+                ifindex: 9,
+                gateway: None,
+            },
+        );
+        let states = given.resolve();
+        assert_eq!(states.len(), 3);
+        assert!(states[&TARGET.parse::<IpAddr>().unwrap()].hop.is_some());
+    }
+
+    #[test]
+    fn only_neighbours_that_need_it_and_can_be_reached_are_kicked() {
+        use Neighbour::{Failed, Fresh, Resolving, Stale};
+        let table = [
+            (Some(Fresh(PEER)), LinkCondition::Up, None),
+            (Some(Stale(PEER)), LinkCondition::Up, Some(Urgency::Confirm)),
+            (Some(Resolving), LinkCondition::Up, Some(Urgency::Resolve)),
+            (Some(Failed), LinkCondition::Up, Some(Urgency::Resolve)),
+            (None, LinkCondition::Up, Some(Urgency::Resolve)),
+            (None, LinkCondition::Down, None),
+            (Some(Stale(PEER)), LinkCondition::NoCarrier, None),
+        ];
+        for (neighbour, condition, expected) in table {
+            let neighbours: Vec<_> = neighbour.map(|state| (ROUTER, state)).into_iter().collect();
+            let given = snapshot(via(Some(ROUTER)), Some(link(condition, Some(OWN))), &neighbours);
+            let kicks = given.to_kick();
+            assert_eq!(kicks.get(&(3, ROUTER.parse().unwrap())).copied(), expected, "{given:?}");
+            assert_eq!(kicks.len(), usize::from(expected.is_some()));
+        }
+    }
+
+    #[test]
+    fn targets_behind_one_router_want_one_neighbour() {
+        let mut given = snapshot(via(Some(ROUTER)), None, &[]);
+        given.routes.insert("10.0.0.10".parse().unwrap(), via(Some(ROUTER)));
+        assert_eq!(given.wanted_neighbours(), [(3, ROUTER.parse().unwrap())].into());
+        assert_eq!(given.wanted_links(), [3].into());
+    }
+
+    #[test]
+    fn a_neighbour_that_failed_stays_failed_until_it_answers() {
+        use Neighbour::{Failed, Fresh, Resolving};
+        let table = [
+            (None, Resolving, Resolving),
+            (Some(Failed), Resolving, Failed),
+            (Some(Failed), Fresh(PEER), Fresh(PEER)),
+            (Some(Fresh(PEER)), Resolving, Resolving),
+            (Some(Resolving), Failed, Failed),
+        ];
+        for (before, now, expected) in table {
+            assert_eq!(succeed(before.as_ref(), now), expected, "{before:?} {now:?}");
+        }
+    }
+}
