@@ -6,5 +6,6 @@ pub mod health;
 pub mod neighbour;
 #[cfg(test)]
 mod netns;
+pub mod raw_socket;
 pub mod reserve;
 pub mod schedule;

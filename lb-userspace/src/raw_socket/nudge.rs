@@ -1,0 +1,190 @@
+//! The nudge: a TCP segment that makes a silent client speak.
+//!
+//! When a backend is down, its flows shall end with RST. An RST must carry the sequence number that the client expects
+//! next (RFC 5961, section 3.2), and only the client knows that. So it is asked: RFC 9293, section 3.10.7.4: "If an
+//! incoming segment is not acceptable, an acknowledgment should be sent in reply (unless the RST bit is set, if so
+//! drop the segment and return)". The XDP program sees that acknowledgment, finds the flow's backend down, and answers
+//! with an RST that is exact.
+
+use lb_common::{
+    Family, FlowKey, V4, V6,
+    checksum::full,
+    wire::{ipv4, ipv6, tcp},
+};
+
+/// The timestamps option in the layout of RFC 7323, appendix A: two no-operations, kind 8, length 10, TSval 1, TSecr 0.
+const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0];
+
+const TTL: u8 = 64;
+
+/// Makes the packet, from its IP header on, that asks the client of a TCP flow for an acknowledgment.
+///
+/// `key` is the 5-tuple of the client's packets; the nudge goes the other way, and must leave by a socket
+/// ([`super::Sender`]), not through XDP. It is an ACK without data. Give `turn` 0 first, and when no answer comes 1, 2
+/// and so on, at least half a second apart: clients limit the rate of such answers.
+///
+/// - The sequence number is `turn` times 2^30, the acknowledgment number 2^31 more. Any number serves that is not in the
+///   client's receive window; a window has at most 2^30 bytes (RFC 7323, section 2.3), so of two turns in a row at most
+///   one can miss.
+/// - Turns 2 and 3 of every four bear a timestamps option. RFC 7323, section 3.2: "If a non-<RST> segment is received
+///   without a TSopt, a TCP SHOULD silently drop the segment" once the option was negotiated. Most do not, and recent
+///   Linux (6.18 does) is silent about an ACK whose timestamp and sequence number are both old, which happens by chance
+///   in one of four cases. So the first turns do without.
+pub fn nudge<F: NudgeFamily>(key: &FlowKey<F>, turn: u32) -> Vec<u8> {
+    let segment = segment(key, turn);
+    let mut packet = F::header(key, segment.len() as u16);
+    packet.extend(segment);
+    packet
+}
+
+/// A family that the IP header of a nudge can be written for.
+pub trait NudgeFamily: Family {
+    /// The IP header of a packet to the source of `key` that carries a segment of `length` bytes.
+    #[doc(hidden)]
+    fn header(key: &FlowKey<Self>, length: u16) -> Vec<u8>;
+}
+
+impl NudgeFamily for V4 {
+    fn header(key: &FlowKey<Self>, length: u16) -> Vec<u8> {
+        let mut header = vec![0; ipv4::LENGTH];
+        header[ipv4::VERSION_IHL] = 0x45;
+        put(
+            &mut header,
+            ipv4::TOTAL_LENGTH,
+            (ipv4::LENGTH as u16 + length).to_be_bytes(),
+        );
+        put(&mut header, ipv4::FRAGMENT, 0x4000_u16.to_be_bytes()); // do not fragment
+        header[ipv4::TTL] = TTL;
+        header[ipv4::PROTOCOL] = tcp::PROTOCOL;
+        put(&mut header, ipv4::SOURCE, key.destination[0].to_ne_bytes());
+        put(&mut header, ipv4::DESTINATION, key.source[0].to_ne_bytes());
+        let checksum = full(&header, 0);
+        put(&mut header, ipv4::CHECKSUM, checksum.to_ne_bytes());
+        header
+    }
+}
+
+impl NudgeFamily for V6 {
+    fn header(key: &FlowKey<Self>, length: u16) -> Vec<u8> {
+        let mut header = vec![0; ipv6::LENGTH];
+        header[ipv6::VERSION] = 0x60;
+        put(&mut header, ipv6::PAYLOAD_LENGTH, length.to_be_bytes());
+        header[ipv6::NEXT_HEADER] = tcp::PROTOCOL;
+        header[ipv6::HOP_LIMIT] = TTL;
+        for (i, (source, destination)) in key.destination.into_iter().zip(key.source).enumerate() {
+            put(&mut header, ipv6::SOURCE + 4 * i, source.to_ne_bytes());
+            put(&mut header, ipv6::DESTINATION + 4 * i, destination.to_ne_bytes());
+        }
+        header
+    }
+}
+
+fn segment<F: Family>(key: &FlowKey<F>, turn: u32) -> Vec<u8> {
+    let options: &[u8] = if turn & 2 == 0 { &[] } else { &TIMESTAMPS };
+    let sequence = turn.wrapping_mul(1 << 30);
+    let mut segment = vec![0; tcp::LENGTH];
+    put(
+        &mut segment,
+        tcp::SOURCE_PORT,
+        key.destination_port.memory().to_ne_bytes(),
+    );
+    put(
+        &mut segment,
+        tcp::DESTINATION_PORT,
+        key.source_port.memory().to_ne_bytes(),
+    );
+    put(&mut segment, tcp::SEQUENCE, sequence.to_be_bytes());
+    put(
+        &mut segment,
+        tcp::ACKNOWLEDGMENT,
+        sequence.wrapping_add(1 << 31).to_be_bytes(),
+    );
+    segment.extend(options);
+    segment[tcp::DATA_OFFSET] = (segment.len() as u8 / 4) << 4;
+    segment[tcp::FLAGS] = tcp::ACK;
+    // RFC 9293, section 3.1: the checksum covers a pseudo-header of addresses, protocol and length.
+    let addresses: u64 = key
+        .source
+        .as_ref()
+        .iter()
+        .chain(key.destination.as_ref())
+        .map(|word| u64::from(*word))
+        .sum();
+    let pseudo = addresses + u64::from(u16::from(tcp::PROTOCOL).to_be()) + u64::from((segment.len() as u16).to_be());
+    let checksum = full(&segment, pseudo);
+    put(&mut segment, tcp::CHECKSUM, checksum.to_ne_bytes());
+    segment
+}
+
+fn put<const N: usize>(bytes: &mut [u8], offset: usize, value: [u8; N]) {
+    bytes[offset..offset + N].copy_from_slice(&value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_common::{Be16, family::address};
+
+    fn key<F: Family>(client: &str, virtual_address: &str) -> FlowKey<F> {
+        FlowKey {
+            source: F::narrow(&address::to_words(client.parse().unwrap())),
+            destination: F::narrow(&address::to_words(virtual_address.parse().unwrap())),
+            source_port: Be16::from_host(40000),
+            destination_port: Be16::from_host(443),
+            protocol: tcp::PROTOCOL,
+            ..FlowKey::ZERO
+        }
+    }
+
+    #[test]
+    fn nudges_are_bare_acknowledgments_from_the_virtual_address() {
+        let bare = [
+            0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 198, 51, 100, 7, 192, 0, 2, 1, // IPv4
+            0x01, 0xbb, 0x9c, 0x40, 0x40, 0, 0, 0, 0xc0, 0, 0, 0, 0x50, 0x10, 0, 0, 0, 0, 0, 0, // TCP
+        ];
+        let with_option = [
+            0x45, 0, 0, 52, 0, 0, 0x40, 0, 64, 6, 0, 0, 198, 51, 100, 7, 192, 0, 2, 1, // IPv4
+            0x01, 0xbb, 0x9c, 0x40, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x10, 0, 0, 0, 0, 0, 0, // TCP
+            1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, // timestamps
+        ];
+        for (turn, expected) in [(1, &bare[..]), (2, &with_option)] {
+            let mut packet = nudge(&key::<V4>("192.0.2.1", "198.51.100.7"), turn);
+            packet[ipv4::CHECKSUM..][..2].fill(0);
+            packet[ipv4::LENGTH + tcp::CHECKSUM..][..2].fill(0);
+            assert_eq!(packet, expected);
+        }
+    }
+
+    #[test]
+    fn checksums_are_right_in_both_families() {
+        // The sum over all that a checksum covers, itself included, is all ones; `full` gives its complement.
+        let is_right = |packet: &[u8], addresses: usize, header: usize| {
+            let length = (packet.len() - header) as u8;
+            let covered = [
+                &packet[addresses..header],
+                &[0, tcp::PROTOCOL, 0, length],
+                &packet[header..],
+            ]
+            .concat();
+            full(&covered, 0) == 0
+        };
+        for turn in 0..4 {
+            let v4 = nudge(&key::<V4>("192.0.2.1", "198.51.100.7"), turn);
+            assert_eq!(full(&v4[..ipv4::LENGTH], 0), 0);
+            assert!(is_right(&v4, ipv4::SOURCE, ipv4::LENGTH));
+            let v6 = nudge(&key::<V6>("2001:db8::1", "2001:db8:ffff::7"), turn);
+            assert!(is_right(&v6, ipv6::SOURCE, ipv6::LENGTH));
+        }
+    }
+
+    #[test]
+    fn of_two_turns_in_a_row_at_most_one_can_lie_in_a_window() {
+        let sequence = |turn| {
+            let packet = nudge(&key::<V4>("192.0.2.1", "198.51.100.7"), turn);
+            u32::from_be_bytes(packet[ipv4::LENGTH + tcp::SEQUENCE..][..4].try_into().unwrap())
+        };
+        for turn in 0..8 {
+            assert_eq!(sequence(turn + 1).wrapping_sub(sequence(turn)), 1 << 30);
+        }
+    }
+}
