@@ -27,8 +27,9 @@ const TTL: u8 = 64;
 ///   client's receive window; a window has at most 2^30 bytes (RFC 7323, section 2.3), so of two turns in a row at most
 ///   one can miss.
 /// - Turns 2 and 3 of every four bear a timestamps option. RFC 7323, section 3.2: "If a non-<RST> segment is received
-///   without a TSopt, a TCP SHOULD silently drop the segment" once the option was negotiated. Most do not, and Linux
-///   since 6.14 is silent about an ACK whose timestamp and sequence number are both old, so the first turns do without.
+///   without a TSopt, a TCP SHOULD silently drop the segment" once the option was negotiated. Most do not, and recent
+///   Linux (6.18 does) is silent about an ACK whose timestamp and sequence number are both old, which happens by chance
+///   in one of four cases. So the first turns do without.
 pub fn nudge<F: NudgeFamily>(key: &FlowKey<F>, turn: u32) -> Vec<u8> {
     let segment = segment(key, turn);
     let mut packet = F::header(key, segment.len() as u16);
