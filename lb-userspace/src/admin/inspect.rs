@@ -1,0 +1,46 @@
+//! What the admin API asks the controller.
+
+use super::model::{BackendStatus, FlowFilter, FlowPage, NodeStatus, ServiceStatus};
+
+/// Answers the questions of the admin API. The methods may block: they are called on threads that are for that.
+pub trait Inspect: Send + Sync {
+    /// The node.
+    ///
+    /// # Errors
+    ///
+    /// When something that is asked for cannot be read; so with all of these.
+    fn node(&self) -> Result<NodeStatus, InspectError>;
+
+    /// Every service, in the order of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// See [`Inspect::node`].
+    fn services(&self) -> Result<Vec<ServiceStatus>, InspectError>;
+
+    /// The backends of one service or of all, in the order of the configuration. A service that is not there has none.
+    ///
+    /// # Errors
+    ///
+    /// See [`Inspect::node`].
+    fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError>;
+
+    /// At most `limit` of the flows that the filter lets through.
+    ///
+    /// # Errors
+    ///
+    /// See [`Inspect::node`].
+    fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError>;
+}
+
+/// A question could not be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InspectError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl InspectError {
+    /// From what is in the way, such as an error of the dataplane.
+    pub fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(cause.into())
+    }
+}

@@ -1,0 +1,23 @@
+//! The admin API: HTTP with JSON over a Unix socket, through which `lbctl` and others see what the controller sees.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/node` | [`model::NodeStatus`] |
+//! | `GET /v1/services` | array of [`model::ServiceStatus`] |
+//! | `GET /v1/services/{name}` | [`model::ServiceStatus`] |
+//! | `GET /v1/backends?service=` | array of [`model::BackendStatus`] |
+//! | `GET /v1/flows?service=&backend=&client=&limit=` | [`model::FlowPage`] |
+//!
+//! Every error is a [`Problem`] with the status of the response.
+
+mod inspect;
+pub mod model;
+mod parameters;
+mod problem;
+pub mod server;
+pub mod socket;
+
+#[cfg(test)]
+pub(crate) mod fake;
+pub use inspect::{Inspect, InspectError};
+pub use problem::Problem;

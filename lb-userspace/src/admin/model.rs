@@ -1,0 +1,246 @@
+//! What the admin API says: its JSON as types.
+//!
+//! Choices are words, the same as in the configuration file, so that an older `lbctl` can show what a newer `lbd` says.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::SystemTime,
+};
+
+use jiff::{Timestamp, Unit};
+use serde::{Deserialize, Serialize};
+
+/// How many flows are listed if nobody says how many.
+pub const DEFAULT_FLOW_LIMIT: usize = 100;
+
+/// How many flows can be asked for at once.
+pub const MAX_FLOW_LIMIT: usize = 100_000;
+
+/// A moment as the API writes it: RFC 3339 in UTC, to the millisecond.
+pub fn timestamp(moment: SystemTime) -> String {
+    Timestamp::try_from(moment)
+        .and_then(|moment| moment.round(Unit::Millisecond))
+        // Only a clock that is thousands of years off gets here.
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+        .to_string()
+}
+
+/// The balancer itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Name.
+    pub name: String,
+    /// Version of `lbd`.
+    pub version: String,
+    /// Process of the controller.
+    pub pid: u32,
+    /// When the controller started, see [`timestamp`].
+    pub started_at: String,
+    /// How long ago that was.
+    pub uptime_seconds: u64,
+    /// Configuration file.
+    pub config_path: PathBuf,
+    /// Version of the layout of the maps.
+    pub map_abi: u32,
+    /// Interfaces with the XDP program.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Packets by outcome, since the maps were created.
+    pub outcomes: BTreeMap<String, u64>,
+    /// How full the flow tables are.
+    pub flows: FlowTables,
+    /// What came of bringing the maps to the desired state.
+    pub reconcile: ReconcileStatus,
+    /// What an operator should know, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// An interface with the XDP program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Name.
+    pub name: String,
+    /// Index.
+    pub ifindex: u32,
+    /// How the program is attached: `native` or `generic`.
+    pub xdp_mode: String,
+    /// How the configuration wants it: `auto`, `native` or `generic`.
+    pub wanted_mode: String,
+}
+
+/// How full the flow tables are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowTables {
+    /// IPv4.
+    pub v4: FlowTable,
+    /// IPv6.
+    pub v6: FlowTable,
+}
+
+/// How full a flow table is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowTable {
+    /// Entries in use; a flow in `nat` mode has two.
+    pub entries: u64,
+    /// Entries that there is room for.
+    pub capacity: u64,
+}
+
+/// What came of bringing the maps to the desired state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReconcileStatus {
+    /// How often the maps were compared with the desired state.
+    pub runs: u64,
+    /// When something was written to them last, see [`timestamp`].
+    pub last_change: Option<String>,
+    /// What went wrong in the last run.
+    pub last_error: Option<String>,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Name.
+    pub name: String,
+    /// Virtual address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Forwarding mode.
+    pub mode: String,
+    /// How a backend is chosen.
+    pub scheduler: String,
+    /// What happens to the flows of a backend that is down.
+    pub on_backend_down: String,
+    /// Backends that take new flows.
+    pub backends_up: u64,
+    /// All its backends.
+    pub backends_total: u64,
+    /// Established flows.
+    pub active: u64,
+    /// Flows that are not established yet.
+    pub embryonic: u64,
+    /// All flows there ever were, since the maps were created.
+    pub total: u64,
+}
+
+/// A backend of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Name of its service.
+    pub service: String,
+    /// Name, unique in the service.
+    pub name: String,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Share of new flows relative to the other backends.
+    pub weight: u32,
+    /// `up`, `draining`, `down` or `unknown`.
+    pub state: String,
+    /// Why it is in this state.
+    pub cause: String,
+    /// What the health check found; `null`: it is not checked.
+    pub health: Option<HealthStatus>,
+    /// Where packets to it are sent; `null`: that is not known yet.
+    pub next_hop: Option<NextHopStatus>,
+    /// Why there is no next hop.
+    pub next_hop_problem: Option<String>,
+    /// Established flows.
+    pub active: u64,
+    /// Flows that are not established yet.
+    pub embryonic: u64,
+    /// All flows that it ever was given, since its entry in the maps was created; so with the numbers below.
+    pub total: u64,
+    /// Packets sent to it.
+    pub to_worker_packets: u64,
+    /// Bytes sent to it.
+    pub to_worker_bytes: u64,
+    /// Packets from it, sent to clients.
+    pub to_client_packets: u64,
+    /// Bytes from it, sent to clients.
+    pub to_client_bytes: u64,
+}
+
+/// What the health check of a backend found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthStatus {
+    /// `up`, `down` or `unknown`.
+    pub verdict: String,
+    /// Since when, see [`timestamp`].
+    pub since: String,
+    /// Why, or what the last check said.
+    pub cause: String,
+    /// Checks since the controller started.
+    pub checks: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// How long the last one took, in milliseconds; `null`: there was none yet.
+    pub last_duration_ms: Option<f64>,
+}
+
+/// Where packets to a backend are sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextHopStatus {
+    /// Interface.
+    pub interface: String,
+    /// Ethernet address, such as `02:00:00:00:00:01`.
+    pub mac: String,
+}
+
+/// Some flows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowPage {
+    /// The flows, in no order.
+    pub flows: Vec<FlowStatus>,
+    /// Whether there were more than the limit.
+    pub truncated: bool,
+}
+
+/// A flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowStatus {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The client.
+    pub client: SocketAddr,
+    /// What the client connected to.
+    pub virtual_address: SocketAddr,
+    /// Where packets to the backend come from: the NAT binding.
+    pub source: SocketAddr,
+    /// The backend.
+    pub backend: SocketAddr,
+    /// Name of the service; empty if it is no longer in the configuration.
+    pub service: String,
+    /// Name of the backend; empty if it is no longer in the configuration.
+    pub backend_name: String,
+    /// How far the connection has come, such as `established`.
+    pub phase: String,
+    /// How long ago the last packet was, in milliseconds.
+    pub idle_ms: u64,
+}
+
+/// Which flows are wanted; what is `None` does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Name of the service.
+    pub service: Option<String>,
+    /// Name of the backend, or its `address:port`.
+    pub backend: Option<String>,
+    /// Address of the client.
+    pub client: Option<IpAddr>,
+}
+
+impl FlowFilter {
+    /// Whether the flow is wanted.
+    pub fn admits(&self, flow: &FlowStatus) -> bool {
+        let service = self.service.as_ref().is_none_or(|name| *name == flow.service);
+        let client = self.client.is_none_or(|client| client == flow.client.ip());
+        let backend = self.backend.as_ref().is_none_or(|backend| {
+            *backend == flow.backend_name || backend.parse().is_ok_and(|address: SocketAddr| address == flow.backend)
+        });
+        service && client && backend
+    }
+}

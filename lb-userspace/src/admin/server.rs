@@ -1,0 +1,197 @@
+//! Serves the admin API on its socket.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::{Method, StatusCode, Uri},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use tokio::sync::watch;
+
+use super::{
+    Inspect, InspectError, Problem,
+    model::{BackendStatus, DEFAULT_FLOW_LIMIT, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus},
+    parameters::Parameters,
+    socket::AdminSocket,
+};
+
+/// How long requests may go on after `shutdown`.
+const GRACE: Duration = Duration::from_secs(1);
+
+type Source = Arc<dyn Inspect>;
+type Answer<T> = Result<Json<T>, Problem>;
+
+/// Serves until `shutdown` is there, and then for a moment more what was asked before. Removes the socket at the end.
+///
+/// # Errors
+///
+/// When the socket no longer works.
+pub async fn serve(
+    socket: AdminSocket,
+    source: Arc<dyn Inspect>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (listener, _removed_at_end) = socket.into_parts();
+    let (stop, mut stopped) = watch::channel(false);
+    let serving = axum::serve(listener, router(source)).with_graceful_shutdown(async move {
+        shutdown.await;
+        let _ = stop.send(true);
+    });
+    let out_of_grace = async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        result = serving => result,
+        // A client that never ends its request must not keep the controller from ending.
+        () = out_of_grace => Ok(()),
+    }
+}
+
+fn router(source: Source) -> Router {
+    Router::new()
+        .route("/v1/node", get(node))
+        .route("/v1/services", get(services))
+        .route("/v1/services/{name}", get(service))
+        .route("/v1/backends", get(backends))
+        .route("/v1/flows", get(flows))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(log))
+        .with_state(source)
+}
+
+async fn node(State(source): State<Source>, uri: Uri) -> Answer<NodeStatus> {
+    Parameters::read(&uri, &[])?;
+    ask(source, |source| Ok(source.node()?)).await
+}
+
+async fn services(State(source): State<Source>, uri: Uri) -> Answer<Vec<ServiceStatus>> {
+    Parameters::read(&uri, &[])?;
+    ask(source, |source| Ok(source.services()?)).await
+}
+
+async fn service(
+    State(source): State<Source>,
+    name: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Answer<ServiceStatus> {
+    let Path(name) = name.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    Parameters::read(&uri, &[])?;
+    ask(source, move |source| known_service(source, &name)).await
+}
+
+async fn backends(State(source): State<Source>, uri: Uri) -> Answer<Vec<BackendStatus>> {
+    let parameters = Parameters::read(&uri, &["service"])?;
+    ask(source, move |source| {
+        let service = parameters.text("service");
+        if let Some(name) = service {
+            known_service(source, name)?;
+        }
+        Ok(source.backends(service)?)
+    })
+    .await
+}
+
+async fn flows(State(source): State<Source>, uri: Uri) -> Answer<FlowPage> {
+    let parameters = Parameters::read(&uri, &["service", "backend", "client", "limit"])?;
+    let filter = FlowFilter {
+        service: parameters.text("service").map(str::to_owned),
+        backend: parameters.text("backend").map(str::to_owned),
+        client: parameters.value("client", "an IPv4 or IPv6 address")?,
+    };
+    let limit = parameters
+        .number("limit", 1..=MAX_FLOW_LIMIT)?
+        .unwrap_or(DEFAULT_FLOW_LIMIT);
+    ask(source, move |source| {
+        if let Some(name) = &filter.service {
+            known_service(source, name)?;
+        }
+        if let Some(name) = &filter.backend {
+            known_backend(source, filter.service.as_deref(), name)?;
+        }
+        Ok(source.flows(&filter, limit)?)
+    })
+    .await
+}
+
+/// Puts a question to the controller, which may block, on a thread that is for that.
+async fn ask<T: Send + 'static>(
+    source: Source,
+    question: impl FnOnce(&dyn Inspect) -> Result<T, Problem> + Send + 'static,
+) -> Answer<T> {
+    match tokio::task::spawn_blocking(move || question(&*source)).await {
+        Ok(answer) => answer.map(Json),
+        Err(error) => Err(Problem::internal(format!("the request could not be handled: {error}"))),
+    }
+}
+
+impl From<InspectError> for Problem {
+    fn from(error: InspectError) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+fn known_service(source: &dyn Inspect, name: &str) -> Result<ServiceStatus, Problem> {
+    let mut services = source.services()?;
+    match services.iter().position(|service| service.name == name) {
+        Some(found) => Ok(services.swap_remove(found)),
+        None => {
+            let names = services.iter().map(|service| service.name.as_str());
+            Err(Problem::not_found(nothing_named("service", name, names)))
+        }
+    }
+}
+
+fn known_backend(source: &dyn Inspect, service: Option<&str>, name: &str) -> Result<(), Problem> {
+    // Flows can outlive the configuration of their backend, so an address need not be known.
+    if name.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    let backends = source.backends(service)?;
+    if backends.iter().any(|backend| backend.name == name) {
+        return Ok(());
+    }
+    let names = backends.iter().map(|backend| backend.name.as_str());
+    Err(Problem::not_found(nothing_named("backend", name, names)))
+}
+
+/// Says that there is nothing of this name, and what there is, unless that is too much.
+fn nothing_named<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    const MOST_SHOWN: usize = 10;
+    let mut known: Vec<_> = known.collect();
+    known.sort_unstable();
+    known.dedup();
+    let name = name.escape_debug();
+    match known.len() {
+        0 => format!("there is no {kind} `{name}`, and no other"),
+        1..=MOST_SHOWN => format!("there is no {kind} `{name}`; there are: {}", known.join(", ")),
+        more => format!("there is no {kind} `{name}` among {more}"),
+    }
+}
+
+async fn no_such_path(uri: Uri) -> Problem {
+    let path = uri.path().escape_debug();
+    Problem::not_found(format!(
+        "there is no `{path}`; there are: /v1/node, /v1/services, /v1/services/NAME, /v1/backends, /v1/flows"
+    ))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!(
+        "{} can be read (GET), nothing else; the request was {method}",
+        uri.path()
+    );
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+async fn log(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let response = next.run(request).await;
+    tracing::debug!(%method, %uri, status = response.status().as_u16(), "admin request");
+    response
+}
