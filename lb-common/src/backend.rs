@@ -48,6 +48,12 @@ impl BackendStatus {
         Self::new(state, self.generation(), self.family(), self.port())
     }
 
+    /// The entry when the backend has left it: with the generation of the next one, so that nothing follows this one.
+    #[must_use]
+    pub const fn freed(self) -> Self {
+        Self::new(BackendState::Free, self.generation().wrapping_add(1), self.family(), self.port())
+    }
+
     /// Tells apart the backends that held this entry one after another.
     #[inline(always)]
     pub const fn generation(self) -> u32 {
@@ -97,10 +103,6 @@ abi_struct! {
         pub next_hop: u32,
         /// Address; IPv4 uses the first word.
         pub address: [u32; 4],
-        /// Share of new flows relative to the other backends of the service.
-        pub weight: u32,
-        /// Always zero.
-        pub reserved: u32,
     }
 }
 

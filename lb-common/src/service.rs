@@ -108,7 +108,8 @@ pub const MAX_SOURCES: usize = 4;
 abi_struct! {
     /// An entry of the map `SERVICES`.
     ///
-    /// `ring` is written last when an entry is filled, and first when it is emptied.
+    /// `ring` is written last when an entry is filled, and first when it is emptied. The other words may be changed one by
+    /// one while packets use them: any mix of old and new ones is a setting that was or will be right.
     pub struct Service {
         /// Ring and scheduler.
         pub ring: Ring,
@@ -120,18 +121,20 @@ abi_struct! {
         pub family: u8,
         /// IP protocol: TCP or UDP.
         pub protocol: u8,
-        /// Port, in network byte order.
-        pub port: Be16,
         /// First source port for `nat`, in the host's byte order.
         pub nat_port_low: u16,
+        /// Number of source ports for `nat`.
+        pub nat_port_count: u16,
+        /// Port, in network byte order.
+        pub port: Be16,
+        /// Always zero.
+        pub reserved: u16,
+        /// How many of `sources` are in use.
+        pub source_count: u32,
         /// Virtual address.
         pub address: [u32; 4],
         /// Source addresses for `nat`.
         pub sources: [[u32; 4]; MAX_SOURCES],
-        /// Number of source ports for `nat`.
-        pub nat_port_count: u32,
-        /// How many of `sources` are in use.
-        pub source_count: u32,
     }
 }
 

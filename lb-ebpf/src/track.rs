@@ -180,12 +180,9 @@ extern "C" fn try_port<F: Stages>(turn: u32, search: &mut PortSearch<'_, F>) -> 
     };
     let client_port = flow.rewrite.destination_port;
     let seed = hash::words(client_port.memory() as u32, flow.rewrite.destination.as_ref());
+    let count = service.nat_port_count as u32;
     let own = client_port.host().wrapping_sub(service.nat_port_low) as u32;
-    let offset = if turn == 0 && own < service.nat_port_count {
-        own
-    } else {
-        hash::reduce(hash::words(turn, &[seed]), service.nat_port_count)
-    };
+    let offset = if turn == 0 && own < count { own } else { hash::reduce(hash::words(turn, &[seed]), count) };
     let nth = hash::reduce(seed, service.source_count) + turn;
     let Some(source) = nth.checked_rem(service.source_count) else {
         return Step::Stop;

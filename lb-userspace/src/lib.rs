@@ -3,5 +3,7 @@
 pub mod admin;
 pub mod config;
 pub mod dataplane;
+pub mod flows;
 pub mod health;
+pub mod reconcile;
 pub mod schedule;

@@ -1,1 +1,21 @@
-//! Harness.
+//! What integration tests, the demo and the benches are built from: networks, processes, clients and servers.
+//!
+//! Everything that is created here disappears when the value that stands for it is dropped, and what a killed run left
+//! behind is removed by the next one.
+
+pub mod bpffs;
+pub mod client;
+pub mod config;
+pub mod content;
+pub mod demo;
+pub mod lab;
+pub mod lbd;
+pub mod netns;
+pub mod packet;
+pub mod process;
+pub mod tools;
+pub mod topology;
+pub mod udp;
+pub mod wait;
+pub mod worker;
+pub mod xdp_pass;

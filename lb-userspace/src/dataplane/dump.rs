@@ -197,7 +197,6 @@ fn backend(entry: &Backend) -> Value {
         "port": entry.status.port().host(),
         "service": entry.service,
         "next_hop": entry.next_hop,
-        "weight": entry.weight,
     })
 }
 

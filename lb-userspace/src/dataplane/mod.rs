@@ -4,6 +4,7 @@ mod attach;
 pub mod dump;
 mod error;
 pub mod flows;
+mod grace;
 mod loader;
 mod pins;
 mod program_log;
@@ -15,6 +16,7 @@ mod tables;
 
 pub use attach::{Attached, AttachedMode, detach};
 pub use error::DataplaneError;
+pub use grace::wait_for_packets_under_way;
 pub use loader::{Loaded, load};
 pub use pins::Pins;
 pub use program_log::forward as forward_program_log;

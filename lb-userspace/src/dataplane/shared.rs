@@ -15,6 +15,9 @@ use std::{
 use lb_common::{Backend, BackendLoad, NextHop, RingSlot, Service, ServiceState, abi::Abi};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+/// Size of the largest entry, in bytes, rounded up.
+const LARGEST: usize = 128;
+
 /// An entry of a shared array.
 pub trait Record: Abi {
     /// Which 64-bit word makes the entry valid: it is written last, and is zero in an unused entry.
@@ -57,6 +60,7 @@ unsafe impl<T> Sync for SharedArray<T> {}
 impl<T: Record> SharedArray<T> {
     const WORDS: usize = {
         assert!(size_of::<T>().is_multiple_of(8), "an entry is made of 64-bit words");
+        assert!(size_of::<T>() <= LARGEST, "an entry is larger than any known one");
         size_of::<T>() / 8
     };
 
@@ -96,11 +100,11 @@ impl<T: Record> SharedArray<T> {
     /// Reads an entry; `None` behind the end.
     pub fn read(&self, index: u32) -> Option<T> {
         let words = self.words(index)?;
-        let mut bytes = Vec::with_capacity(size_of::<T>());
-        for word in words {
-            bytes.extend_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());
+        let mut bytes = [0; LARGEST];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());
         }
-        T::from_bytes(&bytes)
+        T::from_bytes(&bytes[..size_of::<T>()])
     }
 
     /// Fills an entry that nothing refers to; it becomes valid with the last store. Does nothing behind the end.
@@ -121,6 +125,16 @@ impl<T: Record> SharedArray<T> {
         let Some(words) = self.words(index) else { return };
         words[T::PUBLISH].store(0, Ordering::SeqCst);
         self.publish(index, entry);
+    }
+
+    /// Changes the words other than the one that makes an entry valid, each at once. Does nothing behind the end.
+    pub fn update(&self, index: u32, entry: &T) {
+        let Some(words) = self.words(index) else { return };
+        for (position, new) in split(entry).enumerate() {
+            if position != T::PUBLISH && words[position].load(Ordering::Acquire) != new {
+                words[position].store(new, Ordering::SeqCst);
+            }
+        }
     }
 
     /// Changes the word that makes the entry valid. Does nothing behind the end.

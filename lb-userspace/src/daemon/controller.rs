@@ -1,0 +1,129 @@
+//! The loop that brings the maps to the desired state whenever something changed, and now and then without cause.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use lb_common::NextHop;
+use tokio::sync::{mpsc, watch};
+
+use super::Verdicts;
+use crate::{
+    admin::model::ReconcileStatus,
+    config::Config,
+    dataplane::Tables,
+    health::{Change, Monitor, Target, TargetId, Verdict},
+    neighbour::{NextHopState, Neighbours},
+    reconcile,
+};
+
+/// How often the maps are compared without cause.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// What the loop works with.
+pub(super) struct Controller {
+    pub(super) config: Arc<Config>,
+    pub(super) tables: Tables,
+    pub(super) health: Arc<Monitor>,
+    pub(super) neighbours: Neighbours,
+    pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
+    pub(super) health_changes: mpsc::UnboundedReceiver<Change>,
+    pub(super) reconciled: watch::Sender<ReconcileStatus>,
+}
+
+impl Controller {
+    /// Tells health checks and neighbour resolution what to look at.
+    pub(super) fn aim(&self) {
+        let mut targets = BTreeMap::new();
+        let mut addresses = BTreeSet::new();
+        for service in &self.config.services {
+            for backend in &service.backends {
+                addresses.insert(backend.address.ip());
+                let Some(check) = &service.health else { continue };
+                let port = check.port.unwrap_or(backend.address.port());
+                let id = TargetId { service: service.name.clone(), backend: backend.name.clone() };
+                let address = SocketAddr::new(backend.address.ip(), port);
+                targets.insert(id, Target { address, check: check.clone() });
+            }
+        }
+        self.health.set_targets(targets);
+        self.neighbours.set_targets(addresses);
+    }
+
+    /// Works until `end` is there; returns what it gave.
+    pub(super) async fn run_until<T>(mut self, end: impl Future<Output = T>) -> T {
+        let mut period = tokio::time::interval(PERIOD);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                ended = &mut end => return ended,
+                _ = period.tick() => {}
+                Some(change) = self.health_changes.recv() => self.log(&change),
+                Ok(()) = self.next_hops.changed() => {}
+            }
+            // What came meanwhile goes into the same change.
+            while let Ok(change) = self.health_changes.try_recv() {
+                self.log(&change);
+            }
+            tokio::task::block_in_place(|| self.reconcile());
+        }
+    }
+
+    /// Brings the maps to the desired state once.
+    pub(super) fn reconcile(&mut self) {
+        let verdicts: Verdicts =
+            self.health.snapshot().into_iter().map(|(target, health)| (target, health.verdict)).collect();
+        let hops = resolved(&self.next_hops.borrow_and_update());
+        let desired = reconcile::desired(&self.config, &verdicts, &hops);
+        let result = reconcile::observe(&self.tables).map_err(|error| error.to_string()).and_then(|observed| {
+            let plan = reconcile::plan(&desired, &observed);
+            reconcile::apply(&plan, &mut self.tables).map_err(|error| error.to_string())?;
+            Ok(plan)
+        });
+        self.report(result);
+    }
+
+    fn report(&self, result: Result<reconcile::Plan, String>) {
+        let before = self.reconciled.borrow().last_error.clone();
+        let (steps, error) = match result {
+            Ok(plan) if plan.problems.is_empty() => (plan.steps.len(), None),
+            Ok(plan) => (plan.steps.len(), Some(plan.problems.join("; "))),
+            Err(error) => (0, Some(error)),
+        };
+        match &error {
+            // Once, not every five seconds.
+            Some(error) if before.as_ref() != Some(error) => tracing::error!(%error, "the maps are not as they should be"),
+            None if before.is_some() => tracing::info!("the maps are as they should be again"),
+            _ => {}
+        }
+        if steps > 0 {
+            tracing::debug!(steps, "brought the maps to the desired state");
+        }
+        self.reconciled.send_modify(|status| {
+            status.runs += 1;
+            status.last_error = error;
+            if steps > 0 {
+                status.last_change = Some(crate::admin::model::timestamp(SystemTime::now()));
+            }
+        });
+    }
+
+    fn log(&self, change: &Change) {
+        let TargetId { service, backend } = &change.target;
+        match change.to {
+            Verdict::Up => tracing::info!(service, backend, cause = change.cause, "backend is up"),
+            Verdict::Down => tracing::warn!(service, backend, cause = change.cause, "backend is down"),
+            Verdict::Unknown => tracing::info!(service, backend, cause = change.cause, "backend is not checked yet"),
+        }
+    }
+}
+
+/// The next hops that are resolved.
+fn resolved(states: &BTreeMap<IpAddr, NextHopState>) -> BTreeMap<IpAddr, NextHop> {
+    states.iter().filter_map(|(address, state)| Some((*address, state.hop?))).collect()
+}

@@ -1,0 +1,21 @@
+//! Why the controller cannot start.
+
+use crate::{
+    admin::socket::SocketError, capabilities::Missing, config::ConfigError, dataplane::DataplaneError, lock::LockError,
+    neighbour::NeighbourError, reserve::ReserveError,
+};
+
+/// Why the controller cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+#[allow(missing_docs, reason = "each variant is the error of one part")]
+pub enum DaemonError {
+    Config(#[from] ConfigError),
+    Capabilities(#[from] Missing),
+    Lock(#[from] LockError),
+    Dataplane(#[from] DataplaneError),
+    Neighbour(#[from] NeighbourError),
+    Socket(#[from] SocketError),
+    Reserve(#[from] ReserveError),
+    RawSocket(#[from] std::io::Error),
+}

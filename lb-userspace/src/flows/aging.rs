@@ -1,0 +1,126 @@
+//! What should become of a flow: a pure decision.
+
+use std::time::Duration;
+
+use lb_common::{BackendState, BackendStatus, OnBackendDown, Phase, flow::TICK_NANOSECONDS, wire::udp};
+
+use crate::config::Timeouts;
+
+/// What should become of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing.
+    Keep,
+    /// It was silent for too long, or its backend is no more: forget it.
+    End,
+    /// Its backend is down, and a client that waits should learn of it.
+    Nudge,
+}
+
+/// What is known of a flow and of what it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// How far the connection has come.
+    pub phase: Phase,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// For how long no packet came, in [`lb_common::flow::tick`]s.
+    pub idle: u32,
+    /// Generation of the backend when the flow began.
+    pub generation: u32,
+    /// The backend's entry now.
+    pub backend: BackendStatus,
+    /// What the service does with flows of a backend that is down.
+    pub on_backend_down: OnBackendDown,
+    /// The timeouts of the service.
+    pub timeouts: &'a Timeouts,
+}
+
+/// Decides the fate of a flow.
+pub fn fate(flow: &Situation<'_>) -> Fate {
+    if flow.generation != flow.backend.generation() || flow.backend.state() == BackendState::Free {
+        return Fate::End;
+    }
+    let idle = Duration::from_nanos(u64::from(flow.idle) * TICK_NANOSECONDS);
+    if idle >= timeout(flow) {
+        return Fate::End;
+    }
+    let left_behind = flow.backend.state() == BackendState::Down && flow.on_backend_down == OnBackendDown::Reset;
+    if !left_behind || flow.phase.is_over() {
+        return Fate::Keep;
+    }
+    if flow.protocol == udp::PROTOCOL {
+        // The next datagram goes to another backend.
+        return Fate::End;
+    }
+    // A client that is gone answers no nudge.
+    if idle >= flow.timeouts.closed.saturating_add(flow.timeouts.opening) { Fate::End } else { Fate::Nudge }
+}
+
+/// How much silence the flow may have.
+fn timeout(flow: &Situation<'_>) -> Duration {
+    let timeouts = flow.timeouts;
+    match flow.phase {
+        Phase::Opening | Phase::Answered => timeouts.opening,
+        Phase::Established if flow.protocol == udp::PROTOCOL => timeouts.udp,
+        Phase::Established => timeouts.established,
+        Phase::ClientClosing | Phase::WorkerClosing => timeouts.closing,
+        Phase::ClosedByWorker => timeouts.time_wait,
+        Phase::ClosedByClient | Phase::Reset => timeouts.closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::{Be16, wire::tcp};
+
+    use super::*;
+
+    fn status(state: BackendState, generation: u32) -> BackendStatus {
+        BackendStatus::new(state, generation, 4, Be16::from_host(80))
+    }
+
+    fn ticks(seconds: u64) -> u32 {
+        u32::try_from(seconds * 1_000_000_000 / TICK_NANOSECONDS + 1).unwrap()
+    }
+
+    #[test]
+    fn fates_follow_phase_silence_and_backend() {
+        use BackendState::{Down, Draining, Free, Up};
+        use OnBackendDown::{Hold, Reset};
+        use Phase::*;
+        let (tcp, udp) = (tcp::PROTOCOL, udp::PROTOCOL);
+        let timeouts = Timeouts::default();
+        let given_then = [
+            ("an established flow lives", Established, tcp, 3599, status(Up, 1), Reset, Fate::Keep),
+            ("until its hour is over", Established, tcp, 3600, status(Up, 1), Reset, Fate::End),
+            ("a handshake has ten seconds", Opening, tcp, 10, status(Up, 1), Reset, Fate::End),
+            ("so has its second half", Answered, tcp, 9, status(Up, 1), Reset, Fate::Keep),
+            ("a half-closed flow has two minutes", ClientClosing, tcp, 119, status(Up, 1), Reset, Fate::Keep),
+            ("and no more", WorkerClosing, tcp, 120, status(Up, 1), Reset, Fate::End),
+            ("the worker's TIME-WAIT is respected", ClosedByWorker, tcp, 59, status(Up, 1), Reset, Fate::Keep),
+            ("the client's is its own affair", ClosedByClient, tcp, 10, status(Up, 1), Reset, Fate::End),
+            ("an answered UDP flow has two minutes", Established, udp, 120, status(Up, 1), Reset, Fate::End),
+            ("draining keeps flows", Established, tcp, 5, status(Draining, 1), Reset, Fate::Keep),
+            ("a client of a dead backend is told", Established, tcp, 5, status(Down, 1), Reset, Fate::Nudge),
+            ("but not for ever", Established, tcp, 20, status(Down, 1), Reset, Fate::End),
+            ("unless flows are held", Established, tcp, 5, status(Down, 1), Hold, Fate::Keep),
+            ("UDP moves on", Established, udp, 5, status(Down, 1), Reset, Fate::End),
+            ("a closed flow needs no telling", ClosedByWorker, tcp, 5, status(Down, 1), Reset, Fate::Keep),
+            ("a removed backend is never followed", Established, tcp, 0, status(Free, 1), Hold, Fate::End),
+            ("nor the next one in its place", Established, tcp, 0, status(Up, 2), Hold, Fate::End),
+        ];
+        for (name, phase, protocol, idle, backend, on_backend_down, then) in given_then {
+            let flow = Situation {
+                phase,
+                protocol,
+                idle: ticks(idle),
+                generation: 1,
+                backend,
+                on_backend_down,
+                timeouts: &timeouts,
+            };
+            assert_eq!(fate(&flow), then, "{name}");
+        }
+    }
+}

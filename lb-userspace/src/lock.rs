@@ -1,0 +1,83 @@
+//! One controller for a node: a lock in the state folder.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Held as long as this lives. The kernel gives it back when the process ends, however it ends.
+#[derive(Debug)]
+pub struct NodeLock {
+    _file: Flock<File>,
+}
+
+/// The lock could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another controller holds it.
+    #[error("another lbd{} runs for this node: it holds {}; a second one on this machine needs another node.name", holder(pid), path.display())]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// Process id of the holder, if it could be read.
+        pid: Option<u32>,
+    },
+    /// The file or its folder could not be made.
+    #[error("cannot use {} as state folder: {cause}", path.display())]
+    Unusable {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+fn holder(pid: &Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+impl NodeLock {
+    /// Takes the lock of the node whose state is in `state_dir`, which is created.
+    ///
+    /// # Errors
+    ///
+    /// When another process has it, or the folder cannot be used.
+    pub fn take(state_dir: &Path) -> Result<Self, LockError> {
+        let unusable = |cause| LockError::Unusable { path: state_dir.to_owned(), cause };
+        fs::create_dir_all(state_dir).map_err(unusable)?;
+        let path = state_dir.join("lbd.lock");
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(unusable)?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                return Err(LockError::Held { path, pid: text.trim().parse().ok() });
+            }
+            Err((_, errno)) => return Err(unusable(errno.into())),
+        };
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_lock_is_refused_with_the_holder_until_the_first_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("a/b");
+        let first = NodeLock::take(&state).unwrap();
+        let refusal = NodeLock::take(&state).unwrap_err();
+        assert!(refusal.to_string().contains(&format!("(process {})", std::process::id())), "{refusal}");
+        drop(first);
+        NodeLock::take(&state).unwrap();
+    }
+}

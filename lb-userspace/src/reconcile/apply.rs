@@ -1,0 +1,44 @@
+//! Writes a plan into the maps, step by step.
+
+use super::{Plan, Step, store::Store};
+use crate::dataplane::DataplaneError;
+
+/// A step that failed. The steps before it are done; the next reconciliation goes on from there.
+#[derive(Debug, thiserror::Error)]
+#[error("step {done} of {all} of a change failed: {cause}")]
+pub struct ApplyError {
+    /// Number of the step, from 1.
+    pub done: usize,
+    /// How many there were.
+    pub all: usize,
+    /// Why.
+    #[source]
+    pub cause: DataplaneError,
+}
+
+/// Applies all steps in order.
+///
+/// # Errors
+///
+/// At the first step that fails.
+pub fn apply(plan: &Plan, store: &mut impl Store) -> Result<(), ApplyError> {
+    for (number, step) in plan.steps.iter().enumerate() {
+        write(step, store).map_err(|cause| ApplyError { done: number + 1, all: plan.steps.len(), cause })?;
+    }
+    Ok(())
+}
+
+fn write(step: &Step, store: &mut impl Store) -> Result<(), DataplaneError> {
+    match step {
+        Step::FillBackend { index, entry } => store.fill_backend(*index, entry),
+        Step::SetBackendStatus { index, status } => store.set_backend_status(*index, *status),
+        Step::SetNextHop { index, hop } => store.set_next_hop(*index, hop),
+        Step::FillRing { offset, slots } => store.fill_ring(*offset, slots),
+        Step::FillService { index, entry } => store.fill_service(*index, entry),
+        Step::UpdateService { index, entry } => store.update_service(*index, entry),
+        Step::SetRing { index, ring } => store.set_ring(*index, *ring),
+        Step::List { at, index } => store.list(*at, *index),
+        Step::Unlist { at } => store.unlist(*at),
+        Step::Settle => store.settle(),
+    }
+}

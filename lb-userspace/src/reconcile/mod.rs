@@ -1,0 +1,18 @@
+//! Keeps the maps as they should be: desired state, the difference to what the maps hold, and its application.
+
+pub mod apply;
+pub mod desired;
+#[cfg(test)]
+mod fake;
+pub mod observed;
+pub mod plan;
+mod ring_space;
+pub mod store;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{ApplyError, apply};
+pub use desired::{Desired, desired};
+pub use observed::{Observed, observe};
+pub use plan::{Plan, Step, plan};
+pub use store::Store;

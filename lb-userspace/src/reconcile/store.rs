@@ -1,0 +1,143 @@
+//! The maps as reconciliation needs them: a few reads and the writes of a plan's steps.
+
+use lb_common::{Backend, BackendStatus, NextHop, Ring, RingSlot, Service};
+
+use crate::dataplane::{DataplaneError, Tables, VirtualAddress};
+
+/// How many entries the maps have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Services.
+    pub services: u32,
+    /// Backends, and as many next hops.
+    pub backends: u32,
+    /// Ring slots.
+    pub ring_slots: u32,
+}
+
+/// The maps that hold services and backends. Indexes behind the end read as unused and are ignored when written.
+pub trait Store {
+    /// How many entries there are.
+    fn room(&self) -> Room;
+    /// Reads a service.
+    fn service(&self, index: u32) -> Option<Service>;
+    /// Reads a backend.
+    fn backend(&self, index: u32) -> Option<Backend>;
+    /// Reads a next hop.
+    fn next_hop(&self, index: u32) -> Option<NextHop>;
+    /// Reads a ring slot.
+    fn ring_slot(&self, index: u32) -> Option<RingSlot>;
+    /// Reads which services packets can find.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    fn listed(&self) -> Result<Vec<(VirtualAddress, u32)>, DataplaneError>;
+
+    /// Fills an unused entry, with all numbers of its flows at zero.
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be written; so for the other writes.
+    fn fill_backend(&mut self, index: u32, entry: &Backend) -> Result<(), DataplaneError>;
+    /// Changes state, generation and port in one write.
+    fn set_backend_status(&mut self, index: u32, status: BackendStatus) -> Result<(), DataplaneError>;
+    /// Replaces a next hop.
+    fn set_next_hop(&mut self, index: u32, hop: &NextHop) -> Result<(), DataplaneError>;
+    /// Writes slots that no ring in use has.
+    fn fill_ring(&mut self, offset: u32, slots: &[RingSlot]) -> Result<(), DataplaneError>;
+    /// Fills an unused entry.
+    fn fill_service(&mut self, index: u32, entry: &Service) -> Result<(), DataplaneError>;
+    /// Changes all of a service but its ring.
+    fn update_service(&mut self, index: u32, entry: &Service) -> Result<(), DataplaneError>;
+    /// Switches ring and scheduler in one write.
+    fn set_ring(&mut self, index: u32, ring: Ring) -> Result<(), DataplaneError>;
+    /// Lets packets find a service.
+    fn list(&mut self, at: VirtualAddress, index: u32) -> Result<(), DataplaneError>;
+    /// Lets packets find a service no more.
+    fn unlist(&mut self, at: VirtualAddress) -> Result<(), DataplaneError>;
+    /// Waits until no packet is under way that may have seen what was written before.
+    fn settle(&mut self) -> Result<(), DataplaneError>;
+}
+
+impl Store for Tables {
+    fn room(&self) -> Room {
+        Room {
+            services: self.services.len(),
+            backends: self.backends.len().min(self.next_hops.len()),
+            ring_slots: self.rings.len(),
+        }
+    }
+
+    fn service(&self, index: u32) -> Option<Service> {
+        self.services.read(index)
+    }
+
+    fn backend(&self, index: u32) -> Option<Backend> {
+        self.backends.read(index)
+    }
+
+    fn next_hop(&self, index: u32) -> Option<NextHop> {
+        self.next_hops.read(index)
+    }
+
+    fn ring_slot(&self, index: u32) -> Option<RingSlot> {
+        self.rings.read(index)
+    }
+
+    fn listed(&self) -> Result<Vec<(VirtualAddress, u32)>, DataplaneError> {
+        self.service_index()
+    }
+
+    fn fill_backend(&mut self, index: u32, entry: &Backend) -> Result<(), DataplaneError> {
+        self.loads.replace(index, &lb_common::BackendLoad::ZERO);
+        self.clear_backend_counters(index)?;
+        self.backends.publish(index, entry);
+        Ok(())
+    }
+
+    fn set_backend_status(&mut self, index: u32, status: BackendStatus) -> Result<(), DataplaneError> {
+        self.backends.set_publish_word(index, status.0);
+        Ok(())
+    }
+
+    fn set_next_hop(&mut self, index: u32, hop: &NextHop) -> Result<(), DataplaneError> {
+        self.next_hops.replace(index, hop);
+        Ok(())
+    }
+
+    fn fill_ring(&mut self, offset: u32, slots: &[RingSlot]) -> Result<(), DataplaneError> {
+        for (index, slot) in (offset..).zip(slots) {
+            self.rings.publish(index, slot);
+        }
+        Ok(())
+    }
+
+    fn fill_service(&mut self, index: u32, entry: &Service) -> Result<(), DataplaneError> {
+        self.services.publish(index, entry);
+        Ok(())
+    }
+
+    fn update_service(&mut self, index: u32, entry: &Service) -> Result<(), DataplaneError> {
+        self.services.update(index, entry);
+        Ok(())
+    }
+
+    fn set_ring(&mut self, index: u32, ring: Ring) -> Result<(), DataplaneError> {
+        self.services.set_publish_word(index, ring.0);
+        Ok(())
+    }
+
+    fn list(&mut self, at: VirtualAddress, index: u32) -> Result<(), DataplaneError> {
+        self.add_service(at, index)
+    }
+
+    fn unlist(&mut self, at: VirtualAddress) -> Result<(), DataplaneError> {
+        self.remove_service(at)
+    }
+
+    fn settle(&mut self) -> Result<(), DataplaneError> {
+        crate::dataplane::wait_for_packets_under_way();
+        Ok(())
+    }
+}
