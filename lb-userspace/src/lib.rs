@@ -1,6 +1,6 @@
 //! The controller of the load balancer: from configuration to maps, and back to what an operator can see.
 
-pub mod capabilities;
+pub mod admin;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
