@@ -1,0 +1,131 @@
+//! What a ring promises, by table and by property.
+
+use super::*;
+use Scheduler::{LeastConnection, RoundRobin};
+use proptest::{collection::vec, prelude::*};
+
+fn order(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<u32> {
+    ring(scheduler, backends).iter().map(|slot| slot.backend).collect()
+}
+
+fn weights(backends: &[(u32, u32)]) -> impl Iterator<Item = u32> {
+    backends.iter().map(|(_, weight)| *weight)
+}
+
+fn count(ring: &[RingSlot], backend: u32) -> u64 {
+    ring.iter().filter(|slot| slot.backend == backend).count() as u64
+}
+
+fn gcd_of(backends: &[(u32, u32)]) -> u64 {
+    smooth::sum_and_divisor(weights(backends).map(u64::from)).1
+}
+
+#[test]
+fn rings_of_small_services_are_laid_out_as_expected() {
+    type Backends<'a> = &'a [(u32, u32)];
+    let table: &[(Scheduler, Backends, &[u32])] = &[
+        (RoundRobin, &[], &[]),
+        (RoundRobin, &[(4, 0)], &[]),
+        (RoundRobin, &[(4, 7)], &[4]),
+        (RoundRobin, &[(4, 10), (9, 10), (2, 10)], &[4, 9, 2]),
+        (RoundRobin, &[(4, 1), (9, 0), (2, 1)], &[4, 2]),
+        (RoundRobin, &[(1, 2), (2, 1)], &[1, 2, 1]),
+        (RoundRobin, &[(1, 4), (2, 2)], &[1, 2, 1]),
+        (RoundRobin, &[(1, 5), (2, 1), (3, 1)], &[1, 1, 1, 2, 1, 3, 1]),
+        (RoundRobin, &[(1, 3), (2, 3), (3, 2)], &[1, 2, 3, 1, 2, 3, 1, 2]),
+        (RoundRobin, &[(1, 1), (2, 4)], &[2, 2, 2, 1, 2]),
+        (LeastConnection, &[], &[]),
+        (LeastConnection, &[(1, 5), (2, 0), (3, 10)], &[1, 3]),
+    ];
+    for (scheduler, backends, expected) in table {
+        assert_eq!(order(*scheduler, backends), *expected, "{scheduler:?} {backends:?}");
+        assert_eq!(ring_length(*scheduler, weights(backends)), expected.len() as u64);
+    }
+}
+
+#[test]
+fn slots_carry_the_weight_that_was_configured() {
+    for scheduler in [RoundRobin, LeastConnection] {
+        for slot in ring(scheduler, &[(1, 20), (2, 10), (3, 30)]) {
+            assert_eq!(slot.weight, [20, 10, 30][slot.backend as usize - 1]);
+        }
+    }
+}
+
+#[test]
+fn the_length_of_an_absurd_ring_is_told_without_building_it() {
+    let weights = (0..1_000_000).map(|i| u32::MAX - i % 2);
+    assert_eq!(
+        ring_length(RoundRobin, weights.clone()),
+        500_000 * (2 * u64::from(u32::MAX) - 1)
+    );
+    assert_eq!(ring_length(LeastConnection, weights), 1_000_000);
+}
+
+#[test]
+fn a_thousand_backends_with_weights_to_a_thousand_make_a_fair_ring() {
+    let backends: Vec<(u32, u32)> = (0..1000).map(|i| (i, i * 7919 % 1000 + 1)).collect();
+    let ring = ring(RoundRobin, &backends);
+    assert_eq!(ring.len(), 500_500);
+    let mut counts = vec![0; 1000];
+    ring.iter().for_each(|slot| counts[slot.backend as usize] += 1);
+    assert!(backends.iter().all(|(i, weight)| counts[*i as usize] == *weight));
+}
+
+/// Few backends with large weights, and many with small ones: greedy orders fail on the mixtures.
+fn services() -> impl Strategy<Value = Vec<(u32, u32)>> {
+    let weight = prop_oneof![0u32..4, 1u32..40, Just(200u32), (1u32..20).prop_map(|w| 10 * w)];
+    vec(weight, 0..40).prop_map(|weights| (100..).zip(weights).collect())
+}
+
+proptest! {
+    #[test]
+    fn over_one_turn_every_backend_has_exactly_its_share(backends in services()) {
+        let ring = ring(RoundRobin, &backends);
+        for (backend, weight) in &backends {
+            prop_assert_eq!(count(&ring, *backend) * gcd_of(&backends), u64::from(*weight));
+        }
+    }
+
+    #[test]
+    fn every_prefix_is_less_than_one_slot_from_fair(backends in services()) {
+        let ring = ring(RoundRobin, &backends);
+        let total: i64 = weights(&backends).map(i64::from).sum();
+        for (backend, weight) in &backends {
+            let mut have = 0;
+            for (slots, slot) in (1i64..).zip(&ring) {
+                have += i64::from(slot.backend == *backend);
+                let deviation = have * total - slots * i64::from(*weight);
+                prop_assert!(deviation.abs() < total, "backend {backend}: {have} of {slots}, in {backends:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_share_does_not_depend_on_the_order_of_backends(
+        (backends, shuffled) in services().prop_flat_map(|b| (Just(b.clone()), Just(b).prop_shuffle()))
+    ) {
+        for scheduler in [RoundRobin, LeastConnection] {
+            let (one, other) = (ring(scheduler, &backends), ring(scheduler, &shuffled));
+            prop_assert_eq!(one.len(), other.len());
+            for (backend, _) in &backends {
+                prop_assert_eq!(count(&one, *backend), count(&other, *backend));
+            }
+        }
+    }
+
+    #[test]
+    fn the_length_is_known_beforehand_and_the_ring_repeats(backends in services()) {
+        for scheduler in [RoundRobin, LeastConnection] {
+            let ring = ring(scheduler, &backends);
+            prop_assert_eq!(ring.len() as u64, ring_length(scheduler, weights(&backends)));
+            prop_assert_eq!(&ring, &super::ring(scheduler, &backends));
+        }
+    }
+
+    #[test]
+    fn a_least_connection_ring_has_each_weighted_backend_once_in_order(backends in services()) {
+        let expected: Vec<u32> = backends.iter().filter(|(_, w)| *w > 0).map(|(b, _)| *b).collect();
+        prop_assert_eq!(order(LeastConnection, &backends), expected);
+    }
+}
