@@ -1,14 +1,18 @@
 //! The controller of the load balancer: from configuration to maps, and back to what an operator can see.
 
 pub mod admin;
+pub mod capabilities;
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod flows;
 pub mod health;
+pub mod lock;
 pub mod neighbour;
 #[cfg(test)]
 mod netns;
 pub mod raw_socket;
+pub mod reconcile;
 pub mod reserve;
 pub mod schedule;

@@ -279,7 +279,12 @@ fn counters_and_flows_tell_what_happened() {
             assert!(row[counter].as_u64().unwrap() > 100, "{counter} in {row}");
         }
     }
-    assert!(!lbd.lbctl(&["flow", "list"]).unwrap()["flows"].as_array().unwrap().is_empty());
+    assert!(
+        !lbd.lbctl(&["flow", "list"]).unwrap()["flows"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
     let status = lbd.lbctl(&["node", "status"]).unwrap();
     assert_eq!(status["interfaces"][0]["xdp_mode"], "native", "{status}");
     assert!(status["outcomes"]["forwarded"].as_u64().unwrap() > 400, "{status}");
