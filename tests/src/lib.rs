@@ -3,6 +3,7 @@
 //! Everything that is created here disappears when the value that stands for it is dropped, and what a killed run left
 //! behind is removed by the next one.
 
+pub mod bench;
 pub mod bpffs;
 pub mod client;
 pub mod config;

@@ -1,0 +1,151 @@
+//! Runs a target behind the wrapper, and the kernel's count of nanoseconds.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, ProgramArray},
+    programs::Xdp,
+};
+use nix::libc;
+
+/// Bytes of every packet; the same number stands in the wrapper.
+pub(super) const LENGTH: usize = 96;
+
+/// What the wrapper does; the same layout stands in its source.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Script {
+    pub(super) packet: [u8; LENGTH],
+    pub(super) mask: u64,
+    pub(super) address: u32,
+    pub(super) port: u32,
+    pub(super) target: u32,
+    pub(super) reserved: u32,
+}
+
+// SAFETY: plain numbers without padding: 96 + 8 + 4 * 4 bytes.
+unsafe impl aya::Pod for Script {}
+
+/// The targets in the order of the program array.
+pub(super) const REAL: u32 = 3;
+const FLOORS: [&str; 3] = ["floor_null", "floor_mac_swap", "floor_adjust_head"];
+
+/// The wrapper with its targets.
+pub(super) struct Runner {
+    object: Ebpf,
+    wrapper: OwnedFd,
+}
+
+impl Runner {
+    /// Loads wrapper and floors; `real` is the program that is measured.
+    pub(super) fn new(real: &Xdp) -> Result<Self> {
+        let path = object_path();
+        let bytes =
+            fs::read(&path).with_context(|| format!("cannot read {}: run `cargo xtask build-ebpf`", path.display()))?;
+        let mut object = EbpfLoader::new()
+            .load(&bytes)
+            .context("cannot load the programs of the bench")?;
+        let mut targets = ProgramArray::try_from(object.take_map("TARGETS").context("no map TARGETS")?)?;
+        let real = real.fd()?;
+        targets
+            .set(REAL, real, 0)
+            .context("cannot call the program by tail call")?;
+        for (index, name) in (0..).zip(FLOORS) {
+            let floor = program(&mut object, name)?;
+            targets.set(index, floor.fd()?, 0)?;
+        }
+        let wrapper = program(&mut object, "wrapper")?.fd()?.as_fd().try_clone_to_owned()?;
+        Ok(Self {
+            object: keep(object, targets),
+            wrapper,
+        })
+    }
+
+    /// Sets the packet, how its source varies, and the target.
+    pub(super) fn set(&mut self, script: &Script) -> Result<()> {
+        let mut map = Array::<_, Script>::try_from(self.object.map_mut("SCRIPT").context("no map SCRIPT")?)?;
+        Ok(map.set(0, script, 0)?)
+    }
+
+    /// Begins counting turns, and so sources, anew.
+    pub(super) fn rewind(&mut self) -> Result<()> {
+        let mut map = Array::<_, u64>::try_from(self.object.map_mut("TURNS").context("no map TURNS")?)?;
+        Ok(map.set(0, 0_u64, 0)?)
+    }
+
+    /// Runs `repeat` times; the mean of nanoseconds.
+    pub(super) fn run(&self, script: &Script, repeat: u32) -> Result<f64> {
+        test_run(&self.wrapper, &script.packet, repeat)
+    }
+}
+
+/// The program array must live as long as the wrapper runs; without it the kernel empties it.
+fn keep(object: Ebpf, targets: ProgramArray<aya::maps::MapData>) -> Ebpf {
+    std::mem::forget(targets);
+    object
+}
+
+fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program: &mut Xdp = object
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?
+        .try_into()?;
+    program.load().with_context(|| format!("the kernel refuses {name}"))?;
+    Ok(program)
+}
+
+fn object_path() -> PathBuf {
+    let folder = std::env::var_os("LBD_BPF_DIR").map_or_else(|| PathBuf::from("target/bpf"), PathBuf::from);
+    folder.join("lb-bench.o")
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttributes {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    reserved: u32,
+}
+
+fn test_run(program: &OwnedFd, packet: &[u8], repeat: u32) -> Result<f64> {
+    const BPF_PROG_TEST_RUN: libc::c_int = 10;
+    let mut attributes = TestRunAttributes {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: packet.len() as u32,
+        data_in: packet.as_ptr() as u64,
+        repeat,
+        ..TestRunAttributes::default()
+    };
+    // SAFETY: the attributes have the layout that the kernel reads; the packet outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_TEST_RUN,
+            &raw mut attributes,
+            size_of::<TestRunAttributes>(),
+        )
+    };
+    if result < 0 {
+        bail!("a run of {repeat} packets failed: {}", io::Error::last_os_error());
+    }
+    Ok(f64::from(attributes.duration))
+}
