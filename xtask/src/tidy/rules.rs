@@ -87,11 +87,12 @@ const PURE: [&str; 8] = [
 ];
 const IMPURE_WORDS: [&str; 4] = ["tokio", "aya", "Instant::now", "SystemTime::now"];
 
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     ".cargo",
     ".ci",
     ".github",
     "docs",
+    "examples",
     "lb-common",
     "lb-ebpf",
     "lb-userspace",
