@@ -14,6 +14,7 @@ pub mod lbd;
 pub mod netns;
 pub mod packet;
 pub mod process;
+pub mod testrun;
 pub mod tools;
 pub mod topology;
 pub mod udp;

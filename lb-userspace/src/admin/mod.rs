@@ -18,6 +18,8 @@ pub mod server;
 pub mod socket;
 
 #[cfg(test)]
-pub(crate) mod fake;
+mod fake;
+#[cfg(test)]
+mod tests;
 pub use inspect::{Inspect, InspectError};
 pub use problem::Problem;

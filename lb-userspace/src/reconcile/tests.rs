@@ -49,7 +49,7 @@ fn service(port: u16, scheduler: Scheduler, backends: Vec<DesiredBackend>) -> De
 
 fn backend(host: u8, weight: u32, state: Option<BackendState>) -> DesiredBackend {
     let address = SocketAddr::new(IpAddr::from([10, 0, 0, host]), 80);
-    let next_hop = (host % 3 != 0).then(|| NextHop::new(2, [2; 6], [host; 6]));
+    let next_hop = (!host.is_multiple_of(3)).then(|| NextHop::new(2, [2; 6], [host; 6]));
     DesiredBackend {
         address,
         weight,

@@ -1,18 +1,19 @@
 //! Runs a target behind the wrapper, and the kernel's count of nanoseconds.
 
 use std::{
-    fs, io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    fs,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, ProgramArray},
     programs::Xdp,
 };
-use nix::libc;
+
+use crate::testrun;
 
 /// Bytes of every packet; the same number stands in the wrapper.
 pub(super) const LENGTH: usize = 96;
@@ -81,7 +82,9 @@ impl Runner {
 
     /// Runs `repeat` times; the mean of nanoseconds.
     pub(super) fn run(&self, script: &Script, repeat: u32) -> Result<f64> {
-        test_run(&self.wrapper, &script.packet, repeat)
+        Ok(f64::from(
+            testrun::run(&self.wrapper, &script.packet, repeat)?.nanoseconds,
+        ))
     }
 }
 
@@ -103,49 +106,4 @@ fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 fn object_path() -> PathBuf {
     let folder = std::env::var_os("LBD_BPF_DIR").map_or_else(|| PathBuf::from("target/bpf"), PathBuf::from);
     folder.join("lb-bench.o")
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct TestRunAttributes {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    reserved: u32,
-}
-
-fn test_run(program: &OwnedFd, packet: &[u8], repeat: u32) -> Result<f64> {
-    const BPF_PROG_TEST_RUN: libc::c_int = 10;
-    let mut attributes = TestRunAttributes {
-        prog_fd: program.as_raw_fd() as u32,
-        data_size_in: packet.len() as u32,
-        data_in: packet.as_ptr() as u64,
-        repeat,
-        ..TestRunAttributes::default()
-    };
-    // SAFETY: the attributes have the layout that the kernel reads; the packet outlives the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_TEST_RUN,
-            &raw mut attributes,
-            size_of::<TestRunAttributes>(),
-        )
-    };
-    if result < 0 {
-        bail!("a run of {repeat} packets failed: {}", io::Error::last_os_error());
-    }
-    Ok(f64::from(attributes.duration))
 }
