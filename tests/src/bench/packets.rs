@@ -187,10 +187,9 @@ impl Bench {
 
     fn measure(&mut self, case: &Case, flows: u64, options: &Options) -> Result<Figure> {
         self.empty()?;
-        let (floor, floor_target) = if case.kind == Kind::Pass {
-            ("null", 0)
-        } else {
-            ("mac-swap", 1)
+        let (floor, floor_target) = match case.kind {
+            Kind::Pass | Kind::Floor(_) => ("null", 0),
+            Kind::Hit | Kind::Reply | Kind::New => ("mac-swap", 1),
         };
         let repeat = if case.kind == Kind::New { NEW } else { options.repeat };
         let script = self.prepare(case, flows)?;
