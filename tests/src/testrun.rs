@@ -25,6 +25,8 @@ pub const DROP: u32 = 1;
 pub const PASS: u32 = 2;
 /// Action: send it out of the interface it came in on.
 pub const TRANSMIT: u32 = 3;
+/// Action: send it out of another interface.
+pub const REDIRECT: u32 = 4;
 
 #[repr(C)]
 #[derive(Default)]

@@ -464,6 +464,19 @@ fn an_unresolved_next_hop_hands_the_packet_to_the_controller() {
 }
 
 #[test]
+fn a_next_hop_behind_another_interface_is_reached_by_redirect() {
+    for v6 in [false, true] {
+        let mut elsewhere = service(v6, TCP, &[1]);
+        elsewhere.backends[0].next_hop = Some(NextHop::new(2, [2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 1, 1]));
+        let mut program = Program::with(vec![elsewhere]);
+        let (run, outcomes) = program.run_bytes(&packet(v6, TCP, 30_000, SYN).bytes());
+        assert_eq!((run.action, outcomes), (testrun::REDIRECT, vec!["redirected"]));
+        let out = Packet::parse(&run.bytes).unwrap();
+        assert_eq!((out.source_mac, out.destination), ([2, 0, 0, 0, 0, 7], worker(v6, 1)));
+    }
+}
+
+#[test]
 fn a_packet_that_may_go_no_further_is_dropped() {
     for v6 in [false, true] {
         let mut program = Program::with(vec![service(v6, UDP, &[1])]);
