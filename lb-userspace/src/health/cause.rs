@@ -2,6 +2,8 @@
 
 use std::{io, time::Duration};
 
+use nix::libc;
+
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeFailure {
@@ -22,6 +24,18 @@ pub enum ProbeFailure {
     /// What came is no HTTP response, or it broke off.
     #[error("no HTTP response: {0}")]
     Http(String),
+}
+
+impl ProbeFailure {
+    /// Whether it says something about the backend. A balancer that is short of file descriptors or memory must not
+    /// conclude that all its backends are down.
+    pub fn is_conclusive(&self) -> bool {
+        let Self::Connect(error) = self else { return true };
+        !matches!(
+            error.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+        )
+    }
 }
 
 /// An error of the system without its number.

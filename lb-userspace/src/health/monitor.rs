@@ -191,6 +191,12 @@ impl State {
         result: &Result<(), ProbeFailure>,
         duration: Duration,
     ) -> Option<Change> {
+        if let Err(failure) = result
+            && !failure.is_conclusive()
+        {
+            tracing::warn!(service = id.service, backend = id.backend, %failure, "check not possible, verdict kept");
+            return None;
+        }
         let from = self.hysteresis.verdict();
         let decided = self.hysteresis.result(result.is_ok(), check.rise, check.fall);
         self.health.checks += 1;
@@ -313,6 +319,30 @@ mod tests {
         monitor.set_targets((0..200).map(|n| (id(&n.to_string()), target(address))).collect());
         for _ in 0..200 {
             assert_eq!(next(&mut changes).await.1, Verdict::Up);
+        }
+    }
+
+    #[test]
+    fn a_shortage_of_this_machine_takes_no_backend_down() {
+        let check = target("127.0.0.1:1".parse().unwrap()).check;
+        let given_then = [
+            (nix::libc::EMFILE, Verdict::Up),
+            (nix::libc::ENFILE, Verdict::Up),
+            (nix::libc::ENOBUFS, Verdict::Up),
+            (nix::libc::ENOMEM, Verdict::Up),
+            (nix::libc::ECONNREFUSED, Verdict::Down),
+        ];
+        for (errno, then) in given_then {
+            let mut state = State {
+                hysteresis: Hysteresis::default(),
+                health: Health::unknown(),
+            };
+            state.note(&id("a"), &check, &Ok(()), Duration::ZERO);
+            for _ in 0..check.fall {
+                let failure = ProbeFailure::Connect(std::io::Error::from_raw_os_error(errno));
+                state.note(&id("a"), &check, &Err(failure), Duration::ZERO);
+            }
+            assert_eq!(state.health.verdict, then, "error {errno}");
         }
     }
 
