@@ -106,8 +106,20 @@ abi_struct! {
         pub service: u32,
         /// Index of its next hop in `NEXT_HOPS`.
         pub next_hop: u32,
-        /// Address; IPv4 uses the first word.
+        /// Address; IPv4 uses the first word. In the tunnel modes the far end of the tunnel.
         pub address: [u32; 4],
+        /// Virtual address of its service.
+        pub virtual_address: [u32; 4],
+        /// The tunnel modes' outer source address; the bits of `tunnel_spread` are zero.
+        pub tunnel_source: [u32; 4],
+        /// Bits of the last word in use of `tunnel_source` that are filled from the flow, as they lie in memory.
+        pub tunnel_spread: u32,
+        /// [`Mode`](crate::Mode) of its service.
+        pub mode: u8,
+        /// Address family of its service: 4 or 6.
+        pub family: u8,
+        /// UDP port that the worker takes `gue` on, in network byte order.
+        pub tunnel_port: Be16,
     }
 }
 

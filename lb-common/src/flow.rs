@@ -2,6 +2,39 @@
 
 use crate::{abi_struct, endian::Be16, next_hop::NextHop, wire::tcp};
 
+/// Both ports of a packet in one word, as they lie in its transport header: bits 0–15 the source, bits 16–31 the
+/// destination, each in network byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(transparent)]
+pub struct Ports(pub u32);
+
+impl Ports {
+    /// From the two ports.
+    #[inline(always)]
+    pub const fn new(source: Be16, destination: Be16) -> Self {
+        Self(source.memory() as u32 | (destination.memory() as u32) << 16)
+    }
+
+    /// Source port.
+    #[inline(always)]
+    pub const fn source(self) -> Be16 {
+        Be16::from_memory(self.0 as u16)
+    }
+
+    /// Destination port.
+    #[inline(always)]
+    pub const fn destination(self) -> Be16 {
+        Be16::from_memory((self.0 >> 16) as u16)
+    }
+
+    /// Those of the packets that answer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self(self.0.rotate_left(16))
+    }
+}
+
 abi_struct! {
     /// The 5-tuple of a packet. Key of the maps `FLOWS_V4` and `FLOWS_V6`.
     pub struct FlowKey<F: Family> {

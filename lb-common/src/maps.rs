@@ -26,15 +26,27 @@ pub struct Map {
 maps! {
     SERVICES_V4 = 4096, "index of a service by IPv4 address, port and protocol";
     SERVICES_V6 = 4096, "index of a service by IPv6 address, port and protocol";
+    PORT_RANGES_V4 = 4096, "index of a service with several ports by IPv4 address, protocol and leading bits of the port";
+    PORT_RANGES_V6 = 4096, "index of a service with several ports by IPv6 address, protocol and leading bits of the port";
+    ADDRESS_CLASSES = crate::address_class::WORDS, "what an address may be, by its hash: eight in an entry";
+    SETTINGS = 1, "what the packet path knows of the node as a whole";
     SERVICES = 4096, "services by index";
     SERVICE_STATES = 4096, "what the packet path changes of a service";
-    RINGS = 1 << 18, "the rings of all services, one behind the other";
+    RINGS = 1 << 20, "the rings of all services, one behind the other";
     BACKENDS = 16384, "backends by index";
     BACKEND_LOADS = 16384, "flows of each backend now";
     BACKEND_COUNTERS = 16384, "packets and bytes of each backend, per CPU";
     NEXT_HOPS = 16384, "resolved next hops by index";
     FLOWS_V4 = 1 << 20, "IPv4 flows, two entries a flow";
     FLOWS_V6 = 1 << 18, "IPv6 flows, two entries a flow";
+    CLIENT_HOPS = crate::flow_table::bind::HOPS, "where the packets of clients come from, so where answers go";
+    FRAGMENTS_V4 = 16384, "ports of IPv4 packets that come in fragments";
+    FRAGMENTS_V6 = 4096, "ports of IPv6 packets that come in fragments";
+    GUARDS_V4 = 65536, "IPv4 sources that services take or refuse";
+    GUARDS_V6 = 65536, "IPv6 sources that services take or refuse";
+    RATES_V4 = 65536, "how often IPv4 sources began flows of a service lately";
+    RATES_V6 = 65536, "how often IPv6 sources began flows of a service lately";
     OUTCOMES = crate::Outcome::ALL.len(), "packets by outcome, per CPU";
+    EVENTS = crate::Event::ALL.len(), "what happened besides, per CPU";
     PUNTS = 1 << 18, "packets for the controller to send";
 }

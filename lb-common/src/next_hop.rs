@@ -11,6 +11,28 @@ abi_struct! {
         pub addresses: [u32; 3],
         /// Interface to send from; 0 while not resolved.
         pub ifindex: u32,
+        /// VLAN tags to send with: see [`Tags`].
+        pub tags: Tags,
+        /// The largest IP packet that the interface sends, in bytes; 0 where that is not known.
+        pub mtu: u32,
+    }
+}
+
+/// Up to two VLAN tags of a frame. The tag control information lies as in the frame.
+///
+/// Bits 0–15 the outer or only tag, bits 16–31 the inner one. Zero: no tag; a frame with priority tags (VLAN 0) counts as
+/// untagged where it is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(transparent)]
+pub struct Tags(pub u32);
+
+impl Tags {
+    /// No tag.
+    pub const NONE: Self = Self(0);
+
+    /// One tag with a VLAN identifier in the host's byte order.
+    pub const fn vlan(id: u16) -> Self {
+        Self(id.to_be() as u32)
     }
 }
 
@@ -29,7 +51,12 @@ impl NextHop {
         let addresses = core::array::from_fn(|i| {
             u32::from_ne_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
         });
-        Self { addresses, ifindex }
+        Self {
+            addresses,
+            ifindex,
+            tags: Tags::NONE,
+            mtu: 0,
+        }
     }
 
     /// The destination link-layer address.

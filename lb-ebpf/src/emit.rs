@@ -39,6 +39,7 @@ pub fn origin(packet: &Packet) -> Result<NextHop, Outcome> {
     Ok(NextHop {
         addresses: swapped(to, from),
         ifindex: packet.interface(),
+        ..NextHop::ZERO
     })
 }
 
@@ -93,6 +94,7 @@ fn routed<F: Stages>(packet: &Packet, parsed: &Parsed<F>, rewrite: &FlowKey<F>) 
     Some(NextHop {
         addresses: swapped(from, to),
         ifindex: lookup.ifindex,
+        ..NextHop::ZERO
     })
 }
 

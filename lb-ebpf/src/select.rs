@@ -26,7 +26,7 @@ pub fn backend(index: u32, service: &Service) -> Option<u32> {
     let turn = atomic::fetch_add_u64(unsafe { &raw mut (*cursor).cursor }, 1);
     match ring.scheduler()? {
         Scheduler::RoundRobin => Some(slot(ring, (turn % length as u64) as u32)?.backend),
-        Scheduler::LeastConnection => least_loaded(ring, (turn % length as u64) as u32),
+        _ => least_loaded(ring, (turn % length as u64) as u32),
     }
 }
 

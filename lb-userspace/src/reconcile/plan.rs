@@ -327,10 +327,11 @@ fn service_entry(desired: &DesiredService, ring: Ring) -> Service {
         nat_port_low: desired.nat_ports.low,
         nat_port_count: u16::try_from(desired.nat_ports.count()).unwrap_or(u16::MAX),
         port: Be16::from_host(desired.at.port),
-        reserved: 0,
+        last_port: Be16::from_host(desired.at.port),
         source_count: desired.sources.len().min(MAX_SOURCES) as u32,
         address: address::to_words(desired.at.address),
         sources,
+        ..Service::ZERO
     }
 }
 
@@ -341,5 +342,6 @@ fn backend_entry(service: u32, index: u32, at: SocketAddr, state: BackendState, 
         // Each backend has the next hop of its own index.
         next_hop: index,
         address: address::to_words(at.ip()),
+        ..Backend::ZERO
     }
 }

@@ -1,0 +1,3 @@
+//! The flow table.
+
+pub mod bind;
