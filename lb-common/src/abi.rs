@@ -38,6 +38,8 @@ unsafe impl Abi for u64 {}
 unsafe impl<const N: usize> Abi for [u8; N] {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Abi for [u32; N] {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Abi for [u64; N] {}
 
 /// Declares a struct that may stand in a map, and refuses to compile one that has padding.
 #[macro_export]

@@ -1,6 +1,6 @@
 //! Flows: which packets belong together, what becomes of them, and how far their connection has come.
 
-use crate::{abi_struct, endian::Be16, next_hop::NextHop, wire::tcp};
+use crate::{abi_struct, endian::Be16, wire::tcp};
 
 /// Both ports of a packet in one word, as they lie in its transport header: bits 0–15 the source, bits 16–31 the
 /// destination, each in network byte order.
@@ -42,10 +42,8 @@ abi_struct! {
         pub source: F::Address,
         /// Destination address.
         pub destination: F::Address,
-        /// Source port.
-        pub source_port: Be16,
-        /// Destination port.
-        pub destination_port: Be16,
+        /// Both ports.
+        pub ports: Ports,
         /// IP protocol.
         pub protocol: u8,
         /// Always zero.
@@ -68,8 +66,7 @@ impl<F: crate::Family> FlowKey<F> {
     pub fn reverse_into(&self, target: &mut Self) {
         target.source = self.destination;
         target.destination = self.source;
-        target.source_port = self.destination_port;
-        target.destination_port = self.source_port;
+        target.ports = self.ports.reversed();
         target.protocol = self.protocol;
         target.reserved = [0; 3];
     }
@@ -85,42 +82,21 @@ pub enum Direction {
     ToClient = 1,
 }
 
-abi_struct! {
-    /// An entry of the flow table.
-    ///
-    /// A flow in `nat` mode has two: one under the 5-tuple of the client's packets, which holds all that is known of
-    /// the flow, and one under the 5-tuple of the worker's packets, which says how to translate them and so leads to
-    /// the first: its `rewrite`, reversed, is the key of the first, and the other way round.
-    pub struct Flow<F: Family> {
-        /// The 5-tuple after the translation.
-        pub rewrite: FlowKey<F>,
-        /// How far the connection has come: a [`Phase`], changed by compare-and-swap.
-        pub phase: u32,
-        /// When its last packet came, in [`tick`]s.
-        pub last_seen: u32,
-        /// Index in `BACKENDS`.
-        pub backend: u32,
-        /// Generation of the backend when the flow began.
-        pub generation: u32,
-        /// Where the client's packets come from, so where the answers go to.
-        pub client_hop: NextHop,
-        /// Index in `SERVICES`.
-        pub service: u32,
-        /// [`Direction`] of the packets that find this entry.
-        pub direction: u32,
-    }
-}
-
-/// Turns nanoseconds of the monotonic clock into the unit of [`Flow::last_seen`]: 2^20 ns, about 1.05 ms.
-///
-/// The number wraps after 52 days; differences stay right up to 26.
+/// Turns the kernel's jiffies into the unit of the flow table's times. `shift` is
+/// [`Settings::tick_shift`](crate::Settings::tick_shift), chosen so that a tick lasts about 64 ms at any rate of jiffies.
 #[inline(always)]
-pub const fn tick(nanoseconds: u64) -> u32 {
-    (nanoseconds >> 20) as u32
+pub const fn tick(jiffies: u64, shift: u32) -> u32 {
+    (jiffies >> (shift & 31)) as u32 & crate::flow_table::Meta::TICKS
 }
 
-/// How long a [`tick`] is, in nanoseconds.
-pub const TICK_NANOSECONDS: u64 = 1 << 20;
+/// The shift for a kernel with this many jiffies a second.
+pub const fn tick_shift(jiffies_per_second: u32) -> u32 {
+    let mut shift = 0;
+    while jiffies_per_second >> (shift + 1) >= 12 {
+        shift += 1;
+    }
+    shift
+}
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +118,8 @@ pub enum Phase {
     ClosedByWorker = 7,
     /// One side sent RST.
     Reset = 8,
+    /// The client sent FIN, in a mode where the worker's packets do not pass here.
+    LeftByClient = 9,
 }
 
 /// Which number of a backend counts a flow.
@@ -157,7 +135,7 @@ pub enum Tally {
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Opening,
         Self::Answered,
         Self::Established,
@@ -166,6 +144,7 @@ impl Phase {
         Self::ClosedByClient,
         Self::ClosedByWorker,
         Self::Reset,
+        Self::LeftByClient,
     ];
 
     /// From the number in a map; anything unknown is [`Phase::Reset`].
@@ -179,6 +158,7 @@ impl Phase {
             5 => Self::WorkerClosing,
             6 => Self::ClosedByClient,
             7 => Self::ClosedByWorker,
+            9 => Self::LeftByClient,
             _ => Self::Reset,
         }
     }
@@ -194,6 +174,7 @@ impl Phase {
             Self::ClosedByClient => "closed-by-client",
             Self::ClosedByWorker => "closed-by-worker",
             Self::Reset => "reset",
+            Self::LeftByClient => "left-by-client",
         }
     }
 
@@ -203,7 +184,7 @@ impl Phase {
         match self {
             Self::Opening | Self::Answered => Tally::Embryonic,
             Self::Established | Self::ClientClosing | Self::WorkerClosing => Tally::Active,
-            Self::ClosedByClient | Self::ClosedByWorker | Self::Reset => Tally::None,
+            Self::ClosedByClient | Self::ClosedByWorker | Self::Reset | Self::LeftByClient => Tally::None,
         }
     }
 
@@ -229,6 +210,42 @@ impl Phase {
             (Self::ClientClosing, ToClient) if fin => Self::ClosedByClient,
             (Self::WorkerClosing, ToWorker) if fin => Self::ClosedByWorker,
             _ => self,
+        }
+    }
+
+    /// The phase after a packet of the client in a mode where the worker's packets do not pass here: what the worker says
+    /// must be guessed from what the client does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn after_one_sided(self, flags: u8, udp: bool) -> Self {
+        if udp {
+            // A client that sends again was answered, or will be.
+            return Self::Established;
+        }
+        if flags & tcp::RST != 0 {
+            return Self::Reset;
+        }
+        if self.is_over() {
+            return self;
+        }
+        if flags & tcp::FIN != 0 {
+            Self::LeftByClient
+        } else if flags & tcp::SYN == 0 {
+            Self::Established
+        } else {
+            self
+        }
+    }
+
+    /// The phase that a flow begins with when its first packet has these flags, in a mode where any packet may begin one.
+    #[inline(always)]
+    pub const fn first(flags: u8, udp: bool) -> Self {
+        if udp || flags & tcp::SYN != 0 {
+            Self::Opening
+        } else if flags & tcp::FIN != 0 {
+            Self::LeftByClient
+        } else {
+            Self::Established
         }
     }
 

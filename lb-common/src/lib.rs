@@ -29,7 +29,7 @@ pub use backend::{Backend, BackendCounters, BackendLoad, BackendState, BackendSt
 pub use endian::Be16;
 pub use event::Event;
 pub use family::{Family, V4, V6};
-pub use flow::{Flow, FlowKey, Phase, Ports};
+pub use flow::{FlowKey, Phase, Ports};
 pub use next_hop::{NextHop, Tags};
 pub use outcome::{Action, Outcome};
 pub use service::{

@@ -18,6 +18,27 @@ abi_struct! {
     }
 }
 
+abi_struct! {
+    /// An entry of the map `CLIENT_HOPS`: where packets of some clients come from.
+    pub struct ClientHop {
+        /// Where their answers go.
+        pub hop: NextHop,
+        /// [`ClientHop::FREE`], [`ClientHop::WRITING`] or [`ClientHop::VALID`]; changed by compare-and-swap.
+        pub state: u32,
+        /// Always zero.
+        pub reserved: u32,
+    }
+}
+
+impl ClientHop {
+    /// Nothing is in the entry.
+    pub const FREE: u32 = 0;
+    /// It is being written.
+    pub const WRITING: u32 = 1;
+    /// It may be used.
+    pub const VALID: u32 = 2;
+}
+
 /// Up to two VLAN tags of a frame. The tag control information lies as in the frame.
 ///
 /// Bits 0–15 the outer or only tag, bits 16–31 the inner one. Zero: no tag; a frame with priority tags (VLAN 0) counts as
@@ -29,6 +50,21 @@ pub struct Tags(pub u32);
 impl Tags {
     /// No tag.
     pub const NONE: Self = Self(0);
+
+    /// The bits that tell VLANs apart: both identifiers, without the priorities.
+    pub const VLANS: u32 = (0x0fff_u16.to_be() as u32) * 0x1_0001;
+
+    /// How many tags there are.
+    #[inline(always)]
+    pub const fn count(self) -> usize {
+        (self.0 & 0xffff != 0) as usize + (self.0 >> 16 != 0) as usize
+    }
+
+    /// Whether both are in the same VLANs.
+    #[inline(always)]
+    pub const fn is_same_vlan(self, other: Self) -> bool {
+        (self.0 ^ other.0) & Self::VLANS == 0
+    }
 
     /// One tag with a VLAN identifier in the host's byte order.
     pub const fn vlan(id: u16) -> Self {

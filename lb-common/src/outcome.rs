@@ -82,6 +82,16 @@ outcomes! {
         "dropped: the flow table has no room for a new flow";
     ClaimRaced, "claim_raced", Drop,
         "dropped: the flow was being created on another CPU and could not be followed; the sender repeats";
+    NoNextHop, "no_next_hop", Drop,
+        "dropped: the next hop is not resolved, and in mode dsr the kernel cannot send in its place";
+    TooBig, "too_big", Transmit,
+        "answered with ICMP: the packet does not fit the way to its worker or client";
+    GuardDenied, "guard_denied", Drop,
+        "dropped: the service does not take flows from this source";
+    RateLimited, "rate_limited", Drop,
+        "dropped: the source begins flows faster than the service allows";
+    ConnectionLimit, "connection_limit", Drop,
+        "dropped: the service has as many flows as it allows";
     TtlExceeded, "ttl_exceeded", Drop,
         "dropped: the time to live or hop limit would reach zero here";
     NoRoom, "no_room", Drop,
@@ -89,11 +99,11 @@ outcomes! {
     Inconsistent, "inconsistent", Drop,
         "dropped: a map entry referred to one that does not exist";
     NotIp, "not_ip", Pass,
-        "passed: neither IPv4 nor IPv6, or behind a VLAN tag";
+        "passed: neither IPv4 nor IPv6, or behind more than two VLAN tags";
+    FragmentUnknown, "fragment_unknown", Pass,
+        "passed: a fragment to an address of ours of which the first one has not come";
     NotTcpUdp, "not_tcp_udp", Pass,
-        "passed: IP, but neither TCP nor UDP directly behind the IP header";
-    Fragment, "fragment", Pass,
-        "passed: a fragment";
+        "passed: IP to an address of ours, but neither TCP nor UDP nor an ICMP error about them";
     Malformed, "malformed", Pass,
         "passed: a header is cut short or contradicts itself";
     NotOurs, "not_ours", Pass,

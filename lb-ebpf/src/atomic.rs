@@ -27,3 +27,10 @@ pub fn compare_and_swap_u32(number: *mut u32, old: u32, new: u32) -> bool {
     // SAFETY: as above.
     unsafe { atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(number, old, new).1 }
 }
+
+/// Replaces `old` by `new`; says whether it did. A full barrier.
+#[inline(always)]
+pub fn compare_and_swap_u64(number: *mut u64, old: u64, new: u64) -> bool {
+    // SAFETY: as above.
+    unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(number, old, new).1 }
+}

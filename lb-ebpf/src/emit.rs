@@ -1,53 +1,97 @@
-//! Emit: the frame's addresses, and which interface it leaves by.
+//! Emit: the frame's header, and which interface it leaves by.
 
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup},
     helpers::{bpf_fib_lookup as fib_lookup, bpf_redirect},
 };
-use lb_common::{FlowKey, NextHop, Outcome, wire::eth};
+use lb_common::{NextHop, Outcome, Tags, wire::eth};
 
-use crate::{family::Stages, packet::Packet, parse::Parsed, punt};
+use crate::{
+    family::Stages,
+    packet::{Packet, Window},
+    punt,
+};
 
-/// Sends a rewritten packet whose next hop the controller has not resolved: by the kernel's tables, or else by the
-/// controller.
-#[inline(never)]
-pub fn unresolved<F: Stages>(packet: &Packet, parsed: &Parsed<F>, rewrite: &FlowKey<F>) -> Result<Outcome, Outcome> {
-    match routed(packet, parsed, rewrite) {
-        Some(hop) => to_hop(packet, &hop),
-        None => punt::packet::<F>(packet, parsed),
+/// Sends a packet to a resolved next hop. `tags` are those that the frame has.
+#[inline(always)]
+pub fn to_hop<F: Stages>(packet: &Packet, tags: Tags, hop: &NextHop) -> Result<Outcome, Outcome> {
+    if tags.is_same_vlan(hop.tags) {
+        write_addresses(packet, hop)?;
+    } else {
+        retag::<F>(packet, tags, hop)?;
     }
+    Ok(leave(packet, hop))
 }
 
-/// Sends the packet to a resolved next hop.
+/// Lets a frame leave that has its header.
 #[inline(always)]
-pub fn to_hop(packet: &Packet, hop: &NextHop) -> Result<Outcome, Outcome> {
-    write_addresses(packet, hop)?;
+pub fn leave(packet: &Packet, hop: &NextHop) -> Outcome {
     if hop.ifindex == packet.interface() {
-        return Ok(Outcome::Forwarded);
+        return Outcome::Forwarded;
     }
     // SAFETY: the helper only notes the interface; the kernel counts a frame that this one cannot send.
     unsafe { bpf_redirect(hop.ifindex, 0) };
-    Ok(Outcome::Redirected)
+    Outcome::Redirected
+}
+
+/// Gives the frame the tags of the hop in place of its own.
+#[inline(never)]
+fn retag<F: Stages>(packet: &Packet, tags: Tags, hop: &NextHop) -> Result<(), Outcome> {
+    let change = (hop.tags.count() as i32 - tags.count() as i32) * eth::TAG as i32;
+    packet.grow_front(change)?;
+    write_header(packet, hop, F::ETHER_TYPE)
+}
+
+/// Writes a whole header of a frame: addresses, tags and `kind`, in network byte order.
+#[inline(always)]
+pub fn write_header(packet: &Packet, hop: &NextHop, kind: u16) -> Result<(), Outcome> {
+    write_addresses(packet, hop)?;
+    let (outer, inner) = (hop.tags.0 as u16, (hop.tags.0 >> 16) as u16);
+    match hop.tags.count() {
+        0 => packet.window::<{ eth::LENGTH }>(0)?.store(eth::TYPE, kind),
+        1 => {
+            let header: Window<{ eth::LENGTH + eth::TAG }> = packet.window(0)?;
+            header.store(eth::TYPE, eth::VLAN.to_be());
+            header.store(eth::LENGTH, outer | inner);
+            header.store(eth::LENGTH + 2, kind);
+        }
+        _ => {
+            let header: Window<{ eth::LONGEST }> = packet.window(0)?;
+            header.store(eth::TYPE, eth::SERVICE_VLAN.to_be());
+            header.store(eth::LENGTH, outer);
+            header.store(eth::LENGTH + 2, eth::VLAN.to_be());
+            header.store(eth::LENGTH + eth::TAG, inner);
+            header.store(eth::LENGTH + eth::TAG + 2, kind);
+        }
+    }
+    Ok(())
 }
 
 /// Where the packet came from, as the hop for its answers.
 #[inline(always)]
-pub fn origin(packet: &Packet) -> Result<NextHop, Outcome> {
+pub fn origin(packet: &Packet, tags: Tags) -> Result<NextHop, Outcome> {
     let header = packet.window::<{ eth::LENGTH }>(0)?;
     let (to, from) = addresses(&header);
     Ok(NextHop {
         addresses: swapped(to, from),
         ifindex: packet.interface(),
-        ..NextHop::ZERO
+        // Priorities are not the way back.
+        tags: Tags(tags.0 & Tags::VLANS),
+        mtu: 0,
     })
 }
 
 /// Swaps the frame's addresses, so that it goes back where it came from.
 #[inline(always)]
 pub fn turn_around(packet: &Packet) -> Result<(), Outcome> {
-    let hop = origin(packet)?;
-    write_addresses(packet, &hop)
+    let header = packet.window::<{ eth::LENGTH }>(0)?;
+    let (to, from) = addresses(&header);
+    let [a, b, c] = swapped(to, from);
+    header.store(0, a);
+    header.store(4, b);
+    header.store(8, c);
+    Ok(())
 }
 
 #[inline(always)]
@@ -62,7 +106,7 @@ fn write_addresses(packet: &Packet, hop: &NextHop) -> Result<(), Outcome> {
 type Mac = (u32, u16);
 
 #[inline(always)]
-fn addresses(header: &crate::packet::Window<{ eth::LENGTH }>) -> (Mac, Mac) {
+fn addresses(header: &Window<{ eth::LENGTH }>) -> (Mac, Mac) {
     let to = (header.load(eth::DESTINATION), header.load(eth::DESTINATION + 4));
     let from = (header.load(eth::SOURCE), header.load(eth::SOURCE + 4));
     (to, from)
@@ -74,15 +118,37 @@ fn swapped(to: Mac, from: Mac) -> [u32; 3] {
     [from.0, from.1 as u32 | to.0 << 16, to.0 >> 16 | (to.1 as u32) << 16]
 }
 
+/// A rewritten packet whose next hop the controller has not resolved.
+pub struct Unresolved<'a, F: Stages> {
+    /// Its addresses.
+    pub source: &'a F::Address,
+    pub destination: &'a F::Address,
+    /// Offset of its IP header.
+    pub l3: usize,
+    /// Its length from the IP header on.
+    pub length: usize,
+    pub protocol: u8,
+    pub tags: Tags,
+}
+
+/// Sends it: by the kernel's tables, or else by the controller.
+#[inline(never)]
+pub fn unresolved<F: Stages>(packet: &Packet, what: &Unresolved<'_, F>) -> Result<Outcome, Outcome> {
+    match routed::<F>(packet, what) {
+        Some(hop) => to_hop::<F>(packet, what.tags, &hop),
+        None => punt::packet::<F>(packet, what.l3, what.length),
+    }
+}
+
 /// Asks the kernel's routes and neighbours. They answer only where the interface forwards.
 #[inline(always)]
-fn routed<F: Stages>(packet: &Packet, parsed: &Parsed<F>, rewrite: &FlowKey<F>) -> Option<NextHop> {
+fn routed<F: Stages>(packet: &Packet, what: &Unresolved<'_, F>) -> Option<NextHop> {
     // SAFETY: plain numbers, for which zero is a valid value.
     let mut lookup: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    lookup.l4_protocol = parsed.key.protocol;
-    lookup.__bindgen_anon_1.tot_len = parsed.transport.packet_length as u16;
+    lookup.l4_protocol = what.protocol;
+    lookup.__bindgen_anon_1.tot_len = what.length as u16;
     lookup.ifindex = packet.interface();
-    F::route(&mut lookup, rewrite);
+    F::route(&mut lookup, what.source, what.destination);
     let size = size_of::<bpf_fib_lookup>() as i32;
     // SAFETY: the helper writes within `size` bytes of `lookup`.
     let result = unsafe { fib_lookup(packet.context().as_ptr(), &mut lookup, size, 0) };

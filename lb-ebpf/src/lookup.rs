@@ -1,19 +1,39 @@
-//! Lookup: is this packet for a service of ours?
+//! Lookup: is this address one of ours, and is this packet for a service of ours?
 
-use lb_common::{Outcome, Service, ServiceKey};
+use lb_common::{AddressClass, Outcome, Service, ServiceKey, address_class};
 
-use crate::{family::Stages, maps::SERVICES, parse::Parsed};
+use crate::{
+    family::Stages,
+    maps::{ADDRESS_CLASSES, SERVICES},
+    parse::Parsed,
+};
+
+/// What an address may be.
+#[inline(always)]
+pub fn class<A: AsRef<[u32]>>(address: &A) -> AddressClass {
+    let (word, shift) = address_class::place(address.as_ref());
+    // SAFETY: a reference to a map value that the controller changes by whole words.
+    let word = ADDRESS_CLASSES.get(word).map_or(0, |word| unsafe { core::ptr::read_volatile(word) });
+    AddressClass((word >> shift) as u8)
+}
 
 /// The service that a packet is addressed to, and its index; [`Outcome::NotOurs`] where there is none.
 #[inline(always)]
 pub fn service<F: Stages>(parsed: &Parsed<F>) -> Result<(u32, &'static Service), Outcome> {
+    let port = parsed.key.ports.destination();
     let key = ServiceKey {
         address: parsed.key.destination,
-        port: parsed.key.destination_port,
+        port,
         protocol: parsed.key.protocol,
         reserved: 0,
     };
-    let index = F::service(&key).ok_or(Outcome::NotOurs)?;
+    let index = match F::service(&key) {
+        Some(index) => index,
+        None if parsed.class.has(AddressClass::RANGES) => {
+            F::service_of_range(&parsed.key.destination, parsed.key.protocol, port).ok_or(Outcome::NotOurs)?
+        }
+        None => return Err(Outcome::NotOurs),
+    };
     let service = SERVICES.get(index).ok_or(Outcome::Inconsistent)?;
     Ok((index, service))
 }

@@ -3,15 +3,19 @@
 #![no_std]
 #![no_main]
 #![allow(internal_features, reason = "the target's atomics are reachable only as intrinsics")]
-#![feature(core_intrinsics)]
+#![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(
     missing_docs,
     reason = "a program, not a library; the macro for XDP emits an undocumented function"
 )]
 
 mod atomic;
+mod cells;
+mod client_hop;
 mod emit;
 mod family;
+mod guard;
+mod icmp;
 mod lookup;
 mod maps;
 mod packet;
@@ -23,7 +27,9 @@ mod reset;
 mod rewrite;
 mod select;
 mod stats;
+mod too_big;
 mod track;
+mod unusual;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::Action;
@@ -39,6 +45,13 @@ pub fn lb_xdp(context: XdpContext) -> u32 {
         Action::Transmit => xdp_action::XDP_TX,
         Action::Redirect => xdp_action::XDP_REDIRECT,
     }
+}
+
+/// Tells the controller, which runs it by itself, the lower half of the kernel's jiffies: the clock of the flow table.
+#[xdp]
+pub fn lb_clock(_context: XdpContext) -> u32 {
+    // SAFETY: the helper takes no arguments.
+    (unsafe { aya_ebpf::helpers::bpf_jiffies64() }) as u32
 }
 
 #[panic_handler]

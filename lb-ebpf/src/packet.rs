@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
 use lb_common::Outcome;
@@ -60,6 +60,17 @@ impl Packet {
         }
     }
 
+    /// Makes room for `bytes` more before the frame, or takes them away when negative. Windows taken before are of no use
+    /// after.
+    #[inline(always)]
+    pub fn grow_front(&self, bytes: i32) -> Result<(), Outcome> {
+        // SAFETY: the helper checks its arguments.
+        match unsafe { bpf_xdp_adjust_head(self.context.ctx, -bytes) } {
+            0 => Ok(()),
+            _ => Err(Outcome::NoRoom),
+        }
+    }
+
     /// Copies `length` bytes from `offset` on to `target`, which has room for them.
     #[inline(always)]
     pub fn copy_to(&self, offset: usize, target: *mut u8, length: u32) -> Result<(), Outcome> {
@@ -76,6 +87,7 @@ pub trait Word: Copy {}
 impl Word for u8 {}
 impl Word for u16 {}
 impl Word for u32 {}
+impl Word for u64 {}
 
 /// `N` bytes of a packet that are known to be there.
 #[derive(Clone, Copy)]
@@ -84,6 +96,12 @@ pub struct Window<const N: usize> {
 }
 
 impl<const N: usize> Window<N> {
+    /// Where it begins, for helpers.
+    #[inline(always)]
+    pub fn start(&self) -> *mut u8 {
+        self.start
+    }
+
     /// The number at `offset`, as it lies in memory.
     #[inline(always)]
     pub fn load<T: Word>(&self, offset: usize) -> T {

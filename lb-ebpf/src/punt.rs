@@ -7,17 +7,11 @@ use lb_common::{
     punt::{MAX_PACKET, PuntRecord},
 };
 
-use crate::{
-    family::Stages,
-    maps::PUNTS,
-    packet::Packet,
-    parse::{self, Parsed},
-};
+use crate::{family::Stages, maps::PUNTS, packet::Packet};
 
-/// Copies the packet from its IP header on into the queue.
+/// Copies `length` bytes from the IP header at `l3` on into the queue.
 #[inline(always)]
-pub fn packet<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Outcome> {
-    let length = parsed.transport.packet_length;
+pub fn packet<F: Stages>(packet: &Packet, l3: usize, length: usize) -> Result<Outcome, Outcome> {
     if length == 0 || length > MAX_PACKET {
         return Err(Outcome::PuntFull);
     }
@@ -31,7 +25,7 @@ pub fn packet<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome,
         (*target).header.length = length as u32;
         (&raw mut (*target).packet).cast::<u8>()
     };
-    match packet.copy_to(parse::L3, bytes, length as u32) {
+    match packet.copy_to(l3, bytes, length as u32) {
         Ok(()) => {
             record.submit(0);
             Ok(Outcome::Punted)

@@ -1,16 +1,12 @@
 //! Answers a TCP segment with RST.
 
-use lb_common::{
-    Family, Outcome,
-    checksum::fold,
-    wire::{eth, tcp},
-};
+use lb_common::{Outcome, checksum::fold, wire::tcp};
 
 use crate::{
     emit,
     family::Stages,
     packet::Packet,
-    parse::{self, Parsed},
+    parse::Parsed,
 };
 
 /// Turns the segment into the RST that answers it. Returns `why` to be counted.
@@ -22,6 +18,9 @@ pub fn answer<F: Stages>(packet: &Packet, parsed: &Parsed<F>, why: Outcome) -> R
     if parsed.flags & tcp::RST != 0 {
         return Err(Outcome::StrayReset);
     }
+    if !parsed.has_header {
+        return Err(Outcome::FragmentUnknown);
+    }
     let segment = packet.window::<{ tcp::LENGTH }>(parsed.transport.offset)?;
     let (sequence, acknowledgment, flags) = if parsed.flags & tcp::ACK != 0 {
         (segment.load::<u32>(tcp::ACKNOWLEDGMENT), 0, tcp::RST)
@@ -30,17 +29,17 @@ pub fn answer<F: Stages>(packet: &Packet, parsed: &Parsed<F>, why: Outcome) -> R
         (0, end.to_be(), tcp::RST | tcp::ACK)
     };
 
-    let offset = parse::L3 + F::HEADER;
+    let l3 = parsed.transport.l3;
+    let offset = l3 + F::HEADER;
     packet.resize(offset + tcp::LENGTH)?;
     emit::turn_around(packet)?;
     let (source, destination) = (&parsed.key.destination, &parsed.key.source);
-    F::write_fresh_ip(packet, source, destination)?;
+    F::write_fresh_ip(packet, l3, source, destination, tcp::PROTOCOL, tcp::LENGTH as u16)?;
 
-    let ports = (parsed.key.destination_port.memory(), parsed.key.source_port.memory());
+    let ports = parsed.key.ports.reversed();
     let offset_flags = (0x5000 | flags as u16).to_be();
     let header = packet.window::<{ tcp::LENGTH }>(offset)?;
     header.store(tcp::SOURCE_PORT, ports.0);
-    header.store(tcp::DESTINATION_PORT, ports.1);
     header.store(tcp::SEQUENCE, sequence);
     header.store(tcp::ACKNOWLEDGMENT, acknowledgment);
     header.store(tcp::DATA_OFFSET, offset_flags);
@@ -51,7 +50,6 @@ pub fn answer<F: Stages>(packet: &Packet, parsed: &Parsed<F>, why: Outcome) -> R
         + words(source)
         + words(destination)
         + ports.0 as u64
-        + ports.1 as u64
         + sequence as u64
         + acknowledgment as u64
         + offset_flags as u64;
@@ -77,5 +75,3 @@ fn words<A: AsRef<[u32]>>(address: &A) -> u64 {
     }
     sum
 }
-
-const _: () = assert!(eth::LENGTH + lb_common::V6::HEADER + tcp::LENGTH <= 128);

@@ -1,33 +1,69 @@
 //! Select: which backend takes a new flow.
 
-use lb_common::{BackendLoad, Ring, RingSlot, Scheduler, Service};
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use lb_common::{BackendLoad, Ring, RingSlot, Scheduler, Service, hash};
 
 use crate::{
     atomic,
+    family::Stages,
     maps::{BACKEND_LOADS, RINGS, SERVICE_STATES},
+    parse::Parsed,
     repeat::{Step, repeat},
 };
 
-/// Up to how many backends `least-connection` compares; the configuration refuses more.
+/// Up to how many backends `least-connection` compares.
 const COMPARED: u32 = lb_common::service::MAX_LEAST_CONNECTION;
+
+/// Ring and scheduler of a service, of one moment.
+#[inline(always)]
+pub fn ring(service: &Service) -> Ring {
+    // SAFETY: a reference to a map value that the controller changes by whole words.
+    unsafe { core::ptr::read_volatile(&raw const service.ring) }
+}
 
 /// The backend for a new flow; `None` where none is up.
 #[inline(always)]
-pub fn backend(index: u32, service: &Service) -> Option<u32> {
-    // One load of the word: ring and scheduler of one moment.
-    // SAFETY: a reference to a map value that the controller changes by whole words.
-    let ring = unsafe { core::ptr::read_volatile(&raw const service.ring) };
+pub fn backend<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service, ring: Ring) -> Option<u32> {
     let length = ring.length();
     if length == 0 {
         return None;
     }
-    let cursor = SERVICE_STATES.get_ptr_mut(index)?;
-    // SAFETY: a pointer to a map value.
-    let turn = atomic::fetch_add_u64(unsafe { &raw mut (*cursor).cursor }, 1);
-    match ring.scheduler()? {
-        Scheduler::RoundRobin => Some(slot(ring, (turn % length as u64) as u32)?.backend),
-        _ => least_loaded(ring, (turn % length as u64) as u32),
+    let position = match ring.scheduler()? {
+        Scheduler::RoundRobin => turn(index, length)?,
+        Scheduler::Random => hash::reduce(random(), length),
+        Scheduler::Maglev | Scheduler::SourceHash => return by_hash(parsed, service, ring),
+        Scheduler::LeastConnection if length <= COMPARED => return least_loaded(ring, turn(index, length)?),
+        Scheduler::LeastConnection => return lesser_of_two(ring),
+    };
+    Some(slot(ring, position)?.backend)
+}
+
+/// The backend that every balancer with the same ring chooses for a packet.
+#[inline(always)]
+pub fn by_hash<F: Stages>(parsed: &Parsed<F>, service: &Service, ring: Ring) -> Option<u32> {
+    if ring.length() == 0 {
+        return None;
     }
+    let hash = match ring.scheduler()? {
+        Scheduler::SourceHash => hash::prefix(&parsed.key.source, service.source_prefix),
+        _ => hash::stable(&parsed.key),
+    };
+    Some(slot(ring, hash::reduce(hash, ring.length()))?.backend)
+}
+
+/// The next position in turn.
+#[inline(always)]
+fn turn(index: u32, length: u32) -> Option<u32> {
+    let state = SERVICE_STATES.get_ptr_mut(index)?;
+    // SAFETY: a pointer to a map value.
+    let turn = atomic::fetch_add_u64(unsafe { &raw mut (*state).cursor }, 1);
+    Some((turn % length as u64) as u32)
+}
+
+#[inline(always)]
+fn random() -> u32 {
+    // SAFETY: the helper takes no arguments.
+    unsafe { bpf_get_prandom_u32() }
 }
 
 #[inline(always)]
@@ -35,8 +71,17 @@ fn slot(ring: Ring, position: u32) -> Option<&'static RingSlot> {
     RINGS.get(ring.offset() + position)
 }
 
-/// Compares all backends, beginning at another one each time so that equals take turns.
+/// The less loaded one of two backends drawn at random ("the power of two choices").
 #[inline(always)]
+fn lesser_of_two(ring: Ring) -> Option<u32> {
+    let one = slot(ring, hash::reduce(random(), ring.length()))?;
+    let other = slot(ring, hash::reduce(random(), ring.length()))?;
+    let lesser = if Load::of(other)?.is_below(&Load::of(one)?) { other } else { one };
+    Some(lesser.backend)
+}
+
+/// Compares all backends, beginning at another one each time so that equals take turns.
+#[inline(never)]
 fn least_loaded(ring: Ring, first: u32) -> Option<u32> {
     let mut search = Search {
         ring,
@@ -47,12 +92,7 @@ fn least_loaded(ring: Ring, first: u32) -> Option<u32> {
             weight: 1,
         },
     };
-    let count = if ring.length() < COMPARED {
-        ring.length()
-    } else {
-        COMPARED
-    };
-    repeat(count, compare, &mut search);
+    repeat(ring.length(), compare, &mut search);
     if search.best == u32::MAX {
         None
     } else {

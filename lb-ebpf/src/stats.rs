@@ -1,14 +1,23 @@
 //! Counters.
 
-use lb_common::{BackendCounters, Outcome, flow::Direction};
+use lb_common::{BackendCounters, Event, Outcome, flow::Direction};
 
-use crate::maps::{BACKEND_COUNTERS, OUTCOMES};
+use crate::maps::{BACKEND_COUNTERS, EVENTS, OUTCOMES};
 
 /// Counts what became of a packet.
 #[inline(always)]
 pub fn count(outcome: Outcome) {
     if let Some(counter) = OUTCOMES.get_ptr_mut(outcome as u32) {
         // SAFETY: the entry is this CPU's own, and XDP programs of one CPU do not interrupt each other.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Counts an event.
+#[inline(always)]
+pub fn event(event: Event) {
+    if let Some(counter) = EVENTS.get_ptr_mut(event as u32) {
+        // SAFETY: as above.
         unsafe { *counter += 1 };
     }
 }

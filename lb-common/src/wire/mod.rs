@@ -11,6 +11,14 @@ pub mod eth {
     pub const SOURCE: usize = 6;
     /// Offset of the type of the payload.
     pub const TYPE: usize = 12;
+    /// Length of a VLAN tag.
+    pub const TAG: usize = 4;
+    /// The longest header that is taken: with two tags.
+    pub const LONGEST: usize = LENGTH + 2 * TAG;
+    /// Type of a tagged frame (IEEE 802.1Q), in the host's byte order.
+    pub const VLAN: u16 = 0x8100;
+    /// Type of a frame with a service tag (IEEE 802.1ad), in the host's byte order.
+    pub const SERVICE_VLAN: u16 = 0x88a8;
     /// Type of an IPv4 payload, in the host's byte order.
     pub const IPV4: u16 = 0x0800;
     /// Type of an IPv6 payload, in the host's byte order.
@@ -26,8 +34,12 @@ pub mod ipv4 {
     pub const VERSION_IHL: usize = 0;
     /// Offset of the length of the packet.
     pub const TOTAL_LENGTH: usize = 2;
+    /// Offset of the identification.
+    pub const IDENTIFICATION: usize = 4;
     /// Offset of flags and fragment offset.
     pub const FRAGMENT: usize = 6;
+    /// Flag "don't fragment" of the fragment word, in the host's byte order.
+    pub const DONT_FRAGMENT: u16 = 0x4000;
     /// Those bits of the fragment word, in the host's byte order, that are not zero in a fragment.
     pub const FRAGMENT_MASK: u16 = 0x3fff;
     /// Offset of the time to live.
@@ -59,8 +71,20 @@ pub mod ipv6 {
     pub const SOURCE: usize = 8;
     /// Offset of the destination address.
     pub const DESTINATION: usize = 24;
+    /// Next header: hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// Next header: routing.
+    pub const ROUTING: u8 = 43;
     /// Next header: fragment.
     pub const FRAGMENT: u8 = 44;
+    /// Next header: authentication (RFC 4302).
+    pub const AUTHENTICATION: u8 = 51;
+    /// Next header: destination options.
+    pub const DESTINATION_OPTIONS: u8 = 60;
+    /// How many extension headers are walked over.
+    pub const MAX_EXTENSIONS: usize = 4;
+    /// Those bits of the fragment header's offset word, in the host's byte order, that are not zero in a fragment.
+    pub const FRAGMENT_MASK: u16 = 0xfff9;
 }
 
 pub mod tcp {
@@ -110,4 +134,35 @@ pub mod udp {
     pub const LENGTH_FIELD: usize = 4;
     /// Offset of the checksum.
     pub const CHECKSUM: usize = 6;
+}
+
+pub mod icmp {
+    //! RFC 792 and RFC 4443: type, code, checksum, four more bytes, and the packet that the message is about.
+
+    /// Protocol number of ICMP.
+    pub const PROTOCOL: u8 = 1;
+    /// Protocol number of ICMPv6.
+    pub const PROTOCOL_V6: u8 = 58;
+    /// Length of the header before the quoted packet.
+    pub const LENGTH: usize = 8;
+    /// Offset of the type.
+    pub const TYPE: usize = 0;
+    /// Offset of the code.
+    pub const CODE: usize = 1;
+    /// Offset of the checksum.
+    pub const CHECKSUM: usize = 2;
+    /// Offset of the MTU in an ICMPv6 message, 32 bits; in ICMP its lower 16 bits are the MTU (RFC 1191, section 4).
+    pub const MTU: usize = 4;
+    /// ICMP: destination unreachable; its code 4 is "fragmentation needed and DF set".
+    pub const UNREACHABLE: u8 = 3;
+    /// Code of [`UNREACHABLE`].
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// ICMP: time exceeded.
+    pub const TIME_EXCEEDED: u8 = 11;
+    /// ICMP: parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 12;
+    /// ICMPv6: packet too big.
+    pub const PACKET_TOO_BIG_V6: u8 = 2;
+    /// ICMPv6: types below this one are errors.
+    pub const INFORMATIONAL_V6: u8 = 128;
 }

@@ -1,3 +1,4 @@
 //! Rewrite: what a forwarding mode changes in a packet.
 
 pub mod nat;
+pub mod tunnel;

@@ -1,0 +1,194 @@
+//! Where the parts of an entry lie in its bucket.
+//!
+//! A bucket is made of cache lines, each of which holds whole entries: for IPv4 two lines of three, for IPv6 three lines of
+//! two. So an entry that is found in the first line costs one cache miss.
+
+use super::Cells;
+use crate::{
+    abi::Abi,
+    family::{Family, V4, V6},
+    flow::Ports,
+};
+
+/// Number of entries that a bucket has room for.
+pub const WAYS: usize = 6;
+
+/// A bucket of IPv4 flows.
+pub type BucketV4 = [u64; 16];
+/// A bucket of IPv6 flows.
+pub type BucketV6 = [u64; 24];
+
+/// Where the parts of an entry lie.
+pub trait Layout: Family {
+    /// A bucket: the value of the map.
+    type Bucket: Abi;
+
+    /// Offset of the meta word.
+    fn meta(way: usize) -> usize;
+    /// Offset of the bind.
+    fn bind(way: usize) -> usize;
+    /// Zero when the key is this one.
+    fn difference<C: Cells>(cells: C, way: usize, address: &Self::Address, ports: Ports) -> u64;
+    /// Reads the key.
+    fn load_key<C: Cells>(cells: C, way: usize) -> (Self::Address, Ports);
+    /// Writes the key.
+    fn store_key<C: Cells>(cells: C, way: usize, address: &Self::Address, ports: Ports);
+}
+
+const LINE: usize = 64;
+
+/// `way / 3` for ways; the target has no cheap division.
+#[inline(always)]
+const fn third(way: usize) -> usize {
+    way * 11 >> 5
+}
+
+impl V4 {
+    /// Offset of the key, address before ports, after the meta words of its line.
+    #[inline(always)]
+    const fn key(way: usize) -> usize {
+        Self::at(way) + 24
+    }
+
+    /// Offset of the meta word: three in a line.
+    #[inline(always)]
+    const fn at(way: usize) -> usize {
+        third(way) * (LINE - 24) + way * 8
+    }
+}
+
+impl Layout for V4 {
+    type Bucket = BucketV4;
+
+    #[inline(always)]
+    fn meta(way: usize) -> usize {
+        Self::at(way)
+    }
+
+    #[inline(always)]
+    fn bind(way: usize) -> usize {
+        third(way) * (LINE - 12) + way * 4 + 48
+    }
+
+    #[inline(always)]
+    fn difference<C: Cells>(cells: C, way: usize, address: &[u32; 1], ports: Ports) -> u64 {
+        cells.load_u64(Self::key(way)) ^ (address[0] as u64 | (ports.0 as u64) << 32)
+    }
+
+    #[inline(always)]
+    fn load_key<C: Cells>(cells: C, way: usize) -> ([u32; 1], Ports) {
+        let key = cells.load_u64(Self::key(way));
+        ([key as u32], Ports((key >> 32) as u32))
+    }
+
+    #[inline(always)]
+    fn store_key<C: Cells>(cells: C, way: usize, address: &[u32; 1], ports: Ports) {
+        cells.store_u64(Self::key(way), address[0] as u64 | (ports.0 as u64) << 32);
+    }
+}
+
+impl V6 {
+    /// Offset of the line that holds a way.
+    #[inline(always)]
+    const fn line(way: usize) -> usize {
+        (way >> 1) * LINE
+    }
+
+    /// Offset of the address: two of 16 bytes after the meta words.
+    #[inline(always)]
+    const fn address(way: usize) -> usize {
+        Self::line(way) + 16 + (way & 1) * 16
+    }
+
+    /// Offset of the ports, after the addresses.
+    #[inline(always)]
+    const fn ports(way: usize) -> usize {
+        Self::line(way) + 48 + (way & 1) * 4
+    }
+}
+
+#[inline(always)]
+fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+impl Layout for V6 {
+    type Bucket = BucketV6;
+
+    #[inline(always)]
+    fn meta(way: usize) -> usize {
+        Self::line(way) + (way & 1) * 8
+    }
+
+    #[inline(always)]
+    fn bind(way: usize) -> usize {
+        Self::ports(way) + 8
+    }
+
+    #[inline(always)]
+    fn difference<C: Cells>(cells: C, way: usize, address: &[u32; 4], ports: Ports) -> u64 {
+        let offset = Self::address(way);
+        (cells.load_u64(offset) ^ pair(address[0], address[1]))
+            | (cells.load_u64(offset + 8) ^ pair(address[2], address[3]))
+            | (cells.load_u32(Self::ports(way)) ^ ports.0) as u64
+    }
+
+    #[inline(always)]
+    fn load_key<C: Cells>(cells: C, way: usize) -> ([u32; 4], Ports) {
+        let offset = Self::address(way);
+        let (low, high) = (cells.load_u64(offset), cells.load_u64(offset + 8));
+        let address = [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32];
+        (address, Ports(cells.load_u32(Self::ports(way))))
+    }
+
+    #[inline(always)]
+    fn store_key<C: Cells>(cells: C, way: usize, address: &[u32; 4], ports: Ports) {
+        let offset = Self::address(way);
+        cells.store_u64(offset, pair(address[0], address[1]));
+        cells.store_u64(offset + 8, pair(address[2], address[3]));
+        cells.store_u32(Self::ports(way), ports.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes that each part of each way takes.
+    fn parts<F: Layout>(key: impl Fn(usize) -> [(usize, usize); 2]) -> Vec<(usize, usize)> {
+        (0..WAYS)
+            .flat_map(|way| {
+                let [address, ports] = key(way);
+                [(F::meta(way), 8), (F::bind(way), 4), address, ports]
+            })
+            .collect()
+    }
+
+    fn assert_apart(mut parts: Vec<(usize, usize)>, bucket: usize) {
+        parts.sort_unstable();
+        for pair in parts.windows(2) {
+            assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?} overlap");
+        }
+        for (offset, length) in parts {
+            assert_eq!(offset % length.min(8), 0, "{offset} is not aligned");
+            assert_eq!(offset / LINE, (offset + length - 1) / LINE, "{offset} crosses a line");
+            assert!(offset + length <= bucket);
+        }
+    }
+
+    #[test]
+    fn parts_lie_apart_and_within_lines() {
+        assert_apart(parts::<V4>(|way| [(V4::key(way), 4), (V4::key(way) + 4, 4)]), size_of::<BucketV4>());
+        assert_apart(parts::<V6>(|way| [(V6::address(way), 16), (V6::ports(way), 4)]), size_of::<BucketV6>());
+    }
+
+    #[test]
+    fn all_of_an_entry_lies_in_one_line() {
+        for way in 0..WAYS {
+            assert_eq!(V4::meta(way) / LINE, V4::key(way) / LINE);
+            assert_eq!(V4::meta(way) / LINE, V4::bind(way) / LINE);
+            assert_eq!(V6::meta(way) / LINE, V6::address(way) / LINE);
+            assert_eq!(V6::meta(way) / LINE, V6::bind(way) / LINE);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Changing and ending entries.
+
+use super::{Cells, Hit, Layout, Meta};
+use crate::flow::Phase;
+
+/// The phases of an entry before and after a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Before.
+    pub before: Phase,
+    /// After.
+    pub after: Phase,
+}
+
+/// How often a lost race is run again. Each loss means that another CPU changed the same entry at the same moment.
+const TRIES: u32 = 4;
+
+/// Notes a packet: the time, and the phase that `after` makes of the one it finds. `None` where the entry is gone, or
+/// changed faster than it could be followed.
+#[inline(always)]
+pub fn touch<F: Layout, C: Cells>(cells: C, hit: &Hit<F>, now: u32, after: impl Fn(Phase) -> Phase) -> Option<Touched> {
+    let mut meta = hit.meta;
+    let mut turn = 0;
+    while turn < TRIES {
+        let before = meta.phase();
+        let after = after(before);
+        let touched = meta.touched(after, now);
+        if touched == meta || cells.swap_u64(F::meta(hit.way), meta.0, touched.0) {
+            return Some(Touched { before, after });
+        }
+        meta = Meta(cells.load_u64(F::meta(hit.way)));
+        if !meta.is_live() || !meta.is_same(hit.meta) {
+            return None;
+        }
+        turn += 1;
+    }
+    None
+}
+
+/// Ends an entry. Returns what it was in its last moment; `None` where it was gone.
+#[inline(always)]
+pub fn release<F: Layout, C: Cells>(cells: C, hit: &Hit<F>) -> Option<Meta> {
+    let mut meta = hit.meta;
+    let mut turn = 0;
+    while turn < TRIES {
+        if cells.swap_u64(F::meta(hit.way), meta.0, meta.freed().0) {
+            return Some(meta);
+        }
+        meta = Meta(cells.load_u64(F::meta(hit.way)));
+        if !meta.is_live() || !meta.is_same(hit.meta) {
+            return None;
+        }
+        turn += 1;
+    }
+    None
+}
