@@ -141,6 +141,7 @@ fn service(name: &str, address: &str, port: u16, protocol: &str, [up, all]: [u64
         name: name.to_owned(),
         address: address.parse().expect("an address"),
         port,
+        last_port: port,
         protocol: protocol.to_owned(),
         mode: "nat".to_owned(),
         scheduler: "round-robin".to_owned(),
@@ -184,6 +185,7 @@ fn backend(service: &str, name: &str, address: &str, state: &str) -> BackendStat
         name: name.to_owned(),
         address: address.parse().expect("an address and a port"),
         weight: 1,
+        fallback: false,
         state: state.to_owned(),
         cause: "2 checks in a row succeeded".to_owned(),
         health: Some(HealthStatus {

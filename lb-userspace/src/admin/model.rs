@@ -105,8 +105,10 @@ pub struct ServiceStatus {
     pub name: String,
     /// Virtual address.
     pub address: IpAddr,
-    /// Port.
+    /// Port; of several the first.
     pub port: u16,
+    /// Last port; `port` again where there is one.
+    pub last_port: u16,
     /// `tcp` or `udp`.
     pub protocol: String,
     /// Forwarding mode.
@@ -134,8 +136,10 @@ pub struct BackendStatus {
     pub service: String,
     /// Name, unique in the service.
     pub name: String,
-    /// Address and port.
+    /// Address and port; port 0: the one that the client chose.
     pub address: SocketAddr,
+    /// Whether it takes new flows only while no other backend of the service does.
+    pub fallback: bool,
     /// Share of new flows relative to the other backends.
     pub weight: u32,
     /// `up`, `draining`, `down` or `unknown`.

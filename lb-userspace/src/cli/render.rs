@@ -102,7 +102,7 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
         services.iter().map(|service| {
             vec![
                 service.name.clone(),
-                std::net::SocketAddr::new(service.address, service.port).to_string(),
+                front(service),
                 service.protocol.clone(),
                 service.mode.clone(),
                 service.scheduler.clone(),
@@ -113,6 +113,16 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
             ]
         }),
     )
+}
+
+/// Address and port, or ports.
+fn front(service: &ServiceStatus) -> String {
+    let at = std::net::SocketAddr::new(service.address, service.port);
+    if service.last_port > service.port {
+        format!("{at}-{}", service.last_port)
+    } else {
+        at.to_string()
+    }
 }
 
 pub(super) fn backends(backends: &[BackendStatus]) -> String {
@@ -138,8 +148,15 @@ pub(super) fn backends(backends: &[BackendStatus]) -> String {
             vec![
                 backend.service.clone(),
                 backend.name.clone(),
-                backend.address.to_string(),
-                backend.weight.to_string(),
+                match backend.address.port() {
+                    0 => backend.address.ip().to_string(),
+                    _ => backend.address.to_string(),
+                },
+                if backend.fallback {
+                    "fallback".to_owned()
+                } else {
+                    backend.weight.to_string()
+                },
                 backend.state.clone(),
                 backend.active.to_string(),
                 backend.total.to_string(),

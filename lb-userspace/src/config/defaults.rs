@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use lb_common::{Mode, OnBackendDown, Scheduler, maps};
 
-use super::{Capacity, PortRange, Protocol, Timeouts};
+use super::{Capacity, PortRange, Protocol, Timeouts, Tunnel};
 
 /// Mount point of the BPF file system.
 pub(super) const BPFFS: &str = "/sys/fs/bpf";
@@ -17,6 +17,9 @@ pub(super) const MODE: Mode = Mode::Nat;
 pub(super) const SCHEDULER: Scheduler = Scheduler::RoundRobin;
 /// See [`PROTOCOL`].
 pub(super) const ON_BACKEND_DOWN: OnBackendDown = OnBackendDown::Reset;
+
+/// New flows a second above which a service that can do so spreads them by hash, without entries of their own.
+pub(super) const FLOOD_RATE: u32 = 50_000;
 
 /// Weight of a backend.
 pub(super) const WEIGHT: u32 = 1;
@@ -52,6 +55,17 @@ impl Default for PortRange {
         Self {
             low: 20000,
             high: 56999,
+        }
+    }
+}
+
+impl Default for Tunnel {
+    /// No sources, and the port that the kernel's documents use for `gue`.
+    fn default() -> Self {
+        Self {
+            source_v4: None,
+            source_v6: None,
+            gue_port: 6080,
         }
     }
 }

@@ -5,19 +5,24 @@
 //! first two.
 
 mod address;
+mod backend;
 mod defaults;
 mod duration;
 mod error;
 mod finding;
+mod guard;
 mod health;
 pub mod model;
 mod names;
 mod node;
 mod numbers;
+mod ports;
+mod prefix;
 mod raw;
 mod read;
 mod room;
 mod service;
+mod tunnel;
 mod validate;
 mod words;
 

@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lb_common::{Mode, OnBackendDown, Scheduler};
 use serde::{Deserialize, Serialize};
+
+pub use super::ports::PortRange;
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Node {
     pub packet_log: PacketLog,
     /// Source ports that `nat` uses towards workers.
     pub nat_ports: PortRange,
+    /// What tunnels of `ipip` and `gue` begin with, where a service does not say otherwise.
+    pub tunnel: Tunnel,
     /// Sizes of the maps.
     pub capacity: Capacity,
 }
@@ -67,19 +72,27 @@ pub enum PacketLog {
     Trace,
 }
 
-/// An inclusive range of ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PortRange {
-    /// First port.
-    pub low: u16,
-    /// Last port, not below `low`.
-    pub high: u16,
+/// Where tunnels begin and what port they end at.
+///
+/// The source address of an outer packet is taken from a prefix: the host bits are filled from the flow, so that workers
+/// spread the flows of one balancer over their receive queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Outer source addresses towards workers with IPv4 addresses: /8 to /32, without host bits; /32 does not spread.
+    pub source_v4: Option<Ipv4Net>,
+    /// Outer source addresses towards workers with IPv6 addresses: /96 to /128, without host bits; /128 does not spread.
+    pub source_v6: Option<Ipv6Net>,
+    /// UDP port that workers take `gue` on.
+    pub gue_port: u16,
 }
 
-impl PortRange {
-    /// Number of ports.
-    pub fn count(self) -> u32 {
-        u32::from(self.high) - u32::from(self.low) + 1
+impl Tunnel {
+    /// The prefix that outer source addresses towards `worker` are taken from.
+    pub fn source(&self, worker: IpAddr) -> Option<IpNet> {
+        match worker {
+            IpAddr::V4(_) => self.source_v4.map(IpNet::V4),
+            IpAddr::V6(_) => self.source_v6.map(IpNet::V6),
+        }
     }
 }
 
@@ -133,24 +146,51 @@ pub struct Service {
     pub name: String,
     /// Virtual address.
     pub address: IpAddr,
-    /// Port.
-    pub port: u16,
+    /// Ports; with more than one, backends are reached at the port that the client chose.
+    pub ports: PortRange,
     /// Protocol.
     pub protocol: Protocol,
     /// Forwarding mode.
     pub mode: Mode,
     /// How a backend is chosen.
     pub scheduler: Scheduler,
-    /// Source addresses of packets to workers in `nat` mode: one to four, of the family of `address`.
+    /// How many leading bits of the client's address `source-hash` looks at.
+    pub source_prefix: u8,
+    /// For how long the share of a backend that returns grows; zero: it has its full share at once.
+    pub slow_start: Duration,
+    /// Source addresses of packets to workers in `nat` mode: one to four, of the family of `address`. Empty in other modes.
     pub sources: Vec<IpAddr>,
+    /// `nat`: whether workers get the client's address and port in a TCP option.
+    pub toa: bool,
+    /// What its tunnels begin with, in `ipip` and `gue`.
+    pub tunnel: Tunnel,
+    /// Who may begin flows, and how many.
+    pub guard: Guard,
     /// What happens to the flows of a backend that is down.
     pub on_backend_down: OnBackendDown,
     /// When a silent flow ends.
     pub timeouts: Timeouts,
     /// How backends are checked; `None`: they count as up.
     pub health: Option<HealthCheck>,
-    /// The backends: unique by address and port, and by name.
+    /// The backends and the fallback ones: unique by address and port, and by name.
     pub backends: Vec<Backend>,
+}
+
+/// Who may begin flows of a service, and how many. Flows that have begun are never judged again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// Sources that may begin flows; empty: all may but those of `deny`. Of all prefixes that match the longest decides.
+    pub allow: Vec<IpNet>,
+    /// Sources that may not begin flows; no prefix is in both lists.
+    pub deny: Vec<IpNet>,
+    /// Most flows at a time, opening and established; 0: no limit.
+    pub connection_limit: u32,
+    /// New flows a second that one source may begin; 0: no limit.
+    pub source_rate: u32,
+    /// How many flows a source may begin at once before the rate counts.
+    pub source_burst: u32,
+    /// New flows a second above which they are spread by hash and not tracked; 0: never. Always 0 in `nat` and `dnat`.
+    pub flood_rate: u32,
 }
 
 /// One worker's address and port behind a service.
@@ -158,8 +198,10 @@ pub struct Service {
 pub struct Backend {
     /// Name, unique in its service; by default `address:port`.
     pub name: String,
-    /// Address and port.
+    /// Address and port; port 0: the port that the client chose, in services with several.
     pub address: SocketAddr,
+    /// Whether it takes new flows only while no other backend does.
+    pub fallback: bool,
     /// Share of new flows relative to the other backends: 1 to 1000. 0: takes no new flows, keeps the old ones.
     pub weight: u32,
 }

@@ -9,7 +9,7 @@ use super::{
     finding::Findings,
     names,
     numbers::{self, number},
-    raw, words,
+    raw, tunnel, words,
 };
 
 const MOST_INTERFACES: usize = 16;
@@ -39,6 +39,7 @@ pub(super) fn check(raw: &Spanned<raw::Node>, findings: &mut Findings) -> Option
     let socket = findings.optional(&raw.socket, defaults::socket(known), |path| names::socket(path));
     let packet_log = findings.optional(&raw.packet_log, PacketLog::default(), |word| words::choice(word));
     let nat_ports = findings.optional(&raw.nat_ports, PortRange::default(), |text| numbers::nat_ports(text));
+    let tunnel = tunnel::node(&raw.tunnel, findings);
     let capacity = capacity(&raw.capacity, findings);
 
     Some(Node {
@@ -50,6 +51,7 @@ pub(super) fn check(raw: &Spanned<raw::Node>, findings: &mut Findings) -> Option
         socket: socket?,
         packet_log: packet_log?,
         nat_ports: nat_ports?,
+        tunnel: tunnel?,
         capacity: capacity?,
     })
 }

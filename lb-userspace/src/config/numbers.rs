@@ -3,11 +3,17 @@
 use super::{
     PortRange,
     finding::Problem,
-    raw::{Number, Status},
+    raw::{Number, Rate, Status},
 };
 
 /// What a status looks like.
 pub(super) const STATUS_EXPECTED: &str = "a status code such as 200, or a range such as \"200-299\", from 100 to 599";
+
+/// What a rate looks like.
+pub(super) const RATE_EXPECTED: &str = "a rate such as 100 or \"100/s\"";
+
+/// The highest rate, a second.
+pub(super) const MOST_RATE: u32 = 100_000_000;
 
 /// The lowest port that `nat` may use: below it a source port means privilege to some servers.
 const LOWEST_NAT_PORT: u16 = 1024;
@@ -36,6 +42,45 @@ pub(super) fn port(number: &Number) -> Result<u16, Problem> {
         .ok()
         .filter(|port| *port != 0)
         .ok_or_else(|| Problem::new(format!("port {number} is out of range"), "an integer from 1 to 65535"))
+}
+
+/// The ports of a service: two or more, such as `8000-8099`, or `any`.
+pub(super) fn ports(text: &str) -> Result<PortRange, Problem> {
+    let shape = "first and last port, such as \"8000-8099\", or \"any\"";
+    if text == "any" {
+        return Ok(PortRange { low: 1, high: u16::MAX });
+    }
+    let (low, high) = range(text)
+        .ok_or_else(|| Problem::new(format!("\"{}\" is not a range of ports", text.escape_debug()), shape))?;
+    if low == 0 {
+        return Err(Problem::new("port 0 is out of range", "ports from 1 to 65535"));
+    }
+    if low > high {
+        let problem = format!("the first port {low} is above the last port {high}");
+        return Err(Problem::new(problem, shape));
+    }
+    if low == high {
+        let problem = format!("the range {low}-{high} is a single port");
+        return Err(Problem::new(problem, format!("`port` = {low} in place of `ports`")));
+    }
+    Ok(PortRange { low, high })
+}
+
+/// How often something may be in a second.
+pub(super) fn rate(rate: &Rate) -> Result<u32, Problem> {
+    let (number, text) = match rate {
+        Rate::Number(number) => (u32::try_from(*number).ok(), number.to_string()),
+        Rate::Words(words) => {
+            let number = words.strip_suffix("/s").unwrap_or(words).trim();
+            let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            let number = if is_number { number.parse().ok() } else { None };
+            (number, format!("\"{}\"", words.escape_debug()))
+        }
+    };
+    number.filter(|number| (1..=MOST_RATE).contains(number)).ok_or_else(|| {
+        let expected = format!("{RATE_EXPECTED}, from 1 to {MOST_RATE} a second");
+        Problem::new(format!("{text} is not a rate"), expected)
+    })
 }
 
 /// The source ports for `nat`, such as `20000-56999`.
@@ -110,6 +155,50 @@ mod tests {
                 .map(|ports| (ports.low, ports.high))
                 .map_err(|problem| problem.message);
             assert_eq!(ports, expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_of_a_service_are_a_range_or_any() {
+        for (text, expected) in [
+            ("8000-8099", Ok((8000, 8099))),
+            ("1 - 65535", Ok((1, 65535))),
+            ("any", Ok((1, 65535))),
+            ("0-80", Err("port 0 is out of range")),
+            ("80-80", Err("the range 80-80 is a single port")),
+            ("81-80", Err("the first port 81 is above the last port 80")),
+            ("80", Err("\"80\" is not a range of ports")),
+            ("all", Err("\"all\" is not a range of ports")),
+            ("1-65536", Err("\"1-65536\" is not a range of ports")),
+        ] {
+            let found = ports(text)
+                .map(|ports| (ports.low, ports.high))
+                .map_err(|problem| problem.message);
+            assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_number_a_second() {
+        let words = |text: &str| rate(&Rate::Words(text.to_owned())).ok();
+        assert_eq!(words("100/s"), Some(100));
+        assert_eq!(words("100 /s"), Some(100));
+        assert_eq!(words("100"), Some(100));
+        for text in [
+            "",
+            "/s",
+            "0/s",
+            "100/m",
+            "-1/s",
+            "+1/s",
+            "1.5/s",
+            "100000001/s",
+            "99999999999/s",
+        ] {
+            assert_eq!(words(text), None, "{text}");
+        }
+        for (number, expected) in [(i64::MIN, None), (0, None), (1, Some(1)), (100_000_001, None)] {
+            assert_eq!(rate(&Rate::Number(number)).ok(), expected, "{number}");
         }
     }
 

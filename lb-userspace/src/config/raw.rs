@@ -39,7 +39,17 @@ pub(super) struct Node {
     pub(super) packet_log: Given<String>,
     pub(super) nat_ports: Given<String>,
     #[serde(default)]
+    pub(super) tunnel: Tunnel,
+    #[serde(default)]
     pub(super) capacity: Capacity,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Tunnel {
+    pub(super) source_v4: Given<String>,
+    pub(super) source_v6: Given<String>,
+    pub(super) gue_port: Given<Number>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -58,16 +68,30 @@ pub(super) struct Service {
     pub(super) name: Given<String>,
     pub(super) address: Given<String>,
     pub(super) port: Given<Number>,
+    pub(super) ports: Given<String>,
     pub(super) protocol: Given<String>,
     pub(super) mode: Given<String>,
     pub(super) scheduler: Given<String>,
+    pub(super) source_prefix: Given<Number>,
+    pub(super) slow_start: Given<DurationText>,
     pub(super) source: Option<List<String>>,
+    pub(super) toa: Given<bool>,
+    pub(super) tunnel_source: Given<String>,
+    pub(super) gue_port: Given<Number>,
+    pub(super) allow: Option<List<String>>,
+    pub(super) deny: Option<List<String>>,
+    pub(super) connection_limit: Given<Number>,
+    pub(super) source_rate: Given<Rate>,
+    pub(super) source_burst: Given<Number>,
+    pub(super) syn_flood_rate: Given<Number>,
     pub(super) on_backend_down: Given<String>,
     #[serde(default)]
     pub(super) timeouts: Timeouts,
     pub(super) health: Given<Health>,
     #[serde(default)]
     pub(super) backend: Vec<Spanned<Backend>>,
+    #[serde(default)]
+    pub(super) fallback: Vec<Spanned<Fallback>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +128,14 @@ pub(super) struct Backend {
     pub(super) address: Given<String>,
     pub(super) port: Given<Number>,
     pub(super) weight: Given<Number>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Fallback {
+    pub(super) name: Given<String>,
+    pub(super) address: Given<String>,
+    pub(super) port: Given<Number>,
 }
 
 /// A duration in words; a type of its own so that a bare number is answered with what a duration looks like.
@@ -158,5 +190,36 @@ impl<'de> Deserialize<'de> for Status {
         }
 
         deserializer.deserialize_any(CodeOrRange)
+    }
+}
+
+/// How often something may be in a second: a number, or in words.
+#[derive(Debug)]
+pub(super) enum Rate {
+    Number(i64),
+    Words(String),
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrWords;
+
+        impl Visitor<'_> for NumberOrWords {
+            type Value = Rate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(super::numbers::RATE_EXPECTED)
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+                Ok(Rate::Number(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Rate::Words(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(NumberOrWords)
     }
 }

@@ -1,17 +1,14 @@
 //! Whether the maps have room for what the file asks for.
 
-use lb_common::{Scheduler, service::Ring};
+use lb_common::{maps, service::Ring};
 use toml::Spanned;
 
 use super::{
     Capacity, Service,
     finding::{Findings, Problem, Span},
     raw,
-    words::Word,
 };
-
-/// The most backends of a service with `least-connection`: all of them are compared for each new flow.
-const MOST_COMPARED: usize = 256;
+use crate::schedule::{ramp, ring_length};
 
 /// A valid service and where it stands in the file.
 pub(super) type Placed = (Span, Service);
@@ -19,7 +16,10 @@ pub(super) type Placed = (Span, Service);
 /// Checks that `services` fit into `capacity`. `raw` tells which of the sizes the file gives itself.
 pub(super) fn check(raw: &raw::Capacity, capacity: &Capacity, services: &[Placed], findings: &mut Findings) {
     for (span, service) in services {
-        check_scheduler(span, service, findings);
+        check_weights(span, service, findings);
+    }
+    for fixed in FIXED {
+        fixed.check(services, findings);
     }
     let backends = |service: &Service| service.backends.len() as u64;
     let mut size = |key, given, capacity, needed: &dyn Fn(&Service) -> u64| {
@@ -33,20 +33,7 @@ pub(super) fn check(raw: &raw::Capacity, capacity: &Capacity, services: &[Placed
     });
 }
 
-fn check_scheduler(span: &Span, service: &Service, findings: &mut Findings) {
-    let compared = service.backends.len();
-    let scheduler = service.scheduler.word();
-    if service.scheduler == Scheduler::LeastConnection && compared > MOST_COMPARED {
-        let problem = format!(
-            "the service \"{}\" has {compared} backends with the scheduler \"{scheduler}\"",
-            service.name
-        );
-        let expected = format!(
-            "at most {MOST_COMPARED} backends, or the scheduler \"{}\"",
-            Scheduler::RoundRobin.word()
-        );
-        findings.add(span.clone(), Problem::new(problem, expected));
-    }
+fn check_weights(span: &Span, service: &Service, findings: &mut Findings) {
     let slots = ring_slots(service);
     if slots > u64::from(Ring::MAX_LENGTH) {
         let problem = format!(
@@ -63,22 +50,65 @@ fn check_scheduler(span: &Span, service: &Service, findings: &mut Findings) {
 
 /// The slots of the ring of `service` with all its backends up; with some of them down it is never longer.
 fn ring_slots(service: &Service) -> u64 {
-    let weights = service
-        .backends
-        .iter()
-        .map(|backend| u64::from(backend.weight))
-        .filter(|weight| *weight > 0);
-    match service.scheduler {
-        Scheduler::LeastConnection => weights.count() as u64,
-        Scheduler::RoundRobin => {
-            let divisor = weights.clone().fold(0, common_divisor);
-            weights.sum::<u64>() / divisor.max(1)
-        }
-    }
+    let weights = |fallback: bool| {
+        let backends = service.backends.iter();
+        backends
+            .filter(move |backend| backend.fallback == fallback)
+            .map(|backend| backend.weight)
+    };
+    let ordinary = if service.slow_start.is_zero() {
+        ring_length(service.scheduler, weights(false))
+    } else {
+        ramp::longest(service.scheduler, weights(false))
+    };
+    ordinary.max(ring_length(service.scheduler, weights(true)))
 }
 
-fn common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { common_divisor(b, a % b) }
+/// Entries of maps whose sizes are fixed.
+struct Fixed {
+    /// The map of IPv4; that of IPv6 is as large.
+    map: maps::Map,
+    what: &'static str,
+    needed: fn(&Service) -> u64,
+}
+
+/// A change writes the new entries before it removes the old ones.
+const FIXED: [Fixed; 2] = [
+    Fixed {
+        map: maps::PORT_RANGES_V4,
+        what: "blocks of ports, which a range takes up to 30 of",
+        needed: |service| {
+            let several = service.ports.count() > 1;
+            if several {
+                2 * service.ports.blocks().len() as u64
+            } else {
+                0
+            }
+        },
+    },
+    Fixed {
+        map: maps::GUARDS_V4,
+        what: "allowed and denied prefixes",
+        needed: |service| 2 * (service.guard.allow.len() + service.guard.deny.len()) as u64,
+    },
+];
+
+impl Fixed {
+    /// Points to the first service that is too much.
+    fn check(&self, services: &[Placed], findings: &mut Findings) {
+        for v4 in [true, false] {
+            let mut total = 0;
+            for (span, service) in services.iter().filter(|(_, service)| service.address.is_ipv4() == v4) {
+                total += (self.needed)(service);
+                if total > self.map.capacity as u64 {
+                    let problem = format!("the services up to \"{}\" have too many {}", service.name, self.what);
+                    let expected = format!("at most {} for all services of a family", self.map.capacity / 2);
+                    findings.add(span.clone(), Problem::new(problem, expected));
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// One of the sizes.

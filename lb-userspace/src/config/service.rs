@@ -1,37 +1,30 @@
-//! Checks of `[[service]]` and `[[service.backend]]`.
+//! Checks of `[[service]]`.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
-use lb_common::{Mode, service::MAX_SOURCES};
+use lb_common::{Mode, Scheduler, service::MAX_SOURCES};
 use toml::Spanned;
 
 use super::{
-    Backend, Service, Timeouts,
+    HealthCheck, PortRange, Protocol, Service, Timeouts, Tunnel,
     address::{self, family, unicast},
+    backend::{self, Front},
     defaults,
     duration::duration,
-    finding::{Findings, Problem, Seen, Span},
-    health, names,
+    finding::{Findings, Problem, Span},
+    guard, health, names,
     numbers::{self, number},
-    raw,
+    raw, tunnel,
     words::{self, Word},
 };
 
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-const MOST_WEIGHT: u32 = 1000;
+const SHORTEST_RAMP: Duration = Duration::from_secs(1);
+const LONGEST_RAMP: Duration = Duration::from_secs(60 * 60);
 
-/// What the backends have to fit to.
-struct Front {
-    address: Option<IpAddr>,
-    port: Option<u16>,
-}
-
-/// Checks one `[[service]]`.
-pub(super) fn check(raw: &Spanned<raw::Service>, findings: &mut Findings) -> Option<Service> {
+/// Checks one `[[service]]`. `node` says what tunnels begin with where the service does not; `None` where that is wrong.
+pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings: &mut Findings) -> Option<Service> {
     let table = raw.span();
     let raw = raw.get_ref();
 
@@ -39,45 +32,132 @@ pub(super) fn check(raw: &Spanned<raw::Service>, findings: &mut Findings) -> Opt
         names::SERVICE.check(name)
     });
     let address = findings.required(&raw.address, &table, "address", address::EXPECTED, |text| unicast(text));
-    let port = findings.required(&raw.port, &table, "port", "an integer from 1 to 65535", numbers::port);
+    let ports = ports(raw, &table, findings);
     let protocol = findings.optional(&raw.protocol, defaults::PROTOCOL, |word| words::choice(word));
-    let mode = findings.optional(&raw.mode, defaults::MODE, |word| mode(word));
+    let mode = findings.optional(&raw.mode, defaults::MODE, |word| words::choice(word));
     let scheduler = findings.optional(&raw.scheduler, defaults::SCHEDULER, |word| words::choice(word));
+    let source_prefix = source_prefix(raw, address, scheduler, findings);
+    let slow_start = findings.optional(&raw.slow_start, Duration::ZERO, duration(SHORTEST_RAMP, LONGEST_RAMP));
     let on_backend_down = findings.optional(&raw.on_backend_down, defaults::ON_BACKEND_DOWN, |word| {
         words::choice(word)
     });
-    let sources = sources(raw, address, findings);
+    let sources = sources(raw, address, mode, findings);
+    let toa = toa(raw, mode, protocol, findings);
+    let tunnel = tunnel::service(raw, mode, &node.copied().unwrap_or_default(), findings);
+    let guard = guard::check(raw, address, mode, findings);
     let timeouts = timeouts(&raw.timeouts, findings);
-    let health = match &raw.health {
-        Some(given) => health::check(given, findings).map(Some),
-        None => Some(None),
-    };
-    let backends = backends(&raw.backend, &Front { address, port }, findings);
+    let health = health(raw, ports, findings);
+    let backends = backend::check(&raw.backend, &raw.fallback, &Front { address, ports, mode }, findings);
+    if let (Some(mode), Some(tunnel), Some(backends), Some(_)) = (mode, &tunnel, &backends, node) {
+        tunnel::check_sources(mode, tunnel, backends, findings);
+    }
 
     Some(Service {
         name: name?,
         address: address?,
-        port: port?,
+        ports: ports?,
         protocol: protocol?,
         mode: mode?,
         scheduler: scheduler?,
+        source_prefix: source_prefix?,
+        slow_start: slow_start?,
         sources: sources?,
+        toa: toa?,
+        tunnel: tunnel?,
+        guard: guard?,
         on_backend_down: on_backend_down?,
         timeouts: timeouts?,
         health: health?,
-        backends: backends?,
+        backends: backends?.into_iter().map(|(_, backend)| backend).collect(),
     })
 }
 
-fn mode(word: &str) -> Result<Mode, Problem> {
-    words::choice(word).map_err(|problem| {
-        let expected = format!("\"{}\", the only forwarding mode there is today", Mode::Nat.word());
-        Problem { expected, ..problem }
-    })
+fn ports(raw: &raw::Service, table: &Span, findings: &mut Findings) -> Option<PortRange> {
+    match (&raw.port, &raw.ports) {
+        (Some(port), Some(ports)) => {
+            let problem = Problem::new("the service has both `port` and `ports`", "one of the two");
+            findings.add_related(ports.span(), problem, port.span(), "the other one");
+            None
+        }
+        (Some(port), None) => {
+            let port = findings.value(port, numbers::port)?;
+            Some(PortRange { low: port, high: port })
+        }
+        (None, Some(ports)) => findings.value(ports, |text| numbers::ports(text)),
+        (None, None) => {
+            let expected = "an integer from 1 to 65535, or `ports` = a range such as \"8000-8099\"";
+            findings.missing(table, "port", expected);
+            None
+        }
+    }
 }
 
-fn sources(raw: &raw::Service, service: Option<IpAddr>, findings: &mut Findings) -> Option<Vec<IpAddr>> {
+/// How many leading bits of clients' addresses count; all of them unless the service says otherwise.
+fn source_prefix(
+    raw: &raw::Service,
+    address: Option<IpAddr>,
+    scheduler: Option<Scheduler>,
+    findings: &mut Findings,
+) -> Option<u8> {
+    if let (Some(given), Some(scheduler)) = (&raw.source_prefix, scheduler)
+        && scheduler != Scheduler::SourceHash
+    {
+        let problem = format!(
+            "`source_prefix` has no meaning with the scheduler \"{}\"",
+            scheduler.word()
+        );
+        let expected = format!(
+            "no `source_prefix`, or `scheduler` = \"{}\"",
+            Scheduler::SourceHash.word()
+        );
+        findings.add(given.span(), Problem::new(problem, expected));
+        return None;
+    }
+    let most = if address?.is_ipv4() { 32 } else { 128 };
+    let prefix = findings.optional(&raw.source_prefix, most, number("a prefix of", 1, most))?;
+    u8::try_from(prefix).ok()
+}
+
+fn toa(raw: &raw::Service, mode: Option<Mode>, protocol: Option<Protocol>, findings: &mut Findings) -> Option<bool> {
+    let Some(given) = &raw.toa else { return Some(false) };
+    let wanted = *given.get_ref();
+    if !wanted {
+        return Some(false);
+    }
+    if mode? != Mode::Nat {
+        findings.add(given.span(), tunnel::not_in("toa", &[Mode::Nat], mode?));
+        return None;
+    }
+    if protocol? != Protocol::Tcp {
+        let problem = "`toa` is an option of TCP, and the service is UDP";
+        findings.add(given.span(), Problem::new(problem, "no `toa`, or `protocol` = \"tcp\""));
+        return None;
+    }
+    Some(true)
+}
+
+fn health(raw: &raw::Service, ports: Option<PortRange>, findings: &mut Findings) -> Option<Option<HealthCheck>> {
+    let Some(given) = &raw.health else { return Some(None) };
+    let check = health::check(given, findings)?;
+    if check.port.is_none() && ports.is_some_and(|ports| ports.count() > 1) {
+        let expected = "the port to check, since backends of a service with several ports have none of their own";
+        findings.missing(&given.span(), "port", expected);
+        return None;
+    }
+    Some(Some(check))
+}
+
+fn sources(
+    raw: &raw::Service,
+    service: Option<IpAddr>,
+    mode: Option<Mode>,
+    findings: &mut Findings,
+) -> Option<Vec<IpAddr>> {
+    if tunnel::refuse(&raw.source, "source", &[Mode::Nat], mode, findings) {
+        return None;
+    }
     match &raw.source {
+        None if mode? != Mode::Nat => Some(Vec::new()),
         None => service.map(|address| vec![address]),
         Some(given) => findings.list(given, MAX_SOURCES, "source addresses", |text| {
             let source = unicast(text)?;
@@ -117,77 +197,4 @@ fn timeouts(raw: &raw::Timeouts, findings: &mut Findings) -> Option<Timeouts> {
         closed: closed?,
         udp: udp?,
     })
-}
-
-fn backends(raw: &[Spanned<raw::Backend>], front: &Front, findings: &mut Findings) -> Option<Vec<Backend>> {
-    let mut names = Seen::default();
-    let mut addresses = Seen::default();
-    let mut backends = Vec::with_capacity(raw.len());
-    for item in raw {
-        let table = item.span();
-        let raw = item.get_ref();
-        let Some(backend) = backend(raw, &table, front, findings) else {
-            continue;
-        };
-        let address_span = raw.address.as_ref().map_or(table, Spanned::span);
-        let name_span = raw.name.as_ref().map_or(address_span.clone(), Spanned::span);
-        let is_new = addresses.is_new(findings, backend.address, address_span, || {
-            let problem = format!("two backends of this service are at {}", backend.address);
-            Problem::new(problem, "backends that differ in address or port")
-        });
-        // Without names of their own, two backends at one address share the name too: once is enough to hear of it.
-        let is_named = is_new
-            && names.is_new(findings, backend.name.clone(), name_span, || {
-                let problem = format!("two backends of this service have the name \"{}\"", backend.name);
-                Problem::new(problem, "backends with different names")
-            });
-        if is_named {
-            backends.push(backend);
-        }
-    }
-    (backends.len() == raw.len()).then_some(backends)
-}
-
-fn backend(raw: &raw::Backend, table: &Span, front: &Front, findings: &mut Findings) -> Option<Backend> {
-    let name = findings.optional(&raw.name, None, |name| names::BACKEND.check(name).map(Some));
-    let address = findings.required(&raw.address, table, "address", address::EXPECTED, |text| {
-        let address = unicast(text)?;
-        fits(address, front)?;
-        Ok(address)
-    });
-    let port = match &raw.port {
-        Some(given) => findings.value(given, numbers::port),
-        None => front.port,
-    };
-    let weight = findings.optional(&raw.weight, defaults::WEIGHT, number("weight", 0, MOST_WEIGHT));
-
-    let address = SocketAddr::new(address?, port?);
-    if Some(address.ip()) == front.address && Some(address.port()) == front.port {
-        let span = raw.address.as_ref().map_or_else(|| table.clone(), Spanned::span);
-        let problem = format!("the backend {address} is the service itself, so that its packets would never leave");
-        findings.add(span, Problem::new(problem, "the address of a worker"));
-        return None;
-    }
-    Some(Backend {
-        name: name?.unwrap_or_else(|| address.to_string()),
-        address,
-        weight: weight?,
-    })
-}
-
-fn fits(backend: IpAddr, front: &Front) -> Result<(), Problem> {
-    match front.address {
-        Some(service) if service.is_ipv4() != backend.is_ipv4() => Err(Problem::new(
-            format!(
-                "{backend} is {} and the service's address {service} is {}",
-                family(backend),
-                family(service)
-            ),
-            format!(
-                "an {} address: `nat` mode rewrites addresses, not the family of a packet",
-                family(service)
-            ),
-        )),
-        _ => Ok(()),
-    }
 }

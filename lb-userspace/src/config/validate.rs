@@ -3,7 +3,7 @@
 use toml::Spanned;
 
 use super::{
-    Config,
+    Config, Service, Tunnel,
     finding::{Finding, Findings, Problem, Seen},
     node, raw, room, service,
     words::Word,
@@ -32,7 +32,8 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
             None
         }
     };
-    let services = services(&file.service, findings);
+    let tunnel = node.as_ref().map(|node| node.tunnel);
+    let services = services(&file.service, tunnel.as_ref(), findings);
     if let (Some(raw), Some(node)) = (&file.node, &node) {
         room::check(&raw.get_ref().capacity, &node.capacity, &services, findings);
     }
@@ -43,12 +44,12 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
 }
 
 /// The services that are right, each with its place.
-fn services(raw: &[Spanned<raw::Service>], findings: &mut Findings) -> Vec<room::Placed> {
+fn services(raw: &[Spanned<raw::Service>], tunnel: Option<&Tunnel>, findings: &mut Findings) -> Vec<room::Placed> {
     let mut names = Seen::default();
     let mut fronts = Seen::default();
-    let mut services = Vec::with_capacity(raw.len());
+    let mut services: Vec<room::Placed> = Vec::with_capacity(raw.len());
     for item in raw {
-        let Some(service) = service::check(item, findings) else {
+        let Some(service) = service::check(item, tunnel, findings) else {
             continue;
         };
         let span = |given: Option<&Spanned<String>>| given.map_or_else(|| item.span(), Spanned::span);
@@ -63,13 +64,36 @@ fn services(raw: &[Spanned<raw::Service>], findings: &mut Findings) -> Vec<room:
                 )
             },
         );
-        let front = (service.address, service.port, service.protocol);
-        fronts.is_new(findings, front, span(item.get_ref().address.as_ref()), || {
-            let front = std::net::SocketAddr::new(service.address, service.port);
-            let problem = format!("two services are at {front}, {}", service.protocol.word());
-            Problem::new(problem, "services that differ in address, port or protocol")
-        });
+        let place = span(item.get_ref().address.as_ref());
+        if service.ports.count() == 1 {
+            let port = service.ports.low;
+            fronts.is_new(findings, (service.address, port, service.protocol), place, || {
+                let front = std::net::SocketAddr::new(service.address, port);
+                let problem = format!("two services are at {front}, {}", service.protocol.word());
+                Problem::new(problem, "services that differ in address, port or protocol")
+            });
+        } else if let Some((other, known)) = services.iter().find(|(_, known)| overlap(known, &service)) {
+            let problem = format!(
+                "the ports {} overlap those of the service \"{}\", {}",
+                service.ports, known.name, known.ports
+            );
+            let expected = "ranges without common ports; a service with a single port may lie within one";
+            let ports = item.get_ref().ports.as_ref().map_or(place, Spanned::span);
+            findings.add_related(
+                ports,
+                Problem::new(problem, expected),
+                other.clone(),
+                "the other service",
+            );
+        }
         services.push((item.span(), service));
     }
     services
+}
+
+/// Whether both have several ports, and some in common.
+fn overlap(a: &Service, b: &Service) -> bool {
+    let several = a.ports.count() > 1 && b.ports.count() > 1;
+    let together = a.address == b.address && a.protocol == b.protocol;
+    several && together && a.ports.overlaps(b.ports)
 }

@@ -44,7 +44,13 @@ impl Word for Protocol {
 
 impl Word for Mode {
     const WHAT: &'static str = "forwarding mode";
-    const WORDS: &'static [(&'static str, Self)] = &[("nat", Self::Nat)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("nat", Self::Nat),
+        ("dnat", Self::Dnat),
+        ("dsr", Self::Dsr),
+        ("ipip", Self::Ipip),
+        ("gue", Self::Gue),
+    ];
 }
 
 impl Word for Scheduler {
@@ -52,6 +58,9 @@ impl Word for Scheduler {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("round-robin", Self::RoundRobin),
         ("least-connection", Self::LeastConnection),
+        ("source-hash", Self::SourceHash),
+        ("maglev", Self::Maglev),
+        ("random", Self::Random),
     ];
 }
 
@@ -105,8 +114,14 @@ mod tests {
         check(&[XdpMode::Auto, XdpMode::Native, XdpMode::Generic]);
         check(&[PacketLog::Off, PacketLog::Debug, PacketLog::Trace]);
         check(&[Protocol::Tcp, Protocol::Udp]);
-        check(&[Mode::Nat]);
-        check(&[Scheduler::RoundRobin, Scheduler::LeastConnection]);
+        check(&Mode::ALL);
+        check(&[
+            Scheduler::RoundRobin,
+            Scheduler::LeastConnection,
+            Scheduler::SourceHash,
+            Scheduler::Maglev,
+            Scheduler::Random,
+        ]);
         check(&[OnBackendDown::Reset, OnBackendDown::Hold]);
     }
 

@@ -5,13 +5,13 @@ use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use lb_common::NextHop;
 use tokio::sync::{mpsc, watch};
 
-use super::Verdicts;
+use super::{Verdicts, returned::Returned};
 use crate::{
     admin::model::ReconcileStatus,
     config::Config,
@@ -23,6 +23,8 @@ use crate::{
 
 /// How often the maps are compared without cause.
 const PERIOD: Duration = Duration::from_secs(5);
+/// How often the shares of backends that slowly start are renewed.
+const RAMP_STEP: Duration = Duration::from_secs(1);
 
 /// What the loop works with.
 pub(super) struct Controller {
@@ -32,6 +34,7 @@ pub(super) struct Controller {
     pub(super) neighbours: Neighbours,
     pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     pub(super) health_changes: mpsc::UnboundedReceiver<Change>,
+    pub(super) returned: Returned,
     pub(super) reconciled: watch::Sender<ReconcileStatus>,
 }
 
@@ -72,12 +75,13 @@ impl Controller {
             tokio::select! {
                 ended = &mut end => return ended,
                 _ = period.tick() => {}
-                Some(change) = self.health_changes.recv() => self.log(&change),
+                () = tokio::time::sleep(RAMP_STEP), if self.returned.any() => {}
+                Some(change) = self.health_changes.recv() => self.note(&change),
                 Ok(()) = self.next_hops.changed() => {}
             }
             // What came meanwhile goes into the same change.
             while let Ok(change) = self.health_changes.try_recv() {
-                self.log(&change);
+                self.note(&change);
             }
             tokio::task::block_in_place(|| self.reconcile());
         }
@@ -92,7 +96,13 @@ impl Controller {
             .map(|(target, health)| (target, health.verdict))
             .collect();
         let hops = resolved(&self.next_hops.borrow_and_update());
-        let desired = reconcile::desired(&self.config, &verdicts, &hops);
+        let returned = self.returned.elapsed(&self.config, Instant::now());
+        let known = reconcile::Known {
+            verdicts: &verdicts,
+            returned: &returned,
+            next_hops: &hops,
+        };
+        let desired = reconcile::desired(&self.config, known);
         let result = reconcile::observe(&self.tables)
             .map_err(|error| error.to_string())
             .and_then(|observed| {
@@ -128,6 +138,11 @@ impl Controller {
                 status.last_change = Some(crate::admin::model::timestamp(SystemTime::now()));
             }
         });
+    }
+
+    fn note(&mut self, change: &Change) {
+        self.returned.note(change, Instant::now());
+        self.log(change);
     }
 
     fn log(&self, change: &Change) {

@@ -1,7 +1,7 @@
 //! Answers what the admin API asks, from the maps as they are.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -23,11 +23,12 @@ use crate::{
     },
     config::{self, Config, Word},
     dataplane::{
-        DataplaneError, Tables, VirtualAddress,
+        DataplaneError, Tables,
         flows::{self, FlowEntry},
     },
     health::{Health, Monitor, TargetId, Verdict},
     neighbour::{NextHopState, NextHops},
+    reconcile::{self, Front},
 };
 
 /// What the answers are made of.
@@ -43,16 +44,15 @@ pub(super) struct Inspector {
     pub(super) started: SystemTime,
 }
 
-/// Backends in the maps: index and entry by the virtual address of the service, and the backend's own.
-type Entries = HashMap<(VirtualAddress, SocketAddr), (u32, Backend)>;
+/// Backends in the maps: index and entry by what their service is known by, and their own address.
+type Entries = HashMap<(Front, SocketAddr), (u32, Backend)>;
 
 impl Inspector {
     fn entries(&self) -> Result<Entries, DataplaneError> {
-        let services: HashMap<u32, VirtualAddress> = self
-            .tables
-            .service_index()?
+        let listed: HashSet<u32> = self.tables.listings()?.into_iter().map(|(_, index)| index).collect();
+        let services: HashMap<u32, Front> = listed
             .into_iter()
-            .map(|(at, index)| (index, at))
+            .filter_map(|index| Some((index, reconcile::front(&self.tables.services.read(index)?)?)))
             .collect();
         let entries = (0..self.tables.backends.len())
             .filter_map(|index| Some((index, self.tables.backends.read(index)?)))
@@ -75,7 +75,7 @@ impl Inspector {
         entries: &Entries,
         health: Option<&Health>,
     ) -> Result<BackendStatus, DataplaneError> {
-        let entry = entries.get(&(virtual_address(service), backend.address));
+        let entry = entries.get(&(front(service), backend.address));
         let (load, counters) = match entry {
             Some((index, _)) => (
                 self.tables.loads.read(*index).unwrap_or(BackendLoad::ZERO),
@@ -90,6 +90,7 @@ impl Inspector {
             name: backend.name.clone(),
             address: backend.address,
             weight: backend.weight,
+            fallback: backend.fallback,
             state: state.to_owned(),
             cause,
             health: health.map(health_status),
@@ -110,7 +111,8 @@ impl Inspector {
         ServiceStatus {
             name: service.name.clone(),
             address: service.address,
-            port: service.port,
+            port: service.ports.low,
+            last_port: service.ports.high,
             protocol: service.protocol.name().to_owned(),
             mode: service.mode.word().to_owned(),
             scheduler: service.scheduler.word().to_owned(),
@@ -124,21 +126,17 @@ impl Inspector {
     }
 
     fn flow(&self, entry: &FlowEntry, now: u32) -> FlowStatus {
-        let at = VirtualAddress {
-            address: entry.key.destination.ip(),
-            port: entry.key.destination.port(),
-            protocol: entry.key.protocol,
-        };
-        let service = self
-            .config
-            .services
-            .iter()
-            .find(|service| virtual_address(service) == at);
+        let at = entry.key.destination;
+        let services = self.config.services.iter().filter(|service| {
+            let protocol = service.protocol.number() == entry.key.protocol;
+            protocol && service.address == at.ip() && service.ports.contains(at.port())
+        });
+        // A single port wins over a range that it lies in.
+        let service = services.min_by_key(|service| service.ports.count());
         let backend = service.and_then(|service| {
-            service
-                .backends
-                .iter()
-                .find(|backend| backend.address == entry.rewrite.destination)
+            let to = entry.rewrite.destination;
+            let is = |address: SocketAddr| address.ip() == to.ip() && [0, to.port()].contains(&address.port());
+            service.backends.iter().find(|backend| is(backend.address))
         });
         FlowStatus {
             protocol: if entry.key.protocol == config::Protocol::Tcp.number() {
@@ -265,12 +263,8 @@ impl Inspect for Inspector {
     }
 }
 
-fn virtual_address(service: &config::Service) -> VirtualAddress {
-    VirtualAddress {
-        address: service.address,
-        port: service.port,
-        protocol: service.protocol.number(),
-    }
+fn front(service: &config::Service) -> Front {
+    (service.into(), service.ports.count() > 1)
 }
 
 /// The state of a backend as the packet path has it, and why.

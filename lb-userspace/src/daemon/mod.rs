@@ -4,6 +4,7 @@ mod controller;
 mod error;
 mod inspect;
 mod interfaces;
+mod returned;
 mod sweeping;
 
 use std::{
@@ -68,6 +69,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
         neighbours,
         next_hops: next_hops.clone(),
         health_changes,
+        returned: returned::Returned::default(),
         reconciled,
     };
     controller.aim();

@@ -32,14 +32,10 @@ pub(super) struct Sweeping {
 
 impl Sweeping {
     pub(super) fn new(config: &Config, tables: Tables) -> std::io::Result<Self> {
-        let timeouts = config.services.iter().map(|service| {
-            let at = VirtualAddress {
-                address: service.address,
-                port: service.port,
-                protocol: service.protocol.number(),
-            };
-            (at, service.timeouts)
-        });
+        let timeouts = config
+            .services
+            .iter()
+            .map(|service| (VirtualAddress::from(service), service.timeouts));
         Ok(Self {
             tables,
             timeouts: timeouts.collect(),

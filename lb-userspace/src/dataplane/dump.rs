@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use aya::maps::MapInfo;
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, NextHop, Outcome, RingSlot, Scheduler, Service, abi::Abi, family::address,
-    maps, service::MAX_SOURCES,
+    AddressClass, Backend, BackendCounters, BackendLoad, Mode, NextHop, Outcome, RingSlot, Scheduler, Service, Tags,
+    abi::Abi, family::address, maps, service::MAX_SOURCES,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Access, DataplaneError, Pins, SharedArray, Tables, shared::Record};
+use super::{Access, DataplaneError, Listing, Pins, SharedArray, Tables, shared::Record};
+use crate::config::Word;
 
 /// A pinned map.
 #[derive(Clone, Debug, Serialize)]
@@ -78,20 +79,29 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, Datapla
     };
     let tables = Tables::open(pins, Access::Read)?;
     match *map {
-        maps::SERVICES_V4 => service_index(&tables, true, limit),
-        maps::SERVICES_V6 => service_index(&tables, false, limit),
+        maps::SERVICES_V4 => listings(&tables, true, false, limit),
+        maps::SERVICES_V6 => listings(&tables, false, false, limit),
+        maps::PORT_RANGES_V4 => listings(&tables, true, true, limit),
+        maps::PORT_RANGES_V6 => listings(&tables, false, true, limit),
+        maps::ADDRESS_CLASSES => Ok(classes(&tables, limit)),
+        maps::GUARDS_V4 => guards(&tables, true, limit),
+        maps::GUARDS_V6 => guards(&tables, false, limit),
+        maps::RATES_V4 => rates(&tables, true, limit),
+        maps::RATES_V6 => rates(&tables, false, limit),
         maps::SERVICES => Ok(entries(
             &tables.services,
             limit,
             |entry| entry.ring.scheduler().is_some(),
             service,
         )),
-        maps::SERVICE_STATES => Ok(entries(
-            &tables.service_states,
-            limit,
-            used,
-            |entry| json!({ "cursor": entry.cursor }),
-        )),
+        maps::SERVICE_STATES => Ok(entries(&tables.service_states, limit, used, |entry| {
+            json!({
+                "cursor": entry.cursor,
+                "flows": entry.flows,
+                "recent": entry.recent as u32,
+                "recent_second": entry.recent >> 32,
+            })
+        })),
         maps::RINGS => Ok(entries(&tables.rings, limit, used, ring_slot)),
         maps::BACKENDS => Ok(entries(&tables.backends, limit, used, backend)),
         maps::BACKEND_LOADS => Ok(entries(&tables.loads, limit, used, load)),
@@ -147,22 +157,73 @@ fn protocol(number: u8) -> String {
 
 fn scheduler(scheduler: Option<Scheduler>) -> &'static str {
     match scheduler {
-        Some(Scheduler::RoundRobin) => "round-robin",
-        Some(Scheduler::LeastConnection) => "least-connection",
+        Some(scheduler) => scheduler.word(),
         None => "",
     }
 }
 
-fn service_index(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, DataplaneError> {
-    let index = tables.service_index()?;
-    let wanted = index.into_iter().filter(|(at, _)| at.address.is_ipv4() == v4);
-    Ok(wanted
+fn listings(tables: &Tables, v4: bool, blocks: bool, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+    let mut found = tables.listings()?;
+    found.retain(|(listing, _)| {
+        listing.first().address.is_ipv4() == v4 && matches!(listing, Listing::Block { .. }) == blocks
+    });
+    found.sort_unstable();
+    let shown = found.into_iter().take(limit).map(|(listing, index)| {
+        let at = listing.first();
+        let mut key = json!({ "address": at.address, "port": at.port, "protocol": protocol(at.protocol) });
+        if blocks {
+            key["last_port"] = json!(listing.last_port());
+        }
+        json!({ "key": key, "service": index })
+    });
+    Ok(shown.collect())
+}
+
+fn guards(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+    let mut found = tables.guards()?;
+    found.retain(|(guarded, _)| guarded.sources.addr().is_ipv4() == v4);
+    found.sort_unstable();
+    let shown = found.into_iter().take(limit).map(|(guarded, verdict)| {
+        let key = json!({ "service": guarded.service, "sources": guarded.sources.to_string() });
+        json!({ "key": key, "verdict": verdict.name() })
+    });
+    Ok(shown.collect())
+}
+
+fn rates(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+    let found = tables
+        .rates(v4)?
+        .into_iter()
         .take(limit)
-        .map(|(at, index)| {
-            let key = json!({ "address": at.address, "port": at.port, "protocol": protocol(at.protocol) });
-            json!({ "key": key, "service": index })
+        .map(|(service, source, word)| {
+            let key = json!({ "service": service, "source": source });
+            json!({ "key": key, "word": format!("{word:#018x}") })
+        });
+    Ok(found.collect())
+}
+
+/// Bytes of the table that say something: by their place, since the addresses cannot be told from it.
+fn classes(tables: &Tables, limit: usize) -> Vec<Value> {
+    let names = [
+        (AddressClass::VIRTUAL, "virtual"),
+        (AddressClass::SOURCE, "source"),
+        (AddressClass::WORKER, "worker"),
+        (AddressClass::RANGES, "ranges"),
+    ];
+    let words = (0..tables.address_classes.len()).filter_map(|word| Some((word, tables.address_classes.read(word)?)));
+    words
+        .flat_map(|(word, bytes)| (0..8).map(move |byte| (word * 8 + byte, AddressClass((bytes >> (8 * byte)) as u8))))
+        .filter(|(_, class)| class.0 != 0)
+        .take(limit)
+        .map(|(byte, class)| {
+            let bits: Vec<_> = names
+                .iter()
+                .filter(|(bit, _)| class.has(*bit))
+                .map(|(_, name)| *name)
+                .collect();
+            json!({ "key": byte, "class": bits })
         })
-        .collect())
+        .collect()
 }
 
 fn service(entry: &Service) -> Value {
@@ -173,15 +234,23 @@ fn service(entry: &Service) -> Value {
     json!({
         "address": text(entry.family, entry.address),
         "port": entry.port.host(),
+        "last_port": entry.last_port.host(),
         "protocol": protocol(entry.protocol),
         "scheduler": scheduler(entry.ring.scheduler()),
         "ring_offset": entry.ring.offset(),
         "ring_length": entry.ring.length(),
-        "mode": entry.mode,
+        "mode": mode(entry.mode),
         "on_backend_down": entry.on_backend_down,
         "sources": sources,
         "nat_port_low": entry.nat_port_low,
         "nat_port_count": entry.nat_port_count,
+        "source_prefix": entry.source_prefix,
+        "guards": entry.guards,
+        "options": entry.options,
+        "connection_limit": entry.connection_limit,
+        "source_rate": entry.source_rate,
+        "source_burst": entry.source_burst,
+        "flood_rate": entry.flood_rate,
     })
 }
 
@@ -197,7 +266,24 @@ fn backend(entry: &Backend) -> Value {
         "port": entry.status.port().host(),
         "service": entry.service,
         "next_hop": entry.next_hop,
+        "mode": mode(entry.mode),
+        "virtual_address": text(entry.family, entry.virtual_address),
+        "tunnel_source": tunnel_source(entry),
+        "tunnel_spread": format!("{:#010x}", u32::from_be(entry.tunnel_spread)),
+        "tunnel_port": entry.tunnel_port.host(),
     })
+}
+
+/// The outer source; empty outside the tunnel modes.
+fn tunnel_source(entry: &Backend) -> String {
+    match Mode::from_number(entry.mode) {
+        Some(mode) if mode.encapsulates() => text(entry.status.family(), entry.tunnel_source),
+        _ => String::new(),
+    }
+}
+
+fn mode(number: u8) -> String {
+    Mode::from_number(number).map_or_else(|| number.to_string(), |mode| mode.word().to_owned())
 }
 
 fn load(entry: &BackendLoad) -> Value {
@@ -205,7 +291,22 @@ fn load(entry: &BackendLoad) -> Value {
 }
 
 fn next_hop(entry: &NextHop) -> Value {
-    json!({ "ifindex": entry.ifindex, "destination": mac(entry.destination()), "source": mac(entry.source()) })
+    json!({
+        "ifindex": entry.ifindex,
+        "destination": mac(entry.destination()),
+        "source": mac(entry.source()),
+        "vlans": vlans(entry.tags),
+        "mtu": entry.mtu,
+    })
+}
+
+/// The VLANs of a frame, from the outer one on.
+fn vlans(tags: Tags) -> Vec<u16> {
+    [tags.0 as u16, (tags.0 >> 16) as u16]
+        .into_iter()
+        .filter(|tag| *tag != 0)
+        .map(u16::from_be)
+        .collect()
 }
 
 fn mac(bytes: [u8; 6]) -> String {

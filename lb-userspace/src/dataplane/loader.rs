@@ -4,8 +4,8 @@ use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::Xdp};
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, Flow, FlowKey, NextHop, RingSlot, Service, ServiceKey, ServiceState, V4, V6,
-    maps,
+    Backend, BackendCounters, BackendLoad, Flow, FlowKey, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service,
+    ServiceKey, ServiceState, V4, V6, maps,
 };
 
 use super::{DataplaneError, Pins};
@@ -117,6 +117,19 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
     vec![
         shape(maps::SERVICES_V4, size_of::<ServiceKey<V4>>(), 4, capacity.services),
         shape(maps::SERVICES_V6, size_of::<ServiceKey<V6>>(), 4, capacity.services),
+        shape(
+            maps::PORT_RANGES_V4,
+            size_of::<PortRangeKey<V4>>(),
+            4,
+            fixed(maps::PORT_RANGES_V4),
+        ),
+        shape(
+            maps::PORT_RANGES_V6,
+            size_of::<PortRangeKey<V6>>(),
+            4,
+            fixed(maps::PORT_RANGES_V6),
+        ),
+        shape(maps::ADDRESS_CLASSES, 4, 8, fixed(maps::ADDRESS_CLASSES)),
         shape(maps::SERVICES, 4, size_of::<Service>(), capacity.services),
         shape(maps::SERVICE_STATES, 4, size_of::<ServiceState>(), capacity.services),
         shape(maps::RINGS, 4, size_of::<RingSlot>(), capacity.ring_slots),
@@ -141,6 +154,10 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
             size_of::<Flow<V6>>(),
             capacity.flows_v6,
         ),
+        shape(maps::GUARDS_V4, size_of::<GuardKey<V4>>(), 4, fixed(maps::GUARDS_V4)),
+        shape(maps::GUARDS_V6, size_of::<GuardKey<V6>>(), 4, fixed(maps::GUARDS_V6)),
+        shape(maps::RATES_V4, size_of::<RateKey<V4>>(), 8, fixed(maps::RATES_V4)),
+        shape(maps::RATES_V6, size_of::<RateKey<V6>>(), 8, fixed(maps::RATES_V6)),
         shape(maps::OUTCOMES, 4, 8, fixed(maps::OUTCOMES)),
         shape(maps::PUNTS, 0, 0, fixed(maps::PUNTS)),
     ]

@@ -36,6 +36,9 @@ impl Record for BackendLoad {
 impl Record for RingSlot {
     const PUBLISH: usize = 0;
 }
+impl Record for u64 {
+    const PUBLISH: usize = 0;
+}
 impl Record for ServiceState {
     const PUBLISH: usize = 0;
 }

@@ -1,4 +1,4 @@
-//! Operations on hash maps that aya has not: reading many entries at once, and taking one out.
+//! Operations on maps with keys that aya has not: reading many entries at once, taking one out, keys with a prefix.
 
 use std::{
     io,
@@ -9,10 +9,14 @@ use lb_common::abi::Abi;
 use nix::libc;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 /// Entries asked for at once, at first.
 const BATCH: usize = 4096;
+/// Room for where a batch ended, in 64-bit words: a number for hash maps, a key for others.
+const POSITION: usize = 8;
 
 #[repr(C)]
 #[derive(Default)]
@@ -48,16 +52,17 @@ fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
     }
 }
 
-/// Calls `each` for the entries of a hash map. Entries that come or go meanwhile may be seen or not.
+/// Calls `each` for the entries of a map. Entries that come or go meanwhile may be seen or not.
 pub(super) fn for_each<K: Abi, V: Abi>(map: &impl AsFd, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
+    const { assert!(size_of::<K>() <= 8 * POSITION, "a key is larger than any known one") };
     let map_fd = map.as_fd().as_raw_fd() as u32;
     let mut size = BATCH;
-    let mut position: Option<u64> = None;
+    let mut position: Option<[u64; POSITION]> = None;
     loop {
         let mut keys = vec![0_u8; size * size_of::<K>()];
         let mut values = vec![0_u8; size * size_of::<V>()];
-        let mut start = position.unwrap_or(0);
-        let mut next = 0_u64;
+        let mut start = position.unwrap_or_default();
+        let mut next = [0_u64; POSITION];
         let mut attributes = BatchAttributes {
             in_batch: if position.is_some() { &raw mut start as u64 } else { 0 },
             out_batch: &raw mut next as u64,
@@ -97,6 +102,30 @@ pub(super) fn for_each<K: Abi, V: Abi>(map: &impl AsFd, mut each: impl FnMut(&K,
 /// Looks an entry up; `None` when there is none.
 pub(super) fn find<K: Abi, V: Abi>(map: &impl AsFd, key: &K) -> io::Result<Option<V>> {
     element(BPF_MAP_LOOKUP_ELEM, map, key)
+}
+
+/// Enters a value, in place of the one that is there.
+pub(super) fn put<K: Abi, V: Abi>(map: &impl AsFd, key: &K, value: &V) -> io::Result<()> {
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        key: key.as_bytes().as_ptr() as u64,
+        value: value.as_bytes().as_ptr() as u64,
+        ..ElementAttributes::default()
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attributes)
+}
+
+/// Removes an entry, if it is there.
+pub(super) fn remove<K: Abi>(map: &impl AsFd, key: &K) -> io::Result<()> {
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        key: key.as_bytes().as_ptr() as u64,
+        ..ElementAttributes::default()
+    };
+    match bpf(BPF_MAP_DELETE_ELEM, &mut attributes) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
+    }
 }
 
 /// Removes an entry and returns what it held; `None` when there is none.

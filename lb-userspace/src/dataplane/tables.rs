@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use aya::maps::{HashMap, IterableMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, Be16, Family, NextHop, Outcome, RingSlot, Service, ServiceKey, ServiceState,
-    V4, V6, family::address, maps,
+    Backend, BackendCounters, BackendLoad, Family, NextHop, Outcome, RateKey, RingSlot, Service, ServiceState, V4, V6,
+    family::address, maps,
 };
 
-use super::{DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, shared::Record};
+use super::{DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, shared::Record, syscall};
 
 /// Whether maps are opened to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +17,6 @@ pub enum Access {
     Read,
     /// To be changed.
     Write,
-}
-
-/// Address, port and protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VirtualAddress {
-    /// Virtual address.
-    pub address: IpAddr,
-    /// Port.
-    pub port: u16,
-    /// IP protocol number.
-    pub protocol: u8,
 }
 
 /// All pinned maps of a node.
@@ -46,8 +35,12 @@ pub struct Tables {
     pub next_hops: SharedArray<NextHop>,
     /// The flow table.
     pub flows: Flows,
-    index_v4: HashMap<MapData, Raw<ServiceKey<V4>>, u32>,
-    index_v6: HashMap<MapData, Raw<ServiceKey<V6>>, u32>,
+    /// What addresses may be.
+    pub address_classes: SharedArray<u64>,
+    pub(super) services_by_port: Families,
+    pub(super) services_by_block: Families,
+    pub(super) guard_maps: Families,
+    rate_maps: Families,
     counters: PerCpuArray<MapData, Raw<BackendCounters>>,
     outcomes: PerCpuArray<MapData, u64>,
 }
@@ -67,52 +60,39 @@ impl Tables {
             loads: shared(pins, maps::BACKEND_LOADS, access)?,
             next_hops: shared(pins, maps::NEXT_HOPS, access)?,
             flows: Flows::new(open(pins, maps::FLOWS_V4)?, open(pins, maps::FLOWS_V6)?)?,
-            index_v4: typed(pins, maps::SERVICES_V4, Map::HashMap)?,
-            index_v6: typed(pins, maps::SERVICES_V6, Map::HashMap)?,
+            address_classes: shared(pins, maps::ADDRESS_CLASSES, access)?,
+            services_by_port: Families::open(pins, maps::SERVICES_V4, maps::SERVICES_V6)?,
+            services_by_block: Families::open(pins, maps::PORT_RANGES_V4, maps::PORT_RANGES_V6)?,
+            rate_maps: Families::open(pins, maps::RATES_V4, maps::RATES_V6)?,
+            guard_maps: Families::open(pins, maps::GUARDS_V4, maps::GUARDS_V6)?,
             counters: typed(pins, maps::BACKEND_COUNTERS, Map::PerCpuArray)?,
             outcomes: typed(pins, maps::OUTCOMES, Map::PerCpuArray)?,
         })
     }
 
-    /// The services that packets can find, with their indexes.
+    /// How often sources began flows of services lately: index of the service, source, and the packet path's word.
     ///
     /// # Errors
     ///
-    /// When a map cannot be read.
-    pub fn service_index(&self) -> Result<Vec<(VirtualAddress, u32)>, DataplaneError> {
+    /// When the map cannot be read.
+    pub fn rates(&self, v4: bool) -> Result<Vec<(u32, IpAddr, u64)>, DataplaneError> {
+        if v4 {
+            self.rates_of::<V4>()
+        } else {
+            self.rates_of::<V6>()
+        }
+    }
+
+    fn rates_of<F: Family>(&self) -> Result<Vec<(u32, IpAddr, u64)>, DataplaneError> {
+        let (map, name) = self.rate_maps.of(F::NUMBER);
         let mut found = Vec::new();
-        collect(&self.index_v4, maps::SERVICES_V4, &mut found)?;
-        collect(&self.index_v6, maps::SERVICES_V6, &mut found)?;
+        syscall::for_each::<RateKey<F>, u64>(map.fd(), |key, word| {
+            if let Some(source) = address::from_words(F::NUMBER, F::widen(&key.address)) {
+                found.push((key.service, source, *word));
+            }
+        })
+        .map_err(|cause| DataplaneError::map(name, cause))?;
         Ok(found)
-    }
-
-    /// Lets packets find the service at `index`.
-    ///
-    /// # Errors
-    ///
-    /// When the map is full or cannot be written.
-    pub fn add_service(&mut self, at: VirtualAddress, index: u32) -> Result<(), DataplaneError> {
-        match at.address {
-            IpAddr::V4(_) => self.index_v4.insert(Raw(key::<V4>(at)), index, 0),
-            IpAddr::V6(_) => self.index_v6.insert(Raw(key::<V6>(at)), index, 0),
-        }
-        .map_err(|cause| DataplaneError::map(maps::SERVICES_V4.name, cause))
-    }
-
-    /// Lets packets find the service no more. It is no error when they did not.
-    ///
-    /// # Errors
-    ///
-    /// When the map cannot be written.
-    pub fn remove_service(&mut self, at: VirtualAddress) -> Result<(), DataplaneError> {
-        let result = match at.address {
-            IpAddr::V4(_) => self.index_v4.remove(&Raw(key::<V4>(at))),
-            IpAddr::V6(_) => self.index_v6.remove(&Raw(key::<V6>(at))),
-        };
-        match result {
-            Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-            Err(cause) => Err(DataplaneError::map(maps::SERVICES_V4.name, cause)),
-        }
     }
 
     /// The packets of a backend, over all CPUs.
@@ -171,33 +151,23 @@ impl Tables {
     }
 }
 
-fn key<F: Family>(at: VirtualAddress) -> ServiceKey<F> {
-    ServiceKey {
-        address: F::narrow(&address::to_words(at.address)),
-        port: Be16::from_host(at.port),
-        protocol: at.protocol,
-        reserved: 0,
-    }
+/// One map for each family.
+pub(super) struct Families {
+    maps: [(MapData, &'static str); 2],
 }
 
-fn collect<F: Family>(
-    index: &HashMap<MapData, Raw<ServiceKey<F>>, u32>,
-    map: maps::Map,
-    found: &mut Vec<(VirtualAddress, u32)>,
-) -> Result<(), DataplaneError> {
-    super::syscall::for_each::<ServiceKey<F>, u32>(index.map().fd(), |key, index| {
-        if let Some(address) = address::from_words(F::NUMBER, F::widen(&key.address)) {
-            found.push((
-                VirtualAddress {
-                    address,
-                    port: key.port.host(),
-                    protocol: key.protocol,
-                },
-                *index,
-            ));
-        }
-    })
-    .map_err(|cause| DataplaneError::map(map.name, cause))
+impl Families {
+    fn open(pins: &Pins, v4: maps::Map, v6: maps::Map) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            maps: [(open(pins, v4)?, v4.name), (open(pins, v6)?, v6.name)],
+        })
+    }
+
+    /// The map of the family with this number, and its name.
+    pub(super) fn of(&self, family: u8) -> (&MapData, &'static str) {
+        let (map, name) = &self.maps[usize::from(family == V6::NUMBER)];
+        (map, name)
+    }
 }
 
 /// Opens the pin of a map.

@@ -41,8 +41,11 @@ fn write(step: &Step, store: &mut impl Store) -> Result<(), DataplaneError> {
         Step::FillService { index, entry } => store.fill_service(*index, entry),
         Step::UpdateService { index, entry } => store.update_service(*index, entry),
         Step::SetRing { index, ring } => store.set_ring(*index, *ring),
-        Step::List { at, index } => store.list(*at, *index),
-        Step::Unlist { at } => store.unlist(*at),
+        Step::List { listing, index } => store.list(*listing, *index),
+        Step::Unlist { listing } => store.unlist(*listing),
+        Step::SetClasses { index, word } => store.set_classes(*index, *word),
+        Step::SetGuard { guarded, verdict } => store.set_guard(*guarded, *verdict),
+        Step::RemoveGuard { guarded } => store.remove_guard(*guarded),
         Step::Settle => store.settle(),
     }
 }

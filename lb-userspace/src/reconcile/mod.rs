@@ -1,7 +1,9 @@
 //! Keeps the maps as they should be: desired state, the difference to what the maps hold, and its application.
 
 pub mod apply;
+pub mod classes;
 pub mod desired;
+mod entries;
 #[cfg(test)]
 mod fake;
 pub mod observed;
@@ -12,7 +14,8 @@ pub mod store;
 mod tests;
 
 pub use apply::{ApplyError, apply};
-pub use desired::{Desired, desired};
+pub use desired::{Desired, Known, desired};
+pub use entries::{Front, front};
 pub use observed::{Observed, observe};
 pub use plan::{Plan, Step, plan};
 pub use store::Store;

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use lb_common::{Backend, BackendState, NextHop, RingSlot, Service};
 
-use super::store::{Room, Store};
-use crate::dataplane::{DataplaneError, VirtualAddress};
+use super::{
+    classes::Classes,
+    store::{Room, Store},
+};
+use crate::dataplane::{DataplaneError, GuardVerdict, Guarded, Listing};
 
 /// What the maps hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +18,11 @@ pub struct Observed {
     /// Services in use, by index.
     pub services: BTreeMap<u32, Service>,
     /// Which services packets can find.
-    pub listed: HashMap<VirtualAddress, u32>,
+    pub listed: HashMap<Listing, u32>,
+    /// What addresses may be.
+    pub classes: Classes,
+    /// Which sources services take or refuse.
+    pub guards: BTreeMap<Guarded, GuardVerdict>,
     /// Backends that are or were in use, by index; those that were keep their generation.
     pub backends: BTreeMap<u32, Backend>,
     /// The next hops of the backends in use, by index of the backend.
@@ -57,6 +64,8 @@ pub fn observe(store: &impl Store) -> Result<Observed, DataplaneError> {
         room,
         services,
         listed,
+        classes: store.classes(),
+        guards: store.guards()?.into_iter().collect(),
         backends,
         next_hops,
         rings,

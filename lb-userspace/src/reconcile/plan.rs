@@ -3,20 +3,23 @@
 //! under way may still see.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
 };
 
-use lb_common::{
-    Backend, BackendState, BackendStatus, Be16, NextHop, Ring, RingSlot, Service, family::address, service::MAX_SOURCES,
-};
+use lb_common::{Backend, BackendState, BackendStatus, NextHop, Ring, RingSlot, Service};
 
 use super::{
     Desired, Observed,
+    classes::{Classes, classes},
     desired::{DesiredBackend, DesiredService},
+    entries::{self, Front, front},
     ring_space::RingSpace,
 };
-use crate::{dataplane::VirtualAddress, schedule};
+use crate::{
+    dataplane::{GuardVerdict, Guarded, Listing},
+    schedule::{self, Member},
+};
 
 #[allow(missing_docs, reason = "the fields of all steps say what they are")]
 /// One write.
@@ -37,9 +40,15 @@ pub enum Step {
     /// Switch a service to another ring.
     SetRing { index: u32, ring: Ring },
     /// Let packets find a service.
-    List { at: VirtualAddress, index: u32 },
+    List { listing: Listing, index: u32 },
     /// Let packets find a service no more.
-    Unlist { at: VirtualAddress },
+    Unlist { listing: Listing },
+    /// Write a word of the table of address classes.
+    SetClasses { index: u32, word: u64 },
+    /// Set what a service does with sources.
+    SetGuard { guarded: Guarded, verdict: GuardVerdict },
+    /// Let a service know nothing of sources any more.
+    RemoveGuard { guarded: Guarded },
     /// Wait until no packet under way can have seen what was before.
     Settle,
 }
@@ -56,6 +65,7 @@ pub struct Plan {
 /// The writes that turn `observed` into `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut planner = Planner::new(observed);
+    planner.classes(&classes(desired));
     for service in &desired.services {
         planner.service(service);
     }
@@ -66,19 +76,23 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
 /// Writes by the phase that they belong to, and what of the maps is taken.
 struct Planner<'a> {
     observed: &'a Observed,
-    by_address: HashMap<VirtualAddress, u32>,
-    backends_of: HashMap<(u32, SocketAddr), u32>,
-    relisted: HashSet<VirtualAddress>,
+    by_front: HashMap<Front, u32>,
+    backends_of: HashMap<(u32, SocketAddr), Vec<u32>>,
+    listed: HashSet<Listing>,
+    guarded: HashSet<Guarded>,
     kept_services: Vec<u32>,
     kept_backends: Vec<u32>,
     free_services: Box<dyn Iterator<Item = u32> + 'a>,
     free_backends: Box<dyn Iterator<Item = u32> + 'a>,
     ring_space: RingSpace,
-    /// Next hops, new backends, backends that come up; new rings.
+    /// What addresses may be besides; what guards of former services left.
+    first: Vec<Step>,
+    /// Next hops, new backends, backends that come up; new rings; new guards.
     prepare: Vec<Step>,
     /// Services and their rings.
     switch: Vec<Step>,
-    /// Backends that go down, entries that are emptied: after no new flow can choose them.
+    /// Backends that go down, entries that are emptied: after no new flow can choose them. Guards that are gone, and what
+    /// addresses are no more.
     lower: Vec<Step>,
     /// Whether something was let go that a later plan may use again.
     released: bool,
@@ -87,29 +101,23 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(observed: &'a Observed) -> Self {
-        let mut by_address = HashMap::new();
+        let mut by_front = HashMap::new();
+        let found: HashSet<u32> = observed.listed.values().copied().collect();
         for (index, service) in &observed.services {
-            if let Some(at) = address_of(service) {
+            if let Some(front) = front(service) {
                 // Of two entries for one address, which a crash may leave, the one that packets find counts.
-                let listed = observed.listed.get(&at) == Some(index);
-                if listed || !by_address.contains_key(&at) {
-                    by_address.insert(at, *index);
+                if found.contains(index) || !by_front.contains_key(&front) {
+                    by_front.insert(front, *index);
                 }
             }
         }
         let in_use = |backend: &&Backend| backend.status.state() != BackendState::Free;
-        let backends_of = observed
-            .backends
-            .iter()
-            .filter(|(_, backend)| in_use(backend))
-            .filter_map(|(index, backend)| {
-                let address = address::from_words(backend.status.family(), backend.address)?;
-                Some((
-                    (backend.service, SocketAddr::new(address, backend.status.port().host())),
-                    *index,
-                ))
-            })
-            .collect();
+        let mut backends_of: HashMap<_, Vec<u32>> = HashMap::new();
+        for (index, backend) in observed.backends.iter().filter(|(_, backend)| in_use(backend)) {
+            if let Some(address) = entries::backend_address(backend) {
+                backends_of.entry((backend.service, address)).or_default().push(*index);
+            }
+        }
         // Entries that never were in use go first, so that flows of a former backend have time to leave.
         let room = observed.room;
         let never = (0..room.backends).filter(|index| !observed.backends.contains_key(index));
@@ -124,14 +132,16 @@ impl<'a> Planner<'a> {
             .map(|service| (service.ring.offset(), service.ring.length()));
         Self {
             observed,
-            by_address,
+            by_front,
             backends_of,
-            relisted: HashSet::new(),
+            listed: HashSet::new(),
+            guarded: HashSet::new(),
             kept_services: Vec::new(),
             kept_backends: Vec::new(),
             free_services: Box::new((0..room.services).filter(|index| !observed.services.contains_key(index))),
             free_backends: Box::new(never.chain(former)),
             ring_space: RingSpace::new(room.ring_slots, rings),
+            first: Vec::new(),
             prepare: Vec::new(),
             switch: Vec::new(),
             lower: Vec::new(),
@@ -140,9 +150,28 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Bits are added before the first service is listed, and taken away after the last is listed no more.
+    fn classes(&mut self, desired: &Classes) {
+        let present = &self.observed.classes;
+        let words: BTreeMap<u32, ()> = present.keys().chain(desired.keys()).map(|index| (*index, ())).collect();
+        let word = |table: &Classes, index| table.get(&index).copied().unwrap_or(0);
+        for (index, ()) in words {
+            let (before, after) = (word(present, index), word(desired, index));
+            let both = before | after;
+            if before != both {
+                self.first.push(Step::SetClasses { index, word: both });
+            }
+            if after != both {
+                self.lower.push(Step::SetClasses { index, word: after });
+            }
+        }
+    }
+
     fn service(&mut self, desired: &DesiredService) {
-        let known = self.by_address.get(&desired.at).copied();
-        let Some(index) = known.or_else(|| self.free_services.next()) else {
+        let before = self.by_front.get(&(desired.at, desired.is_ranged())).copied();
+        // Another mode is another service to the packet path: it gets an entry of its own, if there is room for both.
+        let known = before.filter(|index| self.observed.services[index].mode == desired.mode as u8);
+        let Some(index) = known.or_else(|| self.free_services.next()).or(before) else {
             self.problems.push(format!(
                 "no room for service {}: the map holds {} services",
                 desired.at.address, self.observed.room.services
@@ -150,15 +179,11 @@ impl<'a> Planner<'a> {
             return;
         };
         self.kept_services.push(index);
-        let members: Vec<_> = desired
-            .backends
-            .iter()
-            .filter_map(|backend| self.backend(index, backend))
-            .collect();
-        let slots = schedule::ring(desired.scheduler, &members);
+        let slots = schedule::ring(desired.scheduler, &self.members(index, desired));
+        self.guards(index, desired);
         let ring = self.ring(index, desired, slots);
-        let entry = service_entry(desired, ring);
-        match known.and_then(|index| self.observed.services.get(&index)) {
+        let entry = entries::service(desired, ring);
+        match self.observed.services.get(&index) {
             None => self.switch.push(Step::FillService { index, entry }),
             Some(now) => {
                 if (Service {
@@ -174,56 +199,94 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        if self.observed.listed.get(&desired.at) != Some(&index) {
-            self.relisted.insert(desired.at);
-            self.switch.push(Step::List { at: desired.at, index });
+        for listing in Listing::of(desired.at, desired.last_port) {
+            self.listed.insert(listing);
+            if self.observed.listed.get(&listing) != Some(&index) {
+                self.switch.push(Step::List { listing, index });
+            }
         }
     }
 
-    /// Plans a backend; returns index and weight when it takes new flows.
-    fn backend(&mut self, service: u32, desired: &DesiredBackend) -> Option<(u32, u32)> {
-        let known = self.backends_of.get(&(service, desired.address)).copied();
-        let Some(index) = known.or_else(|| self.free_backends.next()) else {
+    /// Plans the backends of a service; returns those that take new flows.
+    fn members(&mut self, index: u32, desired: &DesiredService) -> Vec<Member> {
+        let (mut ordinary, mut fallback) = (Vec::new(), Vec::new());
+        for backend in &desired.backends {
+            let members = if backend.fallback { &mut fallback } else { &mut ordinary };
+            members.extend(self.backend((index, desired), backend));
+        }
+        if ordinary.is_empty() { fallback } else { ordinary }
+    }
+
+    /// Plans a backend; returns it when it takes new flows.
+    fn backend(&mut self, service: (u32, &DesiredService), desired: &DesiredBackend) -> Option<Member> {
+        let observed = self.observed;
+        let before = self
+            .backends_of
+            .get(&(service.0, desired.address))
+            .cloned()
+            .unwrap_or_default();
+        // One that differs in more than its state, such as the source of its tunnel, is replaced.
+        let known = before.iter().find_map(|index| {
+            let entry = observed.backends.get(index)?;
+            let status = entry.status;
+            let wanted = entries::backend(service, *index, desired, status.state(), status.generation());
+            (*entry == wanted).then_some((*index, status))
+        });
+        let Some(index) = known.map(|(index, _)| index).or_else(|| self.free_backends.next()) else {
             self.problems.push(format!(
                 "no room for backend {}: the map holds {} backends",
-                desired.address, self.observed.room.backends
+                desired.address, observed.room.backends
             ));
             return None;
         };
         self.kept_backends.push(index);
-        let before = self.observed.backends.get(&index).map(|backend| backend.status);
         let hop = desired.next_hop.unwrap_or(NextHop::ZERO);
-        let state = match (known, desired.state, before) {
-            (_, Some(state), _) => state,
-            (Some(_), None, Some(before)) => before.state(),
-            _ => BackendState::Draining,
-        };
-        match (known, before) {
-            (Some(_), Some(before)) => {
-                if self.observed.next_hops.get(&index) != Some(&hop) {
+        let status_at = |index: &u32| observed.backends.get(index).map(|backend| backend.status);
+        let last = known
+            .map(|(_, status)| status)
+            .or_else(|| before.first().and_then(status_at));
+        let state = desired
+            .state
+            .unwrap_or_else(|| last.map_or(BackendState::Draining, BackendStatus::state));
+        match known {
+            Some((_, status)) => {
+                if observed.next_hops.get(&index) != Some(&hop) {
                     self.prepare.push(Step::SetNextHop { index, hop });
                 }
-                if before.state() != state {
+                if status.state() != state {
                     // Down comes after the ring has let go of it; up comes before the ring takes it.
                     let phase = if state == BackendState::Down {
                         &mut self.lower
                     } else {
                         &mut self.prepare
                     };
-                    phase.push(Step::SetBackendStatus {
-                        index,
-                        status: before.with_state(state),
-                    });
+                    let status = status.with_state(state);
+                    phase.push(Step::SetBackendStatus { index, status });
                 }
             }
-            _ => {
-                let generation = before.map_or(1, BackendStatus::generation);
-                let entry = backend_entry(service, index, desired.address, state, generation);
+            None => {
+                let generation = status_at(&index).map_or(1, BackendStatus::generation);
+                let entry = entries::backend(service, index, desired, state, generation);
                 self.prepare.push(Step::SetNextHop { index, hop });
                 self.prepare.push(Step::FillBackend { index, entry });
             }
         }
-        (state == BackendState::Up).then_some((index, desired.weight))
+        (state == BackendState::Up && desired.weight > 0).then_some(Member {
+            backend: index,
+            weight: desired.weight,
+            identity: desired.address,
+        })
+    }
+
+    /// Plans the lists of a service. They are there before the service looks at them. Who may is written before who may
+    /// not, so that a list of who may is never empty on the way.
+    fn guards(&mut self, index: u32, desired: &DesiredService) {
+        for (guarded, verdict) in entries::guards(index, desired) {
+            self.guarded.insert(guarded);
+            if self.observed.guards.get(&guarded) != Some(&verdict) {
+                self.prepare.push(Step::SetGuard { guarded, verdict });
+            }
+        }
     }
 
     /// The ring word of a service: the one it has when its slots are right, else a new one.
@@ -257,12 +320,27 @@ impl<'a> Planner<'a> {
     fn remove_the_rest(&mut self) {
         self.kept_services.sort_unstable();
         self.kept_backends.sort_unstable();
-        for (at, index) in &self.observed.listed {
-            let wrong = self.kept_services.binary_search(index).is_err()
-                || self.observed.services.get(index).and_then(address_of) != Some(*at);
-            if wrong && !self.relisted.contains(at) {
-                self.switch.push(Step::Unlist { at: *at });
-            }
+        for listing in self
+            .observed
+            .listed
+            .keys()
+            .filter(|listing| !self.listed.contains(listing))
+        {
+            self.switch.push(Step::Unlist { listing: *listing });
+        }
+        for guarded in self
+            .observed
+            .guards
+            .keys()
+            .filter(|guarded| !self.guarded.contains(guarded))
+        {
+            // What no service looks at goes before another takes its index; the rest when its service is told.
+            let phase = if self.observed.services.contains_key(&guarded.service) {
+                &mut self.lower
+            } else {
+                &mut self.first
+            };
+            phase.push(Step::RemoveGuard { guarded: *guarded });
         }
         for index in self.observed.services.keys() {
             if self.kept_services.binary_search(index).is_err() {
@@ -286,7 +364,8 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(self) -> Plan {
-        let mut steps = self.prepare;
+        let mut steps = self.first;
+        steps.extend(self.prepare);
         steps.extend(self.switch);
         if !self.lower.is_empty() {
             // A packet that chose a backend by the old ring has sent its flow's first packet before that goes down.
@@ -302,46 +381,5 @@ impl<'a> Planner<'a> {
             steps,
             problems: self.problems,
         }
-    }
-}
-
-fn address_of(service: &Service) -> Option<VirtualAddress> {
-    Some(VirtualAddress {
-        address: address::from_words(service.family, service.address)?,
-        port: service.port.host(),
-        protocol: service.protocol,
-    })
-}
-
-fn service_entry(desired: &DesiredService, ring: Ring) -> Service {
-    let mut sources = [[0; 4]; MAX_SOURCES];
-    for (words, source) in sources.iter_mut().zip(&desired.sources) {
-        *words = address::to_words(*source);
-    }
-    Service {
-        ring,
-        on_backend_down: desired.on_backend_down as u8,
-        mode: desired.mode as u8,
-        family: address::family(desired.at.address),
-        protocol: desired.at.protocol,
-        nat_port_low: desired.nat_ports.low,
-        nat_port_count: u16::try_from(desired.nat_ports.count()).unwrap_or(u16::MAX),
-        port: Be16::from_host(desired.at.port),
-        last_port: Be16::from_host(desired.at.port),
-        source_count: desired.sources.len().min(MAX_SOURCES) as u32,
-        address: address::to_words(desired.at.address),
-        sources,
-        ..Service::ZERO
-    }
-}
-
-fn backend_entry(service: u32, index: u32, at: SocketAddr, state: BackendState, generation: u32) -> Backend {
-    Backend {
-        status: BackendStatus::new(state, generation, address::family(at.ip()), Be16::from_host(at.port())),
-        service,
-        // Each backend has the next hop of its own index.
-        next_hop: index,
-        address: address::to_words(at.ip()),
-        ..Backend::ZERO
     }
 }

@@ -2,7 +2,8 @@
 
 use lb_common::{Backend, BackendStatus, NextHop, Ring, RingSlot, Service};
 
-use crate::dataplane::{DataplaneError, Tables, VirtualAddress};
+use super::classes::Classes;
+use crate::dataplane::{DataplaneError, GuardVerdict, Guarded, Listing, Tables};
 
 /// How many entries the maps have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,15 @@ pub trait Store {
     /// # Errors
     ///
     /// When the map cannot be read.
-    fn listed(&self) -> Result<Vec<(VirtualAddress, u32)>, DataplaneError>;
+    fn listed(&self) -> Result<Vec<(Listing, u32)>, DataplaneError>;
+    /// Reads what addresses may be.
+    fn classes(&self) -> Classes;
+    /// Reads which sources services take or refuse.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    fn guards(&self) -> Result<Vec<(Guarded, GuardVerdict)>, DataplaneError>;
 
     /// Fills an unused entry, with all numbers of its flows at zero.
     ///
@@ -46,16 +55,22 @@ pub trait Store {
     fn set_next_hop(&mut self, index: u32, hop: &NextHop) -> Result<(), DataplaneError>;
     /// Writes slots that no ring in use has.
     fn fill_ring(&mut self, offset: u32, slots: &[RingSlot]) -> Result<(), DataplaneError>;
-    /// Fills an unused entry.
+    /// Fills an unused entry, with all that the packet path changes of it at zero.
     fn fill_service(&mut self, index: u32, entry: &Service) -> Result<(), DataplaneError>;
     /// Changes all of a service but its ring.
     fn update_service(&mut self, index: u32, entry: &Service) -> Result<(), DataplaneError>;
     /// Switches ring and scheduler in one write.
     fn set_ring(&mut self, index: u32, ring: Ring) -> Result<(), DataplaneError>;
     /// Lets packets find a service.
-    fn list(&mut self, at: VirtualAddress, index: u32) -> Result<(), DataplaneError>;
+    fn list(&mut self, listing: Listing, index: u32) -> Result<(), DataplaneError>;
     /// Lets packets find a service no more.
-    fn unlist(&mut self, at: VirtualAddress) -> Result<(), DataplaneError>;
+    fn unlist(&mut self, listing: Listing) -> Result<(), DataplaneError>;
+    /// Writes a word of the table of address classes.
+    fn set_classes(&mut self, index: u32, word: u64) -> Result<(), DataplaneError>;
+    /// Sets what a service does with sources.
+    fn set_guard(&mut self, guarded: Guarded, verdict: GuardVerdict) -> Result<(), DataplaneError>;
+    /// Lets a service know nothing of sources any more.
+    fn remove_guard(&mut self, guarded: Guarded) -> Result<(), DataplaneError>;
     /// Waits until no packet is under way that may have seen what was written before.
     fn settle(&mut self) -> Result<(), DataplaneError>;
 }
@@ -85,8 +100,19 @@ impl Store for Tables {
         self.rings.read(index)
     }
 
-    fn listed(&self) -> Result<Vec<(VirtualAddress, u32)>, DataplaneError> {
-        self.service_index()
+    fn listed(&self) -> Result<Vec<(Listing, u32)>, DataplaneError> {
+        self.listings()
+    }
+
+    fn classes(&self) -> Classes {
+        (0..self.address_classes.len())
+            .filter_map(|index| Some((index, self.address_classes.read(index)?)))
+            .filter(|(_, word)| *word != 0)
+            .collect()
+    }
+
+    fn guards(&self) -> Result<Vec<(Guarded, GuardVerdict)>, DataplaneError> {
+        Tables::guards(self)
     }
 
     fn fill_backend(&mut self, index: u32, entry: &Backend) -> Result<(), DataplaneError> {
@@ -114,6 +140,7 @@ impl Store for Tables {
     }
 
     fn fill_service(&mut self, index: u32, entry: &Service) -> Result<(), DataplaneError> {
+        self.service_states.replace(index, &lb_common::ServiceState::ZERO);
         self.services.publish(index, entry);
         Ok(())
     }
@@ -128,12 +155,25 @@ impl Store for Tables {
         Ok(())
     }
 
-    fn list(&mut self, at: VirtualAddress, index: u32) -> Result<(), DataplaneError> {
-        self.add_service(at, index)
+    fn list(&mut self, listing: Listing, index: u32) -> Result<(), DataplaneError> {
+        Tables::list(self, listing, index)
     }
 
-    fn unlist(&mut self, at: VirtualAddress) -> Result<(), DataplaneError> {
-        self.remove_service(at)
+    fn unlist(&mut self, listing: Listing) -> Result<(), DataplaneError> {
+        Tables::unlist(self, listing)
+    }
+
+    fn set_classes(&mut self, index: u32, word: u64) -> Result<(), DataplaneError> {
+        self.address_classes.set_publish_word(index, word);
+        Ok(())
+    }
+
+    fn set_guard(&mut self, guarded: Guarded, verdict: GuardVerdict) -> Result<(), DataplaneError> {
+        Tables::set_guard(self, guarded, verdict)
+    }
+
+    fn remove_guard(&mut self, guarded: Guarded) -> Result<(), DataplaneError> {
+        Tables::remove_guard(self, guarded)
     }
 
     fn settle(&mut self) -> Result<(), DataplaneError> {

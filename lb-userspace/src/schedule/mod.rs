@@ -1,44 +1,68 @@
 //! The rings that the packet path chooses from.
 
+mod maglev;
+pub mod ramp;
 mod smooth;
 
-use lb_common::{RingSlot, Scheduler};
+use std::net::SocketAddr;
 
-/// Builds the ring of a service from its backends: (index in `BACKENDS`, weight).
+use lb_common::{RingSlot, Scheduler, service::MAGLEV_SLOTS};
+
+/// A backend that takes new flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Index in `BACKENDS`.
+    pub backend: u32,
+    /// Its share.
+    pub weight: u32,
+    /// What it is known by to other balancers; all members differ in it.
+    pub identity: SocketAddr,
+}
+
+/// Builds the ring of a service from its backends.
 ///
 /// Round-robin takes the slots in turn, so they are laid out for it: over one turn each backend has exactly its share,
-/// and at every moment of the turn it is less than one slot from it. Least-connection compares the slots, so each
-/// backend has one.
+/// and at every moment of the turn it is less than one slot from it. Random takes any slot of the same ring.
+/// Least-connection compares slots, so each backend has one. Maglev and source-hash take the slot of a hash.
 ///
 /// Backends of weight 0 have no slot; a ring without any slot is empty. The same input gives the same ring. The memory
 /// is that of [`ring_length`] slots: compare it with what the map holds before building.
-pub fn ring(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<RingSlot> {
-    let slots: Vec<RingSlot> = backends
-        .iter()
-        .filter(|(_, weight)| *weight > 0)
-        .map(|&(backend, weight)| RingSlot { backend, weight })
-        .collect();
-    match scheduler {
-        Scheduler::LeastConnection => slots,
-        Scheduler::RoundRobin => {
-            let weights: Vec<u64> = slots.iter().map(|slot| u64::from(slot.weight)).collect();
+pub fn ring(scheduler: Scheduler, members: &[Member]) -> Vec<RingSlot> {
+    let members: Vec<&Member> = members.iter().filter(|member| member.weight > 0).collect();
+    let slot = |position: usize| RingSlot {
+        backend: members[position].backend,
+        weight: members[position].weight,
+    };
+    let order = match scheduler {
+        Scheduler::LeastConnection => (0..members.len()).collect(),
+        Scheduler::RoundRobin | Scheduler::Random => {
+            let weights: Vec<u64> = members.iter().map(|member| u64::from(member.weight)).collect();
             smooth::sequence(&weights)
-                .into_iter()
-                .map(|position| slots[position])
-                .collect()
         }
-    }
+        Scheduler::SourceHash | Scheduler::Maglev => {
+            let candidates: Vec<_> = members
+                .iter()
+                .map(|member| maglev::Candidate {
+                    identity: member.identity,
+                    weight: member.weight,
+                })
+                .collect();
+            maglev::table(&candidates, MAGLEV_SLOTS)
+        }
+    };
+    order.into_iter().map(slot).collect()
 }
 
 /// The number of slots that [`ring`] would lay out for backends of these weights, without building them.
 pub fn ring_length(scheduler: Scheduler, weights: impl IntoIterator<Item = u32>) -> u64 {
-    let weights = weights.into_iter().filter(|weight| *weight > 0).map(u64::from);
+    let mut weights = weights.into_iter().filter(|weight| *weight > 0).map(u64::from);
     match scheduler {
         Scheduler::LeastConnection => weights.count() as u64,
-        Scheduler::RoundRobin => {
+        Scheduler::RoundRobin | Scheduler::Random => {
             let (sum, divisor) = smooth::sum_and_divisor(weights);
             sum.checked_div(divisor).unwrap_or(0)
         }
+        Scheduler::SourceHash | Scheduler::Maglev => weights.next().map_or(0, |_| u64::from(MAGLEV_SLOTS)),
     }
 }
 

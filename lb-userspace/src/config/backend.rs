@@ -1,0 +1,176 @@
+//! Checks of `[[service.backend]]` and `[[service.fallback]]`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lb_common::Mode;
+use toml::Spanned;
+
+use super::{
+    Backend, PortRange,
+    address::{self, family, unicast},
+    defaults,
+    finding::{Findings, Problem, Seen, Span},
+    names,
+    numbers::{self, number},
+    raw,
+    tunnel::place,
+    words::Word,
+};
+
+const MOST_WEIGHT: u32 = 1000;
+
+/// What the backends have to fit to.
+pub(super) struct Front {
+    pub(super) address: Option<IpAddr>,
+    pub(super) ports: Option<PortRange>,
+    pub(super) mode: Option<Mode>,
+}
+
+/// What a backend and a fallback backend have in common.
+struct Given<'a> {
+    table: Span,
+    name: &'a raw::Given<String>,
+    address: &'a raw::Given<String>,
+    port: &'a raw::Given<raw::Number>,
+    /// `None`: a fallback backend.
+    weight: Option<&'a raw::Given<raw::Number>>,
+}
+
+/// Checks all backends of a service; each comes with the place of its address.
+pub(super) fn check(
+    backends: &[Spanned<raw::Backend>],
+    fallback: &[Spanned<raw::Fallback>],
+    front: &Front,
+    findings: &mut Findings,
+) -> Option<Vec<(Span, Backend)>> {
+    let ordinary = backends.iter().map(|item| Given {
+        table: item.span(),
+        name: &item.get_ref().name,
+        address: &item.get_ref().address,
+        port: &item.get_ref().port,
+        weight: Some(&item.get_ref().weight),
+    });
+    let fallbacks = fallback.iter().map(|item| Given {
+        table: item.span(),
+        name: &item.get_ref().name,
+        address: &item.get_ref().address,
+        port: &item.get_ref().port,
+        weight: None,
+    });
+    let mut names = Seen::default();
+    let mut addresses = Seen::default();
+    let mut found = Vec::with_capacity(backends.len() + fallback.len());
+    for given in ordinary.chain(fallbacks) {
+        let Some(backend) = one(&given, front, findings) else {
+            continue;
+        };
+        let address_span = place(given.address, &given.table);
+        let name_span = given.name.as_ref().map_or(address_span.clone(), Spanned::span);
+        let is_new = addresses.is_new(findings, backend.address, address_span.clone(), || {
+            let problem = format!("two backends of this service are at {}", shown(backend.address));
+            Problem::new(problem, "backends that differ in address or port")
+        });
+        // Without names of their own, two backends at one address share the name too: once is enough to hear of it.
+        let is_named = is_new
+            && names.is_new(findings, backend.name.clone(), name_span, || {
+                let problem = format!("two backends of this service have the name \"{}\"", backend.name);
+                Problem::new(problem, "backends with different names")
+            });
+        if is_named {
+            found.push((address_span, backend));
+        }
+    }
+    (found.len() == backends.len() + fallback.len()).then_some(found)
+}
+
+fn one(given: &Given<'_>, front: &Front, findings: &mut Findings) -> Option<Backend> {
+    let name = findings.optional(given.name, None, |name| names::BACKEND.check(name).map(Some));
+    let address = findings.required(given.address, &given.table, "address", address::EXPECTED, |text| {
+        let address = unicast(text)?;
+        fits(address, front)?;
+        Ok(address)
+    });
+    let port = port(given.port, front, findings);
+    let weight = match given.weight {
+        Some(weight) => findings.optional(weight, defaults::WEIGHT, number("weight", 0, MOST_WEIGHT)),
+        None => Some(defaults::WEIGHT),
+    };
+
+    let address = SocketAddr::new(address?, port?);
+    let own_port = |ports: PortRange| address.port() == 0 || ports.contains(address.port());
+    if Some(address.ip()) == front.address && front.ports.is_some_and(own_port) {
+        let problem = format!(
+            "the backend {} is the service itself, so that its packets would never leave",
+            shown(address)
+        );
+        findings.add(
+            place(given.address, &given.table),
+            Problem::new(problem, "the address of a worker"),
+        );
+        return None;
+    }
+    Some(Backend {
+        name: name?.unwrap_or_else(|| shown(address)),
+        address,
+        fallback: given.weight.is_none(),
+        weight: weight?,
+    })
+}
+
+/// The port of a backend; 0 where packets keep theirs because the service has several.
+fn port(given: &raw::Given<raw::Number>, front: &Front, findings: &mut Findings) -> Option<u16> {
+    let several = front.ports.is_some_and(|ports| ports.count() > 1);
+    let Some(given) = given else {
+        return front.ports.map(|ports| if several { 0 } else { ports.low });
+    };
+    findings.value(given, |number| {
+        let port = numbers::port(number)?;
+        if several {
+            let problem = "a backend of a service with several ports has a port of its own";
+            return Err(Problem::new(
+                problem,
+                "no `port`: packets keep the one that the client chose",
+            ));
+        }
+        match (front.mode, front.ports) {
+            (Some(mode), Some(ports)) if !mode.translates() && port != ports.low => Err(Problem::new(
+                format!("port {port} is not the service's, {}", ports.low),
+                format!(
+                    "{0} or no `port`: the mode \"{1}\" rewrites no ports",
+                    ports.low,
+                    mode.word()
+                ),
+            )),
+            _ => Ok(port),
+        }
+    })
+}
+
+fn fits(backend: IpAddr, front: &Front) -> Result<(), Problem> {
+    let (Some(service), Some(mode)) = (front.address, front.mode) else {
+        return Ok(());
+    };
+    if mode.encapsulates() || service.is_ipv4() == backend.is_ipv4() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        format!(
+            "{backend} is {} and the service's address {service} is {}",
+            family(backend),
+            family(service)
+        ),
+        format!(
+            "an {} address: in the mode \"{}\" packets keep their family",
+            family(service),
+            mode.word()
+        ),
+    ))
+}
+
+/// Address and port, or the address alone where the port is the packet's.
+fn shown(address: SocketAddr) -> String {
+    match address.port() {
+        0 => address.ip().to_string(),
+        _ => address.to_string(),
+    }
+}

@@ -1,0 +1,80 @@
+//! Backends that were down and came up: when, for services that give them their share slowly.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::Config,
+    health::{Change, TargetId, Verdict},
+};
+
+/// When backends returned, for as long as their shares still grow.
+#[derive(Debug, Default)]
+pub(super) struct Returned(BTreeMap<TargetId, Instant>);
+
+impl Returned {
+    /// Takes note of a change. The first verdict on a backend is no return: it may have been up for long.
+    pub(super) fn note(&mut self, change: &Change, now: Instant) {
+        match (change.from, change.to) {
+            (Verdict::Down, Verdict::Up) => drop(self.0.insert(change.target.clone(), now)),
+            _ => drop(self.0.remove(&change.target)),
+        }
+    }
+
+    /// How long ago each backend returned; those that have their full share by now are forgotten.
+    pub(super) fn elapsed(&mut self, config: &Config, now: Instant) -> BTreeMap<TargetId, Duration> {
+        let length = |name: &str| {
+            let service = config.services.iter().find(|service| service.name == name);
+            service.map_or(Duration::ZERO, |service| service.slow_start)
+        };
+        self.0
+            .retain(|target, since| now.saturating_duration_since(*since) < length(&target.service));
+        let elapsed = |(target, since): (&TargetId, &Instant)| (target.clone(), now.saturating_duration_since(*since));
+        self.0.iter().map(elapsed).collect()
+    }
+
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_backend_that_was_down_returns_and_only_for_a_while() {
+        let text = "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\naddress = \"192.0.2.1\"\n\
+                    port = 80\nslow_start = \"30s\"\n[[service]]\nname = \"other\"\naddress = \"192.0.2.2\"\nport = 80\n";
+        let config = crate::config::parse("lbd.toml", text).unwrap();
+        let start = Instant::now();
+        let target = |service: &str| TargetId {
+            service: service.to_owned(),
+            backend: "w1".to_owned(),
+        };
+        let change = |service: &str, from, to| Change {
+            target: target(service),
+            from,
+            to,
+            cause: String::new(),
+        };
+        let seconds = Duration::from_secs;
+        let mut returned = Returned::default();
+        returned.note(&change("web", Verdict::Unknown, Verdict::Up), start);
+        assert!(!returned.any(), "at the start of the daemon");
+        returned.note(&change("web", Verdict::Down, Verdict::Up), start);
+        returned.note(&change("other", Verdict::Down, Verdict::Up), start);
+        assert_eq!(
+            returned.elapsed(&config, start + seconds(10)),
+            [(target("web"), seconds(10))].into()
+        );
+        returned.note(&change("web", Verdict::Up, Verdict::Down), start);
+        assert!(!returned.any());
+        returned.note(&change("web", Verdict::Down, Verdict::Up), start);
+        assert_eq!(returned.elapsed(&config, start + seconds(30)), BTreeMap::new());
+        assert!(!returned.any());
+    }
+}

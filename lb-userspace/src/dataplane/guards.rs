@@ -1,0 +1,141 @@
+//! Sources that services take or refuse: `GUARDS_*`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lb_common::{
+    Family, GuardKey, V4, V6,
+    family::address,
+    service::{GUARD_ALLOW, GUARD_DENY},
+};
+
+use super::{DataplaneError, Tables, syscall};
+
+/// Bits of a key that stand before the address: the index of the service.
+const BEFORE_ADDRESS: u32 = 32;
+
+/// Some sources, and the service that judges them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Guarded {
+    /// Index of the service.
+    pub service: u32,
+    /// The sources, without host bits.
+    pub sources: IpNet,
+}
+
+/// What a service does with sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GuardVerdict {
+    /// They may begin flows.
+    Allow,
+    /// They may not.
+    Deny,
+}
+
+impl GuardVerdict {
+    /// The number in the map.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Allow => GUARD_ALLOW,
+            Self::Deny => GUARD_DENY,
+        }
+    }
+
+    /// From the number in a map; what is unknown refuses, as the packet path does.
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            GUARD_ALLOW => Self::Allow,
+            _ => Self::Deny,
+        }
+    }
+
+    /// The word that files and commands use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl Tables {
+    /// Which sources services take or refuse.
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be read.
+    pub fn guards(&self) -> Result<Vec<(Guarded, GuardVerdict)>, DataplaneError> {
+        let mut found = Vec::new();
+        self.collect_guards::<V4>(&mut found)?;
+        self.collect_guards::<V6>(&mut found)?;
+        Ok(found)
+    }
+
+    fn collect_guards<F: Family>(&self, found: &mut Vec<(Guarded, GuardVerdict)>) -> Result<(), DataplaneError> {
+        let (map, name) = self.guard_maps.of(F::NUMBER);
+        syscall::for_each::<GuardKey<F>, u32>(map.fd(), |key, verdict| {
+            let bits = key.prefix.saturating_sub(BEFORE_ADDRESS) as u8;
+            let sources = address::from_words(F::NUMBER, F::widen(&key.address))
+                .and_then(|address| IpNet::new(address, bits).ok());
+            if let Some(sources) = sources {
+                let service = u32::from_be(key.service);
+                found.push((Guarded { service, sources }, GuardVerdict::from_number(*verdict)));
+            }
+        })
+        .map_err(|cause| DataplaneError::map(name, cause))
+    }
+
+    /// Sets what a service does with sources.
+    ///
+    /// # Errors
+    ///
+    /// When the map is full or cannot be written.
+    pub fn set_guard(&mut self, guarded: Guarded, verdict: GuardVerdict) -> Result<(), DataplaneError> {
+        let (map, name) = self.guard_maps.of(address::family(guarded.sources.addr()));
+        match guarded.sources.addr() {
+            IpAddr::V4(_) => syscall::put(map.fd(), &key::<V4>(guarded), &verdict.number()),
+            IpAddr::V6(_) => syscall::put(map.fd(), &key::<V6>(guarded), &verdict.number()),
+        }
+        .map_err(|cause| DataplaneError::map(name, cause))
+    }
+
+    /// Lets a service know nothing of sources any more. It is no error when it did not.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub fn remove_guard(&mut self, guarded: Guarded) -> Result<(), DataplaneError> {
+        let (map, name) = self.guard_maps.of(address::family(guarded.sources.addr()));
+        match guarded.sources.addr() {
+            IpAddr::V4(_) => syscall::remove(map.fd(), &key::<V4>(guarded)),
+            IpAddr::V6(_) => syscall::remove(map.fd(), &key::<V6>(guarded)),
+        }
+        .map_err(|cause| DataplaneError::map(name, cause))
+    }
+}
+
+fn key<F: Family>(guarded: Guarded) -> GuardKey<F> {
+    GuardKey {
+        prefix: BEFORE_ADDRESS + u32::from(guarded.sources.prefix_len()),
+        service: guarded.service.to_be(),
+        address: F::narrow(&address::to_words(guarded.sources.network())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::abi::Abi;
+
+    use super::*;
+
+    #[test]
+    fn the_key_of_a_guard_counts_service_and_address() {
+        let guarded = Guarded {
+            service: 0x0102,
+            sources: "10.1.0.0/16".parse().unwrap(),
+        };
+        let key = key::<V4>(guarded);
+        assert_eq!(key.prefix, 48);
+        assert_eq!(key.as_bytes()[4..], [0, 0, 1, 2, 10, 1, 0, 0]);
+    }
+}

@@ -1,0 +1,45 @@
+//! What the table of address classes should say: a pure function of the desired state.
+
+use std::collections::BTreeMap;
+
+use lb_common::{AddressClass, Mode, address_class::place, family::address};
+
+use super::Desired;
+
+/// Words of the table that are not zero, by their index.
+pub type Classes = BTreeMap<u32, u64>;
+
+/// The table for these services. Addresses whose bytes collide share a byte, with the bits of both.
+pub fn classes(desired: &Desired) -> Classes {
+    let mut table = Classes::new();
+    for service in &desired.services {
+        let ranges = if service.is_ranged() { AddressClass::RANGES } else { 0 };
+        add(&mut table, service.at.address, AddressClass::VIRTUAL | ranges);
+        if service.mode == Mode::Nat {
+            for source in &service.sources {
+                add(&mut table, *source, AddressClass::SOURCE);
+            }
+        }
+        if service.mode == Mode::Dnat {
+            for backend in &service.backends {
+                add(&mut table, backend.address.ip(), AddressClass::WORKER);
+            }
+        }
+    }
+    table
+}
+
+fn add(table: &mut Classes, address: std::net::IpAddr, bits: u8) {
+    let words = address::to_words(address);
+    let used = if address.is_ipv4() { 1 } else { words.len() };
+    let (word, shift) = place(&words[..used]);
+    *table.entry(word).or_default() |= u64::from(bits) << shift;
+}
+
+/// The bits that the table has for an address.
+#[cfg(test)]
+pub(super) fn class(table: &Classes, address: std::net::IpAddr) -> AddressClass {
+    let words = address::to_words(address);
+    let (word, shift) = place(&words[..if address.is_ipv4() { 1 } else { 4 }]);
+    AddressClass((table.get(&word).copied().unwrap_or(0) >> shift) as u8)
+}
