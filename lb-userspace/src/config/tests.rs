@@ -43,7 +43,7 @@ fn the_example_is_valid_and_means_what_it_says() {
     assert_eq!(config.node.name, "lb1");
     assert_eq!(config.node.capacity, Capacity::default());
     assert_eq!(config.node.nat_ports, PortRange::default());
-    let [web, mail, dns] = config.services.as_slice() else {
+    let [web, mail, dns, media, far] = config.services.as_slice() else {
         panic!("{} services", config.services.len())
     };
     assert_eq!(web.timeouts, Timeouts::default());
@@ -57,11 +57,36 @@ fn the_example_is_valid_and_means_what_it_says() {
         panic!("{:?}", web.health)
     };
     assert_eq!(http.status, [(200, 299), (304, 304)]);
+    assert_eq!(web.slow_start, Duration::from_secs(30));
+    assert_eq!((web.guard.source_rate, web.guard.source_burst), (100, 500));
+    assert_eq!((web.guard.allow.len(), web.guard.deny.len()), (3, 1));
+    assert_eq!(web.guard.flood_rate, 0);
+    assert_eq!(
+        (web.backends[2].name.as_str(), web.backends[2].fallback),
+        ("sorry", true)
+    );
     assert_eq!(mail.backends[1].name, "[2001:db8:1::12]:25");
     assert_eq!(mail.health, None);
     assert_eq!(
         (dns.protocol, dns.scheduler),
         (Protocol::Udp, Scheduler::LeastConnection)
+    );
+    assert_eq!(
+        (media.mode, media.ports, media.source_prefix),
+        (Mode::Dsr, PortRange { low: 8000, high: 8099 }, 24)
+    );
+    assert_eq!((media.sources.as_slice(), media.guard.flood_rate), (&[][..], 50_000));
+    assert_eq!(media.backends[0].address.port(), 0);
+    assert_eq!(media.backends[0].name, "198.51.100.31");
+    assert_eq!((far.mode, far.tunnel.gue_port), (Mode::Gue, 6081));
+    let source = |backend: usize| {
+        far.tunnel
+            .source(far.backends[backend].address.ip())
+            .map(|source| source.to_string())
+    };
+    assert_eq!(
+        [source(0).as_deref(), source(1).as_deref()],
+        [Some("198.18.1.0/24"), Some("2001:db8:ffff::/112")]
     );
     assert_eq!(
         dns.health.as_ref().map(|health| health.timeout),
@@ -85,16 +110,26 @@ fn what_is_not_said_has_its_default() {
                 low: 20000,
                 high: 56999,
             },
+            tunnel: Tunnel {
+                source_v4: None,
+                source_v6: None,
+                gue_port: 6080,
+            },
             capacity: Capacity::default(),
         },
         services: vec![Service {
             name: "web".into(),
             address: "192.0.2.10".parse().unwrap(),
-            port: 80,
+            ports: PortRange { low: 80, high: 80 },
             protocol: Protocol::Tcp,
             mode: Mode::Nat,
             scheduler: Scheduler::RoundRobin,
+            source_prefix: 32,
+            slow_start: Duration::ZERO,
             sources: vec!["192.0.2.10".parse().unwrap()],
+            toa: false,
+            tunnel: Tunnel::default(),
+            guard: Guard::default(),
             on_backend_down: OnBackendDown::Reset,
             timeouts: Timeouts::default(),
             health: Some(HealthCheck {
@@ -113,6 +148,7 @@ fn what_is_not_said_has_its_default() {
             backends: vec![Backend {
                 name: "198.51.100.1:80".into(),
                 address: "198.51.100.1:80".parse().unwrap(),
+                fallback: false,
                 weight: 1,
             }],
         }],
@@ -193,7 +229,8 @@ fn misspelt_keys_and_words_are_answered_with_the_nearest_known_one() {
             format!("{WEB}scheduler = \"least_connections\""),
             Some("least-connection"),
         ),
-        (format!("{WEB}scheduler = \"maglev\""), None),
+        (format!("{WEB}scheduler = \"magelv\""), Some("maglev")),
+        (format!("{WEB}mode = \"tunnel\""), None),
         (format!("{WEB}on_backend_down = \"rest\""), Some("reset")),
         (format!("{WEB}[service.health]\ntype = \"htpp\""), Some("http")),
         (
@@ -287,10 +324,10 @@ fn values_of_the_node_are_checked() {
 fn values_of_a_service_are_checked() {
     for (line, column, message, expected) in [
         (
-            "mode = \"dsr\"",
+            "mode = \"tunnel\"",
             8,
-            "unknown forwarding mode \"dsr\"",
-            "\"nat\", the only forwarding mode there is today",
+            "unknown forwarding mode \"tunnel\"",
+            "\"nat\" or \"dnat\" or \"dsr\" or \"ipip\" or \"gue\"",
         ),
         ("source = []", 10, "0 source addresses", "1 to 4"),
         (
@@ -393,6 +430,344 @@ fn values_of_a_service_are_checked() {
             (6, 11, "multicast", "one host"),
             (7, 8, "port 65536 is out of range", "1 to 65535"),
         ],
+    );
+}
+
+#[test]
+fn what_a_mode_cannot_do_is_refused_with_the_reason() {
+    let tunnel = format!("{NODE}tunnel.source_v4 = \"198.18.0.0/24\"\n{}", &WEB[NODE.len()..]);
+    let backend = |address: &str, port: &str| format!("backend = [{{ address = \"{address}\"{port} }}]\n");
+    let (v4, v6) = ("10.0.0.1", "2001:db8::1");
+    for (mode, address, port, refusal) in [
+        ("nat", v4, ", port = 8080", None),
+        ("dnat", v4, ", port = 8080", None),
+        ("dsr", v4, ", port = 80", None),
+        ("ipip", v4, "", None),
+        ("gue", v4, "", None),
+        (
+            "dsr",
+            v4,
+            ", port = 8080",
+            Some((43, "port 8080 is not the service's, 80", "80 or no `port`")),
+        ),
+        (
+            "ipip",
+            v4,
+            ", port = 81",
+            Some((43, "port 81", "\"ipip\" rewrites no ports")),
+        ),
+        (
+            "gue",
+            v4,
+            ", port = 81",
+            Some((43, "port 81", "\"gue\" rewrites no ports")),
+        ),
+        (
+            "nat",
+            v6,
+            "",
+            Some((
+                24,
+                "is IPv6 and the service's address 192.0.2.10 is IPv4",
+                "in the mode \"nat\"",
+            )),
+        ),
+        ("dnat", v6, "", Some((24, "is IPv6", "in the mode \"dnat\""))),
+        ("dsr", v6, "", Some((24, "is IPv6", "in the mode \"dsr\""))),
+        (
+            "ipip",
+            v6,
+            "",
+            Some((24, "no IPv6 source address", "`source_v6` in `[node.tunnel]`")),
+        ),
+        (
+            "gue",
+            v6,
+            "",
+            Some((24, "no IPv6 source address", "an IPv6 `tunnel_source`")),
+        ),
+    ] {
+        let text = format!("{tunnel}{}mode = \"{mode}\"\n", backend(address, port));
+        match refusal {
+            None => drop(accepted(&text)),
+            Some((column, message, expected)) => check(&text, &[(9, column, message, expected)]),
+        }
+    }
+    for (lines, column, message, expected) in [
+        (
+            "source = [\"192.0.2.1\"]\nmode = \"dnat\"",
+            10,
+            "`source` has no meaning in the mode \"dnat\"",
+            "`mode` = \"nat\"",
+        ),
+        (
+            "toa = true\nmode = \"dsr\"",
+            7,
+            "`toa` has no meaning in the mode \"dsr\"",
+            "no `toa`",
+        ),
+        (
+            "toa = true\nprotocol = \"udp\"",
+            7,
+            "`toa` is an option of TCP",
+            "`protocol` = \"tcp\"",
+        ),
+        (
+            "tunnel_source = \"10.0.0.0/24\"",
+            17,
+            "in the mode \"nat\"",
+            "\"ipip\" or \"gue\"",
+        ),
+        (
+            "gue_port = 1\nmode = \"ipip\"",
+            12,
+            "`gue_port` has no meaning in the mode \"ipip\"",
+            "\"gue\"",
+        ),
+        (
+            "syn_flood_rate = 1",
+            18,
+            "in the mode \"nat\"",
+            "\"dsr\" or \"ipip\" or \"gue\"",
+        ),
+        (
+            "source_prefix = 24",
+            17,
+            "with the scheduler \"round-robin\"",
+            "\"source-hash\"",
+        ),
+        (
+            "source_prefix = 33\nscheduler = \"source-hash\"",
+            17,
+            "a prefix of 33",
+            "1 to 32",
+        ),
+    ] {
+        check(&format!("{WEB}{lines}\n"), &[(8, column, message, expected)]);
+    }
+    accepted(&format!("{WEB}toa = false\nmode = \"dsr\"\n"));
+    accepted(&format!("{WEB}toa = true\n"));
+}
+
+#[test]
+fn tunnels_begin_at_the_address_that_the_node_or_the_service_says() {
+    for (line, column, message, expected) in [
+        (
+            "tunnel.source_v4 = \"fd00::/96\"",
+            20,
+            "fd00::/96 is IPv6",
+            "an IPv4 prefix",
+        ),
+        (
+            "tunnel.source_v6 = \"10.0.0.0/8\"",
+            20,
+            "10.0.0.0/8 is IPv4",
+            "an IPv6 prefix",
+        ),
+        ("tunnel.source_v6 = \"fd00::/64\"", 20, "too wide", "/96 to /128"),
+        (
+            "tunnel.source_v4 = \"10.0.0.1/24\"",
+            20,
+            "bits behind its length",
+            "\"10.0.0.0/24\"",
+        ),
+        ("tunnel.gue_port = 0", 19, "port 0", "1 to 65535"),
+        ("tunnel.port = 1", 8, "unknown key `port`", "`gue_port`"),
+    ] {
+        check(&format!("{NODE}{line}"), &[(4, column, message, expected)]);
+    }
+    let service = |own: &str| {
+        let text = format!(
+            "{NODE}tunnel.source_v4 = \"198.18.0.0/24\"\n{}mode = \"ipip\"\n{own}backend = [{{ address = \"10.0.0.1\" }}]\n",
+            &WEB[NODE.len()..]
+        );
+        let service = accepted(&text).services.remove(0);
+        let source = service.tunnel.source(service.backends[0].address.ip());
+        source.map(|source| source.to_string())
+    };
+    assert_eq!(service("").as_deref(), Some("198.18.0.0/24"));
+    assert_eq!(
+        service("tunnel_source = \"198.18.7.1\"\n").as_deref(),
+        Some("198.18.7.1/32")
+    );
+    // What is said of the other family changes nothing.
+    assert_eq!(
+        service("tunnel_source = \"fd00::/96\"\n").as_deref(),
+        Some("198.18.0.0/24")
+    );
+}
+
+/// Lines 1 to 6: a service that wants ports, before what a test is about.
+fn ranged(ports: &str) -> String {
+    format!("{NODE}[[service]]\nname = \"range\"\naddress = \"192.0.2.10\"\nports = \"{ports}\"\n")
+}
+
+#[test]
+fn a_service_has_a_port_or_a_range_of_them() {
+    check(
+        &format!("{WEB}ports = \"any\"\n"),
+        &[(8, 9, "both `port` and `ports`", "one of the two")],
+    );
+    check(&ranged("8000"), &[(7, 9, "not a range", "8000-8099")]);
+    check(
+        &format!(
+            "{}backend = [{{ address = \"10.0.0.1\", port = 80 }}]\n",
+            ranged("8000-8099")
+        ),
+        &[(8, 43, "a port of its own", "no `port`")],
+    );
+    check(
+        &format!("{}health = {{ type = \"tcp\" }}\n", ranged("any")),
+        &[(8, 10, "`port` is missing", "the port to check")],
+    );
+    check(
+        &format!("{}backend = [{{ address = \"192.0.2.10\" }}]\n", ranged("any")),
+        &[(8, 24, "the backend 192.0.2.10 is the service itself", "a worker")],
+    );
+    let text = format!(
+        "{}health = {{ type = \"tcp\", port = 22 }}\nbackend = [{{ address = \"10.0.0.1\" }}]\n",
+        ranged("any")
+    );
+    let service = accepted(&text).services.remove(0);
+    assert_eq!(service.ports, PortRange { low: 1, high: 65535 });
+    assert_eq!(
+        (service.backends[0].address.port(), service.backends[0].name.as_str()),
+        (0, "10.0.0.1")
+    );
+}
+
+#[test]
+fn ranges_of_one_address_and_protocol_do_not_overlap() {
+    let second = |lines: &str| {
+        let first = ranged("8000-8099");
+        format!("{first}[[service]]\nname = \"second\"\naddress = \"192.0.2.10\"\n{lines}\n")
+    };
+    for lines in [
+        "ports = \"8099-8200\"",
+        "ports = \"7000-9000\"",
+        "ports = \"8010-8011\"",
+        "ports = \"any\"",
+    ] {
+        check(
+            &second(lines),
+            &[(
+                11,
+                9,
+                "overlap those of the service \"range\", 8000-8099",
+                "without common ports",
+            )],
+        );
+    }
+    for lines in [
+        "ports = \"8100-8200\"",
+        "ports = \"any\"\nprotocol = \"udp\"",
+        "port = 8000",
+        "port = 8050",
+    ] {
+        accepted(&second(lines));
+    }
+}
+
+#[test]
+fn values_of_a_guard_are_checked() {
+    for (line, column, message, expected) in [
+        ("allow = []", 9, "0 allowed prefixes", "1 to 4096"),
+        ("allow = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", 24, "twice", "differ"),
+        (
+            "allow = [\"10.0.0.1/8\"]",
+            10,
+            "bits behind its length",
+            "\"10.0.0.0/8\"",
+        ),
+        (
+            "deny = [\"2001:db8::/32\"]",
+            9,
+            "is IPv6 and the service's address 192.0.2.10 is IPv4",
+            "IPv4 prefix",
+        ),
+        ("deny = [\"everybody\"]", 9, "not a prefix", "192.0.2.0/24"),
+        ("connection_limit = 0", 20, "a limit of 0", "1 to 1073741824"),
+        ("source_rate = 0", 15, "0 is not a rate", "\"100/s\""),
+        ("source_rate = \"100/m\"", 15, "\"100/m\" is not a rate", "\"100/s\""),
+        ("source_rate = 1.5", 15, "`source_rate` is a float", "a rate such as"),
+        (
+            "source_burst = 5",
+            16,
+            "no meaning without `source_rate`",
+            "`source_rate`",
+        ),
+        ("slow_start = \"500ms\"", 14, "500ms is out of range", "1s to 1h"),
+    ] {
+        check(&format!("{WEB}{line}"), &[(8, column, message, expected)]);
+    }
+    check(
+        &format!("{WEB}allow = [\"10.0.0.0/8\", \"10.1.0.0/16\"]\ndeny = [\"10.1.0.0/16\"]\n"),
+        &[(9, 9, "10.1.0.0/16 is allowed and denied", "the longest decides")],
+    );
+    let guard = |lines: &str| accepted(&format!("{WEB}{lines}")).services.remove(0).guard;
+    assert_eq!(guard(""), Guard::default());
+    assert_eq!(
+        (
+            guard("source_rate = 7").source_rate,
+            guard("source_rate = 7").source_burst
+        ),
+        (7, 7)
+    );
+    assert_eq!(guard("source_rate = \"7/s\"\nsource_burst = 50").source_burst, 50);
+    assert_eq!(guard("mode = \"dsr\"").flood_rate, 50_000);
+    assert_eq!(guard("mode = \"dsr\"\nsyn_flood_rate = 0").flood_rate, 0);
+    let lists = guard("allow = [\"0.0.0.0/0\"]\ndeny = [\"192.0.2.7\"]");
+    assert_eq!(lists.deny[0].to_string(), "192.0.2.7/32");
+}
+
+#[test]
+fn fallback_backends_are_backends_without_weight() {
+    let both = "backend = [{ address = \"10.0.0.1\" }]\n";
+    check(
+        &format!("{WEB}fallback = [{{ address = \"10.0.0.9\", weight = 2 }}]"),
+        &[(8, 37, "unknown key `weight`", "`name`")],
+    );
+    check(
+        &format!("{WEB}{both}fallback = [{{ address = \"10.0.0.1\" }}]"),
+        &[(9, 25, "two backends of this service are at 10.0.0.1:80", "differ")],
+    );
+    let service = accepted(&format!("{WEB}{both}fallback = [{{ address = \"10.0.0.9\" }}]"))
+        .services
+        .remove(0);
+    let shown: Vec<_> = service
+        .backends
+        .iter()
+        .map(|backend| (backend.name.as_str(), backend.fallback))
+        .collect();
+    assert_eq!(shown, [("10.0.0.1:80", false), ("10.0.0.9:80", true)]);
+}
+
+#[test]
+fn the_maps_of_ranges_and_guards_have_room_for_half_of_what_they_hold() {
+    let service = |i: usize, lines: &str| format!("[[service]]\nname = \"s{i}\"\naddress = \"10.0.0.{i}\"\n{lines}\n");
+    // Each of the widest ranges takes 30 blocks.
+    let ranges = |count| -> String { (1..=count).map(|i| service(i, "ports = \"1-65534\"")).collect() };
+    accepted(&format!("{NODE}{}", ranges(68)));
+    check(
+        &format!("{NODE}{}", ranges(70)),
+        &[(
+            4 + 68 * 4,
+            1,
+            "the services up to \"s69\" have too many blocks of ports",
+            "at most 2048",
+        )],
+    );
+    let denied: Vec<_> = (0..4000)
+        .map(|i| format!("\"172.16.{}.{}\"", i / 250, i % 250))
+        .collect();
+    let guarded = |count| -> String {
+        let lines = format!("port = 80\ndeny = [{}]", denied.join(", "));
+        (1..=count).map(|i| service(i, &lines)).collect()
+    };
+    accepted(&format!("{NODE}{}", guarded(8)));
+    check(
+        &format!("{NODE}{}", guarded(9)),
+        &[(4 + 8 * 5, 1, "too many allowed and denied prefixes", "at most 32768")],
     );
 }
 
@@ -515,6 +890,20 @@ fn the_maps_must_have_room_for_the_file() {
             Some(message) => check(&text, &[(4, line.find("16").unwrap() + 10, message, "of at least")]),
         }
     }
+    for (service, needed) in [
+        ("scheduler = \"maglev\"\n", 131_074),
+        ("scheduler = \"source-hash\"\n", 131_074),
+        ("scheduler = \"random\"\n", 18),
+        ("slow_start = \"10s\"\n", 2 * 9 * 100),
+        ("slow_start = \"10s\"\nscheduler = \"least-connection\"\n", 0),
+    ] {
+        let text = capacity("ring_slots = 16", &format!("{service}{}", backends([4, 5])));
+        let message = format!("the file needs {needed} ring_slots");
+        match needed {
+            0 => drop(accepted(&text)),
+            _ => check(&text, &[(4, 23, &message, "of at least")]),
+        }
+    }
     let least = |count| {
         capacity(
             "ring_slots = 32",
@@ -549,21 +938,6 @@ fn a_default_size_that_is_too_small_is_shown_at_the_first_service_that_is_too_mu
             1,
             "needs 4100 services, and there is room for 4096",
             "at least 4100",
-        )],
-    );
-}
-
-#[test]
-fn least_connection_has_a_limit_of_backends() {
-    let text = |count| format!("{WEB}scheduler = \"least-connection\"\n{}", backends(vec![1; count]));
-    accepted(&text(256));
-    check(
-        &text(257),
-        &[(
-            4,
-            1,
-            "257 backends with the scheduler \"least-connection\"",
-            "at most 256 backends",
         )],
     );
 }

@@ -163,16 +163,30 @@ impl Driver {
         let routes = ask(&targets, |target| kernel.route(target)).await;
         let routes_complete = self.take_routes(&targets, routes);
 
-        let wanted = self.snapshot.wanted_links();
-        let kernel = &self.kernel;
-        let links = ask(&wanted, |ifindex| kernel.link(ifindex)).await;
-        self.snapshot.links.retain(|ifindex, _| wanted.contains(ifindex));
-        let links_complete = take(&mut self.snapshot.links, links, |_, new| new);
+        let links_complete = self.ask_links().await;
 
         let wanted = self.snapshot.wanted_neighbours();
         self.snapshot.neighbours.retain(|key, _| wanted.contains(key));
         let neighbours_complete = self.ask_neighbours(wanted).await;
         routes_complete && links_complete && neighbours_complete
+    }
+
+    /// Asks for interfaces, and then for those that the answers name, until they name no other.
+    async fn ask_links(&mut self) -> bool {
+        let mut asked = BTreeSet::new();
+        let mut complete = true;
+        loop {
+            let wanted = self.snapshot.wanted_links();
+            let next: BTreeSet<u32> = wanted.difference(&asked).copied().collect();
+            if next.is_empty() {
+                self.snapshot.links.retain(|ifindex, _| wanted.contains(ifindex));
+                return complete;
+            }
+            let kernel = &self.kernel;
+            let links = ask(&next, |ifindex| kernel.link(ifindex)).await;
+            complete &= take(&mut self.snapshot.links, links, |_, new| new);
+            asked.extend(next);
+        }
     }
 
     fn take_routes(

@@ -5,9 +5,12 @@ use std::{
     net::IpAddr,
 };
 
-use lb_common::NextHop;
+use lb_common::{NextHop, Tags};
 
 use super::{NextHopState, NextHops};
+
+/// Up to so many tags a frame can have.
+const MOST_TAGS: usize = 2;
 
 /// A link-layer address.
 pub type Mac = [u8; 6];
@@ -22,6 +25,19 @@ pub struct Link {
     /// Its own address; `None`: not an Ethernet interface.
     pub address: Option<Mac>,
     pub condition: LinkCondition,
+    /// The largest IP packet that it sends, in bytes; 0 where the kernel does not say.
+    pub mtu: u32,
+    /// What it is a VLAN of; `None`: it is none.
+    pub vlan: Option<Vlan>,
+}
+
+/// What makes an interface a VLAN of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// VLAN identifier, in the host's byte order.
+    pub id: u16,
+    /// Index of the interface that tagged frames leave by; 0: in another network namespace.
+    pub parent: u32,
 }
 
 /// Whether an interface can send.
@@ -63,12 +79,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The interfaces that routes leave by.
+    /// The interfaces that routes leave by, and those that these are VLANs of, as far as that is known.
     pub fn wanted_links(&self) -> BTreeSet<u32> {
-        self.wanted_neighbours()
-            .into_iter()
-            .map(|(ifindex, _)| ifindex)
-            .collect()
+        let mut wanted = BTreeSet::new();
+        for (ifindex, _) in self.wanted_neighbours() {
+            let mut next = Some(ifindex);
+            for _ in 0..=MOST_TAGS {
+                let Some(ifindex) = next else { break };
+                wanted.insert(ifindex);
+                let vlan = self.links.get(&ifindex).and_then(|link| link.vlan);
+                next = vlan.map(|vlan| vlan.parent).filter(|parent| *parent != 0);
+            }
+        }
+        wanted
     }
 
     /// The neighbours that packets go to: routers, and targets on a link.
@@ -123,11 +146,50 @@ impl Snapshot {
             return state;
         };
         state.interface.clone_from(&link.name);
-        match usable(link).and_then(|source| Ok((source, self.mac(&(ifindex, gateway.unwrap_or(target)))?))) {
-            Ok((source, destination)) => state.hop = Some(NextHop::new(ifindex, source, destination)),
+        match self.hop(ifindex, link, gateway.unwrap_or(target)) {
+            Ok(hop) => state.hop = Some(hop),
             Err(reason) => state.reason = reason,
         }
         state
+    }
+
+    /// Where frames for a neighbour on a link go, or why that cannot be said.
+    fn hop(&self, ifindex: u32, link: &Link, neighbour: IpAddr) -> Result<NextHop, String> {
+        let source = usable(link)?;
+        let (sender, tags) = self.sender(ifindex, link)?;
+        let destination = self.mac(&(ifindex, neighbour))?;
+        Ok(NextHop {
+            tags,
+            mtu: link.mtu,
+            ..NextHop::new(sender, source, destination)
+        })
+    }
+
+    /// The interface that frames of a link really leave by, and their tags: a VLAN has no queue of its own, so its frames
+    /// are sent, tagged, by the interface that it is a VLAN of.
+    fn sender(&self, ifindex: u32, link: &Link) -> Result<(u32, Tags), String> {
+        let (mut ifindex, mut link, mut tags) = (ifindex, link, Tags::NONE);
+        let mut depth = 0;
+        while let Some(vlan) = link.vlan {
+            if depth == MOST_TAGS {
+                return Err(format!("interface {} is a VLAN within two others", link.name));
+            }
+            if vlan.parent == 0 {
+                return Err(format!("interface {} is a VLAN of one in another namespace", link.name));
+            }
+            let Some(parent) = self.links.get(&vlan.parent) else {
+                return Err(format!(
+                    "interface {}, which {} is a VLAN of, is gone",
+                    vlan.parent, link.name
+                ));
+            };
+            usable(parent)?;
+            // The tag of an outer VLAN comes before those of the inner one.
+            tags = Tags(tags.0 << 16 | Tags::vlan(vlan.id).0);
+            (ifindex, link) = (vlan.parent, parent);
+            depth += 1;
+        }
+        Ok((ifindex, tags))
     }
 
     fn mac(&self, key: &NeighbourKey) -> Result<Mac, String> {
@@ -185,6 +247,17 @@ mod tests {
             name: "eth0".to_owned(),
             address,
             condition,
+            mtu: 1500,
+            vlan: None,
+        }
+    }
+
+    fn vlan(id: u16, parent: u32, mtu: u32) -> Link {
+        Link {
+            name: format!("eth0.{id}"),
+            mtu,
+            vlan: Some(Vlan { id, parent }),
+            ..link(LinkCondition::Up, Some(OWN))
         }
     }
 
@@ -250,7 +323,13 @@ mod tests {
             let given = snapshot(route, link, &neighbours);
             let state = &given.resolve()[&TARGET.parse::<IpAddr>().unwrap()];
             match expected {
-                Ok(()) => assert_eq!(state.hop, Some(NextHop::new(3, OWN, PEER)), "{given:?}"),
+                Ok(()) => {
+                    let hop = NextHop {
+                        mtu: 1500,
+                        ..NextHop::new(3, OWN, PEER)
+                    };
+                    assert_eq!(state.hop, Some(hop), "{given:?}");
+                }
                 Err(reason) => assert_eq!((state.hop, state.reason.as_str()), (None, reason), "{given:?}"),
             }
             assert_eq!(state.hop.is_some(), state.reason.is_empty(), "{given:?}");
@@ -263,6 +342,72 @@ mod tests {
         let state = &given.resolve()[&TARGET.parse::<IpAddr>().unwrap()];
         assert_eq!((state.interface.as_str(), state.ifindex), ("eth0", 3));
         assert_eq!(state.gateway, Some(ROUTER.parse().unwrap()));
+    }
+
+    #[test]
+    fn frames_of_a_vlan_leave_tagged_by_the_interface_that_it_is_a_vlan_of() {
+        let down = || link(LinkCondition::Down, Some(OWN));
+        let up = || link(LinkCondition::Up, Some(OWN));
+        let table = [
+            (vec![(3, up())], Ok((3, vec![], 1500))),
+            (vec![(3, vlan(100, 2, 1496)), (2, up())], Ok((2, vec![100], 1496))),
+            (
+                vec![(3, vlan(200, 4, 1492)), (4, vlan(100, 2, 1496)), (2, up())],
+                Ok((2, vec![100, 200], 1492)),
+            ),
+            (
+                vec![(3, vlan(100, 2, 1500)), (2, down())],
+                Err("interface eth0 is down"),
+            ),
+            (
+                vec![(3, vlan(100, 2, 1500))],
+                Err("interface 2, which eth0.100 is a VLAN of, is gone"),
+            ),
+            (
+                vec![(3, vlan(100, 0, 1500))],
+                Err("interface eth0.100 is a VLAN of one in another namespace"),
+            ),
+            (
+                vec![(3, vlan(3, 4, 1)), (4, vlan(2, 5, 1)), (5, vlan(1, 2, 1)), (2, up())],
+                Err("interface eth0.1 is a VLAN within two others"),
+            ),
+            (
+                vec![(3, vlan(1, 3, 1))],
+                Err("interface eth0.1 is a VLAN within two others"),
+            ),
+        ];
+        for (links, expected) in table {
+            let mut given = snapshot(via(None), None, &[(TARGET, Neighbour::Fresh(PEER))]);
+            given.links = links.into_iter().collect();
+            let state = &given.resolve()[&TARGET.parse::<IpAddr>().unwrap()];
+            assert_eq!(state.ifindex, 3, "the route's interface");
+            match expected {
+                Ok((sender, vlans, mtu)) => {
+                    let hop = state.hop.unwrap_or_else(|| panic!("{given:?}: {}", state.reason));
+                    // As in the frame: the outer tag first.
+                    let tags: Vec<u16> = hop
+                        .tags
+                        .0
+                        .to_ne_bytes()
+                        .chunks_exact(2)
+                        .map(|tag| u16::from_be_bytes([tag[0], tag[1]]))
+                        .collect();
+                    let tags: Vec<u16> = tags.into_iter().filter(|tag| *tag != 0).collect();
+                    assert_eq!((hop.ifindex, tags, hop.mtu, hop.source()), (sender, vlans, mtu, OWN));
+                }
+                Err(reason) => assert_eq!((state.hop, state.reason.as_str()), (None, reason)),
+            }
+        }
+    }
+
+    #[test]
+    fn the_interfaces_below_a_vlan_are_wanted_once_they_are_known() {
+        let mut given = snapshot(via(None), None, &[]);
+        assert_eq!(given.wanted_links(), [3].into());
+        given.links.insert(3, vlan(200, 4, 1500));
+        assert_eq!(given.wanted_links(), [3, 4].into());
+        given.links.insert(4, vlan(100, 2, 1500));
+        assert_eq!(given.wanted_links(), [2, 3, 4].into());
     }
 
     #[test]

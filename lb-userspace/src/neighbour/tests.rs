@@ -234,3 +234,55 @@ fn hundreds_of_targets_resolve_through_a_burst_of_events() {
         }
     });
 }
+
+#[test]
+fn the_largest_packet_of_a_link_is_followed() {
+    let (balancer, _worker) = pair();
+    run(&balancer, || async {
+        let mut view = View::follow(&["10.7.0.2"]);
+        for (change, mtu) in [
+            ("", 1500),
+            ("link set up0 mtu 1400", 1400),
+            ("link set up0 mtu 9000", 9000),
+        ] {
+            if !change.is_empty() {
+                balancer.ip(change);
+            }
+            view.until("10.7.0.2", |state| state.hop.is_some_and(|hop| hop.mtu == mtu))
+                .await;
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q)"]
+fn targets_behind_vlans_are_reached_by_tagged_frames() {
+    let (balancer, worker) = (Netns::new(), Netns::new());
+    balancer.connect(("up0", "10.6.0.1/24"), &worker, ("eth0", "10.6.0.2/24"));
+    worker.ip("link set eth0 address 02:00:00:00:07:02");
+    for (namespace, device, host) in [(&balancer, "up0", 1), (&worker, "eth0", 2)] {
+        namespace.ip(&format!("link add link {device} name v100 type vlan id 100"));
+        namespace.ip("link add link v100 name v200 type vlan id 200");
+        namespace.ip(&format!("address add 10.7.1.{host}/24 dev v100"));
+        namespace.ip(&format!("address add 10.7.2.{host}/24 dev v200"));
+        namespace.ip("link set v100 up");
+        namespace.ip("link set v200 up");
+    }
+    run(&balancer, || async {
+        let mut view = View::follow(&["10.6.0.2", "10.7.1.2", "10.7.2.2"]);
+        let plain = view.until_mac("10.6.0.2", WORKER_MAC).await;
+        let tag = |id: u16| lb_common::Tags::vlan(id).0;
+        for (target, device, tags) in [
+            ("10.7.1.2", "v100", tag(100)),
+            ("10.7.2.2", "v200", tag(200) << 16 | tag(100)),
+        ] {
+            let state = view.until_mac(target, WORKER_MAC).await;
+            let hop = state.hop.unwrap();
+            assert_eq!((state.interface.as_str(), hop.tags.0, hop.mtu), (device, tags, 1500));
+            assert_eq!(hop.ifindex, plain.ifindex, "sent by the interface below");
+            assert_ne!(state.ifindex, plain.ifindex);
+        }
+        balancer.ip("link set up0 down");
+        view.until("10.7.2.2", |state| state.hop.is_none()).await;
+    });
+}

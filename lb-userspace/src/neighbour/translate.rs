@@ -4,12 +4,12 @@ use std::{io, net::IpAddr};
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
 };
 
-use super::resolve::{Link, LinkCondition, Mac, Neighbour, NeighbourKey, Route};
+use super::resolve::{Link, LinkCondition, Mac, Neighbour, NeighbourKey, Route, Vlan};
 
 /// What a message from a multicast group makes doubtful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,15 +114,41 @@ pub fn link(message: &LinkMessage) -> Link {
             (true, false) => LinkCondition::NoCarrier,
             (true, true) => LinkCondition::Up,
         },
+        mtu: 0,
+        vlan: None,
     };
+    let (mut below, mut elsewhere, mut id) = (0, false, None);
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(index) => below = *index,
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkInfo(info) => id = vlan_id(info),
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) if is_ethernet => link.address = bytes.as_slice().try_into().ok(),
             _ => {}
         }
     }
+    link.vlan = id.map(|id| Vlan {
+        id,
+        parent: if elsewhere { 0 } else { below },
+    });
     link
+}
+
+/// The VLAN identifier of an interface that is one.
+fn vlan_id(info: &[LinkInfo]) -> Option<u16> {
+    if !info.contains(&LinkInfo::Kind(InfoKind::Vlan)) {
+        return None;
+    }
+    let data = info.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+        _ => None,
+    });
+    data?.iter().find_map(|data| match data {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
 }
 
 /// Reads an entry of the neighbour table; `None`: it is as good as absent.
@@ -272,6 +298,34 @@ mod tests {
                 (link.name.as_str(), link.address, link.condition),
                 ("eth0", expected, LinkCondition::Up)
             );
+        }
+    }
+
+    #[test]
+    fn a_vlan_names_its_identifier_and_what_it_is_a_vlan_of() {
+        let vlan = LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vlan),
+            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(100)])),
+        ]);
+        let veth = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]);
+        let table = [
+            (
+                vec![vlan.clone(), LinkAttribute::Link(2)],
+                Some(Vlan { id: 100, parent: 2 }),
+            ),
+            (
+                vec![LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(0), vlan],
+                Some(Vlan { id: 100, parent: 0 }),
+            ),
+            // The other end of a pair is a link of it too.
+            (vec![veth, LinkAttribute::Link(2)], None),
+        ];
+        for (attributes, expected) in table {
+            let mut message = LinkMessage::default();
+            message.attributes = attributes;
+            message.attributes.push(LinkAttribute::Mtu(1400));
+            let link = link(&message);
+            assert_eq!((link.vlan, link.mtu), (expected, 1400));
         }
     }
 

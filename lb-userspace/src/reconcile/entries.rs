@@ -97,7 +97,7 @@ pub(super) fn backend_address(entry: &Backend) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, entry.status.port().host()))
 }
 
-/// The lists of a service at `index`: those that let sources in before those that keep them out.
+/// The lists of a service at `index`.
 pub(super) fn guards(index: u32, desired: &DesiredService) -> impl Iterator<Item = (Guarded, GuardVerdict)> + '_ {
     let listed = move |sources: &ipnet::IpNet, verdict| {
         let guarded = Guarded {

@@ -2,10 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lb_common::{Backend, BackendState, BackendStatus, NextHop, Ring, RingSlot, Service};
+use lb_common::{
+    AddressClass, Backend, BackendState, BackendStatus, Guards, Mode, NextHop, Ring, RingSlot, Service,
+    family::address::from_words,
+};
 
-use super::store::{Room, Store};
-use crate::dataplane::{DataplaneError, VirtualAddress};
+use super::{
+    classes::{Classes, class},
+    store::{Room, Store},
+};
+use crate::dataplane::{DataplaneError, GuardVerdict, Guarded, Listing};
 
 /// Maps in memory.
 #[derive(Clone, Debug)]
@@ -15,7 +21,9 @@ pub(super) struct Fake {
     pub(super) backends: BTreeMap<u32, Backend>,
     pub(super) next_hops: BTreeMap<u32, NextHop>,
     pub(super) rings: BTreeMap<u32, RingSlot>,
-    pub(super) listed: HashMap<VirtualAddress, u32>,
+    pub(super) listed: HashMap<Listing, u32>,
+    pub(super) classes: Classes,
+    pub(super) guards: BTreeMap<Guarded, GuardVerdict>,
     /// Writes that are left before the process "dies".
     pub(super) budget: usize,
     /// Ring slots and backends that a packet under way may still see.
@@ -31,6 +39,8 @@ impl Fake {
             next_hops: BTreeMap::new(),
             rings: BTreeMap::new(),
             listed: HashMap::new(),
+            classes: Classes::new(),
+            guards: BTreeMap::new(),
             budget: usize::MAX,
             hot_slots: Vec::new(),
         }
@@ -51,15 +61,17 @@ impl Fake {
 
     /// A service never refers to a ring that is not written, nor to a backend that is not there or is another's.
     fn check(&self) {
-        for (at, index) in &self.listed {
+        for (listing, index) in &self.listed {
             // An index that lists nothing yet or no more may stand only until the next write of its service.
             let Some(service) = self.services.get(index) else {
                 continue;
             };
             assert!(
                 service.ring.scheduler().is_some(),
-                "{at:?} is listed, but its entry is empty"
+                "{listing:?} is listed, but its entry is empty"
             );
+            self.check_classes(*listing, service);
+            self.check_guards(*index, service);
         }
         for (index, service) in &self.services {
             for slot in slots(service.ring) {
@@ -79,6 +91,54 @@ impl Fake {
                 );
             }
         }
+    }
+}
+
+impl Fake {
+    /// What belongs to a listed service is known by its class.
+    fn check_classes(&self, listing: Listing, service: &Service) {
+        let expect = |address, bits: u8, what: &str| {
+            let class = class(&self.classes, address);
+            assert_eq!(class.0 & bits, bits, "{what} of {listing:?} has no class");
+        };
+        expect(listing.first().address, AddressClass::VIRTUAL, "the address");
+        if matches!(listing, Listing::Block { .. }) {
+            expect(listing.first().address, AddressClass::RANGES, "the address");
+        }
+        if service.mode == Mode::Nat as u8 {
+            for source in &service.sources[..service.source_count as usize] {
+                expect(
+                    from_words(service.family, *source).unwrap(),
+                    AddressClass::SOURCE,
+                    "a source",
+                );
+            }
+        }
+        for slot in slots(service.ring) {
+            let backend = &self.backends[&self.rings[&slot].backend];
+            if backend.mode == Mode::Dnat as u8 {
+                let worker = from_words(backend.status.family(), backend.address).unwrap();
+                expect(worker, AddressClass::WORKER, "a worker");
+            }
+        }
+    }
+
+    /// A listed service that looks at its lists has some.
+    fn check_guards(&self, index: u32, service: &Service) {
+        let has = |wanted: &[GuardVerdict]| {
+            let mut own = self.guards.iter().filter(|(guarded, _)| guarded.service == index);
+            own.any(|(_, verdict)| wanted.contains(verdict))
+        };
+        let allow = GuardVerdict::Allow;
+        assert!(
+            service.guards & Guards::ALLOW == 0 || has(&[allow]),
+            "service {index} lets nobody in"
+        );
+        let any = [allow, GuardVerdict::Deny];
+        assert!(
+            service.guards & Guards::DENY == 0 || has(&any),
+            "service {index} keeps nobody out"
+        );
     }
 }
 
@@ -107,8 +167,20 @@ impl Store for Fake {
         Some(self.rings.get(&index).copied().unwrap_or(RingSlot::ZERO))
     }
 
-    fn listed(&self) -> Result<Vec<(VirtualAddress, u32)>, DataplaneError> {
-        Ok(self.listed.iter().map(|(at, index)| (*at, *index)).collect())
+    fn listed(&self) -> Result<Vec<(Listing, u32)>, DataplaneError> {
+        Ok(self.listed.iter().map(|(listing, index)| (*listing, *index)).collect())
+    }
+
+    fn classes(&self) -> Classes {
+        self.classes.clone()
+    }
+
+    fn guards(&self) -> Result<Vec<(Guarded, GuardVerdict)>, DataplaneError> {
+        Ok(self
+            .guards
+            .iter()
+            .map(|(guarded, verdict)| (*guarded, *verdict))
+            .collect())
     }
 
     fn fill_backend(&mut self, index: u32, entry: &Backend) -> Result<(), DataplaneError> {
@@ -174,16 +246,35 @@ impl Store for Fake {
         })
     }
 
-    fn list(&mut self, at: VirtualAddress, index: u32) -> Result<(), DataplaneError> {
+    fn list(&mut self, listing: Listing, index: u32) -> Result<(), DataplaneError> {
         self.write(|fake| {
             assert!(fake.services.contains_key(&index), "listed before it is there");
-            fake.listed.insert(at, index);
+            fake.listed.insert(listing, index);
         })
     }
 
-    fn unlist(&mut self, at: VirtualAddress) -> Result<(), DataplaneError> {
+    fn unlist(&mut self, listing: Listing) -> Result<(), DataplaneError> {
         self.write(|fake| {
-            fake.listed.remove(&at);
+            fake.listed.remove(&listing);
+        })
+    }
+
+    fn set_classes(&mut self, index: u32, word: u64) -> Result<(), DataplaneError> {
+        self.write(|fake| {
+            fake.classes.insert(index, word);
+            fake.classes.retain(|_, word| *word != 0);
+        })
+    }
+
+    fn set_guard(&mut self, guarded: Guarded, verdict: GuardVerdict) -> Result<(), DataplaneError> {
+        self.write(|fake| {
+            fake.guards.insert(guarded, verdict);
+        })
+    }
+
+    fn remove_guard(&mut self, guarded: Guarded) -> Result<(), DataplaneError> {
+        self.write(|fake| {
+            fake.guards.remove(&guarded);
         })
     }
 

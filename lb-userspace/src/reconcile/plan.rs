@@ -278,13 +278,18 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Plans the lists of a service. They are there before the service looks at them. Who may is written before who may
-    /// not, so that a list of who may is never empty on the way.
+    /// Plans the lists of a service. They are there before the service looks at them; who may no more is kept out after it
+    /// looks at the new ones, so that a list of who may is never empty on the way.
     fn guards(&mut self, index: u32, desired: &DesiredService) {
         for (guarded, verdict) in entries::guards(index, desired) {
             self.guarded.insert(guarded);
-            if self.observed.guards.get(&guarded) != Some(&verdict) {
-                self.prepare.push(Step::SetGuard { guarded, verdict });
+            let step = Step::SetGuard { guarded, verdict };
+            match (self.observed.guards.get(&guarded), verdict) {
+                (Some(before), _) if *before == verdict => {}
+                (Some(GuardVerdict::Allow), GuardVerdict::Deny) if self.observed.services.contains_key(&index) => {
+                    self.lower.push(step);
+                }
+                _ => self.prepare.push(step),
             }
         }
     }

@@ -6,17 +6,22 @@ use lb_common::{BackendState, Mode, NextHop, OnBackendDown, Scheduler};
 use proptest::prelude::*;
 
 use super::{
-    Desired, Step, apply,
-    desired::{DesiredBackend, DesiredService},
+    Desired, Plan, Step, apply,
+    classes::classes,
+    desired::{DesiredBackend, DesiredService, DesiredTunnel},
+    entries,
     fake::Fake,
     observe, plan,
     store::Room,
 };
-use crate::{config::PortRange, dataplane::VirtualAddress};
+use crate::{
+    config::{Guard, PortRange},
+    dataplane::{GuardVerdict, Listing, VirtualAddress},
+};
 
 const ROOM: Room = Room {
-    services: 8,
-    backends: 24,
+    services: 16,
+    backends: 64,
     ring_slots: 400,
 };
 
@@ -35,14 +40,18 @@ fn service(port: u16, scheduler: Scheduler, backends: Vec<DesiredBackend>) -> De
             port,
             protocol: 6,
         },
+        last_port: port,
         mode: Mode::Nat,
         scheduler,
+        source_prefix: 32,
         on_backend_down: OnBackendDown::Reset,
         sources: vec![address],
         nat_ports: PortRange {
             low: 20000,
             high: 29999,
         },
+        toa: false,
+        guard: Guard::default(),
         backends,
     }
 }
@@ -52,9 +61,35 @@ fn backend(host: u8, weight: u32, state: Option<BackendState>) -> DesiredBackend
     let next_hop = (!host.is_multiple_of(3)).then(|| NextHop::new(2, [2; 6], [host; 6]));
     DesiredBackend {
         address,
+        fallback: false,
         weight,
         state,
         next_hop,
+        tunnel: None,
+    }
+}
+
+/// The same service in another mode, with what belongs to that.
+fn in_mode(mut service: DesiredService, mode: Mode, tunnel_source: &str) -> DesiredService {
+    service.mode = mode;
+    if mode != Mode::Nat {
+        service.sources.clear();
+    }
+    for backend in &mut service.backends {
+        backend.tunnel = mode.encapsulates().then(|| DesiredTunnel {
+            source: tunnel_source.parse().unwrap(),
+            port: if mode == Mode::Gue { 6080 } else { 0 },
+        });
+    }
+    service
+}
+
+fn guard(allow: &[&str], deny: &[&str]) -> Guard {
+    let prefixes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    Guard {
+        allow: prefixes(allow),
+        deny: prefixes(deny),
+        ..Guard::default()
     }
 }
 
@@ -65,21 +100,56 @@ fn any_backend() -> impl Strategy<Value = DesiredBackend> {
         1 => Just(Some(BackendState::Draining)),
         1 => Just(None),
     ];
-    (1_u8..6, 0_u32..5, state).prop_map(|(host, weight, state)| backend(host, weight, state))
+    let fallback = prop::bool::weighted(0.2);
+    (1_u8..6, 0_u32..5, state, fallback).prop_map(|(host, weight, state, fallback)| DesiredBackend {
+        fallback,
+        ..backend(host, weight, state)
+    })
+}
+
+fn any_guard() -> impl Strategy<Value = Guard> {
+    let list = || prop::collection::vec(0_u8..4, 0..3);
+    (list(), list(), 0_u32..3).prop_map(|(allow, deny, limit)| {
+        let prefix = |net: u8| ipnet::IpNet::new([10, net, 0, 0].into(), 16).unwrap();
+        let (mut allow, mut deny): (Vec<_>, Vec<_>) = (
+            allow.into_iter().map(prefix).collect(),
+            deny.into_iter().map(prefix).collect(),
+        );
+        allow.sort();
+        allow.dedup();
+        deny.sort();
+        deny.dedup();
+        deny.retain(|prefix| !allow.contains(prefix));
+        Guard {
+            allow,
+            deny,
+            connection_limit: limit,
+            ..Guard::default()
+        }
+    })
 }
 
 fn any_service() -> impl Strategy<Value = DesiredService> {
-    let scheduler = prop_oneof![Just(Scheduler::RoundRobin), Just(Scheduler::LeastConnection)];
+    let scheduler = prop::sample::select(vec![
+        Scheduler::RoundRobin,
+        Scheduler::LeastConnection,
+        Scheduler::Random,
+    ]);
+    let mode = prop_oneof![2 => Just(Mode::Nat), 3 => prop::sample::select(&Mode::ALL[1..])];
+    let tunnel_source = prop::sample::select(vec!["10.9.0.0/24", "10.9.1.0/28"]);
     (
         1_u16..6,
         scheduler,
         prop::collection::vec(any_backend(), 0..5),
         any::<bool>(),
+        (mode, tunnel_source),
+        any_guard(),
     )
-        .prop_map(|(port, scheduler, mut backends, hold)| {
+        .prop_map(|(port, scheduler, mut backends, hold, (mode, tunnel_source), guard)| {
             backends.sort_by_key(|backend| backend.address);
             backends.dedup_by_key(|backend| backend.address);
-            let mut service = service(port, scheduler, backends);
+            let mut service = in_mode(service(port, scheduler, backends), mode, tunnel_source);
+            service.guard = guard;
             service.on_backend_down = if hold {
                 OnBackendDown::Hold
             } else {
@@ -89,17 +159,57 @@ fn any_service() -> impl Strategy<Value = DesiredService> {
         })
 }
 
+/// The same service at several ports.
+fn ranged(mut service: DesiredService, last_port: u16) -> DesiredService {
+    service.last_port = last_port;
+    for backend in &mut service.backends {
+        backend.address.set_port(0);
+    }
+    service
+}
+
+/// Some services with a port each, and perhaps one with several, which may hold theirs.
 fn any_desired() -> impl Strategy<Value = Desired> {
-    prop::collection::vec(any_service(), 0..5).prop_map(|mut services| {
+    let range = prop::option::of((any_service(), 1_u16..30));
+    (prop::collection::vec(any_service(), 0..5), range).prop_map(|(mut services, range)| {
         services.sort_by_key(|service| service.at);
         services.dedup_by_key(|service| service.at);
+        services.extend(range.map(|(service, more)| {
+            let last = service.at.port + more;
+            ranged(service, last)
+        }));
         Desired { services }
     })
 }
 
+/// The service that packets to a port find.
+fn find(fake: &Fake, at: VirtualAddress) -> Option<u32> {
+    let holds = |listing: &Listing| (listing.first().port..=listing.last_port()).contains(&at.port);
+    let blocks = fake.listed.iter().filter(|(listing, _)| holds(listing));
+    // A single port before any block, and of blocks the one with the most leading bits.
+    let longest = blocks.max_by_key(|(listing, _)| match listing {
+        Listing::Port(_) => u8::MAX,
+        Listing::Block { bits, .. } => *bits,
+    });
+    longest.map(|(_, index)| *index)
+}
+
+/// A port of the service that no other service has.
+fn own_port(service: &DesiredService) -> VirtualAddress {
+    VirtualAddress {
+        port: service.last_port,
+        ..service.at
+    }
+}
+
+/// The entry of the service, by what its listings say.
+fn index_of(fake: &Fake, service: &DesiredService) -> u32 {
+    fake.listed[&Listing::of(service.at, service.last_port)[0]]
+}
+
 /// What a client of the service would be given, by address.
 fn shares(fake: &Fake, service: &DesiredService) -> Vec<SocketAddr> {
-    let entry = fake.services[&fake.listed[&service.at]];
+    let entry = fake.services[&index_of(fake, service)];
     let slots = entry.ring.offset()..entry.ring.offset() + entry.ring.length();
     let mut addresses: Vec<_> = slots
         .map(|slot| {
@@ -114,25 +224,59 @@ fn shares(fake: &Fake, service: &DesiredService) -> Vec<SocketAddr> {
 }
 
 fn assert_arrived(desired: &Desired, fake: &Fake) {
-    assert_eq!(fake.listed.len(), desired.services.len());
+    let listings = desired
+        .services
+        .iter()
+        .map(|service| Listing::of(service.at, service.last_port).len());
+    assert_eq!(fake.listed.len(), listings.sum::<usize>());
+    assert_eq!(fake.classes, classes(desired));
+    let mut guards = Vec::new();
     for service in &desired.services {
-        let up = service
+        let index = index_of(fake, service);
+        guards.extend(entries::guards(index, service));
+        assert_eq!(
+            fake.services[&index],
+            entries::service(service, fake.services[&index].ring)
+        );
+        assert_members(fake, service);
+        for backend in &service.backends {
+            let entry = |state, (at, entry): (&u32, &lb_common::Backend)| {
+                let generation = entry.status.generation();
+                *entry == entries::backend((index, service), *at, backend, state, generation)
+            };
+            let is = |found| {
+                [BackendState::Up, BackendState::Draining, BackendState::Down]
+                    .into_iter()
+                    .any(|state| entry(state, found))
+            };
+            assert_eq!(
+                fake.backends.iter().filter(|found| is(*found)).count(),
+                1,
+                "{backend:?}"
+            );
+        }
+    }
+    assert_eq!(fake.guards, guards.into_iter().collect());
+}
+
+/// New flows go to the backends that are up, and to the fallback ones where there are none.
+fn assert_members(fake: &Fake, service: &DesiredService) {
+    let found = shares(fake, service);
+    // A backend whose state is not known keeps the one it had: what it had is not known here.
+    if service.backends.iter().any(|backend| backend.state.is_none()) {
+        return;
+    }
+    let up = |fallback: bool| {
+        let members = service
             .backends
             .iter()
             .filter(|b| b.state == Some(BackendState::Up) && b.weight > 0);
-        let mut expected: Vec<_> = up.map(|backend| backend.address).collect();
-        expected.sort_unstable();
-        let unknown: Vec<_> = service
-            .backends
-            .iter()
-            .filter(|b| b.state.is_none())
-            .map(|backend| backend.address)
-            .collect();
-        let mut found = shares(fake, service);
-        // A backend whose state is not known keeps the one it had.
-        found.retain(|address| !unknown.contains(address));
-        assert_eq!(found, expected);
-    }
+        let mut addresses: Vec<_> = members.filter(|b| b.fallback == fallback).map(|b| b.address).collect();
+        addresses.sort_unstable();
+        addresses
+    };
+    let expected = if up(false).is_empty() { up(true) } else { up(false) };
+    assert_eq!(found, expected);
 }
 
 proptest! {
@@ -156,7 +300,7 @@ proptest! {
         first in any_desired(),
         second in any_desired(),
         third in any_desired(),
-        deaths in prop::collection::vec(0_usize..20, 2),
+        deaths in prop::collection::vec(0_usize..40, 2),
     ) {
         let mut fake = Fake::new(ROOM);
         for (desired, death) in [&first, &second].into_iter().zip(deaths) {
@@ -220,11 +364,11 @@ fn an_unchanged_service_is_not_touched_when_another_changes() {
         ],
     };
     reconcile(&desired(1), &mut fake);
-    let untouched = fake.services[&fake.listed[&desired(1).services[0].at]];
+    let untouched = fake.services[&index_of(&fake, &desired(1).services[0])];
     let plan = plan(&desired(3), &observe(&fake).unwrap());
     assert_eq!(plan.steps.len(), 3, "a new ring, its switch, and a wait: {plan:?}");
     apply(&plan, &mut fake).unwrap();
-    assert_eq!(fake.services[&fake.listed[&desired(1).services[0].at]], untouched);
+    assert_eq!(fake.services[&index_of(&fake, &desired(1).services[0])], untouched);
 }
 
 #[test]
@@ -252,5 +396,270 @@ fn what_does_not_fit_is_named_and_the_rest_is_done() {
     assert_eq!(
         shares(&fake, &desired.services[0]),
         [desired.services[0].backends[0].address]
+    );
+}
+
+#[test]
+fn fallback_backends_take_flows_only_while_no_other_does() {
+    use BackendState::{Down, Up};
+    let (web, sorry) = (backend(1, 1, None).address, backend(2, 1, None).address);
+    for (ordinary, fallback, expected) in [
+        (Some(Up), Some(Up), vec![web]),
+        (Some(Down), Some(Up), vec![sorry]),
+        (Some(Down), Some(Down), vec![]),
+        (None, Some(Up), vec![sorry]),
+    ] {
+        let mut fake = Fake::new(ROOM);
+        let backends = vec![
+            backend(1, 1, ordinary),
+            DesiredBackend {
+                fallback: true,
+                ..backend(2, 1, fallback)
+            },
+        ];
+        let desired = Desired {
+            services: vec![service(80, Scheduler::RoundRobin, backends)],
+        };
+        reconcile(&desired, &mut fake);
+        assert_eq!(
+            shares(&fake, &desired.services[0]),
+            expected,
+            "{ordinary:?} {fallback:?}"
+        );
+        let states: Vec<_> = fake.backends.values().map(|entry| entry.status.state()).collect();
+        assert_eq!(
+            states[1],
+            fallback.unwrap(),
+            "a fallback backend keeps the flows it has"
+        );
+    }
+}
+
+/// Applies a plan step by step, and looks at the maps before the first, between all, and after the last.
+fn step_by_step(desired: &Desired, fake: &mut Fake, look: impl Fn(&Fake)) -> usize {
+    let plan = plan(desired, &observe(fake).unwrap());
+    look(fake);
+    for step in &plan.steps {
+        let one = Plan {
+            steps: vec![step.clone()],
+            problems: vec![],
+        };
+        apply(&one, fake).unwrap();
+        look(fake);
+    }
+    plan.steps.len()
+}
+
+#[test]
+fn a_range_that_changes_is_reachable_all_the_time() {
+    let up = || vec![backend(1, 1, Some(BackendState::Up))];
+    let at = |first| service(first, Scheduler::RoundRobin, up());
+    for (before, after) in [
+        (ranged(at(8000), 8099), ranged(at(8000), 8199)),
+        (ranged(at(8000), 8199), ranged(at(8000), 8049)),
+        (ranged(at(8000), 8099), ranged(at(7990), 8099)),
+        (ranged(at(8000), 8099), at(8000)),
+        (at(8000), ranged(at(8000), 8001)),
+        (ranged(at(1), 65535), ranged(at(8000), 8099)),
+        (
+            ranged(at(8000), 8099),
+            in_mode(ranged(at(8000), 8099), Mode::Dsr, "10.9.0.0/24"),
+        ),
+    ] {
+        let mut fake = Fake::new(ROOM);
+        reconcile(
+            &Desired {
+                services: vec![before.clone()],
+            },
+            &mut fake,
+        );
+        let common: Vec<u16> = (before.at.port.max(after.at.port)..=before.last_port.min(after.last_port)).collect();
+        let steps = step_by_step(
+            &Desired {
+                services: vec![after.clone()],
+            },
+            &mut fake,
+            |fake| {
+                for port in &common {
+                    let index = find(
+                        fake,
+                        VirtualAddress {
+                            port: *port,
+                            ..after.at
+                        },
+                    );
+                    let service = &fake.services[&index.unwrap_or_else(|| panic!("port {port} leads nowhere"))];
+                    assert_eq!(service.ring.length(), 1, "port {port} leads to no backend");
+                }
+            },
+        );
+        assert!(steps > 0);
+        for (port, reachable) in [
+            (before.at.port, common.contains(&before.at.port)),
+            (after.last_port, true),
+        ] {
+            let found = find(&fake, VirtualAddress { port, ..after.at });
+            assert_eq!(
+                found.is_some(),
+                reachable,
+                "{port} of {}-{}",
+                after.at.port,
+                after.last_port
+            );
+        }
+    }
+}
+
+#[test]
+fn a_single_port_within_a_range_wins() {
+    let mut fake = Fake::new(ROOM);
+    let single = service(8010, Scheduler::RoundRobin, vec![backend(1, 1, Some(BackendState::Up))]);
+    let range = ranged(service(8000, Scheduler::RoundRobin, vec![]), 8099);
+    let same_first = service(8000, Scheduler::RoundRobin, vec![]);
+    let desired = Desired {
+        services: vec![range.clone(), single.clone(), same_first.clone()],
+    };
+    reconcile(&desired, &mut fake);
+    assert_eq!(find(&fake, own_port(&single)), Some(index_of(&fake, &single)));
+    assert_eq!(find(&fake, own_port(&range)), Some(index_of(&fake, &range)));
+    assert_eq!(find(&fake, own_port(&same_first)), Some(index_of(&fake, &same_first)));
+    assert_eq!(fake.services.len(), 3);
+}
+
+#[test]
+fn a_backend_with_another_tunnel_gets_a_new_entry_and_the_state_it_had() {
+    let mut fake = Fake::new(ROOM);
+    let desired = |source, state| Desired {
+        services: vec![in_mode(
+            service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)]),
+            Mode::Ipip,
+            source,
+        )],
+    };
+    reconcile(&desired("10.9.0.0/24", Some(BackendState::Up)), &mut fake);
+    let before = fake.backends.clone();
+    // Its health is not known: the entry that it had says more than nothing.
+    let after = desired("10.9.1.0/24", None);
+    reconcile(&after, &mut fake);
+    let service = &fake.services[&index_of(&fake, &after.services[0])];
+    let index = fake.rings[&service.ring.offset()].backend;
+    assert!(!before.contains_key(&index), "a new entry");
+    assert_eq!(fake.backends[&index].tunnel_source[0].to_ne_bytes(), [10, 9, 1, 0]);
+    assert_eq!(
+        fake.backends[&0].status.state(),
+        BackendState::Free,
+        "the old one is let go"
+    );
+    assert_eq!(plan(&after, &observe(&fake).unwrap()).steps, []);
+}
+
+#[test]
+fn a_service_of_another_mode_is_never_half_of_both() {
+    let mut fake = Fake::new(ROOM);
+    let desired = |mode| Desired {
+        services: vec![in_mode(
+            service(80, Scheduler::RoundRobin, vec![backend(1, 1, Some(BackendState::Up))]),
+            mode,
+            "10.9.0.0/24",
+        )],
+    };
+    reconcile(&desired(Mode::Nat), &mut fake);
+    let at = desired(Mode::Nat).services[0].at;
+    step_by_step(&desired(Mode::Gue), &mut fake, |fake| {
+        let service = &fake.services[&find(fake, at).unwrap()];
+        let backend = &fake.backends[&fake.rings[&service.ring.offset()].backend];
+        assert_eq!(service.mode, backend.mode);
+        assert_eq!(backend.mode == Mode::Gue as u8, backend.tunnel_port.host() == 6080);
+    });
+    assert_arrived(&desired(Mode::Gue), &fake);
+}
+
+#[test]
+fn lists_that_swap_never_keep_out_whom_both_let_in() {
+    let with = |guard| Desired {
+        services: vec![DesiredService {
+            guard,
+            ..service(80, Scheduler::RoundRobin, vec![])
+        }],
+    };
+    for (before, after) in [
+        (
+            guard(&["10.0.0.0/8"], &["10.1.0.0/16"]),
+            guard(&["10.1.0.0/16"], &["10.0.0.0/8"]),
+        ),
+        (guard(&["10.0.0.0/8"], &[]), guard(&["192.168.0.0/16"], &[])),
+        (guard(&[], &[]), guard(&["10.0.0.0/8"], &[])),
+        (guard(&["10.0.0.0/8"], &[]), guard(&[], &[])),
+        (guard(&["10.0.0.0/8"], &[]), guard(&[], &["10.0.0.0/8"])),
+    ] {
+        let mut fake = Fake::new(ROOM);
+        reconcile(&with(before), &mut fake);
+        // The fake asserts after each step that no list is empty that the service looks at.
+        step_by_step(&with(after.clone()), &mut fake, |_| {});
+        assert_arrived(&with(after), &fake);
+    }
+}
+
+#[test]
+fn guards_that_a_dead_process_left_do_not_judge_for_the_next_service() {
+    let mut fake = Fake::new(ROOM);
+    let guarded = crate::dataplane::Guarded {
+        service: 0,
+        sources: "10.0.0.0/8".parse().unwrap(),
+    };
+    fake.guards.insert(guarded, GuardVerdict::Deny);
+    let desired = Desired {
+        services: vec![DesiredService {
+            guard: guard(&["10.0.0.0/9"], &[]),
+            ..service(80, Scheduler::RoundRobin, vec![])
+        }],
+    };
+    step_by_step(&desired, &mut fake, |fake| {
+        assert!(fake.listed.is_empty() || !fake.guards.contains_key(&guarded));
+    });
+    assert_arrived(&desired, &fake);
+}
+
+#[test]
+fn addresses_that_collide_keep_the_class_of_those_that_stay() {
+    let mut fake = Fake::new(ROOM);
+    let two = Desired {
+        services: vec![
+            service(80, Scheduler::RoundRobin, vec![]),
+            service(81, Scheduler::RoundRobin, vec![]),
+        ],
+    };
+    reconcile(&two, &mut fake);
+    let one = Desired {
+        services: two.services[..1].to_vec(),
+    };
+    reconcile(&one, &mut fake);
+    assert_arrived(&one, &fake);
+    reconcile(&Desired::default(), &mut fake);
+    assert_eq!(fake.classes.len(), 0);
+}
+
+#[test]
+fn a_maglev_ring_is_switched_in_one_write() {
+    let mut fake = Fake::new(Room {
+        ring_slots: 2 * lb_common::service::MAGLEV_SLOTS,
+        ..ROOM
+    });
+    let with = |hosts: std::ops::Range<u8>| Desired {
+        services: vec![service(
+            80,
+            Scheduler::Maglev,
+            hosts.map(|host| backend(host, 1, Some(BackendState::Up))).collect(),
+        )],
+    };
+    reconcile(&with(1..4), &mut fake);
+    let plan = plan(&with(1..3), &observe(&fake).unwrap());
+    assert_eq!(plan.problems, Vec::<String>::new());
+    let switches = plan.steps.iter().filter(|step| matches!(step, Step::SetRing { .. }));
+    assert_eq!(switches.count(), 1);
+    assert!(
+        plan.steps
+            .iter()
+            .any(|step| matches!(step, Step::FillRing { slots, .. } if slots.len() == 65537))
     );
 }

@@ -1,11 +1,24 @@
 //! What a ring promises, by table and by property.
 
 use super::*;
-use Scheduler::{LeastConnection, RoundRobin};
+use Scheduler::{LeastConnection, Maglev, Random, RoundRobin, SourceHash};
 use proptest::{collection::vec, prelude::*};
 
+/// Backends by index, at addresses of their own.
+fn members(backends: &[(u32, u32)]) -> Vec<Member> {
+    let member = |&(backend, weight): &(u32, u32)| Member {
+        backend,
+        weight,
+        identity: SocketAddr::new((0x0a00_0000 + backend).to_be_bytes().into(), 80),
+    };
+    backends.iter().map(member).collect()
+}
+
 fn order(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<u32> {
-    ring(scheduler, backends).iter().map(|slot| slot.backend).collect()
+    ring(scheduler, &members(backends))
+        .iter()
+        .map(|slot| slot.backend)
+        .collect()
 }
 
 fn weights(backends: &[(u32, u32)]) -> impl Iterator<Item = u32> {
@@ -34,7 +47,10 @@ fn rings_of_small_services_are_laid_out_as_expected() {
         (RoundRobin, &[(1, 5), (2, 1), (3, 1)], &[1, 1, 1, 2, 1, 3, 1]),
         (RoundRobin, &[(1, 3), (2, 3), (3, 2)], &[1, 2, 3, 1, 2, 3, 1, 2]),
         (RoundRobin, &[(1, 1), (2, 4)], &[2, 2, 2, 1, 2]),
+        (Random, &[(1, 5), (2, 1), (3, 1)], &[1, 1, 1, 2, 1, 3, 1]),
         (LeastConnection, &[], &[]),
+        (Maglev, &[], &[]),
+        (SourceHash, &[(1, 0)], &[]),
         (LeastConnection, &[(1, 5), (2, 0), (3, 10)], &[1, 3]),
     ];
     for (scheduler, backends, expected) in table {
@@ -45,8 +61,8 @@ fn rings_of_small_services_are_laid_out_as_expected() {
 
 #[test]
 fn slots_carry_the_weight_that_was_configured() {
-    for scheduler in [RoundRobin, LeastConnection] {
-        for slot in ring(scheduler, &[(1, 20), (2, 10), (3, 30)]) {
+    for scheduler in [RoundRobin, LeastConnection, Maglev] {
+        for slot in ring(scheduler, &members(&[(1, 20), (2, 10), (3, 30)])) {
             assert_eq!(slot.weight, [20, 10, 30][slot.backend as usize - 1]);
         }
     }
@@ -65,7 +81,7 @@ fn the_length_of_an_absurd_ring_is_told_without_building_it() {
 #[test]
 fn a_thousand_backends_with_weights_to_a_thousand_make_a_fair_ring() {
     let backends: Vec<(u32, u32)> = (0..1000).map(|i| (i, i * 7919 % 1000 + 1)).collect();
-    let ring = ring(RoundRobin, &backends);
+    let ring = ring(RoundRobin, &members(&backends));
     assert_eq!(ring.len(), 500_500);
     let mut counts = vec![0; 1000];
     ring.iter().for_each(|slot| counts[slot.backend as usize] += 1);
@@ -81,7 +97,7 @@ fn services() -> impl Strategy<Value = Vec<(u32, u32)>> {
 proptest! {
     #[test]
     fn over_one_turn_every_backend_has_exactly_its_share(backends in services()) {
-        let ring = ring(RoundRobin, &backends);
+        let ring = ring(RoundRobin, &members(&backends));
         for (backend, weight) in &backends {
             prop_assert_eq!(count(&ring, *backend) * gcd_of(&backends), u64::from(*weight));
         }
@@ -89,7 +105,7 @@ proptest! {
 
     #[test]
     fn every_prefix_is_less_than_one_slot_from_fair(backends in services()) {
-        let ring = ring(RoundRobin, &backends);
+        let ring = ring(RoundRobin, &members(&backends));
         let total: i64 = weights(&backends).map(i64::from).sum();
         for (backend, weight) in &backends {
             let mut have = 0;
@@ -106,7 +122,7 @@ proptest! {
         (backends, shuffled) in services().prop_flat_map(|b| (Just(b.clone()), Just(b).prop_shuffle()))
     ) {
         for scheduler in [RoundRobin, LeastConnection] {
-            let (one, other) = (ring(scheduler, &backends), ring(scheduler, &shuffled));
+            let (one, other) = (ring(scheduler, &members(&backends)), ring(scheduler, &members(&shuffled)));
             prop_assert_eq!(one.len(), other.len());
             for (backend, _) in &backends {
                 prop_assert_eq!(count(&one, *backend), count(&other, *backend));
@@ -117,9 +133,9 @@ proptest! {
     #[test]
     fn the_length_is_known_beforehand_and_the_ring_repeats(backends in services()) {
         for scheduler in [RoundRobin, LeastConnection] {
-            let ring = ring(scheduler, &backends);
+            let ring = ring(scheduler, &members(&backends));
             prop_assert_eq!(ring.len() as u64, ring_length(scheduler, weights(&backends)));
-            prop_assert_eq!(&ring, &super::ring(scheduler, &backends));
+            prop_assert_eq!(&ring, &super::ring(scheduler, &members(&backends)));
         }
     }
 
