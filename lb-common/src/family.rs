@@ -7,6 +7,8 @@ pub trait Family: Copy + Eq + Debug + 'static {
     /// An address as its 32-bit words lie in the packet.
     type Address: Copy + Eq + Debug + AsRef<[u32]> + AsMut<[u32]>;
 
+    /// The address of all zeros.
+    const UNSPECIFIED: Self::Address;
     /// Number of 32-bit words of an address.
     const WORDS: usize;
     /// Length of the header that this program rewrites, in bytes: the fixed part, without options.
@@ -30,6 +32,7 @@ pub struct V6;
 
 impl Family for V4 {
     type Address = [u32; 1];
+    const UNSPECIFIED: [u32; 1] = [0];
     const WORDS: usize = 1;
     const HEADER: usize = crate::wire::ipv4::LENGTH;
     const NUMBER: u8 = 4;
@@ -47,6 +50,7 @@ impl Family for V4 {
 
 impl Family for V6 {
     type Address = [u32; 4];
+    const UNSPECIFIED: [u32; 4] = [0; 4];
     const WORDS: usize = 4;
     const HEADER: usize = crate::wire::ipv6::LENGTH;
     const NUMBER: u8 = 6;

@@ -50,7 +50,11 @@ pub fn prefix<A: AsRef<[u32]>>(address: &A, prefix: u8) -> u32 {
     let mut i = 0;
     while i < address.len() {
         let bits = if left > 32 { 32 } else { left };
-        let mask = if bits == 0 { 0 } else { (u32::MAX << (32 - bits)).to_be() };
+        let mask = if bits == 0 {
+            0
+        } else {
+            (u32::MAX << (32 - bits)).to_be()
+        };
         state = mix(state ^ (address[i] & mask) as u64);
         left -= bits;
         i += 1;

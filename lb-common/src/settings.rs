@@ -15,11 +15,17 @@ abi_struct! {
         pub tick_shift: u32,
         /// Flows that were silent for longer, in ticks, may give way to new ones; 0 for never.
         pub expiry: u32,
+        /// Always zero.
+        pub padding: u32,
+        /// What the kernel's jiffies were when its monotonic clock stood at zero, modulo 2^64.
+        pub jiffies_base: u64,
         /// Number of buckets of `FLOWS_V4`.
         pub buckets_v4: u32,
         /// Number of buckets of `FLOWS_V6`.
         pub buckets_v6: u32,
         /// Jiffies of the kernel in a second.
         pub jiffies_per_second: u32,
+        /// Always zero.
+        pub reserved: u32,
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     family::Stages,
     packet::{Packet, Window},
     punt,
+    verdict::settle,
 };
 
 /// Sends a packet to a resolved next hop. `tags` are those that the frame has.
@@ -133,11 +134,11 @@ pub struct Unresolved<'a, F: Stages> {
 
 /// Sends it: by the kernel's tables, or else by the controller.
 #[inline(never)]
-pub fn unresolved<F: Stages>(packet: &Packet, what: &Unresolved<'_, F>) -> Result<Outcome, Outcome> {
-    match routed::<F>(packet, what) {
+pub fn unresolved<F: Stages>(packet: &Packet, what: &Unresolved<'_, F>) -> Outcome {
+    settle(|| match routed::<F>(packet, what) {
         Some(hop) => to_hop::<F>(packet, what.tags, &hop),
         None => punt::packet::<F>(packet, what.l3, what.length),
-    }
+    })
 }
 
 /// Asks the kernel's routes and neighbours. They answer only where the interface forwards.

@@ -212,7 +212,12 @@ impl Stages for V4 {
             identification: header.load::<u16>(ipv4::IDENTIFICATION) as u32,
         };
         let (source, destination) = ([header.load(ipv4::SOURCE)], [header.load(ipv4::DESTINATION)]);
-        Ok(parse::packet(source, destination, transport, header.load(ipv4::PROTOCOL)))
+        Ok(parse::packet(
+            source,
+            destination,
+            transport,
+            header.load(ipv4::PROTOCOL),
+        ))
     }
 
     #[inline(always)]
@@ -306,7 +311,8 @@ impl Stages for V4 {
         let version_length = 0x45_u32 | ((ipv4::LENGTH as u16 + payload).to_be() as u32) << 16;
         let fragment = (ipv4::DONT_FRAGMENT.to_be() as u32) << 16;
         let ttl_protocol = FRESH_TTL as u32 | (protocol as u32) << 8;
-        let sum = version_length as u64 + fragment as u64 + ttl_protocol as u64 + source[0] as u64 + destination[0] as u64;
+        let sum =
+            version_length as u64 + fragment as u64 + ttl_protocol as u64 + source[0] as u64 + destination[0] as u64;
         header.store(ipv4::VERSION_IHL, version_length);
         header.store(ipv4::IDENTIFICATION, fragment);
         header.store(ipv4::TTL, ttl_protocol | (!checksum::fold(sum) as u32) << 16);
@@ -322,7 +328,16 @@ impl Stages for V4 {
         lookup.__bindgen_anon_4.ipv4_dst = destination[0];
     }
 
-    tables!(FLOWS_V4, buckets_v4, SERVICES_V4, PORT_RANGES_V4, GUARDS_V4, RATES_V4, FRAGMENTS_V4, ERRORS_V4);
+    tables!(
+        FLOWS_V4,
+        buckets_v4,
+        SERVICES_V4,
+        PORT_RANGES_V4,
+        GUARDS_V4,
+        RATES_V4,
+        FRAGMENTS_V4,
+        ERRORS_V4
+    );
 }
 
 impl Stages for V6 {
@@ -349,18 +364,19 @@ impl Stages for V6 {
             identification: 0,
         };
         let (source, destination) = (load_v6(&header, ipv6::SOURCE), load_v6(&header, ipv6::DESTINATION));
-        Ok(parse::packet(source, destination, transport, header.load(ipv6::NEXT_HEADER)))
+        Ok(parse::packet(
+            source,
+            destination,
+            transport,
+            header.load(ipv6::NEXT_HEADER),
+        ))
     }
 
     #[inline(always)]
     fn has_extensions(protocol: u8) -> bool {
         matches!(
             protocol,
-            ipv6::HOP_BY_HOP
-                | ipv6::ROUTING
-                | ipv6::FRAGMENT
-                | ipv6::AUTHENTICATION
-                | ipv6::DESTINATION_OPTIONS
+            ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::FRAGMENT | ipv6::AUTHENTICATION | ipv6::DESTINATION_OPTIONS
         )
     }
 
@@ -442,7 +458,16 @@ impl Stages for V6 {
         lookup.__bindgen_anon_4.ipv6_dst = *destination;
     }
 
-    tables!(FLOWS_V6, buckets_v6, SERVICES_V6, PORT_RANGES_V6, GUARDS_V6, RATES_V6, FRAGMENTS_V6, ERRORS_V6);
+    tables!(
+        FLOWS_V6,
+        buckets_v6,
+        SERVICES_V6,
+        PORT_RANGES_V6,
+        GUARDS_V6,
+        RATES_V6,
+        FRAGMENTS_V6,
+        ERRORS_V6
+    );
 }
 
 #[inline(always)]

@@ -6,13 +6,7 @@ use lb_common::{
     service::{GUARD_DENY, Guards},
 };
 
-use crate::{
-    atomic,
-    family::Stages,
-    maps::SERVICE_STATES,
-    parse::Parsed,
-    track,
-};
+use crate::{atomic, family::Stages, maps::SERVICE_STATES, parse::Parsed, track};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -57,7 +51,11 @@ fn within_rate<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> 
     // SAFETY: the helper takes no arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let interval = SECOND / service.source_rate as u64;
-    let burst = if service.source_burst == 0 { 1 } else { service.source_burst as u64 };
+    let burst = if service.source_burst == 0 {
+        1
+    } else {
+        service.source_burst as u64
+    };
     let Some(next) = F::rate(&key) else {
         F::set_rate(&key, now + interval);
         return Ok(());

@@ -14,6 +14,7 @@ use crate::{
     parse::Parsed,
     rewrite::{nat, tunnel},
     track::{self, Found},
+    verdict::settle,
 };
 
 /// An error while it is read and translated. It lives in a per-CPU map, because the stack is too small for it.
@@ -33,22 +34,25 @@ pub struct Draft<F: Family> {
 
 /// Sends an ICMP error that belongs to a flow.
 #[inline(never)]
-pub fn steer<F: Stages>(packet: &Packet, ip: &Parsed<F>) -> Result<Outcome, Outcome> {
-    let header: Window<{ icmp::LENGTH }> = packet.window(ip.transport.offset)?;
-    if ip.transport.length < icmp::LENGTH || !is_error::<F>(header.load(icmp::TYPE)) {
-        return Err(Outcome::NotTcpUdp);
-    }
-    let draft = F::draft().ok_or(Outcome::Inconsistent)?;
-    quoted(packet, ip, draft)?;
-    // The quoted packet went to where the error comes from: its answers' 5-tuple finds the flow.
-    draft.quoted.reverse_into(&mut draft.rewritten);
-    if let Some(found) = track::find(&draft.rewritten) {
-        return to_worker(packet, ip, draft, &found);
-    }
-    match track::find_answer(&draft.rewritten) {
-        Some(found) => to_client(packet, ip, draft, &found),
-        None => Err(Outcome::NotOurs),
-    }
+pub fn steer<F: Stages>(packet: &Packet, ip: &Parsed<F>) -> Outcome {
+    settle(|| {
+        let header: Window<{ icmp::LENGTH }> = packet.window(ip.transport.offset)?;
+        if ip.transport.length < icmp::LENGTH || !is_error::<F>(header.load(icmp::TYPE)) {
+            return Err(Outcome::NotTcpUdp);
+        }
+        let draft = F::draft().ok_or(Outcome::Inconsistent)?;
+        quoted(packet, ip, draft)?;
+        // The quoted packet went to where the error comes from: its answers' 5-tuple finds the flow.
+        draft.quoted.reverse_into(&mut draft.rewritten);
+        let mut found = Found::blank().ok_or(Outcome::Inconsistent)?;
+        if track::search(&draft.rewritten, &mut found) {
+            return Ok(to_worker(packet, ip, draft, &found));
+        }
+        if track::search_answer(&draft.rewritten, &mut found) {
+            return Ok(to_client(packet, ip, draft, &found));
+        }
+        Err(Outcome::NotOurs)
+    })
 }
 
 #[inline(always)]
@@ -84,55 +88,53 @@ fn quoted<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>) -> R
 
 /// An error about an answer: its worker must hear of it.
 #[inline(never)]
-fn to_worker<F: Stages>(
-    packet: &Packet,
-    ip: &Parsed<F>,
-    draft: &mut Draft<F>,
-    found: &Found<F>,
-) -> Result<Outcome, Outcome> {
-    let Found { flow, backend } = found;
-    let hop = NEXT_HOPS.get(backend.next_hop).ok_or(Outcome::Inconsistent)?;
-    let mode = track::mode(backend);
-    if mode.translates() {
-        let hit = &flow.hit;
-        draft.rewritten.source = F::narrow(&backend.address);
-        draft.rewritten.destination = track::answers_to::<F>(backend, hit.bind, &hit.address);
-        draft.rewritten.ports = Ports::new(track::worker_port(backend, hit.ports), hit.bind.port());
-        // RFC 5508, section 4.2: as the packets of the flow are translated, so are the errors.
-        draft.source = if matches!(mode, Mode::Dnat) { ip.key.source } else { draft.rewritten.destination };
-        draft.destination = draft.rewritten.source;
-        translate(packet, ip, draft)?;
-        return send(packet, ip, draft, hop);
-    }
-    if !hop.is_resolved() {
-        return Err(Outcome::NoNextHop);
-    }
-    if mode.encapsulates() {
-        let spread = tunnel::spread::<F>(&flow.hit.address, flow.hit.ports);
-        tunnel::encapsulate(packet, ip, spread, backend, mode, hop)?;
-        return Ok(emit::leave(packet, hop));
-    }
-    emit::to_hop::<F>(packet, ip.tags, hop)
+fn to_worker<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>, found: &Found<F>) -> Outcome {
+    settle(|| {
+        let Found { flow, backend } = found;
+        let hop = NEXT_HOPS.get(backend.next_hop).ok_or(Outcome::Inconsistent)?;
+        let mode = track::mode(backend);
+        if mode.translates() {
+            let hit = &flow.hit;
+            draft.rewritten.source = F::narrow(&backend.address);
+            draft.rewritten.destination = track::answers_to::<F>(backend, hit.bind, &hit.address);
+            draft.rewritten.ports = Ports::new(track::worker_port(backend, hit.ports), hit.bind.port());
+            // RFC 5508, section 4.2: as the packets of the flow are translated, so are the errors.
+            draft.source = if matches!(mode, Mode::Dnat) {
+                ip.key.source
+            } else {
+                draft.rewritten.destination
+            };
+            draft.destination = draft.rewritten.source;
+            translate(packet, ip, draft)?;
+            return send(packet, ip, draft, hop);
+        }
+        if !hop.is_resolved() {
+            return Err(Outcome::NoNextHop);
+        }
+        if mode.encapsulates() {
+            let spread = tunnel::spread::<F>(&flow.hit.address, flow.hit.ports);
+            tunnel::encapsulate(packet, ip, spread, backend, mode, hop)?;
+            return Ok(emit::leave(packet, hop));
+        }
+        emit::to_hop::<F>(packet, ip.tags, hop)
+    })
 }
 
 /// An error about a packet to a worker: the client must hear of it.
 #[inline(never)]
-fn to_client<F: Stages>(
-    packet: &Packet,
-    ip: &Parsed<F>,
-    draft: &mut Draft<F>,
-    found: &Found<F>,
-) -> Result<Outcome, Outcome> {
-    let Found { flow, backend } = found;
-    let hit = &flow.hit;
-    draft.rewritten.source = hit.address;
-    draft.rewritten.destination = F::narrow(&backend.virtual_address);
-    draft.rewritten.ports = hit.ports;
-    draft.source = draft.rewritten.destination;
-    draft.destination = hit.address;
-    translate(packet, ip, draft)?;
-    let hop = client_hop::get(hit.bind.hop()).unwrap_or(&NextHop::ZERO);
-    send(packet, ip, draft, hop)
+fn to_client<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>, found: &Found<F>) -> Outcome {
+    settle(|| {
+        let Found { flow, backend } = found;
+        let hit = &flow.hit;
+        draft.rewritten.source = hit.address;
+        draft.rewritten.destination = F::narrow(&backend.virtual_address);
+        draft.rewritten.ports = hit.ports;
+        draft.source = draft.rewritten.destination;
+        draft.destination = hit.address;
+        translate(packet, ip, draft)?;
+        let hop = client_hop::get(hit.bind.hop()).unwrap_or(&NextHop::ZERO);
+        send(packet, ip, draft, hop)
+    })
 }
 
 /// Rewrites the error and the packet that it quotes, with all checksums.
@@ -152,7 +154,14 @@ fn translate<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &Draft<F>) -> Re
     nat::change(&mut inner, &old.source, &new.source);
     nat::change(&mut inner, &old.destination, &new.destination);
     let mut message = inner;
-    F::write_quoted(packet, draft.l3 as usize, &new.source, &new.destination, inner, &mut message)?;
+    F::write_quoted(
+        packet,
+        draft.l3 as usize,
+        &new.source,
+        &new.destination,
+        inner,
+        &mut message,
+    )?;
     inner.word32(old.ports.0, new.ports.0);
     message.word32(old.ports.0, new.ports.0);
     let l4 = draft.l4 as usize;
@@ -193,5 +202,5 @@ fn send<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &Draft<F>, hop: &Next
         protocol: F::ICMP,
         tags: ip.tags,
     };
-    emit::unresolved(packet, &what)
+    Ok(emit::unresolved(packet, &what))
 }

@@ -13,7 +13,9 @@ use crate::{
 pub fn class<A: AsRef<[u32]>>(address: &A) -> AddressClass {
     let (word, shift) = address_class::place(address.as_ref());
     // SAFETY: a reference to a map value that the controller changes by whole words.
-    let word = ADDRESS_CLASSES.get(word).map_or(0, |word| unsafe { core::ptr::read_volatile(word) });
+    let word = ADDRESS_CLASSES
+        .get(word)
+        .map_or(0, |word| unsafe { core::ptr::read_volatile(word) });
     AddressClass((word >> shift) as u8)
 }
 

@@ -30,6 +30,7 @@ mod stats;
 mod too_big;
 mod track;
 mod unusual;
+mod verdict;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::Action;

@@ -25,7 +25,9 @@ const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 /// All of a key of a longest-prefix map but its first word, the length of the prefix.
 type Rest<const N: usize> = Key<[u8; N]>;
 const _: () = {
-    assert!(size_of::<Rest<8>>() == size_of::<PortRangeKey<V4>>() && size_of::<Rest<20>>() == size_of::<PortRangeKey<V6>>());
+    assert!(
+        size_of::<Rest<8>>() == size_of::<PortRangeKey<V4>>() && size_of::<Rest<20>>() == size_of::<PortRangeKey<V6>>()
+    );
     assert!(size_of::<Rest<8>>() == size_of::<GuardKey<V4>>() && size_of::<Rest<20>>() == size_of::<GuardKey<V6>>());
 };
 
@@ -62,9 +64,11 @@ pub static FLOWS_V6: Array<BucketV6, { maps::FLOWS_V6.capacity }, SHARED> = Arra
 #[btf_map]
 pub static CLIENT_HOPS: Array<ClientHop, { maps::CLIENT_HOPS.capacity }, SHARED> = Array::new();
 #[btf_map]
-pub static FRAGMENTS_V4: LruHashMap<FragmentKey<V4>, FragmentPorts, { maps::FRAGMENTS_V4.capacity }> = LruHashMap::new();
+pub static FRAGMENTS_V4: LruHashMap<FragmentKey<V4>, FragmentPorts, { maps::FRAGMENTS_V4.capacity }> =
+    LruHashMap::new();
 #[btf_map]
-pub static FRAGMENTS_V6: LruHashMap<FragmentKey<V6>, FragmentPorts, { maps::FRAGMENTS_V6.capacity }> = LruHashMap::new();
+pub static FRAGMENTS_V6: LruHashMap<FragmentKey<V6>, FragmentPorts, { maps::FRAGMENTS_V6.capacity }> =
+    LruHashMap::new();
 #[btf_map]
 pub static GUARDS_V4: LpmTrie<[u8; 8], u32, { maps::GUARDS_V4.capacity }> = LpmTrie::new();
 #[btf_map]

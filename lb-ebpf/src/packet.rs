@@ -7,6 +7,8 @@ use aya_ebpf::{
 };
 use lb_common::Outcome;
 
+use crate::cells::opaque;
+
 /// A packet as the driver gave it.
 pub struct Packet {
     context: XdpContext,
@@ -27,7 +29,8 @@ impl Packet {
     /// Length of the frame in bytes.
     #[inline(always)]
     pub fn length(&self) -> usize {
-        self.context.data_end() - self.context.data()
+        // The verifier knows the difference of two pointers only when it is taken in 64 bits.
+        opaque((self.context.data_end() - self.context.data()) as u64) as usize
     }
 
     /// Index of the interface that the packet came in on.

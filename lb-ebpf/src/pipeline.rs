@@ -1,8 +1,10 @@
 //! The way of a packet: parse, find its flow, or begin one; rewrite, send.
 
+use aya_log_ebpf::{debug, trace};
 use lb_common::{
-    AddressClass, Backend, BackendState, Event, Mode, NextHop, OnBackendDown, Outcome, Ports, Scheduler, V4, V6,
+    AddressClass, BackendState, Event, Mode, NextHop, OnBackendDown, Outcome, Ports, Scheduler, V4, V6,
     flow::Direction,
+    flow_table::Bind,
     service::MAX_SOURCES,
     wire::{tcp, udp},
 };
@@ -17,8 +19,9 @@ use crate::{
     reset,
     rewrite::{nat, tunnel},
     select, stats, too_big,
-    track::{self, Choice, Flow, Found},
+    track::{self, Choice, Found},
     unusual,
+    verdict::settle,
 };
 
 /// What becomes of a packet.
@@ -51,43 +54,54 @@ fn steer<F: Stages>(packet: &Packet, link: &Link) -> Result<Outcome, Outcome> {
     } else {
         unusual::read(packet, &mut parsed)?;
     }
-    if may_be_answer(&parsed)
-        && let Some(found) = track::find_answer(&parsed.key)
-    {
-        return to_client(packet, &parsed, &found);
+    if may_be_answer(&parsed) {
+        if let Some(found) = track::find_answer(&parsed.key) {
+            return to_client(packet, &parsed, &found);
+        }
+        let outcome = answer_elsewhere(packet, &parsed);
+        if outcome as u32 != Outcome::NotOurs as u32 {
+            return Ok(outcome);
+        }
     }
     if !parsed.class.has(AddressClass::VIRTUAL) {
         return Err(Outcome::NotOurs);
     }
+    // Flows that are where they are looked for first never meet the code for all others.
     match track::find(&parsed.key) {
-        Some(found) => match decide(&parsed, &found) {
-            Next::Follow => to_worker(packet, &parsed, &Target::of(found)),
-            Next::Begin => begin_again(packet, &parsed, &found),
-            Next::Refuse => refuse(packet, &parsed, &found),
-        },
-        None => to_new(packet, &parsed),
+        Some(found) if follows(&parsed, &found) => follow(packet, &parsed, &found),
+        _ => Ok(elsewhere(packet, &parsed)),
     }
 }
 
-/// A packet whose flow is over, or whose backend is.
+/// A worker's packet whose flow is not where it is looked for first; [`Outcome::NotOurs`] where it has none.
 #[inline(never)]
-fn begin_again<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -> Result<Outcome, Outcome> {
-    track::release(&found.flow, found.backend);
-    to_new(packet, parsed)
+fn answer_elsewhere<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
+    settle(|| {
+        let mut found = Found::blank().ok_or(Outcome::Inconsistent)?;
+        if !track::search_answer(&parsed.key, &mut found) {
+            return Err(Outcome::NotOurs);
+        }
+        to_client(packet, parsed, &found)
+    })
 }
 
-/// A packet whose flow's backend is down, where the client shall know.
+/// A client's packet whose flow is not where it is looked for first, or has none, or does not follow it.
 #[inline(never)]
-fn refuse<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -> Result<Outcome, Outcome> {
-    track::release(&found.flow, found.backend);
-    reset::answer(packet, parsed, Outcome::ResetBackendDown)
-}
-
-/// A packet without a flow, to the backend that is chosen for it.
-#[inline(never)]
-fn to_new<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Outcome> {
-    let target = begin(packet, parsed)?;
-    to_worker(packet, parsed, &target)
+fn elsewhere<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
+    settle(|| {
+        let mut found = Found::blank().ok_or(Outcome::Inconsistent)?;
+        if !track::search(&parsed.key, &mut found) {
+            return Ok(to_new(packet, parsed));
+        }
+        if follows(parsed, &found) {
+            return follow(packet, parsed, &found);
+        }
+        track::release(&found.flow, found.backend);
+        if parsed.is_syn() || parsed.is_udp() {
+            return Ok(to_new(packet, parsed));
+        }
+        Ok(reset::answer(packet, parsed, Outcome::ResetBackendDown))
+    })
 }
 
 /// Whether a packet may come from a worker. Source addresses of `nat` are often virtual addresses too, so that only the
@@ -102,59 +116,21 @@ fn may_be_answer<F: Stages>(parsed: &Parsed<F>) -> bool {
     settings().is_some_and(|settings| settings.nat_port_low <= port && port <= settings.nat_port_high)
 }
 
-/// Where a client's packet goes.
-pub struct Target<F: Stages> {
-    pub backend: &'static Backend,
-    pub index: u32,
-    /// The flow's entry; none where the packet goes without.
-    pub flow: Option<Flow<F>>,
-    /// Whether this packet began the flow.
-    pub is_new: bool,
-}
-
-impl<F: Stages> Target<F> {
-    #[inline(always)]
-    fn of(found: Found<F>) -> Self {
-        Self {
-            backend: found.backend,
-            index: found.flow.hit.meta.backend(),
-            flow: Some(found.flow),
-            is_new: false,
-        }
-    }
-}
-
-/// What to do with a client's packet that has a flow.
-enum Next {
-    /// Send it to the flow's backend.
-    Follow,
-    /// The flow is over; the packet begins a new one.
-    Begin,
-    /// The flow's backend is down or gone, and the client shall know.
-    Refuse,
-}
-
+/// Whether a client's packet goes to the backend of its flow. If not, the flow is over, or its backend is.
 #[inline(always)]
-fn decide<F: Stages>(parsed: &Parsed<F>, found: &Found<F>) -> Next {
+fn follows<F: Stages>(parsed: &Parsed<F>, found: &Found<F>) -> bool {
     let meta = found.flow.hit.meta;
     if parsed.is_syn() && meta.phase().is_over() {
-        return Next::Begin;
+        return false;
     }
     // SAFETY: a reference to a map value that the controller changes by whole words.
     let status = unsafe { core::ptr::read_volatile(&raw const found.backend.status) };
-    let serves = meta.is_generation(status.generation())
+    meta.is_generation(status.generation())
         && match status.state() {
             BackendState::Up | BackendState::Draining => true,
             BackendState::Free => false,
             BackendState::Down => holds(found.backend.service),
-        };
-    if serves {
-        Next::Follow
-    } else if parsed.is_syn() || parsed.is_udp() {
-        Next::Begin
-    } else {
-        Next::Refuse
-    }
+        }
 }
 
 /// Whether the flows of a service stay with a backend that is down.
@@ -165,37 +141,40 @@ fn holds(service: u32) -> bool {
         .is_some_and(|service| matches!(OnBackendDown::from_number(service.on_backend_down), OnBackendDown::Hold))
 }
 
+/// A client's packet of a flow that is known.
 #[inline(always)]
-fn to_worker<F: Stages>(
-    packet: &Packet,
-    parsed: &Parsed<F>,
-    target: &Target<F>,
-) -> Result<Outcome, Outcome> {
-    let backend = target.backend;
+fn follow<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -> Result<Outcome, Outcome> {
+    let Found { flow, backend } = found;
+    track::touch(flow, backend, parsed);
+    if track::mode(backend).translates() {
+        let origin = emit::origin(packet, parsed.tags)?;
+        if client_hop::get(flow.hit.bind.hop()) != Some(&origin) {
+            track::note_hop(flow, backend, client_hop::intern(&origin));
+        }
+    }
+    to_worker(packet, parsed, flow.hit.meta.backend(), flow.hit.bind)
+}
+
+/// A packet to the backend at `index`. `bind` counts only in `nat`.
+#[inline(always)]
+fn to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, index: u32, bind: Bind) -> Result<Outcome, Outcome> {
+    let backend = BACKENDS.get(index).ok_or(Outcome::Inconsistent)?;
     let mode = track::mode(backend);
     let length = parsed.transport.packet_length;
     let overhead = tunnel::overhead(backend, mode);
     let hop = NEXT_HOPS.get(backend.next_hop).ok_or(Outcome::Inconsistent)?;
     if hop.mtu != 0 && length + overhead > hop.mtu as usize {
-        return too_big::answer(packet, parsed, hop.mtu as usize - overhead);
+        return Ok(too_big::answer(packet, parsed, hop.mtu as usize - overhead));
     }
-    if let Some(flow) = &target.flow
-        && !target.is_new
-    {
-        track::touch(flow, backend, parsed);
-        if mode.translates() {
-            let origin = emit::origin(packet, parsed.tags)?;
-            if client_hop::get(flow.hit.bind.hop()) != Some(&origin) {
-                track::note_hop(flow, backend, client_hop::intern(&origin));
-            }
-        }
-    }
-    stats::count_backend(target.index, Direction::ToWorker, length as u32);
+    stats::count_backend(index, Direction::ToWorker, length as u32);
+    trace!(
+        packet.context(),
+        "to worker: backend {}, flags {:x}", index, parsed.flags
+    );
     let destination = F::narrow(&backend.address);
     match mode {
         Mode::Nat => {
             let service = SERVICES.get(backend.service).ok_or(Outcome::Inconsistent)?;
-            let bind = target.flow.as_ref().ok_or(Outcome::Inconsistent)?.hit.bind;
             let source = F::narrow(&service.sources[bind.source() as usize & (MAX_SOURCES - 1)]);
             let ports = Ports::new(bind.port(), track::worker_port(backend, parsed.key.ports));
             nat::rewrite(packet, parsed, &source, &destination, ports)?;
@@ -218,7 +197,7 @@ fn to_worker<F: Stages>(
             if hop.is_resolved() {
                 Ok(emit::leave(packet, hop))
             } else {
-                tunnel::unresolved(packet, backend, l3, length + overhead)
+                Ok(tunnel::unresolved(packet, backend, l3, length + overhead))
             }
         }
     }
@@ -244,7 +223,7 @@ fn send<F: Stages>(
         protocol: parsed.key.protocol,
         tags: parsed.tags,
     };
-    emit::unresolved(packet, &what)
+    Ok(emit::unresolved(packet, &what))
 }
 
 #[inline(always)]
@@ -257,6 +236,12 @@ fn to_client<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -
     track::touch_answer(flow, backend, parsed);
     let length = parsed.transport.packet_length;
     stats::count_backend(hit.meta.backend(), Direction::ToClient, length as u32);
+    trace!(
+        packet.context(),
+        "to client: backend {}, flags {:x}",
+        hit.meta.backend(),
+        parsed.flags
+    );
     let source = F::narrow(&backend.virtual_address);
     nat::rewrite(packet, parsed, &source, &hit.address, hit.ports.reversed())?;
     match client_hop::get(hit.bind.hop()) {
@@ -265,68 +250,73 @@ fn to_client<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -
     }
 }
 
+/// [`to_worker`] for packets that begin a flow, so that the code is there once for all of them.
+#[inline(never)]
+fn first_to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, index: u32, bind: Bind) -> Outcome {
+    settle(|| to_worker(packet, parsed, index, bind))
+}
+
 /// A packet without a flow: begins one, or is answered, or is not ours.
-#[inline(always)]
-fn begin<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Target<F>, Outcome> {
-    let (service_index, service) = lookup::service(parsed)?;
-    let translates = Mode::from_number(service.mode).is_some_and(Mode::translates);
-    let begins = parsed.is_udp() || parsed.is_syn();
-    if translates && !begins {
-        return Err(reset::answer(packet, parsed, Outcome::ResetNoFlow)?);
-    }
-    if begins {
-        guard::admit(parsed, service_index, service)?;
-    }
-    let ring = select::ring(service);
-    let is_flooded = begins && !translates && guard::is_flooded(service_index, service);
-    // A packet in the middle of a connection that is not known here goes where the peers would send it too.
-    let chosen = if begins && !is_flooded {
-        select::backend(parsed, service_index, service, ring)
-    } else {
-        select::by_hash(parsed, service, ring)
-    };
-    let Some(index) = chosen else {
-        if parsed.is_udp() {
-            return Err(Outcome::NoBackend);
+#[inline(never)]
+fn to_new<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
+    settle(|| {
+        let (service_index, service) = lookup::service(parsed)?;
+        let translates = Mode::from_number(service.mode).is_some_and(Mode::translates);
+        let begins = parsed.is_udp() || parsed.is_syn();
+        if translates && !begins {
+            return Ok(reset::answer(packet, parsed, Outcome::ResetNoFlow));
         }
-        return Err(reset::answer(packet, parsed, Outcome::ResetNoBackend)?);
-    };
-    let backend = BACKENDS.get(index).ok_or(Outcome::Inconsistent)?;
-    let choice = Choice {
-        service: service_index,
-        index,
-        backend,
-    };
-    let untracked = Target {
-        backend,
-        index,
-        flow: None,
-        is_new: true,
-    };
-    if is_flooded {
-        stats::event(Event::Flooded);
-        return Ok(untracked);
-    }
-    // What the ring says again for the next packet needs no entry until the client has answered.
-    let repeats = ring.scheduler().is_some_and(Scheduler::is_stateless) && parsed.is_syn();
-    if !translates && !parsed.is_udp() && (repeats || parsed.flags & tcp::RST != 0) {
-        return Ok(untracked);
-    }
-    let hop = if translates { client_hop::intern(&emit::origin(packet, parsed.tags)?) } else { 0 };
-    match track::claim(parsed, &choice, hop) {
-        Ok(flow) => {
-            let index = flow.hit.meta.backend();
-            Ok(Target {
-                backend: BACKENDS.get(index).ok_or(Outcome::Inconsistent)?,
-                index,
-                flow: Some(flow),
-                is_new: true,
-            })
+        if begins {
+            guard::admit(parsed, service_index, service)?;
         }
-        Err(Outcome::FlowTableFull) if !translates => {
-            stats::event(Event::Untracked);
-            Ok(untracked)
+        let ring = select::ring(service);
+        let is_flooded = begins && !translates && guard::is_flooded(service_index, service);
+        // A packet in the middle of a connection that is not known here goes where the peers would send it too.
+        let chosen = if begins && !is_flooded {
+            select::backend(parsed, service_index, service, ring)
+        } else {
+            select::by_hash(parsed, service, ring)
+        };
+        let Some(index) = chosen else {
+            if parsed.is_udp() {
+                return Err(Outcome::NoBackend);
+            }
+            return Ok(reset::answer(packet, parsed, Outcome::ResetNoBackend));
+        };
+        let backend = BACKENDS.get(index).ok_or(Outcome::Inconsistent)?;
+        let choice = Choice {
+            service: service_index,
+            index,
+            backend,
+        };
+        if is_flooded {
+            stats::event(Event::Flooded);
+            return Ok(first_to_worker(packet, parsed, index, Bind(0)));
         }
-        Err(outcome) => Err(outcome),
-    }
+        // What the ring says again for the next packet needs no entry until the client has answered.
+        let repeats = ring.scheduler().is_some_and(Scheduler::is_stateless) && parsed.is_syn();
+        if !translates && !parsed.is_udp() && (repeats || parsed.flags & tcp::RST != 0) {
+            return Ok(first_to_worker(packet, parsed, index, Bind(0)));
+        }
+        let hop = if translates {
+            client_hop::intern(&emit::origin(packet, parsed.tags)?)
+        } else {
+            0
+        };
+        match track::claim(parsed, &choice, hop) {
+            Ok(flow) => {
+                let index = flow.hit.meta.backend();
+                debug!(
+                    packet.context(),
+                    "new flow: service {}, backend {}", service_index, index
+                );
+                Ok(first_to_worker(packet, parsed, index, flow.hit.bind))
+            }
+            Err(Outcome::FlowTableFull) if !translates => {
+                stats::event(Event::Untracked);
+                Ok(first_to_worker(packet, parsed, index, Bind(0)))
+            }
+            Err(outcome) => Err(outcome),
+        }
+    })
 }

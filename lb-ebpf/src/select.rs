@@ -32,7 +32,10 @@ pub fn backend<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service, rin
         Scheduler::RoundRobin => turn(index, length)?,
         Scheduler::Random => hash::reduce(random(), length),
         Scheduler::Maglev | Scheduler::SourceHash => return by_hash(parsed, service, ring),
-        Scheduler::LeastConnection if length <= COMPARED => return least_loaded(ring, turn(index, length)?),
+        Scheduler::LeastConnection if length <= COMPARED => {
+            let best = least_loaded(ring, turn(index, length)?);
+            return if best == NONE { None } else { Some(best) };
+        }
         Scheduler::LeastConnection => return lesser_of_two(ring),
     };
     Some(slot(ring, position)?.backend)
@@ -76,35 +79,38 @@ fn slot(ring: Ring, position: u32) -> Option<&'static RingSlot> {
 fn lesser_of_two(ring: Ring) -> Option<u32> {
     let one = slot(ring, hash::reduce(random(), ring.length()))?;
     let other = slot(ring, hash::reduce(random(), ring.length()))?;
-    let lesser = if Load::of(other)?.is_below(&Load::of(one)?) { other } else { one };
+    let lesser = if Load::of(other)?.is_below(&Load::of(one)?) {
+        other
+    } else {
+        one
+    };
     Some(lesser.backend)
 }
 
+/// No backend.
+const NONE: u32 = u32::MAX;
+
 /// Compares all backends, beginning at another one each time so that equals take turns.
 #[inline(never)]
-fn least_loaded(ring: Ring, first: u32) -> Option<u32> {
+fn least_loaded(ring: Ring, first: u32) -> u32 {
     let mut search = Search {
         ring,
         position: first,
-        best: u32::MAX,
+        best: NONE,
         load: Load {
             flows: u32::MAX,
             weight: 1,
         },
     };
     repeat(ring.length(), compare, &mut search);
-    if search.best == u32::MAX {
-        None
-    } else {
-        Some(search.best)
-    }
+    search.best
 }
 
 /// The state of a comparison.
 struct Search {
     ring: Ring,
     position: u32,
-    /// Index of the best backend so far; `u32::MAX` before the first.
+    /// Index of the best backend so far; [`NONE`] before the first.
     best: u32,
     load: Load,
 }

@@ -1,13 +1,9 @@
 //! Answers a packet that does not fit the way ahead with ICMP, so that its sender sends smaller ones.
 
 use aya_ebpf::helpers::bpf_csum_diff;
-use lb_common::{
-    Family, Outcome, V6,
-    checksum::fold,
-    wire::icmp,
-};
+use lb_common::{Family, Outcome, V6, checksum::fold, wire::icmp};
 
-use crate::{emit, family::Stages, packet::Packet, parse::Parsed};
+use crate::{emit, family::Stages, packet::Packet, parse::Parsed, verdict::settle};
 
 /// How much of the packet is quoted, in bytes: more than any headers take. The packet is longer, or it would fit.
 const QUOTE: usize = 128;
@@ -20,49 +16,51 @@ const SMALLEST: usize = 576;
 /// RFC 1191, section 4: code 4 with "the MTU of that next-hop network in the low-order 16 bits". RFC 4443, section 3.2:
 /// packet too big, with "the Maximum Transmission Unit of the next-hop link".
 #[inline(never)]
-pub fn answer<F: Stages>(packet: &Packet, parsed: &Parsed<F>, mtu: usize) -> Result<Outcome, Outcome> {
-    let transport = &parsed.transport;
-    // A merged frame of the generic hook is longer than any link; the kernel cuts it up again when it leaves.
-    if transport.packet_length < QUOTE || mtu < SMALLEST {
-        return Err(Outcome::Malformed);
-    }
-    let l3 = transport.l3;
-    packet.resize(l3 + QUOTE)?;
-    packet.grow_front((F::HEADER + icmp::LENGTH) as i32)?;
-    // The frame's header, to where the frame begins now.
-    let old = packet.window::<{ lb_common::wire::eth::LONGEST }>(F::HEADER + icmp::LENGTH)?;
-    let new = packet.window::<{ lb_common::wire::eth::LONGEST }>(0)?;
-    let mut word = 0;
-    while word < lb_common::wire::eth::LONGEST / 2 {
-        new.store(2 * word, old.load::<u16>(2 * word));
-        word += 1;
-    }
-    emit::turn_around(packet)?;
-    let (source, destination) = (&parsed.key.destination, &parsed.key.source);
-    F::write_fresh_ip(packet, l3, source, destination, F::ICMP, (icmp::LENGTH + QUOTE) as u16)?;
-    let message = packet.window::<{ icmp::LENGTH + QUOTE }>(l3 + F::HEADER)?;
-    let kind: u16 = if F::NUMBER == V6::NUMBER {
-        icmp::PACKET_TOO_BIG_V6 as u16
-    } else {
-        icmp::UNREACHABLE as u16 | (icmp::FRAGMENTATION_NEEDED as u16) << 8
-    };
-    message.store(icmp::TYPE, kind);
-    message.store(icmp::CHECKSUM, 0_u16);
-    message.store(icmp::MTU, (mtu as u32).to_be());
-    let start = message.start();
-    // SAFETY: the window is as long as said, a multiple of four.
-    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, start.cast(), (icmp::LENGTH + QUOTE) as u32, 0) };
-    if sum < 0 {
-        return Err(Outcome::Malformed);
-    }
-    let mut sum = sum as u64 & 0xffff_ffff;
-    if F::NUMBER == V6::NUMBER {
-        // RFC 4443, section 2.3: the pseudo-header counts in ICMPv6.
-        sum += (F::ICMP as u16).to_be() as u64 + ((icmp::LENGTH + QUOTE) as u16).to_be() as u64;
-        sum += words(source.as_ref()) + words(destination.as_ref());
-    }
-    message.store(icmp::CHECKSUM, !fold(sum));
-    Ok(Outcome::TooBig)
+pub fn answer<F: Stages>(packet: &Packet, parsed: &Parsed<F>, mtu: usize) -> Outcome {
+    settle(|| {
+        let transport = &parsed.transport;
+        // A merged frame of the generic hook is longer than any link; the kernel cuts it up again when it leaves.
+        if transport.packet_length < QUOTE || mtu < SMALLEST {
+            return Err(Outcome::Malformed);
+        }
+        let l3 = transport.l3;
+        packet.resize(l3 + QUOTE)?;
+        packet.grow_front((F::HEADER + icmp::LENGTH) as i32)?;
+        // The frame's header, to where the frame begins now.
+        let old = packet.window::<{ lb_common::wire::eth::LONGEST }>(F::HEADER + icmp::LENGTH)?;
+        let new = packet.window::<{ lb_common::wire::eth::LONGEST }>(0)?;
+        let mut word = 0;
+        while word < lb_common::wire::eth::LONGEST / 2 {
+            new.store(2 * word, old.load::<u16>(2 * word));
+            word += 1;
+        }
+        emit::turn_around(packet)?;
+        let (source, destination) = (&parsed.key.destination, &parsed.key.source);
+        F::write_fresh_ip(packet, l3, source, destination, F::ICMP, (icmp::LENGTH + QUOTE) as u16)?;
+        let message = packet.window::<{ icmp::LENGTH + QUOTE }>(l3 + F::HEADER)?;
+        let kind: u16 = if F::NUMBER == V6::NUMBER {
+            icmp::PACKET_TOO_BIG_V6 as u16
+        } else {
+            icmp::UNREACHABLE as u16 | (icmp::FRAGMENTATION_NEEDED as u16) << 8
+        };
+        message.store(icmp::TYPE, kind);
+        message.store(icmp::CHECKSUM, 0_u16);
+        message.store(icmp::MTU, (mtu as u32).to_be());
+        let start = message.start();
+        // SAFETY: the window is as long as said, a multiple of four.
+        let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, start.cast(), (icmp::LENGTH + QUOTE) as u32, 0) };
+        if sum < 0 {
+            return Err(Outcome::Malformed);
+        }
+        let mut sum = sum as u64 & 0xffff_ffff;
+        if F::NUMBER == V6::NUMBER {
+            // RFC 4443, section 2.3: the pseudo-header counts in ICMPv6.
+            sum += (F::ICMP as u16).to_be() as u64 + ((icmp::LENGTH + QUOTE) as u16).to_be() as u64;
+            sum += words(source.as_ref()) + words(destination.as_ref());
+        }
+        message.store(icmp::CHECKSUM, !fold(sum));
+        Ok(Outcome::TooBig)
+    })
 }
 
 #[inline(always)]

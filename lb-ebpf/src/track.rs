@@ -15,7 +15,10 @@ use lb_common::{
     wire::tcp,
 };
 
-pub use self::{bound::{answers_to, worker_port}, pair::release};
+pub use self::{
+    bound::{answers_to, worker_port},
+    pair::release,
+};
 use crate::{
     cells::Bucket,
     family::Stages,
@@ -70,7 +73,21 @@ fn is_udp<F: Stages>(key: &FlowKey<F>) -> bool {
     key.protocol != tcp::PROTOCOL
 }
 
-/// Looks a client's packet up.
+impl<F: Stages> Found<F> {
+    /// A value to look up into.
+    #[inline(always)]
+    pub fn blank() -> Option<Self> {
+        Some(Self {
+            flow: Flow {
+                bucket: F::bucket(0)?,
+                hit: Hit::BLANK,
+            },
+            backend: BACKENDS.get(0)?,
+        })
+    }
+}
+
+/// Looks a client's packet up where it is most likely.
 #[inline(always)]
 pub fn find<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
     let places = places(key);
@@ -78,38 +95,48 @@ pub fn find<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
     let mut backend = None;
     let found = flow_table::find(bucket, &key.source, key.ports, is_udp(key), |hit| {
         backend = BACKENDS.get(hit.meta.backend());
-        backend.is_some_and(|backend| F::narrow(&backend.virtual_address) == key.destination)
+        backend.is_some_and(|backend| is_of_client(key, backend))
     });
     match found {
         Ok(Some(hit)) => Some(Found {
             flow: Flow { bucket, hit },
             backend: backend?,
         }),
-        _ => find_elsewhere(key, &places),
+        _ => None,
     }
 }
 
-/// Looks where [`find`] did not, or could not tell.
+/// Looks a client's packet up wherever it may be. Says whether it found it.
 #[inline(never)]
-fn find_elsewhere<F: Stages>(key: &FlowKey<F>, places: &Places) -> Option<Found<F>> {
+pub fn search<F: Stages>(key: &FlowKey<F>, found: &mut Found<F>) -> bool {
+    let places = places(key);
     for place in [places.first, places.second] {
-        let bucket = F::bucket(place)?;
-        let mut backend = None;
-        let found = flow_table::find_slowly(bucket, &key.source, key.ports, is_udp(key), |hit| {
-            backend = BACKENDS.get(hit.meta.backend());
-            backend.is_some_and(|backend| F::narrow(&backend.virtual_address) == key.destination)
+        let Some(bucket) = F::bucket(place) else {
+            return false;
+        };
+        let hit = flow_table::find_slowly(bucket, &key.source, key.ports, is_udp(key), |hit| {
+            match BACKENDS.get(hit.meta.backend()) {
+                Some(backend) if is_of_client(key, backend) => {
+                    found.backend = backend;
+                    true
+                }
+                _ => false,
+            }
         });
-        if let Some(hit) = found {
-            return Some(Found {
-                flow: Flow { bucket, hit },
-                backend: backend?,
-            });
+        if let Some(hit) = hit {
+            found.flow = Flow { bucket, hit };
+            return true;
         }
     }
-    None
+    false
 }
 
-/// Looks a worker's answer up.
+#[inline(always)]
+fn is_of_client<F: Stages>(key: &FlowKey<F>, backend: &Backend) -> bool {
+    F::narrow(&backend.virtual_address) == key.destination
+}
+
+/// Looks a worker's answer up where it is most likely.
 #[inline(always)]
 pub fn find_answer<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
     let places = places(key);
@@ -124,28 +151,33 @@ pub fn find_answer<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
             flow: Flow { bucket, hit },
             backend: backend?,
         }),
-        _ => find_answer_elsewhere(key, &places),
+        _ => None,
     }
 }
 
-/// Looks where [`find_answer`] did not, or could not tell.
+/// Looks a worker's answer up wherever it may be. Says whether it found it.
 #[inline(never)]
-fn find_answer_elsewhere<F: Stages>(key: &FlowKey<F>, places: &Places) -> Option<Found<F>> {
+pub fn search_answer<F: Stages>(key: &FlowKey<F>, found: &mut Found<F>) -> bool {
+    let places = places(key);
     for place in [places.first, places.second] {
-        let bucket = F::bucket(place)?;
-        let mut backend = None;
-        let found = flow_table::find_answer_slowly(bucket, key.ports.destination(), is_udp(key), |hit| {
-            backend = BACKENDS.get(hit.meta.backend());
-            backend.is_some_and(|backend| bound::is_answer(key, hit, backend))
+        let Some(bucket) = F::bucket(place) else {
+            return false;
+        };
+        let hit = flow_table::find_answer_slowly(bucket, key.ports.destination(), is_udp(key), |hit| {
+            match BACKENDS.get(hit.meta.backend()) {
+                Some(backend) if bound::is_answer(key, hit, backend) => {
+                    found.backend = backend;
+                    true
+                }
+                _ => false,
+            }
         });
-        if let Some(hit) = found {
-            return Some(Found {
-                flow: Flow { bucket, hit },
-                backend: backend?,
-            });
+        if let Some(hit) = hit {
+            found.flow = Flow { bucket, hit };
+            return true;
         }
     }
-    None
+    false
 }
 
 /// Notes a client's packet: the time, and how far the connection has come with it.
@@ -188,7 +220,11 @@ pub fn claim<F: Stages>(parsed: &Parsed<F>, choice: &Choice, hop: u32) -> Result
     let translates = mode(choice.backend).translates();
     let mut new = Claims {
         record: Record {
-            phase: if translates { Phase::Opening } else { Phase::first(parsed.flags, udp) },
+            phase: if translates {
+                Phase::Opening
+            } else {
+                Phase::first(parsed.flags, udp)
+            },
             udp,
             direction: Direction::ToWorker,
             backend: choice.index,
@@ -202,56 +238,61 @@ pub fn claim<F: Stages>(parsed: &Parsed<F>, choice: &Choice, hop: u32) -> Result
     if translates {
         new.bind = bound::claim(&new, choice)?;
     }
-    match enter(&parsed.key, &new) {
-        Ok(flow) => {
-            counts::begun(choice.index, choice.service, new.record.phase);
-            Ok(flow)
-        }
-        Err(refused) => {
-            if translates {
-                // The port belongs to nobody without the first entry.
-                bound::withdraw(&new, choice);
-            }
-            match refused {
-                // Another CPU entered the same flow at the same time: follow that one.
-                Refused::Exists => find(&parsed.key).map(|found| found.flow).ok_or(Outcome::ClaimRaced),
-                Refused::Raced => Err(Outcome::ClaimRaced),
-                Refused::Full => Err(Outcome::FlowTableFull),
-            }
-        }
+    let mut found = Found::blank().ok_or(Outcome::Inconsistent)?;
+    let refused = enter(&parsed.key, &new, &mut found.flow);
+    if refused == ENTERED {
+        counts::begun(choice.index, choice.service, new.record.phase);
+        return Ok(found.flow);
     }
+    if translates {
+        // The port belongs to nobody without the first entry.
+        bound::withdraw(&new, choice);
+    }
+    if refused == Refused::Full as u32 {
+        return Err(Outcome::FlowTableFull);
+    }
+    // Another CPU entered the same flow at the same time: follow that one.
+    if refused == Refused::Exists as u32 && search(&parsed.key, &mut found) {
+        return Ok(found.flow);
+    }
+    Err(Outcome::ClaimRaced)
 }
 
-/// Enters the entry that the client's packets find.
+/// Beside the numbers of [`Refused`].
+const ENTERED: u32 = u32::MAX;
+
+/// Enters the entry that the client's packets find. Returns [`ENTERED`], or the number of a [`Refused`].
 #[inline(never)]
-fn enter<F: Stages>(key: &FlowKey<F>, new: &Claims<F>) -> Result<Flow<F>, Refused> {
+fn enter<F: Stages>(key: &FlowKey<F>, new: &Claims<F>, flow: &mut Flow<F>) -> u32 {
     let places = places(key);
     let (Some(first), Some(second)) = (F::bucket(places.first), F::bucket(places.second)) else {
-        return Err(Refused::Full);
+        return Refused::Full as u32;
     };
-    let claimed = flow_table::claim([first, second], new, expiry(), |other| {
+    let difference = |bucket, way| F::difference(bucket, way, &new.address, new.ports);
+    let claimed = flow_table::claim([first, second], new, expiry(), difference, |other| {
         other.address == new.address
             && other.ports == new.ports
             && other.meta.is_kind(new.record.udp, Direction::ToWorker)
             && BACKENDS
                 .get(other.meta.backend())
-                .is_some_and(|backend| F::narrow(&backend.virtual_address) == key.destination)
+                .is_some_and(|backend| is_of_client(key, backend))
     });
     match claimed {
         Ok(claimed) => {
+            *flow = Flow {
+                bucket: if claimed.second { second } else { first },
+                hit: claimed.hit,
+            };
             if let Some(evicted) = claimed.evicted {
                 pair::evicted(&evicted.0);
             }
-            Ok(Flow {
-                bucket: if claimed.second { second } else { first },
-                hit: claimed.hit,
-            })
+            ENTERED
         }
         Err((refused, evicted)) => {
             if let Some(evicted) = evicted {
                 pair::evicted(&evicted.0);
             }
-            Err(refused)
+            refused as u32
         }
     }
 }

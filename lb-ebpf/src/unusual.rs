@@ -24,9 +24,7 @@ pub fn read<F: Stages>(packet: &Packet, parsed: &mut Parsed<F>) -> Result<(), Ou
         return fragment(packet, parsed);
     }
     if parsed.key.protocol == F::ICMP {
-        return Err(match icmp::steer(packet, parsed) {
-            Ok(outcome) | Err(outcome) => outcome,
-        });
+        return Err(icmp::steer(packet, parsed));
     }
     parse::transport(packet, parsed)
 }

@@ -95,6 +95,65 @@ impl Packet {
         }
     }
 
+    /// The frame of an ICMP error from `router` to the sender of this packet, which it quotes with `quoted` bytes behind
+    /// its IP header. `rest` are the lower 16 (ICMP) or all 32 bits (ICMPv6) behind the checksum, such as an MTU.
+    ///
+    /// # Panics
+    ///
+    /// As [`Packet::bytes`].
+    pub fn quoted_by(&self, router: SocketAddr, kind: u8, code: u8, rest: u16, quoted: usize) -> Vec<u8> {
+        let frame = self.bytes();
+        let ip = if self.source.is_ipv4() { 20 } else { 40 };
+        let mut message = vec![kind, code, 0, 0, 0, 0];
+        message.extend(rest.to_be_bytes());
+        message.extend(&frame[ETHERNET..ETHERNET + (ip + quoted).min(frame.len() - ETHERNET)]);
+        let carrier = Self::new(router, self.source, Transport::Udp { checksum: true });
+        carrier.around(if self.source.is_ipv4() { 1 } else { 58 }, &message)
+    }
+
+    /// A frame with this packet's addresses and a message of ICMP or ICMPv6, whose checksum it sets.
+    fn around(&self, protocol: u8, message: &[u8]) -> Vec<u8> {
+        let mut message = message.to_vec();
+        message[2..4].fill(0);
+        let length = u16::try_from(message.len()).expect("the message fits into a packet");
+        let mut frame = [self.destination_mac, self.source_mac].concat();
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let sum = checksum(&[&message]);
+                message[2..4].copy_from_slice(&sum.to_be_bytes());
+                frame.extend(TYPE_V4.to_be_bytes());
+                let mut header = vec![0x45, 0];
+                header.extend((20 + length).to_be_bytes());
+                header.extend([0, 0, 0x40, 0, self.ttl, protocol, 0, 0]);
+                header.extend(source.octets());
+                header.extend(destination.octets());
+                let sum = checksum(&[&header]);
+                header[10..12].copy_from_slice(&sum.to_be_bytes());
+                frame.extend(header);
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let pseudo = [
+                    &source.octets()[..],
+                    &destination.octets(),
+                    &[0, 0],
+                    &length.to_be_bytes(),
+                    &[0, 0, 0, protocol],
+                ];
+                let sum = checksum(&[&pseudo.concat(), &message]);
+                message[2..4].copy_from_slice(&sum.to_be_bytes());
+                frame.extend(TYPE_V6.to_be_bytes());
+                frame.extend([0x60, 0, 0, 0]);
+                frame.extend(length.to_be_bytes());
+                frame.extend([protocol, self.ttl]);
+                frame.extend(source.octets());
+                frame.extend(destination.octets());
+            }
+            _ => panic!("{} and {} are of different families", self.source, self.destination),
+        }
+        frame.extend(message);
+        frame
+    }
+
     /// The bytes of the frame.
     ///
     /// # Panics

@@ -1,9 +1,12 @@
 //! Entering a new entry.
 
-use super::{Bind, Cells, Hit, Layout, Meta, Record, Stage, WAYS, find::read};
+use super::{
+    Bind, Cells, Hit, Layout, Meta, Record, Stage, WAYS,
+    find::{is_zero, read},
+};
 use crate::{
-    flow::{Ports, Tally},
     family::Family,
+    flow::{Phase, Ports, Tally},
 };
 
 /// An entry that shall be entered.
@@ -50,8 +53,8 @@ const CROWDED: usize = 4;
 
 /// Enters `new` into one of its two buckets.
 ///
-/// `is_other` says of an entry in them, live or pending, whether it is for the same 5-tuple; it is asked after it was
-/// announced. `expiry` is the silence in ticks after which any entry may give way; 0 for never.
+/// `difference` is zero for a way that may hold the same 5-tuple, and `is_other` says of an entry, live or pending, whether
+/// it does; both are asked after `new` was announced. `expiry` is the silence in ticks after which any entry may give way; 0 for never.
 ///
 /// # Errors
 ///
@@ -61,6 +64,7 @@ pub fn claim<F: Layout, C: Cells>(
     buckets: [C; 2],
     new: &Claims<F>,
     expiry: u32,
+    difference: impl Fn(C, usize) -> u64,
     is_other: impl Fn(&Hit<F>) -> bool,
 ) -> Result<Claimed<F>, (Refused, Option<Evicted<F>>)> {
     let (second, way, claimed, evicted) = match take(buckets, new.record.now, expiry) {
@@ -72,8 +76,9 @@ pub fn claim<F: Layout, C: Cells>(
     cells.store_u32(F::bind(way), new.bind.0);
     cells.swap_u64(F::meta(way), claimed.0, claimed.pending(&new.record).0);
     cells.fence();
-    let mine = (second, way);
-    if let Some(refused) = other(buckets, mine, &is_other) {
+    if similar(buckets, &difference) > 1
+        && let Some(refused) = other(buckets, (second, way), &is_other)
+    {
         cells.store_u64(F::meta(way), claimed.freed().0);
         return Err((refused, evicted));
     }
@@ -105,7 +110,7 @@ fn take<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Result<T
             (free, used, second) = (other_free, other_used, true);
         }
     }
-    if used < WAYS {
+    if used < WAYS && free < WAYS {
         let way = free;
         let cells = buckets[second as usize];
         let old = Meta(cells.load_u64(F::meta(way)));
@@ -123,68 +128,97 @@ fn take<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Result<T
         return Err(Refused::Raced);
     };
     let claimed = victim.meta.claimed();
-    if rank(victim.meta, now, expiry) > 0 && cells.swap_u64(F::meta(way), victim.meta.0, claimed.0) {
+    if rank::<C>(victim.meta, now, expiry) > 0 && cells.swap_u64(F::meta(way), victim.meta.0, claimed.0) {
         return Ok((second, way, claimed, Some(Evicted(victim))));
     }
     Err(Refused::Raced)
 }
 
-/// The first free way, and how many are not free.
+/// A free way, and how many are not free. Without branches, of which the kernel's verifier would follow every mix.
 #[inline(always)]
 fn vacancy<F: Layout, C: Cells>(cells: C) -> (usize, usize) {
-    let mut free = 0;
-    let mut used = 0;
+    let mut free = 0_u64;
+    let mut vacant = 0_u64;
     let mut way = WAYS;
     while way > 0 {
         way -= 1;
-        if Meta(cells.load_u64(F::meta(way))).is_free() {
-            free = way;
-        } else {
-            used += 1;
-        }
+        let is_free = is_zero::<C>(Meta(cells.load_u64(F::meta(way))).phase_bits());
+        free = free.wrapping_add(is_free.wrapping_mul((way as u64).wrapping_sub(free)));
+        vacant += is_free;
     }
-    (free, used)
+    (C::opaque(free) as usize, WAYS - C::opaque(vacant) as usize)
 }
 
 /// The entry that gives way first: its bucket and way.
 #[inline(always)]
 fn victim<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Option<(bool, usize)> {
-    let mut best = 0;
-    let mut found = 0;
+    let mut best = 0_u64;
     let mut turn = 0;
     while turn < 2 * WAYS {
         let (second, way) = if turn < WAYS { (0, turn) } else { (1, turn - WAYS) };
-        let rank = rank(Meta(buckets[second].load_u64(F::meta(way))), now, expiry);
-        if rank > best {
-            best = rank;
-            found = turn;
-        }
+        let rank = rank::<C>(Meta(buckets[second].load_u64(F::meta(way))), now, expiry);
+        // The larger of both, without a branch. A rank is below 2^40.
+        let candidate = rank << 4 | turn as u64;
+        let is_larger = C::opaque(best.wrapping_sub(candidate)) >> 63;
+        best = best.wrapping_add(is_larger.wrapping_mul(candidate.wrapping_sub(best)));
         turn += 1;
     }
-    if best == 0 {
+    let best = C::opaque(best);
+    let turn = (best & 0xf) as usize;
+    if best >> 4 == 0 || turn >= 2 * WAYS {
         None
-    } else if found < WAYS {
-        Some((false, found))
+    } else if turn < WAYS {
+        Some((false, turn))
     } else {
-        Some((true, found - WAYS))
+        Some((true, turn - WAYS))
     }
 }
 
 /// How readily an entry gives way: closed before embryonic before expired ones, and the silent before the lively; 0 for
-/// one that stays.
+/// one that stays. Without branches.
 #[inline(always)]
-fn rank(meta: Meta, now: u32, expiry: u32) -> u64 {
-    if !meta.is_live() {
-        return 0;
+fn rank<C: Cells>(meta: Meta, now: u32, expiry: u32) -> u64 {
+    const EXPIRES: u64 = 1;
+    const fn class(phase: u64) -> u64 {
+        if phase == 0 || phase > Phase::ALL.len() as u64 {
+            return 0;
+        }
+        match Phase::from_number(phase as u32).tally() {
+            Tally::None => 3,
+            Tally::Embryonic => 2,
+            Tally::Active => EXPIRES,
+        }
     }
-    let idle = meta.idle(now);
-    let class = match meta.phase().tally() {
-        Tally::None => 3,
-        Tally::Embryonic => 2,
-        Tally::Active if expiry != 0 && idle > expiry => 1,
-        Tally::Active => return 0,
+    /// The classes of all values of the phase's bits, four bits each.
+    const CLASSES: u64 = {
+        let mut classes = 0;
+        let mut phase = 0;
+        while phase < 16 {
+            classes |= class(phase) << (4 * phase);
+            phase += 1;
+        }
+        classes
     };
-    class << 32 | idle as u64
+    let idle = (now as u64).wrapping_sub(meta.last_seen() as u64) & Meta::TICKS as u64;
+    // A packet may have come after `now` was read.
+    let is_past = C::opaque(idle.wrapping_sub(Meta::TICKS as u64 / 2 + 1)) >> 63;
+    let idle = idle * is_past;
+    let class = CLASSES >> (4 * meta.phase_bits()) & 0xf;
+    let is_expired = (C::opaque((expiry as u64).wrapping_sub(idle)) >> 63) * (1 - is_zero::<C>(expiry as u64));
+    let stays = is_zero::<C>(class) + is_zero::<C>(class ^ EXPIRES) * (1 - is_expired);
+    (class << 32 | idle) * (1 - stays)
+}
+
+/// How many ways of both buckets may hold the same 5-tuple, the new entry's own included.
+#[inline(always)]
+fn similar<C: Cells>(buckets: [C; 2], difference: &impl Fn(C, usize) -> u64) -> u64 {
+    let mut count = 0;
+    let mut way = 0;
+    while way < WAYS {
+        count += is_zero::<C>(difference(buckets[0], way)) + is_zero::<C>(difference(buckets[1], way));
+        way += 1;
+    }
+    C::opaque(count)
 }
 
 /// Whether another way has the same 5-tuple.
@@ -196,7 +230,11 @@ fn other<F: Layout, C: Cells>(
 ) -> Option<Refused> {
     let mut turn = 0;
     while turn < 2 * WAYS {
-        let (second, way) = if turn < WAYS { (false, turn) } else { (true, turn - WAYS) };
+        let (second, way) = if turn < WAYS {
+            (false, turn)
+        } else {
+            (true, turn - WAYS)
+        };
         turn += 1;
         if second == mine.0 && way == mine.1 {
             continue;

@@ -21,9 +21,32 @@ pub struct Hit<F: Layout> {
     pub ports: Ports,
 }
 
+impl<F: Layout> Hit<F> {
+    /// No entry at all.
+    pub const BLANK: Self = Self {
+        way: 0,
+        meta: Meta(0),
+        bind: Bind(0),
+        address: F::UNSPECIFIED,
+        ports: Ports(0),
+    };
+
+    /// Offset of its meta word. The kernel's verifier wants to see that it is inside the bucket.
+    #[inline(always)]
+    pub fn meta_offset(&self) -> Option<usize> {
+        if self.way < WAYS { Some(F::meta(self.way)) } else { None }
+    }
+
+    /// Offset of its bind. As [`Hit::meta_offset`].
+    #[inline(always)]
+    pub fn bind_offset(&self) -> Option<usize> {
+        if self.way < WAYS { Some(F::bind(self.way)) } else { None }
+    }
+}
+
 /// 1 for zero, else 0, without a branch.
 #[inline(always)]
-fn is_zero<C: Cells>(number: u64) -> u64 {
+pub(super) fn is_zero<C: Cells>(number: u64) -> u64 {
     C::opaque(number | number.wrapping_neg()) >> 63 ^ 1
 }
 

@@ -178,8 +178,14 @@ mod tests {
 
     #[test]
     fn parts_lie_apart_and_within_lines() {
-        assert_apart(parts::<V4>(|way| [(V4::key(way), 4), (V4::key(way) + 4, 4)]), size_of::<BucketV4>());
-        assert_apart(parts::<V6>(|way| [(V6::address(way), 16), (V6::ports(way), 4)]), size_of::<BucketV6>());
+        assert_apart(
+            parts::<V4>(|way| [(V4::key(way), 4), (V4::key(way) + 4, 4)]),
+            size_of::<BucketV4>(),
+        );
+        assert_apart(
+            parts::<V6>(|way| [(V6::address(way), 16), (V6::ports(way), 4)]),
+            size_of::<BucketV6>(),
+        );
     }
 
     #[test]

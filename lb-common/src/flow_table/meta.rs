@@ -71,6 +71,12 @@ impl Meta {
         }
     }
 
+    /// The bits of the phase, whatever they say.
+    #[inline(always)]
+    pub(super) const fn phase_bits(self) -> u64 {
+        self.0 & PHASE
+    }
+
     /// Whether the way holds nothing.
     #[inline(always)]
     pub const fn is_free(self) -> bool {
@@ -191,7 +197,8 @@ impl Meta {
 
     /// The way when nothing is in it any more.
     #[inline(always)]
-    pub(super) const fn freed(self) -> Self {
+    #[must_use]
+    pub const fn freed(self) -> Self {
         Self(self.0 & VERSION)
     }
 }

@@ -19,16 +19,17 @@ const TRIES: u32 = 4;
 /// changed faster than it could be followed.
 #[inline(always)]
 pub fn touch<F: Layout, C: Cells>(cells: C, hit: &Hit<F>, now: u32, after: impl Fn(Phase) -> Phase) -> Option<Touched> {
+    let offset = hit.meta_offset()?;
     let mut meta = hit.meta;
     let mut turn = 0;
     while turn < TRIES {
         let before = meta.phase();
         let after = after(before);
         let touched = meta.touched(after, now);
-        if touched == meta || cells.swap_u64(F::meta(hit.way), meta.0, touched.0) {
+        if touched == meta || cells.swap_u64(offset, meta.0, touched.0) {
             return Some(Touched { before, after });
         }
-        meta = Meta(cells.load_u64(F::meta(hit.way)));
+        meta = Meta(cells.load_u64(offset));
         if !meta.is_live() || !meta.is_same(hit.meta) {
             return None;
         }
@@ -40,13 +41,14 @@ pub fn touch<F: Layout, C: Cells>(cells: C, hit: &Hit<F>, now: u32, after: impl 
 /// Ends an entry. Returns what it was in its last moment; `None` where it was gone.
 #[inline(always)]
 pub fn release<F: Layout, C: Cells>(cells: C, hit: &Hit<F>) -> Option<Meta> {
+    let offset = hit.meta_offset()?;
     let mut meta = hit.meta;
     let mut turn = 0;
     while turn < TRIES {
-        if cells.swap_u64(F::meta(hit.way), meta.0, meta.freed().0) {
+        if cells.swap_u64(offset, meta.0, meta.freed().0) {
             return Some(meta);
         }
-        meta = Meta(cells.load_u64(F::meta(hit.way)));
+        meta = Meta(cells.load_u64(offset));
         if !meta.is_live() || !meta.is_same(hit.meta) {
             return None;
         }

@@ -60,8 +60,12 @@ pub fn wrapper(context: XdpContext) -> u32 {
         return xdp_action::XDP_ABORTED;
     };
     let length = context.data_end() - context.data();
-    if length != LENGTH {
-        // SAFETY: the helper checks its arguments.
+    if length > LENGTH {
+        // The target put another header before the packet.
+        // SAFETY: the helper checks its arguments; so below.
+        unsafe { bpf_xdp_adjust_head(context.ctx, length as i32 - LENGTH as i32) };
+    } else if length < LENGTH {
+        // SAFETY: as above.
         unsafe { bpf_xdp_adjust_tail(context.ctx, LENGTH as i32 - length as i32) };
     }
     let data = context.data();

@@ -14,6 +14,7 @@ use crate::{
     family::Stages,
     packet::Packet,
     parse::{Parsed, Transport},
+    verdict::settle,
 };
 
 const IPIP: u8 = 4;
@@ -22,7 +23,11 @@ const IPV6_IN_IP: u8 = 41;
 /// How many bytes a tunnel adds to a packet of a backend; 0 where the mode is no tunnel.
 #[inline(always)]
 pub fn overhead(backend: &Backend, mode: Mode) -> usize {
-    let outer = if backend.status.family() == V6::NUMBER { ipv6::LENGTH } else { ipv4::LENGTH };
+    let outer = if backend.status.family() == V6::NUMBER {
+        ipv6::LENGTH
+    } else {
+        ipv4::LENGTH
+    };
     match mode {
         Mode::Ipip => outer,
         Mode::Gue => outer + udp::LENGTH,
@@ -51,7 +56,10 @@ pub fn encapsulate<F: Stages>(
     let (protocol, payload) = if is_gue {
         (udp::PROTOCOL, transport.packet_length + udp::LENGTH)
     } else {
-        (if F::NUMBER == V6::NUMBER { IPV6_IN_IP } else { IPIP }, transport.packet_length)
+        (
+            if F::NUMBER == V6::NUMBER { IPV6_IN_IP } else { IPIP },
+            transport.packet_length,
+        )
     };
     let overhead = overhead(backend, mode);
     let l3 = eth::LENGTH + eth::TAG * hop.tags.count();
@@ -110,16 +118,18 @@ fn traffic_class<F: Stages>(packet: &Packet, transport: &Transport) -> Result<u8
 
 /// Sends an encapsulated packet whose next hop the controller has not resolved.
 #[inline(never)]
-pub fn unresolved(packet: &Packet, backend: &Backend, l3: usize, length: usize) -> Result<Outcome, Outcome> {
-    if backend.status.family() == V6::NUMBER {
-        unresolved_in::<V6>(packet, backend, l3, length)
-    } else {
-        unresolved_in::<V4>(packet, backend, l3, length)
-    }
+pub fn unresolved(packet: &Packet, backend: &Backend, l3: usize, length: usize) -> Outcome {
+    settle(|| {
+        if backend.status.family() == V6::NUMBER {
+            Ok(unresolved_in::<V6>(packet, backend, l3, length))
+        } else {
+            Ok(unresolved_in::<V4>(packet, backend, l3, length))
+        }
+    })
 }
 
 #[inline(always)]
-fn unresolved_in<F: Stages>(packet: &Packet, backend: &Backend, l3: usize, length: usize) -> Result<Outcome, Outcome> {
+fn unresolved_in<F: Stages>(packet: &Packet, backend: &Backend, l3: usize, length: usize) -> Outcome {
     let what = emit::Unresolved::<F> {
         source: &F::narrow(&backend.tunnel_source),
         destination: &F::narrow(&backend.address),

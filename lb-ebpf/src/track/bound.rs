@@ -3,14 +3,15 @@
 use lb_common::{
     Backend, Be16, FlowKey, Mode, Outcome, Ports,
     flow::Direction,
-    flow_table::{self, Bind, Claims, Hit, Refused},
+    flow_table::{self, Bind, Cells, Claims, Hit, Refused},
     hash,
     service::MAX_SOURCES,
     wire::{tcp, udp},
 };
 
-use super::{Choice, expiry, find_answer, mode, pair, places};
+use super::{Choice, Found, expiry, mode, pair, places, search_answer};
 use crate::{
+    cells::Bucket,
     family::Stages,
     maps::{BACKENDS, SERVICES},
     repeat::{Step, repeat},
@@ -48,7 +49,13 @@ pub fn is_answer<F: Stages>(key: &FlowKey<F>, hit: &Hit<F>, backend: &Backend) -
 
 /// The 5-tuple of a worker's answers.
 #[inline(always)]
-pub fn answer_key<F: Stages>(backend: &Backend, bind: Bind, client: &F::Address, ports: Ports, is_udp: bool) -> FlowKey<F> {
+pub fn answer_key<F: Stages>(
+    backend: &Backend,
+    bind: Bind,
+    client: &F::Address,
+    ports: Ports,
+    is_udp: bool,
+) -> FlowKey<F> {
     FlowKey {
         source: F::narrow(&backend.address),
         destination: answers_to::<F>(backend, bind, client),
@@ -67,18 +74,23 @@ pub fn claim<F: Stages>(new: &Claims<F>, choice: &Choice) -> Result<Bind, Outcom
         result: Err(Outcome::NatPortsExhausted),
     };
     search.new.record.direction = Direction::ToClient;
-    let tries = if matches!(mode(choice.backend), Mode::Dnat) { 1 } else { PORT_TRIES };
+    let tries = if matches!(mode(choice.backend), Mode::Dnat) {
+        1
+    } else {
+        PORT_TRIES
+    };
     repeat(tries, try_port::<F>, &mut search);
     search.result.map(|()| search.new.bind)
 }
 
-/// Takes the answers' direction out again.
+/// Takes the answers' direction out again. Says whether it was there.
 #[inline(never)]
-pub fn withdraw<F: Stages>(new: &Claims<F>, choice: &Choice) {
+pub fn withdraw<F: Stages>(new: &Claims<F>, choice: &Choice) -> bool {
     let key = answer_key::<F>(choice.backend, new.bind, &new.address, new.ports, new.record.udp);
-    if let Some(found) = find_answer(&key) {
-        flow_table::release(found.flow.bucket, &found.flow.hit);
-    }
+    let Some(mut found) = Found::blank() else {
+        return false;
+    };
+    search_answer(&key, &mut found) && flow_table::release(found.flow.bucket, &found.flow.hit).is_some()
 }
 
 /// The state of a search for a free source port.
@@ -133,7 +145,9 @@ fn enter<F: Stages>(new: &Claims<F>, backend: &Backend) -> Result<(), Refused> {
     let (Some(first), Some(second)) = (F::bucket(places.first), F::bucket(places.second)) else {
         return Err(Refused::Full);
     };
-    let claimed = flow_table::claim([first, second], new, expiry(), |other| {
+    let port = new.bind.port().memory() as u32;
+    let difference = |bucket: Bucket, way| (bucket.load_u32(F::bind(way)) ^ port) as u64 & 0xffff;
+    let claimed = flow_table::claim([first, second], new, expiry(), difference, |other| {
         other.bind.port() == new.bind.port()
             && other.meta.is_kind(new.record.udp, Direction::ToClient)
             && BACKENDS

@@ -8,9 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_common::{
-    Backend, BackendCounters, BackendLoad, BackendState, abi::MAP_ABI_VERSION, family::address, flow::TICK_NANOSECONDS,
-};
+use lb_common::{Backend, BackendCounters, BackendLoad, BackendState, abi::MAP_ABI_VERSION, family::address};
 use tokio::sync::watch;
 
 use crate::{
@@ -22,10 +20,7 @@ use crate::{
         },
     },
     config::{self, Config, Word},
-    dataplane::{
-        DataplaneError, Tables,
-        flows::{self, FlowEntry},
-    },
+    dataplane::{DataplaneError, Tables, flows::FlowEntry},
     health::{Health, Monitor, TargetId, Verdict},
     neighbour::{NextHopState, NextHops},
     reconcile::{self, Front},
@@ -152,24 +147,21 @@ impl Inspector {
             service: service.map(|service| service.name.clone()).unwrap_or_default(),
             backend_name: backend.map(|backend| backend.name.clone()).unwrap_or_default(),
             phase: entry.phase.name().to_owned(),
-            idle_ms: u64::from(entry.idle(now)) * TICK_NANOSECONDS / 1_000_000,
+            idle_ms: (self.tables.clock.tick() * entry.idle(now)).as_millis() as u64,
         }
     }
 
-    fn count_flows(&self) -> Result<FlowTables, DataplaneError> {
-        let mut entries = [0_u64; 2];
-        self.tables
-            .flows
-            .for_each(|flow| entries[usize::from(flow.key.source.is_ipv6())] += 1)?;
-        let capacity = self.tables.flows.capacity();
+    fn count_flows(&self) -> FlowTables {
+        let entries = self.tables.count_flow_entries();
+        let capacity = self.tables.flow_capacity();
         let table = |family: usize| FlowTable {
             entries: entries[family],
             capacity: u64::from(capacity[family]),
         };
-        Ok(FlowTables {
+        FlowTables {
             v4: table(0),
             v6: table(1),
-        })
+        }
     }
 }
 
@@ -189,7 +181,7 @@ impl Inspect for Inspector {
                 .into_iter()
                 .map(|(outcome, count)| (outcome.name().to_owned(), count))
                 .collect(),
-            flows: self.count_flows().map_err(InspectError::new)?,
+            flows: self.count_flows(),
             reconcile: self.reconcile.borrow().clone(),
             warnings: self.warnings.clone(),
         })
@@ -237,33 +229,31 @@ impl Inspect for Inspector {
     }
 
     fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError> {
-        let now = flows::now().map_err(InspectError::new)?;
+        let now = self.tables.clock.now().map_err(InspectError::new)?;
         let mut page = FlowPage {
             flows: Vec::new(),
             truncated: false,
         };
-        self.tables
-            .flows
-            .for_each(|entry| {
-                if !entry.to_worker || page.truncated {
-                    return;
-                }
-                let flow = self.flow(&entry, now);
-                if !filter.admits(&flow) {
-                    return;
-                }
-                if page.flows.len() < limit {
-                    page.flows.push(flow);
-                } else {
-                    page.truncated = true;
-                }
-            })
-            .map_err(InspectError::new)?;
+        self.tables.for_each_flow(|entry| {
+            if !entry.to_worker || page.truncated {
+                return;
+            }
+            let flow = self.flow(&entry, now);
+            if !filter.admits(&flow) {
+                return;
+            }
+            if page.flows.len() < limit {
+                page.flows.push(flow);
+            } else {
+                page.truncated = true;
+            }
+        });
         Ok(page)
     }
 }
 
-fn front(service: &config::Service) -> Front {
+/// What a service of the configuration is known by in the maps.
+pub(super) fn front(service: &config::Service) -> Front {
     (service.into(), service.ports.count() > 1)
 }
 

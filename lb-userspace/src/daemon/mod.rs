@@ -57,7 +57,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
         warnings.push(error.to_string());
     }
 
-    let mut program = dataplane::load(&pins, &node.capacity, node.packet_log)?;
+    let mut program = dataplane::load(&pins, &node.capacity, node.nat_ports, node.packet_log)?;
     warnings.append(&mut program.kept_sizes);
     let (health, health_changes) = Monitor::new();
     let (neighbours, next_hops) = Neighbours::spawn()?;
@@ -98,7 +98,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     tasks.spawn(serve(socket, inspector, stopped.clone()));
     tasks.spawn(send_punts(Punts::open(&pins)?, stopped.clone()));
     tasks.spawn_blocking({
-        let sweeping = sweeping::Sweeping::new(&config, Tables::open(&pins, Access::Write)?)?;
+        let sweeping = sweeping::Sweeping::new(Arc::clone(&config), Tables::open(&pins, Access::Write)?)?;
         let stopped = stopped.clone();
         move || sweeping.run(&stopped)
     });

@@ -1,19 +1,21 @@
 //! Walks through the flow table at its own pace, on its own thread.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use lb_common::{V4, V6};
 use tokio::sync::watch;
 
+use super::inspect;
 use crate::{
     config::{Config, Timeouts},
-    dataplane::{Tables, VirtualAddress, flows::FlowEntry},
+    dataplane::{Tables, flows::FlowEntry},
     flows::sweep::Sweeper,
     raw_socket::{self, Sender},
+    reconcile,
 };
 
 /// From the end of one walk to the beginning of the next, at least.
@@ -26,21 +28,30 @@ const STEP: Duration = Duration::from_millis(50);
 /// What the walks need.
 pub(super) struct Sweeping {
     tables: Tables,
-    timeouts: HashMap<VirtualAddress, Timeouts>,
+    config: Arc<Config>,
     sender: Sender,
 }
 
 impl Sweeping {
-    pub(super) fn new(config: &Config, tables: Tables) -> std::io::Result<Self> {
-        let timeouts = config
-            .services
-            .iter()
-            .map(|service| (VirtualAddress::from(service), service.timeouts));
+    pub(super) fn new(config: Arc<Config>, tables: Tables) -> std::io::Result<Self> {
         Ok(Self {
             tables,
-            timeouts: timeouts.collect(),
+            config,
             sender: Sender::new()?,
         })
+    }
+
+    /// The timeouts of the service at an index of the map.
+    fn timeouts(&self, index: u32) -> Timeouts {
+        let front = self
+            .tables
+            .services
+            .read(index)
+            .and_then(|service| reconcile::front(&service));
+        let services = &self.config.services;
+        front
+            .and_then(|front| services.iter().find(|service| inspect::front(service) == front))
+            .map_or_else(Timeouts::default, |service| service.timeouts)
     }
 
     /// Walks until told to end.
@@ -50,7 +61,11 @@ impl Sweeping {
         while !*stopped.borrow() {
             let begin = Instant::now();
             turn = turn.wrapping_add(1);
-            match sweeper.sweep(&self.tables, &self.timeouts, |flow| self.nudge(flow, turn)) {
+            match sweeper.sweep(
+                &self.tables,
+                |service| self.timeouts(service),
+                |flow| self.nudge(flow, turn),
+            ) {
                 Ok(swept) if swept.corrected > 0 => tracing::warn!(?swept, "counts of flows were corrected"),
                 Ok(swept) => tracing::trace!(?swept, "walked through the flow table"),
                 Err(error) => tracing::error!(%error, "the flow table cannot be walked through"),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use aya::maps::MapInfo;
 use lb_common::{
-    AddressClass, Backend, BackendCounters, BackendLoad, Mode, NextHop, Outcome, RingSlot, Scheduler, Service, Tags,
-    abi::Abi, family::address, maps, service::MAX_SOURCES,
+    AddressClass, Backend, BackendCounters, BackendLoad, Event, Mode, NextHop, Outcome, RingSlot, Scheduler, Service,
+    Tags, abi::Abi, family::address, maps, next_hop::ClientHop, service::MAX_SOURCES,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -107,8 +107,11 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, Datapla
         maps::BACKEND_LOADS => Ok(entries(&tables.loads, limit, used, load)),
         maps::NEXT_HOPS => Ok(entries(&tables.next_hops, limit, used, next_hop)),
         maps::BACKEND_COUNTERS => backend_counters(&tables, limit),
-        maps::FLOWS_V4 => flows(&tables, true, limit),
-        maps::FLOWS_V6 => flows(&tables, false, limit),
+        maps::FLOWS_V4 => Ok(flows(&tables, true, limit)),
+        maps::FLOWS_V6 => Ok(flows(&tables, false, limit)),
+        maps::CLIENT_HOPS => Ok(entries(&tables.client_hops, limit, used, client_hop)),
+        maps::SETTINGS => Ok(settings(&tables)),
+        maps::EVENTS => Ok(tables.events()?.into_iter().take(limit).map(event).collect()),
         maps::OUTCOMES => Ok(tables.outcomes()?.into_iter().take(limit).map(outcome).collect()),
         // Reading a ring buffer would take records away from the controller.
         _ => Ok(Vec::new()),
@@ -340,9 +343,9 @@ fn backend_counters(tables: &Tables, limit: usize) -> Result<Vec<Value>, Datapla
     Ok(found)
 }
 
-fn flows(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+fn flows(tables: &Tables, v4: bool, limit: usize) -> Vec<Value> {
     let mut found = Vec::new();
-    tables.flows.for_each(|flow| {
+    tables.for_each_flow(|flow| {
         if found.len() < limit && flow.key.source.is_ipv4() == v4 {
             found.push(json!({
                 "key": {
@@ -354,14 +357,29 @@ fn flows(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, Dataplan
                 "rewrite_destination": flow.rewrite.destination,
                 "direction": if flow.to_worker { "to-worker" } else { "to-client" },
                 "phase": flow.phase.name(),
-                "last_seen": flow.last_seen,
+                "last_seen": flow.meta.last_seen(),
                 "backend": flow.backend,
-                "generation": flow.generation,
+                "generation": flow.meta.generation(),
                 "service": flow.service,
+                "client_hop": flow.hop,
             }));
         }
-    })?;
-    Ok(found)
+    });
+    found
+}
+
+fn client_hop(entry: &ClientHop) -> Value {
+    let mut value = next_hop(&entry.hop);
+    value["state"] = json!(entry.state);
+    value
+}
+
+fn settings(tables: &Tables) -> Vec<Value> {
+    vec![json!({ "key": 0, "tick_ms": tables.clock.tick().as_millis() as u64 })]
+}
+
+fn event((event, count): (Event, u64)) -> Value {
+    json!({ "key": event.name(), "count": count, "help": event.help() })
 }
 
 fn outcome((outcome, count): (Outcome, u64)) -> Value {

@@ -1,22 +1,26 @@
 //! The flow table as the controller sees it: both families alike.
 
 use std::{
-    io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use aya::maps::MapData;
-use lb_common::{Family, Flow, FlowKey, Phase, V4, V6, family::address, flow, maps};
-use nix::time::{ClockId, clock_gettime};
+use lb_common::{
+    Backend, BackendLoad, Be16, Family, FlowKey, Mode, Phase, Ports, V4, V6,
+    family::address,
+    flow::Direction,
+    flow_table::{self, Bind, Cells, Hit, Layout, Meta, WAYS},
+    maps,
+    service::MAX_SOURCES,
+    wire::{tcp, udp},
+};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{DataplaneError, syscall};
-
-/// The maps of both families.
-pub struct Flows {
-    v4: MapData,
-    v6: MapData,
-    capacity: [u32; 2],
-}
+use super::{Access, DataplaneError, Tables};
 
 /// A 5-tuple of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,8 +49,10 @@ impl Tuple {
         FlowKey {
             source: F::narrow(&address::to_words(self.source.ip())),
             destination: F::narrow(&address::to_words(self.destination.ip())),
-            source_port: lb_common::Be16::from_host(self.source.port()),
-            destination_port: lb_common::Be16::from_host(self.destination.port()),
+            ports: Ports::new(
+                Be16::from_host(self.source.port()),
+                Be16::from_host(self.destination.port()),
+            ),
             protocol: self.protocol,
             reserved: [0; 3],
         }
@@ -58,126 +64,345 @@ impl Tuple {
 pub struct FlowEntry {
     /// The 5-tuple that finds it.
     pub key: Tuple,
-    /// The 5-tuple after the translation.
+    /// The 5-tuple after the translation; the same in modes that do not translate.
     pub rewrite: Tuple,
-    /// Whether it is the entry of the client's packets, which knows all of the flow.
+    /// Whether it is the entry of the client's packets; else it is that of the worker's answers.
     pub to_worker: bool,
     /// How far the connection has come.
     pub phase: Phase,
-    /// When the last packet came, in [`flow::tick`]s.
-    pub last_seen: u32,
     /// Index of the backend.
     pub backend: u32,
-    /// Generation of the backend when the flow began.
-    pub generation: u32,
     /// Index of the service.
     pub service: u32,
+    /// Forwarding mode of the service.
+    pub mode: Mode,
+    /// Index in `CLIENT_HOPS` of where the client's packets come from.
+    pub hop: u32,
+    /// The entry's word in the table when it was read.
+    pub meta: Meta,
+    place: Place,
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    bucket: u32,
+    way: usize,
 }
 
 impl FlowEntry {
-    fn new<F: Family>(key: &FlowKey<F>, flow: &Flow<F>) -> Self {
-        Self {
-            key: tuple(key),
-            rewrite: tuple(&flow.rewrite),
-            to_worker: flow.direction == flow::Direction::ToWorker as u32,
-            phase: Phase::from_number(flow.phase),
-            last_seen: flow.last_seen,
-            backend: flow.backend,
-            generation: flow.generation,
-            service: flow.service,
-        }
-    }
-
-    /// For how long no packet came, in [`flow::tick`]s.
+    /// For how many ticks no packet found this entry.
     pub fn idle(&self, now: u32) -> u32 {
-        // A packet may have come after `now` was read.
-        let idle = now.wrapping_sub(self.last_seen);
-        if idle > u32::MAX / 2 { 0 } else { idle }
+        self.meta.idle(now)
     }
 }
 
-/// The time now, in [`flow::tick`]s of the clock that the packet path uses.
-///
-/// # Errors
-///
-/// When the clock cannot be read.
-pub fn now() -> io::Result<u32> {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
-    Ok(flow::tick(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64))
+/// The tables of both families, as memory that this process shares with the packet path.
+pub(super) struct Flows {
+    v4: Buckets<V4>,
+    v6: Buckets<V6>,
 }
 
 impl Flows {
-    pub(super) fn new(v4: MapData, v6: MapData) -> Result<Self, DataplaneError> {
-        let entries = |map: &MapData, name: &str| {
-            map.info()
-                .map(|info| info.max_entries())
-                .map_err(|cause| DataplaneError::map(name, cause))
-        };
-        let capacity = [entries(&v4, maps::FLOWS_V4.name)?, entries(&v6, maps::FLOWS_V6.name)?];
-        Ok(Self { v4, v6, capacity })
+    pub(super) fn new(v4: &MapData, v6: &MapData, access: Access) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            v4: Buckets::map(v4, maps::FLOWS_V4, access)?,
+            v6: Buckets::map(v6, maps::FLOWS_V6, access)?,
+        })
+    }
+}
+
+impl Tables {
+    /// How many entries the tables for IPv4 and for IPv6 are meant to hold.
+    pub fn flow_capacity(&self) -> [u32; 2] {
+        [self.flows.v4.count, self.flows.v6.count].map(|buckets| (u64::from(buckets) * 10 / 3) as u32)
     }
 
-    /// How many entries the tables for IPv4 and for IPv6 can hold.
-    pub fn capacity(&self) -> [u32; 2] {
-        self.capacity
+    /// How many entries the tables for IPv4 and for IPv6 hold now.
+    pub fn count_flow_entries(&self) -> [u64; 2] {
+        [self.flows.v4.count_live(), self.flows.v6.count_live()]
     }
 
     /// Calls `each` for every entry. Flows that come or go meanwhile may be seen or not.
-    ///
-    /// # Errors
-    ///
-    /// When a map cannot be read.
-    pub fn for_each(&self, mut each: impl FnMut(FlowEntry)) -> Result<(), DataplaneError> {
-        syscall::for_each(self.v4.fd(), |key: &FlowKey<V4>, flow| each(FlowEntry::new(key, flow)))
-            .map_err(|cause| DataplaneError::map(maps::FLOWS_V4.name, cause))?;
-        syscall::for_each(self.v6.fd(), |key: &FlowKey<V6>, flow| each(FlowEntry::new(key, flow)))
-            .map_err(|cause| DataplaneError::map(maps::FLOWS_V6.name, cause))
+    pub fn for_each_flow(&self, mut each: impl FnMut(FlowEntry)) {
+        for_each(self, &self.flows.v4, &mut each);
+        for_each(self, &self.flows.v6, &mut each);
     }
 
-    /// Removes an entry; returns it as it was at that moment, or `None` when it was gone.
-    ///
-    /// # Errors
-    ///
-    /// When the map cannot be written.
-    pub fn take(&self, key: Tuple) -> Result<Option<FlowEntry>, DataplaneError> {
+    /// Looks an entry up by the 5-tuple of the packets that find it.
+    pub fn find_flow(&self, key: Tuple) -> Option<FlowEntry> {
         if key.source.is_ipv4() {
-            take::<V4>(&self.v4, key).map_err(|cause| DataplaneError::map(maps::FLOWS_V4.name, cause))
+            find(self, &self.flows.v4, key)
         } else {
-            take::<V6>(&self.v6, key).map_err(|cause| DataplaneError::map(maps::FLOWS_V6.name, cause))
+            find(self, &self.flows.v6, key)
         }
     }
 
-    /// Looks an entry up.
-    ///
-    /// # Errors
-    ///
-    /// When the map cannot be read.
-    pub fn find(&self, key: Tuple) -> Result<Option<FlowEntry>, DataplaneError> {
-        if key.source.is_ipv4() {
-            find::<V4>(&self.v4, key).map_err(|cause| DataplaneError::map(maps::FLOWS_V4.name, cause))
+    /// Ends an entry, unless a packet came since it was read. Says whether it did.
+    pub fn end_flow(&self, entry: &FlowEntry) -> bool {
+        self.swap(entry, |cells, offset| {
+            cells.swap_u64(offset, entry.meta.0, entry.meta.freed().0)
+        })
+    }
+
+    /// Gives an entry another phase, unless a packet came since it was read. Says whether it did.
+    pub fn set_flow_phase(&self, entry: &FlowEntry, phase: Phase) -> bool {
+        let touched = entry.meta.touched(phase, entry.meta.last_seen());
+        self.swap(entry, |cells, offset| cells.swap_u64(offset, entry.meta.0, touched.0))
+    }
+
+    /// Ends all entries, whatever their flows do. For benches; leaves the counts of backends as they are.
+    pub fn clear_flows(&self) {
+        self.flows.v4.clear();
+        self.flows.v6.clear();
+        for index in 0..self.loads.len() {
+            self.loads.replace(index, &BackendLoad::ZERO);
+        }
+    }
+
+    fn swap(&self, entry: &FlowEntry, swap: impl Fn(Words<'_>, usize) -> bool) -> bool {
+        let Place { bucket, way } = entry.place;
+        if entry.key.source.is_ipv4() {
+            self.flows
+                .v4
+                .bucket(bucket)
+                .is_some_and(|cells| swap(cells, V4::meta(way)))
         } else {
-            find::<V6>(&self.v6, key).map_err(|cause| DataplaneError::map(maps::FLOWS_V6.name, cause))
+            self.flows
+                .v6
+                .bucket(bucket)
+                .is_some_and(|cells| swap(cells, V6::meta(way)))
+        }
+    }
+
+    /// The other entry of a flow of a mode that translates.
+    pub fn other_direction(&self, entry: &FlowEntry) -> Option<FlowEntry> {
+        if !entry.mode.translates() {
+            return None;
+        }
+        let other = self.find_flow(entry.rewrite.reversed())?;
+        (other.rewrite == entry.key.reversed() && other.meta.backend() == entry.meta.backend()).then_some(other)
+    }
+}
+
+fn for_each<F: Layout>(tables: &Tables, buckets: &Buckets<F>, each: &mut impl FnMut(FlowEntry)) {
+    for bucket in 0..buckets.count {
+        let Some(cells) = buckets.bucket(bucket) else { return };
+        for way in 0..WAYS {
+            if let Some(hit) = flow_table::read::<F, _>(cells, way)
+                && let Some(entry) = entry(tables, Place { bucket, way }, &hit)
+            {
+                each(entry);
+            }
         }
     }
 }
 
-fn take<F: Family>(map: &MapData, key: Tuple) -> io::Result<Option<FlowEntry>> {
-    let key = key.as_key::<F>();
-    Ok(syscall::take::<_, Flow<F>>(map.fd(), &key)?.map(|flow| FlowEntry::new(&key, &flow)))
+fn find<F: Layout>(tables: &Tables, buckets: &Buckets<F>, key: Tuple) -> Option<FlowEntry> {
+    let places = flow_table::places(&key.as_key::<F>(), tables.hash_seed, buckets.count);
+    [places.first, places.second].into_iter().find_map(|bucket| {
+        let cells = buckets.bucket(bucket)?;
+        (0..WAYS).find_map(|way| {
+            let hit = flow_table::read::<F, _>(cells, way)?;
+            entry(tables, Place { bucket, way }, &hit).filter(|entry| entry.key == key)
+        })
+    })
 }
 
-fn find<F: Family>(map: &MapData, key: Tuple) -> io::Result<Option<FlowEntry>> {
-    let key = key.as_key::<F>();
-    Ok(syscall::find::<_, Flow<F>>(map.fd(), &key)?.map(|flow| FlowEntry::new(&key, &flow)))
-}
-
-fn tuple<F: Family>(key: &FlowKey<F>) -> Tuple {
-    let address = |words: &F::Address| {
-        address::from_words(F::NUMBER, F::widen(words)).unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+/// What an entry means, with the backend and the service that it refers to; `None` where they are gone.
+fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowEntry> {
+    let backend = tables.backends.read(hit.meta.backend())?;
+    let mode = Mode::from_number(backend.mode)?;
+    let client = SocketAddr::new(ip::<F>(&hit.address)?, hit.ports.source().host());
+    let service_address = address::from_words(F::NUMBER, backend.virtual_address)?;
+    let protocol = if hit.meta.is_udp() {
+        udp::PROTOCOL
+    } else {
+        tcp::PROTOCOL
     };
-    Tuple {
-        source: SocketAddr::new(address(&key.source), key.source_port.host()),
-        destination: SocketAddr::new(address(&key.destination), key.destination_port.host()),
-        protocol: key.protocol,
+    let forward = Tuple {
+        source: client,
+        destination: SocketAddr::new(service_address, hit.ports.destination().host()),
+        protocol,
+    };
+    let translated = if mode.translates() {
+        Tuple {
+            source: answers_to(tables, &backend, mode, hit.bind, client)?,
+            destination: SocketAddr::new(
+                address::from_words(F::NUMBER, backend.address)?,
+                match backend.status.port().host() {
+                    0 => hit.ports.destination().host(),
+                    port => port,
+                },
+            ),
+            protocol,
+        }
+    } else {
+        forward
+    };
+    let to_worker = hit.meta.direction() == Direction::ToWorker;
+    let (key, rewrite) = if to_worker {
+        (forward, translated)
+    } else {
+        (translated.reversed(), forward.reversed())
+    };
+    Some(FlowEntry {
+        key,
+        rewrite,
+        to_worker,
+        phase: hit.meta.phase(),
+        backend: hit.meta.backend(),
+        service: backend.service,
+        mode,
+        hop: hit.bind.hop(),
+        meta: hit.meta,
+        place,
+    })
+}
+
+fn answers_to(tables: &Tables, backend: &Backend, mode: Mode, bind: Bind, client: SocketAddr) -> Option<SocketAddr> {
+    if mode == Mode::Dnat {
+        return Some(client);
+    }
+    let service = tables.services.read(backend.service)?;
+    let source = service.sources[bind.source() as usize % MAX_SOURCES];
+    Some(SocketAddr::new(
+        address::from_words(backend.family, source)?,
+        bind.port().host(),
+    ))
+}
+
+fn ip<F: Family>(words: &F::Address) -> Option<IpAddr> {
+    address::from_words(F::NUMBER, F::widen(words))
+}
+
+/// The buckets of one family.
+struct Buckets<F> {
+    memory: NonNull<AtomicU64>,
+    count: u32,
+    bytes: NonZeroUsize,
+    _family: std::marker::PhantomData<F>,
+}
+
+// SAFETY: all access goes through atomics, except in `drop`.
+unsafe impl<F> Send for Buckets<F> {}
+// SAFETY: as above.
+unsafe impl<F> Sync for Buckets<F> {}
+
+impl<F: Layout> Buckets<F> {
+    const WORDS: usize = size_of::<F::Bucket>() / 8;
+
+    fn map(data: &MapData, map: maps::Map, access: Access) -> Result<Self, DataplaneError> {
+        let failed = |cause: std::io::Error| DataplaneError::map(map.name, cause);
+        let info = data.info().map_err(|cause| DataplaneError::map(map.name, cause))?;
+        if info.value_size() as usize != size_of::<F::Bucket>() {
+            return Err(DataplaneError::Layout {
+                name: map.name.to_owned(),
+                found: format!("values of {} bytes", info.value_size()),
+                expected: format!("{} bytes", size_of::<F::Bucket>()),
+            });
+        }
+        let count = info.max_entries();
+        let bytes = NonZeroUsize::new(count as usize * size_of::<F::Bucket>())
+            .ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+        let protection = match access {
+            Access::Read => ProtFlags::PROT_READ,
+            Access::Write => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        };
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let memory = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, data.fd().as_fd(), 0) }
+            .map_err(|error| failed(error.into()))?;
+        Ok(Self {
+            memory: memory.cast(),
+            count,
+            bytes,
+            _family: std::marker::PhantomData,
+        })
+    }
+
+    fn bucket(&self, index: u32) -> Option<Words<'_>> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: within the mapping, which is page-aligned and lives as long as `self`.
+        let words =
+            unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(index as usize * Self::WORDS), Self::WORDS) };
+        Some(Words(words))
+    }
+
+    fn count_live(&self) -> u64 {
+        let live = |bucket| {
+            self.bucket(bucket).map_or(0, |cells| {
+                (0..WAYS)
+                    .filter(|way| Meta(cells.load_u64(F::meta(*way))).is_live())
+                    .count() as u64
+            })
+        };
+        (0..self.count).map(live).sum()
+    }
+
+    fn clear(&self) {
+        for cells in (0..self.count).filter_map(|bucket| self.bucket(bucket)) {
+            for way in 0..WAYS {
+                cells.store_u64(F::meta(way), 0);
+            }
+        }
+    }
+}
+
+impl<F> Drop for Buckets<F> {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map` with this length; nothing borrowed from it outlives `self`.
+        let _ = unsafe { munmap(self.memory.cast(), self.bytes.get()) };
+    }
+}
+
+/// The words of a bucket in shared memory.
+#[derive(Clone, Copy)]
+struct Words<'a>(&'a [AtomicU64]);
+
+impl Words<'_> {
+    fn half(&self, offset: usize) -> &AtomicU32 {
+        let word = &raw const self.0[offset / 8];
+        // SAFETY: half of a word that lives as long as `self`, aligned to its size, and only ever used atomically.
+        unsafe { &*word.cast::<AtomicU32>().add(offset / 4 % 2) }
+    }
+}
+
+impl Cells for Words<'_> {
+    fn load_u64(self, offset: usize) -> u64 {
+        self.0[offset / 8].load(Ordering::Acquire)
+    }
+
+    fn store_u64(self, offset: usize, value: u64) {
+        self.0[offset / 8].store(value, Ordering::Release);
+    }
+
+    fn load_u32(self, offset: usize) -> u32 {
+        self.half(offset).load(Ordering::Acquire)
+    }
+
+    fn store_u32(self, offset: usize, value: u32) {
+        self.half(offset).store(value, Ordering::Release);
+    }
+
+    fn swap_u64(self, offset: usize, old: u64, new: u64) -> bool {
+        self.0[offset / 8]
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    fn swap_u32(self, offset: usize, old: u32, new: u32) -> bool {
+        self.half(offset)
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    fn fence(self) {
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    fn opaque(number: u64) -> u64 {
+        number
     }
 }

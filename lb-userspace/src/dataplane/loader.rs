@@ -4,18 +4,24 @@ use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::Xdp};
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, Flow, FlowKey, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service,
-    ServiceKey, ServiceState, V4, V6, maps,
+    Backend, BackendCounters, BackendLoad, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service, ServiceKey,
+    ServiceState, Settings, V4, V6,
+    flow_table::{self, BucketV4, BucketV6},
+    fragment::{FragmentKey, FragmentPorts},
+    maps,
+    next_hop::ClientHop,
 };
 
-use super::{DataplaneError, Pins};
-use crate::config::{Capacity, PacketLog};
+use super::{DataplaneError, Pins, settings, tables};
+use crate::config::{Capacity, PacketLog, PortRange};
 
 /// The object, as the build made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
 
 /// Name of the program in the object.
 pub(super) const PROGRAM: &str = "lb_xdp";
+/// Name of the program that tells the kernel's jiffies.
+const CLOCK: &str = "lb_clock";
 
 /// The loaded program. Its maps are pinned; the program lives as long as this or a link does.
 pub struct Loaded {
@@ -26,13 +32,7 @@ pub struct Loaded {
 
 impl Loaded {
     pub(super) fn program(&mut self) -> Result<&mut Xdp, DataplaneError> {
-        let program = self
-            .object
-            .program_mut(PROGRAM)
-            .ok_or_else(|| DataplaneError::Load("no program in the object".into()))?;
-        program
-            .try_into()
-            .map_err(|error: aya::programs::ProgramError| DataplaneError::Load(error.into()))
+        program(&mut self.object, PROGRAM)
     }
 
     /// Gives up the program after it was attached; what remains is for reading its log.
@@ -49,12 +49,12 @@ struct Expected {
     entries: u32,
 }
 
-/// Loads the program over the maps that are pinned for the node.
+/// Loads the program over the maps that are pinned for the node, and writes the node's settings.
 ///
 /// # Errors
 ///
 /// When a pinned map has another layout, or the kernel refuses a map or the program.
-pub fn load(pins: &Pins, capacity: &Capacity, log: PacketLog) -> Result<Loaded, DataplaneError> {
+pub fn load(pins: &Pins, capacity: &Capacity, nat_ports: PortRange, log: PacketLog) -> Result<Loaded, DataplaneError> {
     let expected = expected(capacity);
     let mut kept_sizes = Vec::new();
     let mut loader = EbpfLoader::new();
@@ -82,14 +82,27 @@ pub fn load(pins: &Pins, capacity: &Capacity, log: PacketLog) -> Result<Loaded, 
     let mut object = loader
         .load(OBJECT)
         .map_err(|error| DataplaneError::Load(error.into()))?;
-    let program = object
-        .program_mut(PROGRAM)
-        .ok_or_else(|| DataplaneError::Load("no program in the object".into()))?;
-    let program: &mut Xdp = program
-        .try_into()
-        .map_err(|error: aya::programs::ProgramError| DataplaneError::Load(error.into()))?;
-    program.load().map_err(|error| DataplaneError::Load(error.into()))?;
+    program(&mut object, PROGRAM)?
+        .load()
+        .map_err(|error| DataplaneError::Load(error.into()))?;
+    let clock = program(&mut object, CLOCK)?;
+    clock.load().map_err(|error| DataplaneError::Load(error.into()))?;
+    let clock = clock.fd().map_err(|error| DataplaneError::Load(error.into()))?;
+    let buckets = |map: maps::Map| {
+        let info = MapInfo::from_pin(pins.map(map.name)).map_err(|cause| DataplaneError::map(map.name, cause))?;
+        Ok::<_, DataplaneError>(info.max_entries())
+    };
+    let buckets = [buckets(maps::FLOWS_V4)?, buckets(maps::FLOWS_V6)?];
+    settings::write(&tables::open(pins, maps::SETTINGS)?, clock, buckets, nat_ports)?;
     Ok(Loaded { object, kept_sizes })
+}
+
+fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DataplaneError> {
+    object
+        .program_mut(name)
+        .ok_or_else(|| DataplaneError::Load(format!("no program {name} in the object").into()))?
+        .try_into()
+        .map_err(|error: aya::programs::ProgramError| DataplaneError::Load(error.into()))
 }
 
 fn log_level(log: PacketLog) -> u8 {
@@ -144,16 +157,31 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
         shape(maps::NEXT_HOPS, 4, size_of::<NextHop>(), capacity.backends),
         shape(
             maps::FLOWS_V4,
-            size_of::<FlowKey<V4>>(),
-            size_of::<Flow<V4>>(),
-            capacity.flows_v4,
+            4,
+            size_of::<BucketV4>(),
+            flow_table::buckets_for(capacity.flows_v4),
         ),
         shape(
             maps::FLOWS_V6,
-            size_of::<FlowKey<V6>>(),
-            size_of::<Flow<V6>>(),
-            capacity.flows_v6,
+            4,
+            size_of::<BucketV6>(),
+            flow_table::buckets_for(capacity.flows_v6),
         ),
+        shape(maps::CLIENT_HOPS, 4, size_of::<ClientHop>(), fixed(maps::CLIENT_HOPS)),
+        shape(maps::SETTINGS, 4, size_of::<Settings>(), fixed(maps::SETTINGS)),
+        shape(
+            maps::FRAGMENTS_V4,
+            size_of::<FragmentKey<V4>>(),
+            size_of::<FragmentPorts>(),
+            fixed(maps::FRAGMENTS_V4),
+        ),
+        shape(
+            maps::FRAGMENTS_V6,
+            size_of::<FragmentKey<V6>>(),
+            size_of::<FragmentPorts>(),
+            fixed(maps::FRAGMENTS_V6),
+        ),
+        shape(maps::EVENTS, 4, 8, fixed(maps::EVENTS)),
         shape(maps::GUARDS_V4, size_of::<GuardKey<V4>>(), 4, fixed(maps::GUARDS_V4)),
         shape(maps::GUARDS_V6, size_of::<GuardKey<V6>>(), 4, fixed(maps::GUARDS_V6)),
         shape(maps::RATES_V4, size_of::<RateKey<V4>>(), 8, fixed(maps::RATES_V4)),

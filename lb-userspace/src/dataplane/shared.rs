@@ -12,7 +12,9 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use lb_common::{Backend, BackendLoad, NextHop, RingSlot, Service, ServiceState, abi::Abi};
+use lb_common::{
+    Backend, BackendLoad, NextHop, RingSlot, Service, ServiceState, Settings, abi::Abi, next_hop::ClientHop,
+};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Size of the largest entry, in bytes, rounded up.
@@ -41,6 +43,13 @@ impl Record for u64 {
 }
 impl Record for ServiceState {
     const PUBLISH: usize = 0;
+}
+impl Record for Settings {
+    const PUBLISH: usize = 0;
+}
+impl Record for ClientHop {
+    // The state.
+    const PUBLISH: usize = 3;
 }
 impl Record for NextHop {
     // The interface, which is zero while the hop is not resolved, is in the second word.
@@ -166,6 +175,17 @@ impl SharedArray<BackendLoad> {
             (*halves).fetch_add(embryonic as u32, Ordering::SeqCst);
             (*halves.add(1)).fetch_add(active as u32, Ordering::SeqCst);
         }
+    }
+}
+
+impl SharedArray<ServiceState> {
+    /// Adds to the flows of a service; a negative amount takes away.
+    pub fn adjust_flows(&self, index: u32, amount: i32) {
+        const WORD: usize = std::mem::offset_of!(ServiceState, flows) / 8;
+        let Some(words) = self.words(index) else { return };
+        let half = words[WORD].as_ptr().cast::<AtomicU32>();
+        // SAFETY: the first half of the word is the number, aligned, within the mapping.
+        unsafe { (*half).fetch_add(amount as u32, Ordering::SeqCst) };
     }
 }
 

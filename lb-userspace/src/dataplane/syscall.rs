@@ -8,10 +8,9 @@ use std::{
 use lb_common::abi::Abi;
 use nix::libc;
 
-const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
-const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 /// Entries asked for at once, at first.
 const BATCH: usize = 4096;
@@ -39,6 +38,20 @@ struct ElementAttributes {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct RunAttributes {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context: [u64; 5],
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
@@ -99,11 +112,6 @@ pub(super) fn for_each<K: Abi, V: Abi>(map: &impl AsFd, mut each: impl FnMut(&K,
     }
 }
 
-/// Looks an entry up; `None` when there is none.
-pub(super) fn find<K: Abi, V: Abi>(map: &impl AsFd, key: &K) -> io::Result<Option<V>> {
-    element(BPF_MAP_LOOKUP_ELEM, map, key)
-}
-
 /// Enters a value, in place of the one that is there.
 pub(super) fn put<K: Abi, V: Abi>(map: &impl AsFd, key: &K, value: &V) -> io::Result<()> {
     let mut attributes = ElementAttributes {
@@ -128,22 +136,16 @@ pub(super) fn remove<K: Abi>(map: &impl AsFd, key: &K) -> io::Result<()> {
     }
 }
 
-/// Removes an entry and returns what it held; `None` when there is none.
-pub(super) fn take<K: Abi, V: Abi>(map: &impl AsFd, key: &K) -> io::Result<Option<V>> {
-    element(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key)
-}
-
-fn element<K: Abi, V: Abi>(command: libc::c_int, map: &impl AsFd, key: &K) -> io::Result<Option<V>> {
-    let mut value = vec![0_u8; size_of::<V>()];
-    let mut attributes = ElementAttributes {
-        map_fd: map.as_fd().as_raw_fd() as u32,
-        key: key.as_bytes().as_ptr() as u64,
-        value: value.as_mut_ptr() as u64,
-        ..ElementAttributes::default()
+/// Runs an XDP program once on an empty frame; returns what it returned.
+pub(super) fn run_program(program: impl AsFd) -> io::Result<u32> {
+    let frame = [0_u8; 64];
+    let mut attributes = RunAttributes {
+        prog_fd: program.as_fd().as_raw_fd() as u32,
+        data_size_in: frame.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        repeat: 1,
+        ..RunAttributes::default()
     };
-    match bpf(command, &mut attributes) {
-        Ok(()) => Ok(V::from_bytes(&value)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
+    bpf(BPF_PROG_TEST_RUN, &mut attributes)?;
+    Ok(attributes.retval)
 }

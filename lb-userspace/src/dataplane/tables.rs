@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, Family, NextHop, Outcome, RateKey, RingSlot, Service, ServiceState, V4, V6,
-    family::address, maps,
+    Backend, BackendCounters, BackendLoad, Event, Family, NextHop, Outcome, RateKey, RingSlot, Service, ServiceState,
+    Settings, V4, V6, family::address, maps, next_hop::ClientHop,
 };
 
-use super::{DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, shared::Record, syscall};
+use super::{DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, settings::Clock, shared::Record, syscall};
 
 /// Whether maps are opened to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,12 @@ pub struct Tables {
     pub loads: SharedArray<BackendLoad>,
     /// Next hops by index.
     pub next_hops: SharedArray<NextHop>,
-    /// The flow table.
-    pub flows: Flows,
+    /// Where the packets of clients come from.
+    pub client_hops: SharedArray<ClientHop>,
+    /// The clock of the flow table.
+    pub clock: Clock,
+    pub(super) hash_seed: u64,
+    pub(super) flows: Flows,
     /// What addresses may be.
     pub address_classes: SharedArray<u64>,
     pub(super) services_by_port: Families,
@@ -43,6 +47,7 @@ pub struct Tables {
     rate_maps: Families,
     counters: PerCpuArray<MapData, Raw<BackendCounters>>,
     outcomes: PerCpuArray<MapData, u64>,
+    events: PerCpuArray<MapData, u64>,
 }
 
 impl Tables {
@@ -52,6 +57,8 @@ impl Tables {
     ///
     /// When a map is not pinned, or has another layout than this program's.
     pub fn open(pins: &Pins, access: Access) -> Result<Self, DataplaneError> {
+        let settings: SharedArray<Settings> = shared(pins, maps::SETTINGS, access)?;
+        let settings = settings.read(0).unwrap_or(Settings::ZERO);
         Ok(Self {
             services: shared(pins, maps::SERVICES, access)?,
             service_states: shared(pins, maps::SERVICE_STATES, access)?,
@@ -59,7 +66,10 @@ impl Tables {
             backends: shared(pins, maps::BACKENDS, access)?,
             loads: shared(pins, maps::BACKEND_LOADS, access)?,
             next_hops: shared(pins, maps::NEXT_HOPS, access)?,
-            flows: Flows::new(open(pins, maps::FLOWS_V4)?, open(pins, maps::FLOWS_V6)?)?,
+            client_hops: shared(pins, maps::CLIENT_HOPS, access)?,
+            clock: Clock::new(&settings),
+            hash_seed: settings.hash_seed,
+            flows: Flows::new(&open(pins, maps::FLOWS_V4)?, &open(pins, maps::FLOWS_V6)?, access)?,
             address_classes: shared(pins, maps::ADDRESS_CLASSES, access)?,
             services_by_port: Families::open(pins, maps::SERVICES_V4, maps::SERVICES_V6)?,
             services_by_block: Families::open(pins, maps::PORT_RANGES_V4, maps::PORT_RANGES_V6)?,
@@ -67,6 +77,7 @@ impl Tables {
             guard_maps: Families::open(pins, maps::GUARDS_V4, maps::GUARDS_V6)?,
             counters: typed(pins, maps::BACKEND_COUNTERS, Map::PerCpuArray)?,
             outcomes: typed(pins, maps::OUTCOMES, Map::PerCpuArray)?,
+            events: typed(pins, maps::EVENTS, Map::PerCpuArray)?,
         })
     }
 
@@ -130,6 +141,20 @@ impl Tables {
             .try_into()
             .map_err(|cause: std::io::Error| failed(cause.into()))?;
         self.counters.set(index, zeros, 0).map_err(|cause| failed(cause.into()))
+    }
+
+    /// How often each event happened, over all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn events(&self) -> Result<Vec<(Event, u64)>, DataplaneError> {
+        let sum = |event: &Event| {
+            let values = self.events.get(&(*event as u32), 0);
+            let values = values.map_err(|cause| DataplaneError::map(maps::EVENTS.name, cause))?;
+            Ok((*event, values.iter().sum()))
+        };
+        Event::ALL.iter().map(sum).collect()
     }
 
     /// How often each outcome came, over all CPUs.

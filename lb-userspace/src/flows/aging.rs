@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_common::{BackendState, BackendStatus, OnBackendDown, Phase, flow::TICK_NANOSECONDS, wire::udp};
+use lb_common::{BackendState, OnBackendDown, Phase, wire::udp};
 
 use crate::config::Timeouts;
 
@@ -24,12 +24,12 @@ pub struct Situation<'a> {
     pub phase: Phase,
     /// IP protocol number.
     pub protocol: u8,
-    /// For how long no packet came, in [`lb_common::flow::tick`]s.
-    pub idle: u32,
-    /// Generation of the backend when the flow began.
-    pub generation: u32,
-    /// The backend's entry now.
-    pub backend: BackendStatus,
+    /// For how long no packet came.
+    pub idle: Duration,
+    /// Whether the backend's entry still holds the backend that the flow began with.
+    pub is_current: bool,
+    /// The state of the backend now.
+    pub backend: BackendState,
     /// What the service does with flows of a backend that is down.
     pub on_backend_down: OnBackendDown,
     /// The timeouts of the service.
@@ -38,14 +38,14 @@ pub struct Situation<'a> {
 
 /// Decides the fate of a flow.
 pub fn fate(flow: &Situation<'_>) -> Fate {
-    if flow.generation != flow.backend.generation() || flow.backend.state() == BackendState::Free {
+    if !flow.is_current || flow.backend == BackendState::Free {
         return Fate::End;
     }
-    let idle = Duration::from_nanos(u64::from(flow.idle) * TICK_NANOSECONDS);
+    let idle = flow.idle;
     if idle >= timeout(flow) {
         return Fate::End;
     }
-    let left_behind = flow.backend.state() == BackendState::Down && flow.on_backend_down == OnBackendDown::Reset;
+    let left_behind = flow.backend == BackendState::Down && flow.on_backend_down == OnBackendDown::Reset;
     if !left_behind || flow.phase.is_over() {
         return Fate::Keep;
     }
@@ -68,7 +68,7 @@ fn timeout(flow: &Situation<'_>) -> Duration {
         Phase::Opening | Phase::Answered => timeouts.opening,
         Phase::Established if flow.protocol == udp::PROTOCOL => timeouts.udp,
         Phase::Established => timeouts.established,
-        Phase::ClientClosing | Phase::WorkerClosing => timeouts.closing,
+        Phase::ClientClosing | Phase::WorkerClosing | Phase::LeftByClient => timeouts.closing,
         Phase::ClosedByWorker => timeouts.time_wait,
         Phase::ClosedByClient | Phase::Reset => timeouts.closed,
     }
@@ -76,16 +76,12 @@ fn timeout(flow: &Situation<'_>) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::{Be16, wire::tcp};
+    use lb_common::wire::tcp;
 
     use super::*;
 
-    fn status(state: BackendState, generation: u32) -> BackendStatus {
-        BackendStatus::new(state, generation, 4, Be16::from_host(80))
-    }
-
-    fn ticks(seconds: u64) -> u32 {
-        u32::try_from(seconds * 1_000_000_000 / TICK_NANOSECONDS + 1).unwrap()
+    fn status(state: BackendState, generation: u32) -> (BackendState, bool) {
+        (state, generation == 1)
     }
 
     #[test]
@@ -238,9 +234,9 @@ mod tests {
             let flow = Situation {
                 phase,
                 protocol,
-                idle: ticks(idle),
-                generation: 1,
-                backend,
+                idle: Duration::from_secs(idle),
+                is_current: backend.1,
+                backend: backend.0,
                 on_backend_down,
                 timeouts: &timeouts,
             };

@@ -1,4 +1,6 @@
 //! The life of flows that packets alone do not end.
 
 pub mod aging;
+mod drift;
+mod hops;
 pub mod sweep;

@@ -4,19 +4,19 @@ use std::collections::HashMap;
 
 use lb_common::{BackendStatus, OnBackendDown, flow::Tally};
 
-use super::aging::{Fate, Situation, fate};
+use super::{
+    aging::{Fate, Situation, fate},
+    drift::Drift,
+};
 use crate::{
     config::Timeouts,
-    dataplane::{
-        DataplaneError, Tables, VirtualAddress,
-        flows::{self, FlowEntry},
-    },
+    dataplane::{DataplaneError, Tables, flows::FlowEntry},
 };
 
-/// In how many walks every entry of the answers' direction is checked once for one that nothing refers to.
-const ORPHAN_TURNS: u64 = 64;
-/// How old such an entry must be, in ticks: older than any packet that is just creating its flow.
-const ORPHAN_AGE: u32 = 5000;
+/// In how many walks every entry of the answers' direction is compared once with its flow.
+const PAIR_TURNS: u64 = 16;
+/// How long such an entry must have been silent, in ticks: longer than any packet takes that is just creating its flow.
+const PAIR_AGE: u32 = 80;
 
 /// What a walk found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,115 +27,87 @@ pub struct Swept {
     pub ended: u64,
     /// Clients that were nudged.
     pub nudged: u64,
-    /// Backends whose counts were corrected.
+    /// Backends and services whose counts were corrected.
     pub corrected: u64,
 }
-
-/// Flows of a backend by the table: embryonic and active.
-type Counts = (i64, i64);
 
 /// Walks through the flow table again and again; keeps what it needs from walk to walk.
 #[derive(Default)]
 pub struct Sweeper {
     turn: u64,
-    /// By how much each backend's counts were off in the last walk.
-    drift: HashMap<u32, Counts>,
+    drift: Drift,
+    hops: super::hops::Unused,
 }
 
 impl Sweeper {
-    /// Walks once. `timeouts` says them for each service; a service that it does not know has the default ones.
-    /// `nudge` is called for each client that should learn that its backend is down.
+    /// Walks once. `timeouts` says them by the index of the service; a service that it does not know has the default
+    /// ones. `nudge` is called for each client that should learn that its backend is down.
     ///
     /// # Errors
     ///
-    /// When a map cannot be read or written; what was done until then stays.
+    /// When the clock cannot be read.
     pub fn sweep(
         &mut self,
         tables: &Tables,
-        timeouts: &HashMap<VirtualAddress, Timeouts>,
+        timeouts: impl Fn(u32) -> Timeouts,
         mut nudge: impl FnMut(&FlowEntry),
     ) -> Result<Swept, DataplaneError> {
         self.turn += 1;
-        let now = flows::now().map_err(|cause| DataplaneError::Map {
+        let now = tables.clock.now().map_err(|cause| DataplaneError::Map {
             name: "clock".to_owned(),
             cause: cause.into(),
         })?;
-        let default = Timeouts::default();
+        let tick = tables.clock.tick();
+        let mut known: HashMap<u32, Timeouts> = HashMap::new();
         let mut swept = Swept::default();
-        let mut counted: HashMap<u32, Counts> = HashMap::new();
-        let mut ending = Vec::new();
-        let mut orphans = Vec::new();
-        tables.flows.for_each(|flow| {
+        let mut drift = self.drift.begin();
+        tables.for_each_flow(|flow| {
             swept.entries[usize::from(flow.key.source.is_ipv6())] += 1;
+            self.hops.used(flow.hop);
             if !flow.to_worker {
-                let turn = u64::from(flow.rewrite.destination.port()) % ORPHAN_TURNS;
-                if turn == self.turn % ORPHAN_TURNS && flow.idle(now) > ORPHAN_AGE {
-                    orphans.push(flow);
+                let turn = u64::from(flow.rewrite.destination.port()) % PAIR_TURNS;
+                if turn == self.turn % PAIR_TURNS && flow.idle(now) > PAIR_AGE {
+                    pair(tables, &flow);
                 }
                 return;
             }
             let backend = status(tables, flow.backend);
-            let at = VirtualAddress {
-                address: flow.key.destination.ip(),
-                port: flow.key.destination.port(),
-                protocol: flow.key.protocol,
-            };
-            let situation = Situation {
+            let timeouts = known.entry(flow.service).or_insert_with(|| timeouts(flow.service));
+            let mut situation = Situation {
                 phase: flow.phase,
                 protocol: flow.key.protocol,
-                idle: flow.idle(now),
-                generation: flow.generation,
-                backend,
+                idle: tick * flow.idle(now),
+                is_current: flow.meta.is_generation(backend.generation()),
+                backend: backend.state(),
                 on_backend_down: policy(tables, flow.service),
-                timeouts: timeouts.get(&at).unwrap_or(&default),
+                timeouts,
             };
-            match fate(&situation) {
-                Fate::End => ending.push(flow),
+            let mut end = fate(&situation);
+            if end != Fate::Keep && flow.mode.translates() {
+                // Its answers may have come since.
+                if let Some(answers) = tables.other_direction(&flow) {
+                    situation.idle = tick * answers.idle(now).min(flow.idle(now));
+                    end = fate(&situation);
+                }
+            }
+            match end {
+                Fate::End if finish(tables, &flow) => {
+                    swept.ended += 1;
+                    return;
+                }
                 Fate::Nudge => {
                     swept.nudged += 1;
                     nudge(&flow);
                 }
-                Fate::Keep => {}
+                Fate::End | Fate::Keep => {}
             }
-            if backend.generation() == flow.generation {
-                count(counted.entry(flow.backend).or_default(), flow.phase.tally(), 1);
+            if situation.is_current {
+                drift.count(flow.backend, flow.service, flow.phase.tally());
             }
-        })?;
-        for flow in ending {
-            swept.ended += u64::from(end(tables, &flow, counted.entry(flow.backend).or_default())?);
-        }
-        for flow in orphans {
-            remove_orphan(tables, &flow)?;
-        }
-        swept.corrected = self.correct(tables, &counted);
+        });
+        swept.corrected = self.drift.correct(tables, drift);
+        self.hops.free(tables);
         Ok(swept)
-    }
-
-    /// Corrects the counts of backends that were off by the same amount in two walks in a row. A single difference
-    /// may come from packets that came during the walk.
-    fn correct(&mut self, tables: &Tables, counted: &HashMap<u32, Counts>) -> u64 {
-        let mut corrected = 0;
-        let mut drift = HashMap::new();
-        for index in 0..tables.loads.len() {
-            let Some(load) = tables.loads.read(index) else { break };
-            let (embryonic, active) = counted.get(&index).copied().unwrap_or_default();
-            // The counts wrap, so a negative one shows as a very large number.
-            let off = (
-                embryonic - i64::from(load.embryonic as i32),
-                active - i64::from(load.active as i32),
-            );
-            if off == (0, 0) {
-                continue;
-            }
-            if self.drift.get(&index) == Some(&off) {
-                tables.loads.adjust(index, off.0 as i32, off.1 as i32);
-                corrected += 1;
-            } else {
-                drift.insert(index, off);
-            }
-        }
-        self.drift = drift;
-        corrected
     }
 }
 
@@ -152,40 +124,38 @@ fn policy(tables: &Tables, service: u32) -> OnBackendDown {
     })
 }
 
-fn count(counts: &mut Counts, tally: Tally, amount: i64) {
-    match tally {
-        Tally::Embryonic => counts.0 += amount,
-        Tally::Active => counts.1 += amount,
-        Tally::None => {}
+/// Ends a flow in both directions unless a packet came since it was looked at; says whether it did.
+fn finish(tables: &Tables, flow: &FlowEntry) -> bool {
+    let answers = tables.other_direction(flow);
+    if !tables.end_flow(flow) {
+        return false;
     }
-}
-
-/// Ends a flow unless a packet came since it was looked at; says whether it did.
-fn end(tables: &Tables, flow: &FlowEntry, counts: &mut Counts) -> Result<bool, DataplaneError> {
-    match tables.flows.find(flow.key)? {
-        Some(now) if now.last_seen == flow.last_seen && now.rewrite == flow.rewrite => {}
-        _ => return Ok(false),
-    }
-    tables.flows.take(flow.rewrite.reversed())?;
-    let Some(last) = tables.flows.take(flow.key)? else {
-        return Ok(false);
-    };
-    if status(tables, last.backend).generation() == last.generation {
-        match last.phase.tally() {
-            Tally::Embryonic => tables.loads.adjust(last.backend, -1, 0),
-            Tally::Active => tables.loads.adjust(last.backend, 0, -1),
+    if flow.meta.is_generation(status(tables, flow.backend).generation()) {
+        match flow.phase.tally() {
+            Tally::Embryonic => tables.loads.adjust(flow.backend, -1, 0),
+            Tally::Active => tables.loads.adjust(flow.backend, 0, -1),
             Tally::None => {}
         }
-        count(counts, flow.phase.tally(), -1);
+        if flow.phase.tally() != Tally::None {
+            tables.service_states.adjust_flows(flow.service, -1);
+        }
     }
-    Ok(true)
+    if let Some(answers) = answers {
+        // Should an answer have come at this moment, a later walk finds the entry without its flow.
+        tables.end_flow(&answers);
+    }
+    true
 }
 
-/// Removes an entry of the answers' direction when the entry of the client's direction is gone or is another flow's.
-fn remove_orphan(tables: &Tables, answers: &FlowEntry) -> Result<(), DataplaneError> {
-    let owner = tables.flows.find(answers.rewrite.reversed())?;
-    if owner.is_none_or(|owner| owner.rewrite != answers.key.reversed()) {
-        tables.flows.take(answers.key)?;
+/// Ends an entry of the answers' direction whose flow is gone, and gives it the phase of its flow where they differ.
+fn pair(tables: &Tables, answers: &FlowEntry) {
+    match tables.other_direction(answers) {
+        None => {
+            tables.end_flow(answers);
+        }
+        Some(flow) if flow.phase != answers.phase => {
+            tables.set_flow_phase(answers, flow.phase);
+        }
+        Some(_) => {}
     }
-    Ok(())
 }

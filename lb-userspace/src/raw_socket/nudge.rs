@@ -83,16 +83,7 @@ fn segment<F: Family>(key: &FlowKey<F>, turn: u32) -> Vec<u8> {
     let options: &[u8] = if turn & 2 == 0 { &[] } else { &TIMESTAMPS };
     let sequence = turn.wrapping_mul(1 << 30);
     let mut segment = vec![0; tcp::LENGTH];
-    put(
-        &mut segment,
-        tcp::SOURCE_PORT,
-        key.destination_port.memory().to_ne_bytes(),
-    );
-    put(
-        &mut segment,
-        tcp::DESTINATION_PORT,
-        key.source_port.memory().to_ne_bytes(),
-    );
+    put(&mut segment, tcp::SOURCE_PORT, key.ports.reversed().0.to_ne_bytes());
     put(&mut segment, tcp::SEQUENCE, sequence.to_be_bytes());
     put(
         &mut segment,
@@ -123,14 +114,13 @@ fn put<const N: usize>(bytes: &mut [u8], offset: usize, value: [u8; N]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_common::{Be16, family::address};
+    use lb_common::{Be16, Ports, family::address};
 
     fn key<F: Family>(client: &str, virtual_address: &str) -> FlowKey<F> {
         FlowKey {
             source: F::narrow(&address::to_words(client.parse().unwrap())),
             destination: F::narrow(&address::to_words(virtual_address.parse().unwrap())),
-            source_port: Be16::from_host(40000),
-            destination_port: Be16::from_host(443),
+            ports: Ports::new(Be16::from_host(40000), Be16::from_host(443)),
             protocol: tcp::PROTOCOL,
             ..FlowKey::ZERO
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_common::{
-    Be16, Family, FlowKey, V4, V6,
+    Be16, Family, FlowKey, Ports, V4, V6,
     checksum::full,
     family::address,
     wire::{eth, ipv4, ipv6, tcp, udp},
@@ -160,8 +160,7 @@ fn nudge_one<F: super::NudgeFamily>(balancer: &Netns, client: &Netns, virtual_ad
     let key = FlowKey::<F> {
         source: F::narrow(&address::to_words(from.ip())),
         destination: F::narrow(&address::to_words(server.ip())),
-        source_port: Be16::from_host(from.port()),
-        destination_port: Be16::from_host(server.port()),
+        ports: Ports::new(Be16::from_host(from.port()), Be16::from_host(server.port())),
         protocol: tcp::PROTOCOL,
         ..FlowKey::ZERO
     };

@@ -10,14 +10,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::Xdp;
-use lb_common::{BackendState, Mode, NextHop, OnBackendDown, Outcome, Scheduler};
+use lb_common::{Mode, Outcome};
 use lb_userspace::{
-    config::{Capacity, PacketLog, PortRange},
-    dataplane::{self, Access, Pins, Tables, VirtualAddress},
-    reconcile::{
-        self, Desired,
-        desired::{DesiredBackend, DesiredService},
-    },
+    config::{Capacity, PacketLog, Word},
+    dataplane::{self, Access, Pins, Tables},
+    reconcile::{self, Desired},
 };
 use serde::Serialize;
 
@@ -28,6 +25,7 @@ use super::{
 };
 use crate::{
     bpffs::Bpffs,
+    fixture::{self, TCP, UDP},
     packet::{ACK, Packet, SYN},
 };
 
@@ -54,7 +52,7 @@ pub struct Options {
 /// A result.
 #[derive(Clone, Debug, Serialize)]
 struct Figure {
-    case: &'static str,
+    case: String,
     flows: u64,
     min_ns: f64,
     median_ns: f64,
@@ -71,40 +69,68 @@ enum Kind {
     Reply,
     /// The first of a flow, each time.
     New,
+    /// An ICMP error about an answer.
+    Error,
     /// Of nobody.
     Pass,
     /// None: a floor program by itself, by its index among the targets.
     Floor(u32),
 }
 
+/// A case. Its name follows mode, family, protocol and event.
 struct Case {
-    name: &'static str,
+    name: String,
     kind: Kind,
+    mode: Mode,
     v6: bool,
-    udp: bool,
+    protocol: u8,
 }
 
-const fn case(name: &'static str, kind: Kind, v6: bool, udp: bool) -> Case {
-    Case { name, kind, v6, udp }
+fn cases() -> Vec<Case> {
+    let named = |name: &str, kind, v6, protocol| Case {
+        name: name.to_owned(),
+        kind,
+        mode: Mode::Nat,
+        v6,
+        protocol,
+    };
+    let mut cases = vec![
+        named("floor-null", Kind::Floor(0), false, TCP),
+        named("floor-mac-swap", Kind::Floor(1), false, TCP),
+        named("floor-adjust-head", Kind::Floor(2), false, TCP),
+    ];
+    for mode in Mode::ALL {
+        for v6 in [false, true] {
+            for (protocol, event) in [(TCP, Kind::Hit), (TCP, Kind::Reply), (TCP, Kind::New), (UDP, Kind::Hit)] {
+                if event == Kind::Reply && !mode.translates() {
+                    continue;
+                }
+                let word = match event {
+                    Kind::Hit => "hit",
+                    Kind::Reply => "reply",
+                    _ => "new",
+                };
+                let family = if v6 { "v6" } else { "v4" };
+                let protocol_name = if protocol == TCP { "tcp" } else { "udp" };
+                cases.push(Case {
+                    name: format!("{}-{family}-{protocol_name}-{word}", mode.word()),
+                    kind: event,
+                    mode,
+                    v6,
+                    protocol,
+                });
+            }
+        }
+    }
+    cases.extend([
+        named("icmp-v4-error", Kind::Error, false, TCP),
+        named("pass-v4", Kind::Pass, false, TCP),
+        named("pass-v4-vip", Kind::Pass, false, TCP),
+        named("pass-v6", Kind::Pass, true, TCP),
+        named("pass-arp", Kind::Pass, false, TCP),
+    ]);
+    cases
 }
-
-const CASES: [Case; 15] = [
-    case("floor-null", Kind::Floor(0), false, false),
-    case("floor-mac-swap", Kind::Floor(1), false, false),
-    case("floor-adjust-head", Kind::Floor(2), false, false),
-    case("nat-v4-tcp-hit", Kind::Hit, false, false),
-    case("nat-v4-tcp-reply", Kind::Reply, false, false),
-    case("nat-v4-tcp-new", Kind::New, false, false),
-    case("nat-v4-udp-hit", Kind::Hit, false, true),
-    case("nat-v6-tcp-hit", Kind::Hit, true, false),
-    case("nat-v6-tcp-reply", Kind::Reply, true, false),
-    case("nat-v6-tcp-new", Kind::New, true, false),
-    case("nat-v6-udp-hit", Kind::Hit, true, true),
-    case("pass-v4", Kind::Pass, false, false),
-    case("pass-v4-udp", Kind::Pass, false, true),
-    case("pass-v6", Kind::Pass, true, false),
-    case("pass-arp", Kind::Pass, false, false),
-];
 
 /// Backends of each service; a prime, so that ports and turns do not go in step.
 const BACKENDS: u8 = 61;
@@ -129,11 +155,11 @@ pub fn run(options: &Options) -> Result<()> {
     let mut bench = Bench::new(bpffs.path())?;
     if !options.json {
         println!(
-            "{:<18} {:>8} {:>9} {:>10} {:>9} {:>14}",
+            "{:<20} {:>8} {:>9} {:>10} {:>9} {:>14}",
             "case", "flows", "min ns", "median ns", "floor", "over floor ns"
         );
     }
-    for case in CASES.iter().filter(|case| case.name.contains(&options.case)) {
+    for case in cases().iter().filter(|case| case.name.contains(&options.case)) {
         let flows = if case.kind == Kind::Hit {
             options.flows.as_slice()
         } else {
@@ -145,7 +171,7 @@ pub fn run(options: &Options) -> Result<()> {
                 println!("{}", serde_json::to_string(&figure)?);
             } else {
                 println!(
-                    "{:<18} {:>8} {:>9.0} {:>10.0} {:>9} {:>14.0}",
+                    "{:<20} {:>8} {:>9.0} {:>10.0} {:>9} {:>14.0}",
                     figure.case, figure.flows, figure.min_ns, figure.median_ns, figure.floor, figure.over_floor_ns
                 );
             }
@@ -169,13 +195,17 @@ impl Bench {
             flows_v6: 1 << 22,
             ..Capacity::default()
         };
-        let mut object = dataplane::load(&pins, &capacity, PacketLog::Off)?.into_object();
+        let mut object = dataplane::load(&pins, &capacity, fixture::NAT_PORTS, PacketLog::Off)?.into_object();
         let program: &Xdp = (&*object.program_mut("lb_xdp").context("no program")?).try_into()?;
         let runner = Runner::new(program)?;
         let mut tables = Tables::open(&pins, Access::Write)?;
-        let desired = Desired {
-            services: [(false, 6), (false, 17), (true, 6), (true, 17)].map(service).to_vec(),
-        };
+        let mut services = Vec::new();
+        for mode in Mode::ALL {
+            for v6 in [false, true] {
+                services.extend([TCP, UDP].map(|protocol| fixture::service(mode, v6, protocol, 1..=BACKENDS)));
+            }
+        }
+        let desired = Desired { services };
         let plan = reconcile::plan(&desired, &reconcile::observe(&tables)?);
         reconcile::apply(&plan, &mut tables)?;
         Ok(Self {
@@ -186,10 +216,11 @@ impl Bench {
     }
 
     fn measure(&mut self, case: &Case, flows: u64, options: &Options) -> Result<Figure> {
-        self.empty()?;
+        self.empty();
         let (floor, floor_target) = match case.kind {
             Kind::Pass | Kind::Floor(_) => ("null", 0),
-            Kind::Hit | Kind::Reply | Kind::New => ("mac-swap", 1),
+            _ if case.mode.encapsulates() => ("adjust-head", 2),
+            _ => ("mac-swap", 1),
         };
         let repeat = if case.kind == Kind::New { NEW } else { options.repeat };
         let script = self.prepare(case, flows)?;
@@ -204,12 +235,12 @@ impl Bench {
                 repeat,
             )?);
             if case.kind == Kind::New {
-                self.empty()?;
+                self.empty();
             }
             figures.push(self.checked_figure(case, &script, repeat)?);
         }
         Ok(Figure {
-            case: case.name,
+            case: case.name.clone(),
             flows,
             min_ns: statistics::minimum(&figures),
             median_ns: statistics::median(figures.clone()),
@@ -242,7 +273,11 @@ impl Bench {
 
     /// Fills the table as the case needs it; returns what to run.
     fn prepare(&mut self, case: &Case, flows: u64) -> Result<Script> {
-        let first = if case.udp { udp(case) } else { tcp(case, SYN) };
+        let first = if case.protocol == UDP {
+            udp(case)
+        } else {
+            tcp(case, SYN)
+        };
         let mask = if case.kind == Kind::New {
             u64::MAX >> 24
         } else {
@@ -255,14 +290,17 @@ impl Bench {
                 ..script(&first, case, 0)
             }),
             Kind::Pass if case.name == "pass-arp" => Ok(arp()),
-            Kind::Pass => Ok(script(&elsewhere(first), case, 0)),
-            Kind::Hit | Kind::Reply => {
+            Kind::Pass => Ok(script(&elsewhere(first, case), case, 0)),
+            Kind::Hit | Kind::Reply | Kind::Error => {
                 self.runner.rewind()?;
                 self.figure(&script(&first, case, mask), u32::try_from(flows)?)?;
                 if case.kind == Kind::Reply {
                     return Ok(script(&self.answer(case)?, case, 0));
                 }
-                let next = if case.udp { first } else { tcp(case, ACK) };
+                if case.kind == Kind::Error {
+                    return Ok(error(&first, case));
+                }
+                let next = if case.protocol == UDP { first } else { tcp(case, ACK) };
                 Ok(script(&next, case, mask))
             }
         }
@@ -271,11 +309,11 @@ impl Bench {
     /// The answer to the only flow.
     fn answer(&self, case: &Case) -> Result<Packet> {
         let mut keys = Vec::new();
-        self.tables.flows.for_each(|flow| {
+        self.tables.for_each_flow(|flow| {
             if !flow.to_worker {
                 keys.push(flow.key);
             }
-        })?;
+        });
         let key = keys.first().with_context(|| format!("{}: no flow", case.name))?;
         Ok(Packet::tcp(key.source, key.destination, ACK))
     }
@@ -288,13 +326,8 @@ impl Bench {
             .map_or(0, |(_, count)| *count))
     }
 
-    fn empty(&self) -> Result<()> {
-        let mut keys = Vec::new();
-        self.tables.flows.for_each(|flow| keys.push(flow.key))?;
-        for key in keys {
-            self.tables.flows.take(key)?;
-        }
-        Ok(())
+    fn empty(&self) {
+        self.tables.clear_flows();
     }
 }
 
@@ -304,49 +337,7 @@ fn expected(case: &Case) -> Option<Outcome> {
         Kind::Floor(_) => None,
         Kind::Pass if case.name == "pass-arp" => Some(Outcome::NotIp),
         Kind::Pass => Some(Outcome::NotOurs),
-        Kind::Hit | Kind::Reply | Kind::New => Some(Outcome::Forwarded),
-    }
-}
-
-fn virtual_address(v6: bool) -> IpAddr {
-    if v6 {
-        IpAddr::from([0xfd77, 0, 0, 0, 0, 0, 0, 0x100])
-    } else {
-        IpAddr::from([10, 77, 0, 100])
-    }
-}
-
-fn service((v6, protocol): (bool, u8)) -> DesiredService {
-    let address = virtual_address(v6);
-    let backends = (1..=BACKENDS).map(|host| DesiredBackend {
-        address: SocketAddr::new(
-            if v6 {
-                IpAddr::from([0xfd77, 0, 0, 0, 0, 0, 1, u16::from(host)])
-            } else {
-                IpAddr::from([10, 77, 1, host])
-            },
-            8080,
-        ),
-        weight: 1,
-        state: Some(BackendState::Up),
-        // A test run comes in on the loopback interface, whose index is 1: so the packet goes out where it came in.
-        next_hop: Some(NextHop::new(1, [2; 6], [host; 6])),
-    });
-    DesiredService {
-        at: VirtualAddress {
-            address,
-            port: 80,
-            protocol,
-        },
-        mode: Mode::Nat,
-        scheduler: Scheduler::RoundRobin,
-        on_backend_down: OnBackendDown::Reset,
-        sources: vec![address],
-        nat_ports: PortRange {
-            low: 20_000,
-            high: 56_999,
-        },
-        backends: backends.collect(),
+        _ => Some(Outcome::Forwarded),
     }
 }
 
@@ -360,23 +351,40 @@ fn client(v6: bool) -> SocketAddr {
 }
 
 fn tcp(case: &Case, flags: u8) -> Packet {
-    Packet::tcp(client(case.v6), SocketAddr::new(virtual_address(case.v6), 80), flags)
+    Packet::tcp(client(case.v6), fixture::front(case.mode, case.v6), flags)
 }
 
 fn udp(case: &Case) -> Packet {
-    Packet::udp(client(case.v6), SocketAddr::new(virtual_address(case.v6), 80), &[0; 8])
+    Packet::udp(client(case.v6), fixture::front(case.mode, case.v6), &[0; 8])
 }
 
-fn elsewhere(packet: Packet) -> Packet {
+/// A packet to a host that is not ours, or to a port of a virtual address without a service.
+fn elsewhere(packet: Packet, case: &Case) -> Packet {
     let mut destination = packet.destination;
-    destination.set_port(81);
+    if case.name.ends_with("vip") {
+        destination.set_port(81);
+    } else if case.v6 {
+        destination.set_ip(IpAddr::from([0xfd79, 0, 0, 0, 0, 0, 0, 1]));
+    } else {
+        destination.set_ip(IpAddr::from([10, 79, 0, 1]));
+    }
     Packet { destination, ..packet }
 }
 
+/// A router's "fragmentation needed" about an answer of the flow that `first` began.
+fn error(first: &Packet, case: &Case) -> Script {
+    let router = SocketAddr::new(IpAddr::from([10, 79, 0, 1]), 0);
+    let answer = Packet::tcp(first.destination, first.source, ACK);
+    script_of(&answer.quoted_by(router, 3, 4, 1400, 8), case, 0)
+}
+
 fn script(packet: &Packet, case: &Case, mask: u64) -> Script {
+    script_of(&packet.bytes(), case, mask)
+}
+
+fn script_of(frame: &[u8], case: &Case, mask: u64) -> Script {
     let mut bytes = [0; LENGTH];
-    let frame = packet.bytes();
-    bytes[..frame.len()].copy_from_slice(&frame);
+    bytes[..frame.len()].copy_from_slice(frame);
     let (address, port) = if case.v6 {
         (14 + 8 + 12, 14 + 40)
     } else {
