@@ -197,7 +197,7 @@ fn rates(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, Dataplan
         .take(limit)
         .map(|(service, source, word)| {
             let key = json!({ "service": service, "source": source });
-            json!({ "key": key, "word": format!("{word:#018x}") })
+            json!({ "key": key, "next_due_ns": word })
         });
     Ok(found.collect())
 }
