@@ -97,13 +97,10 @@ pub fn find<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
         backend = BACKENDS.get(hit.meta.backend());
         backend.is_some_and(|backend| is_of_client(key, backend))
     });
-    match found {
-        Ok(Some(hit)) => Some(Found {
-            flow: Flow { bucket, hit },
-            backend: backend?,
-        }),
-        _ => None,
-    }
+    Some(Found {
+        flow: Flow { bucket, hit: found? },
+        backend: backend?,
+    })
 }
 
 /// Looks a client's packet up wherever it may be. Says whether it found it.
@@ -114,7 +111,7 @@ pub fn search<F: Stages>(key: &FlowKey<F>, found: &mut Found<F>) -> bool {
         let Some(bucket) = F::bucket(place) else {
             return false;
         };
-        let hit = flow_table::find_slowly(bucket, &key.source, key.ports, is_udp(key), |hit| {
+        let hit = flow_table::search(bucket, &key.source, key.ports, is_udp(key), |hit| {
             match BACKENDS.get(hit.meta.backend()) {
                 Some(backend) if is_of_client(key, backend) => {
                     found.backend = backend;
@@ -146,13 +143,10 @@ pub fn find_answer<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
         backend = BACKENDS.get(hit.meta.backend());
         backend.is_some_and(|backend| bound::is_answer(key, hit, backend))
     });
-    match found {
-        Ok(Some(hit)) => Some(Found {
-            flow: Flow { bucket, hit },
-            backend: backend?,
-        }),
-        _ => None,
-    }
+    Some(Found {
+        flow: Flow { bucket, hit: found? },
+        backend: backend?,
+    })
 }
 
 /// Looks a worker's answer up wherever it may be. Says whether it found it.
@@ -163,7 +157,7 @@ pub fn search_answer<F: Stages>(key: &FlowKey<F>, found: &mut Found<F>) -> bool 
         let Some(bucket) = F::bucket(place) else {
             return false;
         };
-        let hit = flow_table::find_answer_slowly(bucket, key.ports.destination(), is_udp(key), |hit| {
+        let hit = flow_table::search_answer(bucket, key.ports.destination(), is_udp(key), |hit| {
             match BACKENDS.get(hit.meta.backend()) {
                 Some(backend) if bound::is_answer(key, hit, backend) => {
                     found.backend = backend;

@@ -1,8 +1,8 @@
 //! Entering a new entry.
 
 use super::{
-    Bind, Cells, Hit, Layout, Meta, Record, Stage, WAYS,
-    find::{is_zero, read},
+    Bind, Cells, Hit, Layout, Meta, Record, WAYS,
+    find::{CANDIDATES, Ways, is_zero, read},
 };
 use crate::{
     family::Family,
@@ -76,9 +76,13 @@ pub fn claim<F: Layout, C: Cells>(
     cells.store_u32(F::bind(way), new.bind.0);
     cells.swap_u64(F::meta(way), claimed.0, claimed.pending(&new.record).0);
     cells.fence();
-    if similar(buckets, &difference) > 1
-        && let Some(refused) = other(buckets, (second, way), &is_other)
-    {
+    let mut similar = [0, 1].map(|index: usize| Ways::equal::<C>(|way| difference(buckets[index], way)));
+    similar[second as usize] = similar[second as usize].without(way);
+    let mut refused = other(buckets[0], similar[0], &is_other);
+    if refused.is_none() {
+        refused = other(buckets[1], similar[1], &is_other);
+    }
+    if let Some(refused) = refused {
         cells.store_u64(F::meta(way), claimed.freed().0);
         return Err((refused, evicted));
     }
@@ -209,56 +213,33 @@ fn rank<C: Cells>(meta: Meta, now: u32, expiry: u32) -> u64 {
     (class << 32 | idle) * (1 - stays)
 }
 
-/// How many ways of both buckets may hold the same 5-tuple, the new entry's own included.
+/// Whether one of these ways has the same 5-tuple.
 #[inline(always)]
-fn similar<C: Cells>(buckets: [C; 2], difference: &impl Fn(C, usize) -> u64) -> u64 {
-    let mut count = 0;
-    let mut way = 0;
-    while way < WAYS {
-        count += is_zero::<C>(difference(buckets[0], way)) + is_zero::<C>(difference(buckets[1], way));
-        way += 1;
-    }
-    C::opaque(count)
-}
-
-/// Whether another way has the same 5-tuple.
-#[inline(always)]
-fn other<F: Layout, C: Cells>(
-    buckets: [C; 2],
-    mine: (bool, usize),
-    is_other: &impl Fn(&Hit<F>) -> bool,
-) -> Option<Refused> {
+fn other<F: Layout, C: Cells>(cells: C, mut ways: Ways, is_other: &impl Fn(&Hit<F>) -> bool) -> Option<Refused> {
     let mut turn = 0;
-    while turn < 2 * WAYS {
-        let (second, way) = if turn < WAYS {
-            (false, turn)
-        } else {
-            (true, turn - WAYS)
-        };
-        turn += 1;
-        if second == mine.0 && way == mine.1 {
-            continue;
-        }
-        let cells = buckets[second as usize];
+    while turn < CANDIDATES {
+        let (way, others) = ways.pop::<C>()?;
         let meta = Meta(cells.load_u64(F::meta(way)));
-        if !meta.is_announced() {
-            continue;
+        if meta.is_announced() {
+            let (address, ports) = F::load_key(cells, way);
+            let hit = Hit {
+                way,
+                meta,
+                bind: Bind(cells.load_u32(F::bind(way))),
+                address,
+                ports,
+            };
+            if is_other(&hit) {
+                return Some(if meta.is_live() {
+                    Refused::Exists
+                } else {
+                    Refused::Raced
+                });
+            }
         }
-        let (address, ports) = F::load_key(cells, way);
-        let bind = Bind(cells.load_u32(F::bind(way)));
-        let hit = Hit {
-            way,
-            meta,
-            bind,
-            address,
-            ports,
-        };
-        if is_other(&hit) {
-            return Some(match meta.stage() {
-                Stage::Live(_) => Refused::Exists,
-                _ => Refused::Raced,
-            });
-        }
+        ways = others;
+        turn += 1;
     }
-    None
+    // More ways look right than are looked at: one of them may be the same.
+    ways.pop::<C>().map(|_| Refused::Raced)
 }

@@ -50,27 +50,58 @@ pub(super) fn is_zero<C: Cells>(number: u64) -> u64 {
     C::opaque(number | number.wrapping_neg()) >> 63 ^ 1
 }
 
-/// The only way of a bucket for which `difference` is zero; [`WAYS`] where there is none, more where there are several.
+/// Ways of a bucket, one bit each.
 ///
-/// Flows of many clients stand in any way, so branches on each would be mispredicted.
-#[inline(always)]
-fn only_way<C: Cells>(difference: impl Fn(usize) -> u64) -> usize {
-    let mut sum = 0;
-    sum += is_zero::<C>(difference(0)) * 0x101;
-    sum += is_zero::<C>(difference(1)) * 0x102;
-    sum += is_zero::<C>(difference(2)) * 0x103;
-    sum += is_zero::<C>(difference(3)) * 0x104;
-    sum += is_zero::<C>(difference(4)) * 0x105;
-    sum += is_zero::<C>(difference(5)) * 0x106;
-    // The upper byte counts the ways, the lower one tells which, counted from one.
-    let sum = C::opaque(sum);
-    if sum == 0 { WAYS } else { (sum - 0x101) as usize }
+/// They are found without branches: flows of many clients stand in any way, so that branches would be mispredicted, and
+/// the kernel's verifier would follow every mix of them.
+#[derive(Clone, Copy)]
+pub(super) struct Ways(u64);
+
+impl Ways {
+    /// Those for which `difference` is zero.
+    #[inline(always)]
+    pub(super) fn equal<C: Cells>(difference: impl Fn(usize) -> u64) -> Self {
+        let mut ways = is_zero::<C>(difference(0));
+        ways |= is_zero::<C>(difference(1)) << 1;
+        ways |= is_zero::<C>(difference(2)) << 2;
+        ways |= is_zero::<C>(difference(3)) << 3;
+        ways |= is_zero::<C>(difference(4)) << 4;
+        ways |= is_zero::<C>(difference(5)) << 5;
+        Self(C::opaque(ways))
+    }
+
+    /// All but this one.
+    #[inline(always)]
+    pub(super) fn without(self, way: usize) -> Self {
+        Self(self.0 & !(1 << (way & 7)))
+    }
+
+    /// The first one, and the others.
+    #[inline(always)]
+    pub(super) fn pop<C: Cells>(self) -> Option<(usize, Self)> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0 & self.0.wrapping_neg();
+        let way = (bit >> 1 | bit >> 3 | bit >> 5) & 1 | (bit >> 1 | bit >> 2) & 2 | (bit >> 2 | bit >> 3) & 4;
+        let way = C::opaque(way) as usize;
+        if way < WAYS {
+            Some((way, Self(self.0 & !bit)))
+        } else {
+            None
+        }
+    }
 }
 
-/// Looks for the entry of a client's packet with this source address and these ports.
+const _: () = assert!(WAYS == 6, "`Ways` is written for six");
+
+/// How many ways of a bucket that look right are looked at. More than one does so only when a 5-tuple left its key behind
+/// in a free way, or two of a client's flows to different virtual addresses share all but those.
+pub(super) const CANDIDATES: u32 = 3;
+
+/// Looks for the entry of a client's packet with this source address and these ports, in the first way that looks right.
 ///
-/// The destination address is not part of an entry: `is` says by the backend whether it is the right one. `Err` asks to
-/// look again by [`find_slowly`]: more than one way is in question.
+/// The destination address is not part of an entry: `is` says by the backend whether it is the right one.
 #[inline(always)]
 pub fn find<F: Layout, C: Cells>(
     cells: C,
@@ -78,44 +109,71 @@ pub fn find<F: Layout, C: Cells>(
     ports: Ports,
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
-) -> Result<Option<Hit<F>>, Ambiguous> {
-    let way = only_way::<C>(|way| F::difference(cells, way, address, ports));
-    choose(way, |way| client(cells, way, address, ports, udp, &mut is))
+) -> Option<Hit<F>> {
+    let (way, _) = Ways::equal::<C>(|way| F::difference(cells, way, address, ports)).pop::<C>()?;
+    client(cells, way, address, ports, udp, &mut is)
 }
 
-/// As [`find`], way by way.
+/// As [`find`], in all ways.
 #[inline(always)]
-pub fn find_slowly<F: Layout, C: Cells>(
+pub fn search<F: Layout, C: Cells>(
     cells: C,
     address: &F::Address,
     ports: Ports,
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    first(|way| client(cells, way, address, ports, udp, &mut is))
+    let mut ways = Ways::equal::<C>(|way| F::difference(cells, way, address, ports));
+    let mut turn = 0;
+    while turn < CANDIDATES {
+        let (way, others) = ways.pop::<C>()?;
+        if let Some(hit) = client(cells, way, address, ports, udp, &mut is) {
+            return Some(hit);
+        }
+        ways = others;
+        turn += 1;
+    }
+    None
 }
 
-/// Looks for the entry of a worker's packet to this port. As [`find`]; `is` compares all else of the 5-tuple.
+/// Looks for the entry of a worker's packet to this port, in the first way that looks right. `is` compares all else of
+/// the 5-tuple.
 #[inline(always)]
 pub fn find_answer<F: Layout, C: Cells>(
     cells: C,
     port: Be16,
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
-) -> Result<Option<Hit<F>>, Ambiguous> {
-    let way = only_way::<C>(|way| (cells.load_u32(F::bind(way)) ^ port.memory() as u32) as u64 & 0xffff);
-    choose(way, |way| worker(cells, way, port, udp, &mut is))
+) -> Option<Hit<F>> {
+    let (way, _) = Ways::equal::<C>(|way| port_difference::<F, C>(cells, way, port)).pop::<C>()?;
+    worker(cells, way, port, udp, &mut is)
 }
 
-/// As [`find_answer`], way by way.
+/// As [`find_answer`], in all ways.
 #[inline(always)]
-pub fn find_answer_slowly<F: Layout, C: Cells>(
+pub fn search_answer<F: Layout, C: Cells>(
     cells: C,
     port: Be16,
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    first(|way| worker(cells, way, port, udp, &mut is))
+    let mut ways = Ways::equal::<C>(|way| port_difference::<F, C>(cells, way, port));
+    let mut turn = 0;
+    while turn < CANDIDATES {
+        let (way, others) = ways.pop::<C>()?;
+        if let Some(hit) = worker(cells, way, port, udp, &mut is) {
+            return Some(hit);
+        }
+        ways = others;
+        turn += 1;
+    }
+    None
+}
+
+/// Zero when the worker answers to this port.
+#[inline(always)]
+pub fn port_difference<F: Layout, C: Cells>(cells: C, way: usize, port: Be16) -> u64 {
+    (cells.load_u32(F::bind(way)) ^ port.memory() as u32) as u64 & 0xffff
 }
 
 /// The live entry in a way, as of one moment.
@@ -135,33 +193,6 @@ pub fn read<F: Layout, C: Cells>(cells: C, way: usize) -> Option<Hit<F>> {
         address,
         ports,
     })
-}
-
-/// More than one way of a bucket is in question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ambiguous;
-
-#[inline(always)]
-fn choose<F: Layout>(way: usize, mut at: impl FnMut(usize) -> Option<Hit<F>>) -> Result<Option<Hit<F>>, Ambiguous> {
-    if way < WAYS {
-        Ok(at(way))
-    } else if way == WAYS {
-        Ok(None)
-    } else {
-        Err(Ambiguous)
-    }
-}
-
-#[inline(always)]
-fn first<F: Layout>(mut at: impl FnMut(usize) -> Option<Hit<F>>) -> Option<Hit<F>> {
-    let mut way = 0;
-    while way < WAYS {
-        if let Some(hit) = at(way) {
-            return Some(hit);
-        }
-        way += 1;
-    }
-    None
 }
 
 #[inline(always)]

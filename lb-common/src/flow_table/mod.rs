@@ -27,7 +27,7 @@ mod release;
 
 pub use bind::Bind;
 pub use claim::{Claimed, Claims, Evicted, Refused, claim};
-pub use find::{Hit, find, find_answer, find_answer_slowly, find_slowly, read};
+pub use find::{Hit, find, find_answer, port_difference, read, search, search_answer};
 pub use layout::{BucketV4, BucketV6, Layout, WAYS};
 pub use meta::{Meta, Record, Stage};
 pub use place::{Places, buckets_for, places};

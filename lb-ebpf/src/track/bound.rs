@@ -3,7 +3,7 @@
 use lb_common::{
     Backend, Be16, FlowKey, Mode, Outcome, Ports,
     flow::Direction,
-    flow_table::{self, Bind, Cells, Claims, Hit, Refused},
+    flow_table::{self, Bind, Claims, Hit, Refused},
     hash,
     service::MAX_SOURCES,
     wire::{tcp, udp},
@@ -145,8 +145,7 @@ fn enter<F: Stages>(new: &Claims<F>, backend: &Backend) -> Result<(), Refused> {
     let (Some(first), Some(second)) = (F::bucket(places.first), F::bucket(places.second)) else {
         return Err(Refused::Full);
     };
-    let port = new.bind.port().memory() as u32;
-    let difference = |bucket: Bucket, way| (bucket.load_u32(F::bind(way)) ^ port) as u64 & 0xffff;
+    let difference = |bucket: Bucket, way| flow_table::port_difference::<F, _>(bucket, way, new.bind.port());
     let claimed = flow_table::claim([first, second], new, expiry(), difference, |other| {
         other.bind.port() == new.bind.port()
             && other.meta.is_kind(new.record.udp, Direction::ToClient)

@@ -18,7 +18,7 @@ pub mod server;
 pub mod socket;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 pub use inspect::{Inspect, InspectError};

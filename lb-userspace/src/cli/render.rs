@@ -277,6 +277,21 @@ mod tests {
     }
 
     #[test]
+    fn ports_that_a_packet_keeps_and_weights_that_do_not_count_are_not_shown() {
+        let mut range = crate::admin::fake::services().remove(0);
+        range.last_port = 99;
+        assert!(services(&[range]).contains(" 192.0.2.10:80-99 "));
+        let mut sorry = crate::admin::fake::backends().remove(0);
+        sorry.fallback = true;
+        sorry.address.set_port(0);
+        let shown = backends(&[sorry]);
+        assert!(
+            shown.contains(" 198.51.100.1  ") && shown.contains(" fallback "),
+            "{shown}"
+        );
+    }
+
+    #[test]
     fn bytes_are_shown_for_people() {
         assert_eq!(
             [bytes(0), bytes(1023), bytes(1536), bytes(3 << 30)],

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use aya::maps::MapInfo;
 use lb_common::{
-    AddressClass, Backend, BackendCounters, BackendLoad, Event, Mode, NextHop, Outcome, RingSlot, Scheduler, Service,
-    Tags, abi::Abi, family::address, maps, next_hop::ClientHop, service::MAX_SOURCES,
+    AddressClass, Backend, BackendCounters, BackendLoad, Event, Guards, Mode, NextHop, Options, Outcome, RingSlot,
+    Scheduler, Service, Tags, abi::Abi, family::address, maps, next_hop::ClientHop, service::MAX_SOURCES,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -173,10 +173,16 @@ fn listings(tables: &Tables, v4: bool, blocks: bool, limit: usize) -> Result<Vec
     found.sort_unstable();
     let shown = found.into_iter().take(limit).map(|(listing, index)| {
         let at = listing.first();
-        let mut key = json!({ "address": at.address, "port": at.port, "protocol": protocol(at.protocol) });
-        if blocks {
-            key["last_port"] = json!(listing.last_port());
-        }
+        let key = if blocks {
+            json!({
+                "address": at.address,
+                "port": at.port,
+                "last_port": listing.last_port(),
+                "protocol": protocol(at.protocol),
+            })
+        } else {
+            json!({ "address": at.address, "port": at.port, "protocol": protocol(at.protocol) })
+        };
         json!({ "key": key, "service": index })
     });
     Ok(shown.collect())
@@ -200,7 +206,7 @@ fn rates(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, Dataplan
         .take(limit)
         .map(|(service, source, word)| {
             let key = json!({ "service": service, "source": source });
-            json!({ "key": key, "word": format!("{word:#018x}") })
+            json!({ "key": key, "next_due_ns": word })
         });
     Ok(found.collect())
 }
@@ -208,25 +214,24 @@ fn rates(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, Dataplan
 /// Bytes of the table that say something: by their place, since the addresses cannot be told from it.
 fn classes(tables: &Tables, limit: usize) -> Vec<Value> {
     let names = [
-        (AddressClass::VIRTUAL, "virtual"),
-        (AddressClass::SOURCE, "source"),
-        (AddressClass::WORKER, "worker"),
-        (AddressClass::RANGES, "ranges"),
+        (AddressClass::VIRTUAL.into(), "virtual"),
+        (AddressClass::SOURCE.into(), "source"),
+        (AddressClass::WORKER.into(), "worker"),
+        (AddressClass::RANGES.into(), "ranges"),
     ];
     let words = (0..tables.address_classes.len()).filter_map(|word| Some((word, tables.address_classes.read(word)?)));
     words
         .flat_map(|(word, bytes)| (0..8).map(move |byte| (word * 8 + byte, AddressClass((bytes >> (8 * byte)) as u8))))
         .filter(|(_, class)| class.0 != 0)
         .take(limit)
-        .map(|(byte, class)| {
-            let bits: Vec<_> = names
-                .iter()
-                .filter(|(bit, _)| class.has(*bit))
-                .map(|(_, name)| *name)
-                .collect();
-            json!({ "key": byte, "class": bits })
-        })
+        .map(|(byte, class)| json!({ "key": byte, "class": bits(class.0.into(), &names) }))
         .collect()
+}
+
+/// The names of the bits that are set.
+fn bits(number: u32, names: &[(u32, &'static str)]) -> Vec<&'static str> {
+    let set = names.iter().filter(|(bit, _)| number & bit != 0);
+    set.map(|(_, name)| *name).collect()
 }
 
 fn service(entry: &Service) -> Value {
@@ -248,8 +253,8 @@ fn service(entry: &Service) -> Value {
         "nat_port_low": entry.nat_port_low,
         "nat_port_count": entry.nat_port_count,
         "source_prefix": entry.source_prefix,
-        "guards": entry.guards,
-        "options": entry.options,
+        "guards": bits(u32::from(entry.guards), &[(Guards::ALLOW.into(), "allow"), (Guards::DENY.into(), "deny")]),
+        "options": bits(entry.options.into(), &[(Options::TOA.into(), "toa")]),
         "connection_limit": entry.connection_limit,
         "source_rate": entry.source_rate,
         "source_burst": entry.source_burst,

@@ -149,3 +149,83 @@ pub(super) fn run_program(program: impl AsFd) -> io::Result<u32> {
     bpf(BPF_PROG_TEST_RUN, &mut attributes)?;
     Ok(attributes.retval)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        os::fd::{FromRawFd, OwnedFd},
+    };
+
+    use lb_common::{Be16, PortRangeKey, V6};
+
+    use super::*;
+
+    const BPF_MAP_CREATE: libc::c_int = 0;
+    const LPM_TRIE: u32 = 11;
+    const BPF_F_NO_PREALLOC: u32 = 1;
+
+    /// A longest-prefix map in the kernel.
+    fn trie<K: Abi>() -> OwnedFd {
+        let mut attributes = [LPM_TRIE, size_of::<K>() as u32, 4, 1 << 16, BPF_F_NO_PREALLOC];
+        // SAFETY: the attributes are the first five words that the kernel reads for the command.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_MAP_CREATE,
+                &raw mut attributes,
+                size_of_val(&attributes),
+            )
+        };
+        assert!(
+            fd >= 0,
+            "the tests of this module need root: {}",
+            io::Error::last_os_error()
+        );
+        // SAFETY: a descriptor that was just made, and is nobody else's.
+        unsafe { OwnedFd::from_raw_fd(fd as i32) }
+    }
+
+    fn key(port: u16) -> PortRangeKey<V6> {
+        PortRangeKey {
+            prefix: 160,
+            address: [1, 2, 3, 4],
+            protocol: 6,
+            reserved: 0,
+            port: Be16::from_host(port),
+        }
+    }
+
+    fn entries(map: &OwnedFd) -> BTreeMap<u16, u32> {
+        let mut found = BTreeMap::new();
+        for_each::<PortRangeKey<V6>, u32>(map, |key, value| {
+            assert_eq!((key.prefix, key.address), (160, [1, 2, 3, 4]));
+            assert_eq!(found.insert(key.port.host(), *value), None, "seen twice");
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn all_entries_of_a_longest_prefix_map_are_read_in_several_batches() {
+        let map = trie::<PortRangeKey<V6>>();
+        assert_eq!(entries(&map), BTreeMap::new());
+        let count = 2 * BATCH as u16 + 7;
+        for port in 0..count {
+            put(&map, &key(port), &u32::from(port)).unwrap();
+        }
+        assert_eq!(entries(&map), (0..count).map(|port| (port, u32::from(port))).collect());
+    }
+
+    #[test]
+    fn entries_are_replaced_and_removed_and_one_that_is_not_there_is_no_error() {
+        let map = trie::<PortRangeKey<V6>>();
+        put(&map, &key(1), &1_u32).unwrap();
+        put(&map, &key(1), &2_u32).unwrap();
+        put(&map, &key(2), &3_u32).unwrap();
+        assert_eq!(entries(&map), [(1, 2), (2, 3)].into());
+        remove(&map, &key(1)).unwrap();
+        remove(&map, &key(1)).unwrap();
+        assert_eq!(entries(&map), [(2, 3)].into());
+    }
+}

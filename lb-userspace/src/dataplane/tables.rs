@@ -81,7 +81,8 @@ impl Tables {
         })
     }
 
-    /// How often sources began flows of services lately: index of the service, source, and the packet path's word.
+    /// How often sources began flows of services lately: index of the service, source, and when its next flow would be
+    /// due if all came evenly, in nanoseconds of the monotonic clock.
     ///
     /// # Errors
     ///

@@ -38,6 +38,8 @@ pub struct Vlan {
     pub id: u16,
     /// Index of the interface that tagged frames leave by; 0: in another network namespace.
     pub parent: u32,
+    /// Whether its tags are those of providers (802.1ad), not those of customers (802.1Q).
+    pub provider: bool,
 }
 
 /// Whether an interface can send.
@@ -168,28 +170,23 @@ impl Snapshot {
     /// The interface that frames of a link really leave by, and their tags: a VLAN has no queue of its own, so its frames
     /// are sent, tagged, by the interface that it is a VLAN of.
     fn sender(&self, ifindex: u32, link: &Link) -> Result<(u32, Tags), String> {
-        let (mut ifindex, mut link, mut tags) = (ifindex, link, Tags::NONE);
-        let mut depth = 0;
-        while let Some(vlan) = link.vlan {
-            if depth == MOST_TAGS {
-                return Err(format!("interface {} is a VLAN within two others", link.name));
+        let (mut sender, mut below, mut tags) = (ifindex, link, Vec::new());
+        while let Some(vlan) = below.vlan {
+            let name = &below.name;
+            if tags.len() == MOST_TAGS {
+                return Err(format!("interface {name} is a VLAN within two others"));
             }
             if vlan.parent == 0 {
-                return Err(format!("interface {} is a VLAN of one in another namespace", link.name));
+                return Err(format!("interface {name} is a VLAN of one in another namespace"));
             }
             let Some(parent) = self.links.get(&vlan.parent) else {
-                return Err(format!(
-                    "interface {}, which {} is a VLAN of, is gone",
-                    vlan.parent, link.name
-                ));
+                return Err(format!("interface {}, which {name} is a VLAN of, is gone", vlan.parent));
             };
             usable(parent)?;
-            // The tag of an outer VLAN comes before those of the inner one.
-            tags = Tags(tags.0 << 16 | Tags::vlan(vlan.id).0);
-            (ifindex, link) = (vlan.parent, parent);
-            depth += 1;
+            tags.push(vlan);
+            (sender, below) = (vlan.parent, parent);
         }
-        Ok((ifindex, tags))
+        Ok((sender, frame_tags(&link.name, &tags)?))
     }
 
     fn mac(&self, key: &NeighbourKey) -> Result<Mac, String> {
@@ -208,6 +205,33 @@ pub enum Urgency {
     Resolve,
     /// Its address is known but old.
     Confirm,
+}
+
+/// The tags of frames of an interface that is in these VLANs, from the inner one on. The packet path writes a single tag
+/// as one of customers and, of two, the outer one as one of providers.
+fn frame_tags(name: &str, vlans: &[Vlan]) -> Result<Tags, String> {
+    match *vlans {
+        [] => Ok(Tags::NONE),
+        [
+            Vlan {
+                id, provider: false, ..
+            },
+        ] => Ok(Tags::vlan(id)),
+        [
+            Vlan {
+                id, provider: false, ..
+            },
+            Vlan {
+                id: outer,
+                provider: true,
+                ..
+            },
+        ] => Ok(Tags(Tags::vlan(id).0 << 16 | Tags::vlan(outer).0)),
+        [_] => Err(format!("interface {name} is a VLAN by 802.1ad, expected 802.1Q")),
+        _ => Err(format!(
+            "interface {name} is a VLAN within another, expected 802.1Q within 802.1ad"
+        )),
+    }
 }
 
 /// The address that frames are sent from on a link that can send them.
@@ -256,8 +280,23 @@ mod tests {
         Link {
             name: format!("eth0.{id}"),
             mtu,
-            vlan: Some(Vlan { id, parent }),
+            vlan: Some(Vlan {
+                id,
+                parent,
+                provider: false,
+            }),
             ..link(LinkCondition::Up, Some(OWN))
+        }
+    }
+
+    fn provider_vlan(id: u16, parent: u32, mtu: u32) -> Link {
+        Link {
+            vlan: Some(Vlan {
+                id,
+                parent,
+                provider: true,
+            }),
+            ..vlan(id, parent, mtu)
         }
     }
 
@@ -352,8 +391,17 @@ mod tests {
             (vec![(3, up())], Ok((3, vec![], 1500))),
             (vec![(3, vlan(100, 2, 1496)), (2, up())], Ok((2, vec![100], 1496))),
             (
-                vec![(3, vlan(200, 4, 1492)), (4, vlan(100, 2, 1496)), (2, up())],
+                vec![(3, vlan(200, 4, 1492)), (4, provider_vlan(100, 2, 1496)), (2, up())],
                 Ok((2, vec![100, 200], 1492)),
+            ),
+            // The packet path has no room for other kinds of tags; such packets go by the kernel.
+            (
+                vec![(3, vlan(200, 4, 1500)), (4, vlan(100, 2, 1500)), (2, up())],
+                Err("interface eth0.200 is a VLAN within another, expected 802.1Q within 802.1ad"),
+            ),
+            (
+                vec![(3, provider_vlan(100, 2, 1500)), (2, up())],
+                Err("interface eth0.100 is a VLAN by 802.1ad, expected 802.1Q"),
             ),
             (
                 vec![(3, vlan(100, 2, 1500)), (2, down())],

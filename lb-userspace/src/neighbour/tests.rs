@@ -262,10 +262,14 @@ fn targets_behind_vlans_are_reached_by_tagged_frames() {
     worker.ip("link set eth0 address 02:00:00:00:07:02");
     for (namespace, device, host) in [(&balancer, "up0", 1), (&worker, "eth0", 2)] {
         namespace.ip(&format!("link add link {device} name v100 type vlan id 100"));
-        namespace.ip("link add link v100 name v200 type vlan id 200");
+        namespace.ip(&format!(
+            "link add link {device} name s300 type vlan proto 802.1ad id 300"
+        ));
+        namespace.ip("link add link s300 name v200 type vlan id 200");
         namespace.ip(&format!("address add 10.7.1.{host}/24 dev v100"));
         namespace.ip(&format!("address add 10.7.2.{host}/24 dev v200"));
         namespace.ip("link set v100 up");
+        namespace.ip("link set s300 up");
         namespace.ip("link set v200 up");
     }
     run(&balancer, || async {
@@ -274,7 +278,7 @@ fn targets_behind_vlans_are_reached_by_tagged_frames() {
         let tag = |id: u16| lb_common::Tags::vlan(id).0;
         for (target, device, tags) in [
             ("10.7.1.2", "v100", tag(100)),
-            ("10.7.2.2", "v200", tag(200) << 16 | tag(100)),
+            ("10.7.2.2", "v200", tag(200) << 16 | tag(300)),
         ] {
             let state = view.until_mac(target, WORKER_MAC).await;
             let hop = state.hop.unwrap();

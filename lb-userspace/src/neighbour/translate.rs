@@ -4,7 +4,9 @@ use std::{io, net::IpAddr};
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol,
+    },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
 };
@@ -117,27 +119,28 @@ pub fn link(message: &LinkMessage) -> Link {
         mtu: 0,
         vlan: None,
     };
-    let (mut below, mut elsewhere, mut id) = (0, false, None);
+    let (mut below, mut elsewhere, mut vlan) = (0, false, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Link(index) => below = *index,
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-            LinkAttribute::LinkInfo(info) => id = vlan_id(info),
+            LinkAttribute::LinkInfo(info) => vlan = vlan_tag(info),
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) if is_ethernet => link.address = bytes.as_slice().try_into().ok(),
             _ => {}
         }
     }
-    link.vlan = id.map(|id| Vlan {
+    link.vlan = vlan.map(|(id, provider)| Vlan {
         id,
+        provider,
         parent: if elsewhere { 0 } else { below },
     });
     link
 }
 
-/// The VLAN identifier of an interface that is one.
-fn vlan_id(info: &[LinkInfo]) -> Option<u16> {
+/// The identifier of a VLAN, and whether its tags are those of providers; `None`: the interface is no VLAN.
+fn vlan_tag(info: &[LinkInfo]) -> Option<(u16, bool)> {
     if !info.contains(&LinkInfo::Kind(InfoKind::Vlan)) {
         return None;
     }
@@ -145,10 +148,13 @@ fn vlan_id(info: &[LinkInfo]) -> Option<u16> {
         LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
         _ => None,
     });
-    data?.iter().find_map(|data| match data {
+    let data = data?;
+    let id = data.iter().find_map(|data| match data {
         InfoVlan::Id(id) => Some(*id),
         _ => None,
-    })
+    });
+    let provider = data.contains(&InfoVlan::Protocol(VlanProtocol::Ieee8021Ad));
+    id.map(|id| (id, provider))
 }
 
 /// Reads an entry of the neighbour table; `None`: it is as good as absent.
@@ -303,19 +309,30 @@ mod tests {
 
     #[test]
     fn a_vlan_names_its_identifier_and_what_it_is_a_vlan_of() {
-        let vlan = LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Vlan),
-            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(100)])),
-        ]);
+        let vlan = |protocol| {
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Vlan),
+                LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Protocol(protocol), InfoVlan::Id(100)])),
+            ])
+        };
+        let customer = || vlan(VlanProtocol::Ieee8021Q);
+        let expected = |parent, provider| {
+            Some(Vlan {
+                id: 100,
+                parent,
+                provider,
+            })
+        };
         let veth = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]);
         let table = [
+            (vec![customer(), LinkAttribute::Link(2)], expected(2, false)),
             (
-                vec![vlan.clone(), LinkAttribute::Link(2)],
-                Some(Vlan { id: 100, parent: 2 }),
+                vec![vlan(VlanProtocol::Ieee8021Ad), LinkAttribute::Link(2)],
+                expected(2, true),
             ),
             (
-                vec![LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(0), vlan],
-                Some(Vlan { id: 100, parent: 0 }),
+                vec![LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(0), customer()],
+                expected(0, false),
             ),
             // The other end of a pair is a link of it too.
             (vec![veth, LinkAttribute::Link(2)], None),

@@ -195,3 +195,144 @@ fn in_service(weight: u32) -> BackendState {
         BackendState::Up
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_common::{Backend, Guards, Options, Ring, Service, family::address};
+
+    use super::*;
+    use crate::reconcile::{
+        classes::{class, classes},
+        entries,
+    };
+
+    const NODE: &str = "[node]\nname = \"lb1\"\ninterfaces = [\"eth0\"]\n\
+                        tunnel = { source_v4 = \"198.18.0.0/24\", source_v6 = \"2001:db8:18::/112\" }\n";
+
+    /// What a file asks for, where a backend named `back` returned so long ago.
+    fn desired_of(service: &str, returned: Option<Duration>) -> DesiredService {
+        let text = format!("{NODE}[[service]]\nname = \"s\"\naddress = \"192.0.2.1\"\n{service}");
+        let config = crate::config::parse("lbd.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+        let target = TargetId {
+            service: "s".to_owned(),
+            backend: "back".to_owned(),
+        };
+        let known = Known {
+            verdicts: &BTreeMap::new(),
+            returned: &returned.map(|elapsed| (target, elapsed)).into_iter().collect(),
+            next_hops: &BTreeMap::new(),
+        };
+        desired(&config, known).services.remove(0)
+    }
+
+    /// The entries of a service and of its first backend.
+    fn entries_of(service: &DesiredService) -> (Service, Backend) {
+        let backend = &service.backends[0];
+        (
+            entries::service(service, Ring(0)),
+            entries::backend((7, service), 3, backend, BackendState::Up, 1),
+        )
+    }
+
+    #[test]
+    fn the_way_to_a_worker_is_that_of_the_mode() {
+        let (v4, v6) = ("10.0.0.1", "2001:db8:1::1");
+        // Mode, worker, port; then the entry's source, spread and port of the tunnel.
+        for (mode, worker, source, spread, port) in [
+            ("nat", v4, "0.0.0.0", 0, 0),
+            ("dnat", v4, "0.0.0.0", 0, 0),
+            ("dsr", v4, "0.0.0.0", 0, 0),
+            ("ipip", v4, "198.18.0.0", 0xff, 0),
+            ("ipip", v6, "2001:db8:18::", 0xffff, 0),
+            ("gue", v4, "198.18.0.0", 0xff, 6080),
+            ("gue", v6, "2001:db8:18::", 0xffff, 6080),
+        ] {
+            let text = format!("port = 80\nmode = \"{mode}\"\nbackend = [{{ address = \"{worker}\" }}]\n");
+            let (service, backend) = entries_of(&desired_of(&text, None));
+            assert_eq!((service.mode, service.family), (backend.mode, backend.family));
+            assert_eq!(
+                address::from_words(4, backend.virtual_address),
+                Some("192.0.2.1".parse().unwrap())
+            );
+            assert_eq!(backend.status.family(), address::family(worker.parse().unwrap()));
+            assert_eq!(
+                address::from_words(if source.contains(':') { 6 } else { 4 }, backend.tunnel_source),
+                Some(source.parse().unwrap()),
+                "{mode} {worker}"
+            );
+            assert_eq!(
+                (u32::from_be(backend.tunnel_spread), backend.tunnel_port.host()),
+                (spread, port)
+            );
+            assert_eq!(service.source_count, u32::from(mode == "nat"));
+        }
+    }
+
+    #[test]
+    fn keys_of_a_service_arrive_in_its_entry() {
+        let text = "ports = \"8000-8099\"\nscheduler = \"source-hash\"\nsource_prefix = 24\ntoa = true\nallow = [\"10.0.0.0/8\"]\n\
+                    deny = [\"10.1.0.0/16\"]\nconnection_limit = 5\nsource_rate = 6\nsource_burst = 7\n\
+                    backend = [{ address = \"10.0.0.1\" }]\n";
+        let (service, backend) = entries_of(&desired_of(text, None));
+        assert_eq!((service.port.host(), service.last_port.host()), (8000, 8099));
+        assert_eq!((service.source_prefix, service.options), (24, Options::TOA));
+        assert_eq!(service.guards, Guards::ALLOW | Guards::DENY);
+        assert_eq!(
+            (service.connection_limit, service.source_rate, service.source_burst),
+            (5, 6, 7)
+        );
+        assert_eq!(service.flood_rate, 0);
+        assert_eq!(backend.status.port().host(), 0, "as the packet");
+    }
+
+    #[test]
+    fn a_backend_that_returns_has_its_share_after_a_while() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let backends = "backend = [{ address = \"10.0.0.1\", name = \"back\", weight = 2 }, { address = \"10.0.0.2\", weight = 2 }]\n\
+                        fallback = [{ address = \"10.0.0.9\" }]\n";
+        for (slow_start, returned, weights) in [
+            ("", None, [2, 2, 1]),
+            ("", seconds(1), [2, 2, 1]),
+            ("slow_start = \"30s\"\n", None, [2, 2, 1]),
+            ("slow_start = \"30s\"\n", seconds(0), [10, 100, 1]),
+            ("slow_start = \"30s\"\n", seconds(15), [55, 100, 1]),
+            ("slow_start = \"30s\"\n", seconds(30), [2, 2, 1]),
+        ] {
+            let service = desired_of(&format!("port = 80\n{slow_start}{backends}"), returned);
+            let found: Vec<_> = service.backends.iter().map(|backend| backend.weight).collect();
+            assert_eq!(found, weights, "{slow_start:?} {returned:?}");
+            let states: Vec<_> = service.backends.iter().map(|backend| backend.state).collect();
+            assert_eq!(states, [Some(BackendState::Up); 3]);
+        }
+    }
+
+    #[test]
+    fn addresses_have_the_classes_of_what_they_are() {
+        use lb_common::AddressClass as Class;
+        let backend = "backend = [{ address = \"10.0.0.1\" }]\n";
+        for (service, virtual_address, source, worker) in [
+            (
+                "port = 80\nsource = [\"192.0.2.7\"]\n",
+                Class::VIRTUAL,
+                Class::SOURCE,
+                0,
+            ),
+            (
+                "ports = \"any\"\nsource = [\"192.0.2.7\"]\n",
+                Class::VIRTUAL | Class::RANGES,
+                Class::SOURCE,
+                0,
+            ),
+            ("port = 80\n", Class::VIRTUAL | Class::SOURCE, 0, 0),
+            ("port = 80\nmode = \"dnat\"\n", Class::VIRTUAL, 0, Class::WORKER),
+            ("port = 80\nmode = \"dsr\"\n", Class::VIRTUAL, 0, 0),
+            ("port = 80\nmode = \"gue\"\n", Class::VIRTUAL, 0, 0),
+        ] {
+            let table = classes(&Desired {
+                services: vec![desired_of(&format!("{service}{backend}"), None)],
+            });
+            let found = ["192.0.2.1", "192.0.2.7", "10.0.0.1"].map(|text| class(&table, text.parse().unwrap()).0);
+            assert_eq!(found, [virtual_address, source, worker], "{service}");
+        }
+    }
+}

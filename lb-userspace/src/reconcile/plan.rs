@@ -220,12 +220,11 @@ impl<'a> Planner<'a> {
     /// Plans a backend; returns it when it takes new flows.
     fn backend(&mut self, service: (u32, &DesiredService), desired: &DesiredBackend) -> Option<Member> {
         let observed = self.observed;
-        let before = self
-            .backends_of
-            .get(&(service.0, desired.address))
-            .cloned()
-            .unwrap_or_default();
-        // One that differs in more than its state, such as the source of its tunnel, is replaced.
+        // Those of the entry that the service had, which is another one where the mode changed.
+        let former = self.by_front.get(&(service.1.at, service.1.is_ranged())).copied();
+        let place = (former.unwrap_or(service.0), desired.address);
+        let before = self.backends_of.get(&place).cloned().unwrap_or_default();
+        // One that differs in more than its state, such as its service or the source of its tunnel, is replaced.
         let known = before.iter().find_map(|index| {
             let entry = observed.backends.get(index)?;
             let status = entry.status;

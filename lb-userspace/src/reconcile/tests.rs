@@ -575,6 +575,26 @@ fn a_service_of_another_mode_is_never_half_of_both() {
 }
 
 #[test]
+fn a_service_of_another_mode_takes_flows_though_its_health_is_not_known_yet() {
+    let mut fake = Fake::new(ROOM);
+    let desired = |mode, state| Desired {
+        services: vec![in_mode(
+            service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)]),
+            mode,
+            "10.9.0.0/24",
+        )],
+    };
+    reconcile(&desired(Mode::Nat, Some(BackendState::Up)), &mut fake);
+    // As after a restart, which is how a mode changes.
+    let after = desired(Mode::Dsr, None);
+    reconcile(&after, &mut fake);
+    assert_eq!(
+        shares(&fake, &after.services[0]),
+        [after.services[0].backends[0].address]
+    );
+}
+
+#[test]
 fn lists_that_swap_never_keep_out_whom_both_let_in() {
     let with = |guard| Desired {
         services: vec![DesiredService {
