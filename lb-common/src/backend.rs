@@ -120,6 +120,10 @@ abi_struct! {
         pub family: u8,
         /// UDP port that the worker takes `gue` on, in network byte order.
         pub tunnel_port: Be16,
+        /// How many bytes the mode adds to a packet.
+        pub overhead: u32,
+        /// Always zero.
+        pub reserved: u32,
     }
 }
 

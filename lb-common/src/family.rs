@@ -18,6 +18,8 @@ pub trait Family: Copy + Eq + Debug + 'static {
 
     /// The address that begins an array of four words, as services and backends hold it.
     fn narrow(words: &[u32; 4]) -> Self::Address;
+    /// As [`Family::narrow`], without a copy.
+    fn view(words: &[u32; 4]) -> &Self::Address;
     /// The address as four words; unused ones are zero.
     fn widen(address: &Self::Address) -> [u32; 4];
 }
@@ -43,6 +45,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn view(words: &[u32; 4]) -> &[u32; 1] {
+        let [first, ..] = words;
+        core::array::from_ref(first)
+    }
+
+    #[inline(always)]
     fn widen(address: &[u32; 1]) -> [u32; 4] {
         [address[0], 0, 0, 0]
     }
@@ -58,6 +66,11 @@ impl Family for V6 {
     #[inline(always)]
     fn narrow(words: &[u32; 4]) -> [u32; 4] {
         *words
+    }
+
+    #[inline(always)]
+    fn view(words: &[u32; 4]) -> &[u32; 4] {
+        words
     }
 
     #[inline(always)]

@@ -48,5 +48,9 @@ maps! {
     RATES_V6 = 65536, "how often IPv6 sources began flows of a service lately";
     OUTCOMES = crate::Outcome::ALL.len(), "packets by outcome, per CPU";
     EVENTS = crate::Event::ALL.len(), "what happened besides, per CPU";
+    PROGRAMS = 1, "the program that goes on with packets that the first one leaves";
     PUNTS = 1 << 18, "packets for the controller to send";
 }
+
+/// Index in the map `PROGRAMS`: the slow way.
+pub const SLOW: u32 = 0;

@@ -41,6 +41,17 @@ impl Mode {
         matches!(self, Self::Nat | Self::Dnat)
     }
 
+    /// How many bytes the mode adds to a packet whose outer family has this number.
+    pub const fn overhead(self, outer_family: u8) -> usize {
+        use crate::wire::{ipv4, ipv6, udp};
+        let outer = if outer_family == 6 { ipv6::LENGTH } else { ipv4::LENGTH };
+        match self {
+            Self::Ipip => outer,
+            Self::Gue => outer + udp::LENGTH,
+            Self::Nat | Self::Dnat | Self::Dsr => 0,
+        }
+    }
+
     /// Whether the packet travels inside another, over any number of hops and in either family.
     #[inline(always)]
     pub const fn encapsulates(self) -> bool {

@@ -95,8 +95,9 @@ pub fn turn_around(packet: &Packet) -> Result<(), Outcome> {
     Ok(())
 }
 
+/// Writes the frame's addresses.
 #[inline(always)]
-fn write_addresses(packet: &Packet, hop: &NextHop) -> Result<(), Outcome> {
+pub fn write_addresses(packet: &Packet, hop: &NextHop) -> Result<(), Outcome> {
     let header = packet.window::<{ eth::LENGTH }>(0)?;
     header.store(0, hop.addresses[0]);
     header.store(4, hop.addresses[1]);
@@ -119,50 +120,37 @@ fn swapped(to: Mac, from: Mac) -> [u32; 3] {
     [from.0, from.1 as u32 | to.0 << 16, to.0 >> 16 | (to.1 as u32) << 16]
 }
 
-/// A rewritten packet whose next hop the controller has not resolved.
-pub struct Unresolved<'a, F: Stages> {
-    /// Its addresses.
-    pub source: &'a F::Address,
-    pub destination: &'a F::Address,
-    /// Offset of its IP header.
-    pub l3: usize,
-    /// Its length from the IP header on.
-    pub length: usize,
-    pub protocol: u8,
-    pub tags: Tags,
-}
-
-/// Sends it: by the kernel's tables, or else by the controller.
+/// Sends a rewritten packet whose next hop the controller has not resolved: by the kernel's tables, or else by the
+/// controller. `length` counts from the IP header at `l3` on.
 #[inline(never)]
-pub fn unresolved<F: Stages>(packet: &Packet, what: &Unresolved<'_, F>) -> Outcome {
-    settle(|| match routed::<F>(packet, what) {
-        Some(hop) => to_hop::<F>(packet, what.tags, &hop),
-        None => punt::packet::<F>(packet, what.l3, what.length),
+pub fn unresolved<F: Stages>(packet: &Packet, l3: usize, length: usize, tags: Tags) -> Outcome {
+    settle(|| match routed::<F>(packet, l3, length)? {
+        Some(hop) => to_hop::<F>(packet, tags, &hop),
+        None => punt::packet::<F>(packet, l3, length),
     })
 }
 
 /// Asks the kernel's routes and neighbours. They answer only where the interface forwards.
 #[inline(always)]
-fn routed<F: Stages>(packet: &Packet, what: &Unresolved<'_, F>) -> Option<NextHop> {
+fn routed<F: Stages>(packet: &Packet, l3: usize, length: usize) -> Result<Option<NextHop>, Outcome> {
     // SAFETY: plain numbers, for which zero is a valid value.
     let mut lookup: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    lookup.l4_protocol = what.protocol;
-    lookup.__bindgen_anon_1.tot_len = what.length as u16;
+    F::route(packet, l3, &mut lookup)?;
+    lookup.__bindgen_anon_1.tot_len = length as u16;
     lookup.ifindex = packet.interface();
-    F::route(&mut lookup, what.source, what.destination);
     let size = size_of::<bpf_fib_lookup>() as i32;
     // SAFETY: the helper writes within `size` bytes of `lookup`.
     let result = unsafe { fib_lookup(packet.context().as_ptr(), &mut lookup, size, 0) };
     if result != BPF_FIB_LKUP_RET_SUCCESS as i64 {
-        return None;
+        return Ok(None);
     }
     let to = mac(&lookup.dmac);
     let from = mac(&lookup.smac);
-    Some(NextHop {
+    Ok(Some(NextHop {
         addresses: swapped(from, to),
         ifindex: lookup.ifindex,
         ..NextHop::ZERO
-    })
+    }))
 }
 
 #[inline(always)]

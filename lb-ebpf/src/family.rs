@@ -4,7 +4,6 @@ use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key};
 use lb_common::{
     Be16, Outcome, RateKey, ServiceKey, V4, V6,
     checksum::{self, Delta},
-    flow_table::Layout,
     fragment::{FragmentKey, FragmentPorts},
     wire::{ipv4, ipv6},
 };
@@ -14,18 +13,20 @@ use crate::{
     icmp::Draft,
     maps,
     packet::{Packet, Window},
-    parse::{self, Parsed, Transport},
+    parse::{Parsed, Transport},
+    room::Room,
+    track::Global,
 };
 
 /// An address family in the packet path.
-pub trait Stages: Layout {
+pub trait Stages: Global {
     /// EtherType, in network byte order.
     const ETHER_TYPE: u16;
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
 
     /// Reads the fixed IP header.
-    fn parse_ip(packet: &Packet, l3: usize) -> Result<Parsed<Self>, Outcome>;
+    fn parse_ip(packet: &Packet, l3: usize, parsed: &mut Parsed<Self>) -> Result<(), Outcome>;
 
     /// Whether the transport header may not be where [`Stages::parse_ip`] says: IPv6 with extension headers.
     fn has_extensions(protocol: u8) -> bool;
@@ -71,11 +72,13 @@ pub trait Stages: Layout {
         payload: u16,
     ) -> Result<(), Outcome>;
 
-    /// Fills the parts of a route look-up that depend on the family.
-    fn route(lookup: &mut bpf_fib_lookup, source: &Self::Address, destination: &Self::Address);
+    /// Fills the parts of a route look-up that depend on the family, from the IP header at `l3`.
+    fn route(packet: &Packet, l3: usize, lookup: &mut bpf_fib_lookup) -> Result<(), Outcome>;
 
     /// Room of this CPU for an ICMP error.
     fn draft() -> Option<&'static mut Draft<Self>>;
+    /// Room of this CPU for what the slow way works with.
+    fn room() -> Option<&'static mut Room<Self>>;
     fn bucket(index: u32) -> Option<Bucket>;
     fn buckets() -> u32;
     fn service(key: &ServiceKey<Self>) -> Option<u32>;
@@ -88,7 +91,13 @@ pub trait Stages: Layout {
 }
 
 macro_rules! tables {
-    ($flows:ident, $buckets:ident, $services:ident, $ranges:ident, $guards:ident, $rates:ident, $fragments:ident, $draft:ident) => {
+    ($flows:ident, $buckets:ident, $services:ident, $ranges:ident, $guards:ident, $rates:ident, $fragments:ident, $draft:ident, $room:ident) => {
+        #[inline(always)]
+        fn room() -> Option<&'static mut Room<Self>> {
+            // SAFETY: as in `draft`.
+            maps::$room.get_ptr_mut(0).map(|room| unsafe { &mut *room })
+        }
+
         #[inline(always)]
         fn draft() -> Option<&'static mut Draft<Self>> {
             // SAFETY: the entry is this CPU's own, and XDP programs of one CPU do not interrupt each other.
@@ -191,7 +200,7 @@ impl Stages for V4 {
     const ICMP: u8 = lb_common::wire::icmp::PROTOCOL;
 
     #[inline(always)]
-    fn parse_ip(packet: &Packet, l3: usize) -> Result<Parsed<Self>, Outcome> {
+    fn parse_ip(packet: &Packet, l3: usize, parsed: &mut Parsed<Self>) -> Result<(), Outcome> {
         let header: Window<{ ipv4::LENGTH }> = packet.window(l3)?;
         let version_ihl: u8 = header.load(ipv4::VERSION_IHL);
         let header_length = (version_ihl & 0xf) as usize * 4;
@@ -202,7 +211,7 @@ impl Stages for V4 {
         if total < header_length || l3 + total > packet.length() {
             return Err(Outcome::Malformed);
         }
-        let transport = Transport {
+        parsed.transport = Transport {
             l3,
             offset: l3 + header_length,
             length: total - header_length,
@@ -211,13 +220,10 @@ impl Stages for V4 {
             fragment: u16::from_be(header.load::<u16>(ipv4::FRAGMENT)) & ipv4::FRAGMENT_MASK,
             identification: header.load::<u16>(ipv4::IDENTIFICATION) as u32,
         };
-        let (source, destination) = ([header.load(ipv4::SOURCE)], [header.load(ipv4::DESTINATION)]);
-        Ok(parse::packet(
-            source,
-            destination,
-            transport,
-            header.load(ipv4::PROTOCOL),
-        ))
+        parsed.key.source = [header.load(ipv4::SOURCE)];
+        parsed.key.destination = [header.load(ipv4::DESTINATION)];
+        parsed.key.protocol = header.load(ipv4::PROTOCOL);
+        Ok(())
     }
 
     #[inline(always)]
@@ -322,10 +328,13 @@ impl Stages for V4 {
     }
 
     #[inline(always)]
-    fn route(lookup: &mut bpf_fib_lookup, source: &[u32; 1], destination: &[u32; 1]) {
+    fn route(packet: &Packet, l3: usize, lookup: &mut bpf_fib_lookup) -> Result<(), Outcome> {
+        let header: Window<{ ipv4::LENGTH }> = packet.window(l3)?;
         lookup.family = AF_INET;
-        lookup.__bindgen_anon_3.ipv4_src = source[0];
-        lookup.__bindgen_anon_4.ipv4_dst = destination[0];
+        lookup.l4_protocol = header.load(ipv4::PROTOCOL);
+        lookup.__bindgen_anon_3.ipv4_src = header.load(ipv4::SOURCE);
+        lookup.__bindgen_anon_4.ipv4_dst = header.load(ipv4::DESTINATION);
+        Ok(())
     }
 
     tables!(
@@ -336,7 +345,8 @@ impl Stages for V4 {
         GUARDS_V4,
         RATES_V4,
         FRAGMENTS_V4,
-        ERRORS_V4
+        ERRORS_V4,
+        ROOM_V4
     );
 }
 
@@ -345,7 +355,7 @@ impl Stages for V6 {
     const ICMP: u8 = lb_common::wire::icmp::PROTOCOL_V6;
 
     #[inline(always)]
-    fn parse_ip(packet: &Packet, l3: usize) -> Result<Parsed<Self>, Outcome> {
+    fn parse_ip(packet: &Packet, l3: usize, parsed: &mut Parsed<Self>) -> Result<(), Outcome> {
         let header: Window<{ ipv6::LENGTH }> = packet.window(l3)?;
         if header.load::<u8>(ipv6::VERSION) >> 4 != 6 {
             return Err(Outcome::Malformed);
@@ -354,7 +364,7 @@ impl Stages for V6 {
         if l3 + ipv6::LENGTH + payload > packet.length() {
             return Err(Outcome::Malformed);
         }
-        let transport = Transport {
+        parsed.transport = Transport {
             l3,
             offset: l3 + ipv6::LENGTH,
             length: payload,
@@ -363,13 +373,10 @@ impl Stages for V6 {
             fragment: 0,
             identification: 0,
         };
-        let (source, destination) = (load_v6(&header, ipv6::SOURCE), load_v6(&header, ipv6::DESTINATION));
-        Ok(parse::packet(
-            source,
-            destination,
-            transport,
-            header.load(ipv6::NEXT_HEADER),
-        ))
+        parsed.key.source = load_v6(&header, ipv6::SOURCE);
+        parsed.key.destination = load_v6(&header, ipv6::DESTINATION);
+        parsed.key.protocol = header.load(ipv6::NEXT_HEADER);
+        Ok(())
     }
 
     #[inline(always)]
@@ -452,10 +459,13 @@ impl Stages for V6 {
     }
 
     #[inline(always)]
-    fn route(lookup: &mut bpf_fib_lookup, source: &[u32; 4], destination: &[u32; 4]) {
+    fn route(packet: &Packet, l3: usize, lookup: &mut bpf_fib_lookup) -> Result<(), Outcome> {
+        let header: Window<{ ipv6::LENGTH }> = packet.window(l3)?;
         lookup.family = AF_INET6;
-        lookup.__bindgen_anon_3.ipv6_src = *source;
-        lookup.__bindgen_anon_4.ipv6_dst = *destination;
+        lookup.l4_protocol = header.load(ipv6::NEXT_HEADER);
+        lookup.__bindgen_anon_3.ipv6_src = load_v6(&header, ipv6::SOURCE);
+        lookup.__bindgen_anon_4.ipv6_dst = load_v6(&header, ipv6::DESTINATION);
+        Ok(())
     }
 
     tables!(
@@ -466,7 +476,8 @@ impl Stages for V6 {
         GUARDS_V6,
         RATES_V6,
         FRAGMENTS_V6,
-        ERRORS_V6
+        ERRORS_V6,
+        ROOM_V6
     );
 }
 

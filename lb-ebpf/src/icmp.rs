@@ -1,7 +1,7 @@
 //! ICMP errors: those that quote a packet of a flow go where that packet came from, translated as it was.
 
 use lb_common::{
-    Family, FlowKey, Mode, NextHop, Outcome, Ports, V6,
+    Family, FlowKey, Mode, Outcome, Ports, V6,
     checksum::Delta,
     wire::{icmp, tcp, udp},
 };
@@ -12,8 +12,9 @@ use crate::{
     maps::NEXT_HOPS,
     packet::{Packet, Window},
     parse::Parsed,
-    rewrite::{nat, tunnel},
-    track::{self, Found},
+    rewrite::nat,
+    room::Chosen,
+    track::{self, Flow},
     verdict::settle,
 };
 
@@ -32,7 +33,10 @@ pub struct Draft<F: Family> {
     l4: u32,
 }
 
-/// Sends an ICMP error that belongs to a flow.
+/// The largest offset that is kept in a [`Draft`]: the verifier wants to see a bound when it comes back. All ones.
+const MOST_OFFSET: usize = 0x3fff;
+
+/// Sends an ICMP error that belongs to a flow. Where the room tells a backend, the caller sends it there as it is.
 #[inline(never)]
 pub fn steer<F: Stages>(packet: &Packet, ip: &Parsed<F>) -> Outcome {
     settle(|| {
@@ -44,14 +48,35 @@ pub fn steer<F: Stages>(packet: &Packet, ip: &Parsed<F>) -> Outcome {
         quoted(packet, ip, draft)?;
         // The quoted packet went to where the error comes from: its answers' 5-tuple finds the flow.
         draft.quoted.reverse_into(&mut draft.rewritten);
-        let mut found = Found::blank().ok_or(Outcome::Inconsistent)?;
-        if track::search(&draft.rewritten, &mut found) {
-            return Ok(to_worker(packet, ip, draft, &found));
+        let room = F::room().ok_or(Outcome::Inconsistent)?;
+        room.chosen.state = Chosen::NONE;
+        let flow = &mut room.flow;
+        let (translated, hop) = if F::search_flow(&draft.rewritten, flow) != 0 {
+            let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
+            if !track::mode(backend).translates() {
+                // What does not translate carries the error as any other packet.
+                room.chosen.backend = flow.hit.meta.backend();
+                room.chosen.state = Chosen::UNTRACKED;
+                return Ok(Outcome::Forwarded);
+            }
+            (to_worker(packet, ip, draft, flow), NEXT_HOPS.get(backend.next_hop))
+        } else if F::search_answer(&draft.rewritten, flow) != 0 {
+            (to_client(packet, ip, draft, flow), client_hop::get(flow.hit.bind.hop()))
+        } else {
+            return Err(Outcome::NotOurs);
+        };
+        if translated as u32 != Outcome::Forwarded as u32 {
+            return Err(translated);
         }
-        if track::search_answer(&draft.rewritten, &mut found) {
-            return Ok(to_client(packet, ip, draft, &found));
+        match hop {
+            Some(hop) if hop.is_resolved() => emit::to_hop::<F>(packet, ip.tags, hop),
+            _ => Ok(emit::unresolved::<F>(
+                packet,
+                ip.transport.l3,
+                ip.transport.packet_length,
+                ip.tags,
+            )),
         }
-        Err(Outcome::NotOurs)
     })
 }
 
@@ -73,6 +98,9 @@ fn quoted<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>) -> R
         return Err(Outcome::NotOurs);
     }
     let l4 = l3 + length;
+    if l4 > MOST_OFFSET {
+        return Err(Outcome::Malformed);
+    }
     let header: Window<8> = packet.window(l4)?;
     draft.quoted = FlowKey {
         source,
@@ -86,54 +114,40 @@ fn quoted<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>) -> R
     Ok(())
 }
 
-/// An error about an answer: its worker must hear of it.
+/// An error about an answer: its worker must hear of it. Returns [`Outcome::Forwarded`] when it is translated.
 #[inline(never)]
-fn to_worker<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>, found: &Found<F>) -> Outcome {
+fn to_worker<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>, flow: &Flow<F>) -> Outcome {
     settle(|| {
-        let Found { flow, backend } = found;
-        let hop = NEXT_HOPS.get(backend.next_hop).ok_or(Outcome::Inconsistent)?;
-        let mode = track::mode(backend);
-        if mode.translates() {
-            let hit = &flow.hit;
-            draft.rewritten.source = F::narrow(&backend.address);
-            draft.rewritten.destination = track::answers_to::<F>(backend, hit.bind, &hit.address);
-            draft.rewritten.ports = Ports::new(track::worker_port(backend, hit.ports), hit.bind.port());
-            // RFC 5508, section 4.2: as the packets of the flow are translated, so are the errors.
-            draft.source = if matches!(mode, Mode::Dnat) {
-                ip.key.source
-            } else {
-                draft.rewritten.destination
-            };
-            draft.destination = draft.rewritten.source;
-            translate(packet, ip, draft)?;
-            return send(packet, ip, draft, hop);
-        }
-        if !hop.is_resolved() {
-            return Err(Outcome::NoNextHop);
-        }
-        if mode.encapsulates() {
-            let spread = tunnel::spread::<F>(&flow.hit.address, flow.hit.ports);
-            tunnel::encapsulate(packet, ip, spread, backend, mode, hop)?;
-            return Ok(emit::leave(packet, hop));
-        }
-        emit::to_hop::<F>(packet, ip.tags, hop)
+        let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
+        let hit = &flow.hit;
+        draft.rewritten.source = *F::view(&backend.address);
+        draft.rewritten.destination = *track::answers_to::<F>(backend, hit.bind, &hit.address);
+        draft.rewritten.ports = Ports::new(track::worker_port(backend, hit.ports), hit.bind.port());
+        // RFC 5508, section 4.2: as the packets of the flow are translated, so are the errors.
+        draft.source = if matches!(track::mode(backend), Mode::Dnat) {
+            ip.key.source
+        } else {
+            draft.rewritten.destination
+        };
+        draft.destination = draft.rewritten.source;
+        translate(packet, ip, draft)?;
+        Ok(Outcome::Forwarded)
     })
 }
 
-/// An error about a packet to a worker: the client must hear of it.
+/// An error about a packet to a worker: the client must hear of it. Returns [`Outcome::Forwarded`] when it is translated.
 #[inline(never)]
-fn to_client<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>, found: &Found<F>) -> Outcome {
+fn to_client<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>, flow: &Flow<F>) -> Outcome {
     settle(|| {
-        let Found { flow, backend } = found;
+        let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
         let hit = &flow.hit;
         draft.rewritten.source = hit.address;
-        draft.rewritten.destination = F::narrow(&backend.virtual_address);
+        draft.rewritten.destination = *F::view(&backend.virtual_address);
         draft.rewritten.ports = hit.ports;
         draft.source = draft.rewritten.destination;
         draft.destination = hit.address;
         translate(packet, ip, draft)?;
-        let hop = client_hop::get(hit.bind.hop()).unwrap_or(&NextHop::ZERO);
-        send(packet, ip, draft, hop)
+        Ok(Outcome::Forwarded)
     })
 }
 
@@ -156,7 +170,7 @@ fn translate<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &Draft<F>) -> Re
     let mut message = inner;
     F::write_quoted(
         packet,
-        draft.l3 as usize,
+        draft.l3 as usize & MOST_OFFSET,
         &new.source,
         &new.destination,
         inner,
@@ -164,7 +178,7 @@ fn translate<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &Draft<F>) -> Re
     )?;
     inner.word32(old.ports.0, new.ports.0);
     message.word32(old.ports.0, new.ports.0);
-    let l4 = draft.l4 as usize;
+    let l4 = draft.l4 as usize & MOST_OFFSET;
     let header: Window<8> = packet.window(l4)?;
     header.store(0, new.ports.0);
     if old.protocol == udp::PROTOCOL {
@@ -187,20 +201,4 @@ fn translate<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &Draft<F>) -> Re
     let header: Window<{ icmp::LENGTH }> = packet.window(ip.transport.offset)?;
     header.store(icmp::CHECKSUM, message.apply(header.load(icmp::CHECKSUM)));
     Ok(())
-}
-
-#[inline(always)]
-fn send<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &Draft<F>, hop: &NextHop) -> Result<Outcome, Outcome> {
-    if hop.is_resolved() {
-        return emit::to_hop::<F>(packet, ip.tags, hop);
-    }
-    let what = emit::Unresolved::<F> {
-        source: &draft.source,
-        destination: &draft.destination,
-        l3: ip.transport.l3,
-        length: ip.transport.packet_length,
-        protocol: F::ICMP,
-        tags: ip.tags,
-    };
-    Ok(emit::unresolved(packet, &what))
 }

@@ -14,6 +14,7 @@ mod cells;
 mod client_hop;
 mod emit;
 mod family;
+mod fast;
 mod guard;
 mod icmp;
 mod lookup;
@@ -25,7 +26,9 @@ mod punt;
 mod repeat;
 mod reset;
 mod rewrite;
+mod room;
 mod select;
+mod slow;
 mod stats;
 mod too_big;
 mod track;
@@ -33,12 +36,31 @@ mod unusual;
 mod verdict;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use lb_common::Action;
+use lb_common::{Action, Outcome, maps::SLOW};
+use packet::Packet;
 
 /// Entry point for every packet of every interface that the controller attached.
 #[xdp]
 pub fn lb_xdp(context: XdpContext) -> u32 {
-    let outcome = pipeline::run(&packet::Packet::new(context));
+    let packet = Packet::new(context);
+    match fast::run(&packet) {
+        Some(outcome) => conclude(outcome),
+        None => {
+            packet.go_on(SLOW);
+            // The program that goes on is not there.
+            conclude(Outcome::Inconsistent)
+        }
+    }
+}
+
+/// Goes on with packets that [`lb_xdp`] leaves.
+#[xdp]
+pub fn lb_slow(context: XdpContext) -> u32 {
+    conclude(slow::run(&Packet::new(context)))
+}
+
+#[inline(always)]
+fn conclude(outcome: Outcome) -> u32 {
     stats::count(outcome);
     match outcome.action() {
         Action::Pass => xdp_action::XDP_PASS,

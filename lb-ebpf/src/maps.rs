@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, lpm_trie::Key},
     macros::btf_map,
 };
 use lb_common::{
@@ -15,7 +15,7 @@ use lb_common::{
     punt::PuntRecord,
 };
 
-use crate::icmp::Draft;
+use crate::{icmp::Draft, room::Room};
 
 /// Arrays are shared memory with the controller, which so changes a word of an entry in one store.
 const SHARED: usize = BPF_F_MMAPABLE as usize;
@@ -88,6 +88,13 @@ pub static PUNTS: RingBuf<PuntRecord, { maps::PUNTS.capacity }> = RingBuf::new()
 pub static ERRORS_V4: PerCpuArray<Draft<V4>, 1> = PerCpuArray::new();
 #[btf_map]
 pub static ERRORS_V6: PerCpuArray<Draft<V6>, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub static ROOM_V4: PerCpuArray<Room<V4>, 1> = PerCpuArray::new();
+#[btf_map]
+pub static ROOM_V6: PerCpuArray<Room<V6>, 1> = PerCpuArray::new();
+#[btf_map]
+pub static PROGRAMS: ProgramArray<{ maps::PROGRAMS.capacity }> = ProgramArray::new();
 
 /// The node's settings; none before the controller wrote them, which it does before it attaches the program.
 #[inline(always)]

@@ -2,12 +2,12 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
+    helpers::{bpf_tail_call, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
 use lb_common::Outcome;
 
-use crate::cells::opaque;
+use crate::{cells::opaque, maps::PROGRAMS};
 
 /// A packet as the driver gave it.
 pub struct Packet {
@@ -72,6 +72,19 @@ impl Packet {
             0 => Ok(()),
             _ => Err(Outcome::NoRoom),
         }
+    }
+
+    /// Goes on with the program at an index of the map `PROGRAMS`. Returns only where there is none.
+    #[inline(always)]
+    pub fn go_on(&self, index: u32) {
+        // SAFETY: the map is an array of programs, and the context is this program's own.
+        unsafe {
+            bpf_tail_call(
+                self.context.as_ptr(),
+                core::ptr::from_ref(&PROGRAMS).cast_mut().cast(),
+                index,
+            )
+        };
     }
 
     /// Copies `length` bytes from `offset` on to `target`, which has room for them.

@@ -59,6 +59,24 @@ pub struct Parsed<F: Stages> {
 }
 
 impl<F: Stages> Parsed<F> {
+    /// Nothing yet.
+    pub const BLANK: Self = Self {
+        key: FlowKey::ZERO,
+        transport: Transport {
+            l3: 0,
+            offset: 0,
+            length: 0,
+            packet_length: 0,
+            ttl: 0,
+            fragment: 0,
+            identification: 0,
+        },
+        tags: Tags::NONE,
+        flags: lb_common::flow::UDP,
+        has_header: true,
+        class: AddressClass(0),
+    };
+
     /// Whether it asks for a new connection: SYN and nothing that contradicts it.
     #[inline(always)]
     pub fn is_syn(&self) -> bool {
@@ -99,25 +117,6 @@ fn is_tag(kind: u16) -> u64 {
     const SERVICE: u64 = eth::SERVICE_VLAN.to_be() as u64;
     let (tag, service) = (kind as u64 ^ TAG, kind as u64 ^ SERVICE);
     (opaque(tag.wrapping_sub(1)) >> 63) + (opaque(service.wrapping_sub(1)) >> 63)
-}
-
-/// Puts together what an IP header says.
-#[inline(always)]
-pub fn packet<F: Stages>(source: F::Address, destination: F::Address, transport: Transport, protocol: u8) -> Parsed<F> {
-    Parsed {
-        key: FlowKey {
-            source,
-            destination,
-            ports: Ports(0),
-            protocol,
-            reserved: [0; 3],
-        },
-        transport,
-        tags: Tags::NONE,
-        flags: lb_common::flow::UDP,
-        has_header: true,
-        class: AddressClass(0),
-    }
 }
 
 /// Reads the transport header.

@@ -5,46 +5,65 @@
 
 mod bound;
 mod counts;
+mod global;
 mod pair;
 
 use aya_ebpf::helpers::bpf_jiffies64;
 use lb_common::{
     Backend, FlowKey, Mode, Outcome, Phase,
     flow::{self, Direction},
-    flow_table::{self, Bind, Claims, Hit, Places, Record, Refused},
+    flow_table::{self, Bind, Cells as _, Hit, Meta, Places, Record, Refused},
     wire::tcp,
 };
 
-pub use self::{
-    bound::{answers_to, worker_port},
-    pair::release,
-};
+pub use self::bound::{answers_to, worker_port};
+pub use self::global::Global;
 use crate::{
     cells::Bucket,
     family::Stages,
     maps::{BACKENDS, settings},
     parse::Parsed,
+    room::Room,
 };
 
 /// An entry of the flow table, shared with all CPUs.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Flow<F: Stages> {
-    pub bucket: Bucket,
+    /// Index of its bucket.
+    pub bucket: u32,
+    reserved: u32,
     pub hit: Hit<F>,
 }
 
-/// A flow and its backend.
+impl<F: Stages> Flow<F> {
+    #[inline(always)]
+    const fn new(bucket: u32, hit: Hit<F>) -> Self {
+        Self {
+            bucket,
+            reserved: 0,
+            hit,
+        }
+    }
+
+    /// Its bucket.
+    #[inline(always)]
+    fn cells(&self) -> Option<Bucket> {
+        F::bucket(self.bucket)
+    }
+
+    /// The backend that the entry names.
+    #[inline(always)]
+    pub fn backend(&self) -> Option<&'static Backend> {
+        BACKENDS.get(self.hit.meta.backend())
+    }
+}
+
+/// A flow with what it refers to.
 pub struct Found<F: Stages> {
     pub flow: Flow<F>,
     pub backend: &'static Backend,
-}
-
-/// A backend that was chosen for a new flow, and the service it was chosen for.
-#[derive(Clone, Copy)]
-pub struct Choice {
-    pub service: u32,
-    pub index: u32,
-    pub backend: &'static Backend,
+    pub cells: Bucket,
 }
 
 /// The forwarding mode of a backend's service.
@@ -73,20 +92,6 @@ fn is_udp<F: Stages>(key: &FlowKey<F>) -> bool {
     key.protocol != tcp::PROTOCOL
 }
 
-impl<F: Stages> Found<F> {
-    /// A value to look up into.
-    #[inline(always)]
-    pub fn blank() -> Option<Self> {
-        Some(Self {
-            flow: Flow {
-                bucket: F::bucket(0)?,
-                hit: Hit::BLANK,
-            },
-            backend: BACKENDS.get(0)?,
-        })
-    }
-}
-
 /// Looks a client's packet up where it is most likely.
 #[inline(always)]
 pub fn find<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
@@ -98,30 +103,27 @@ pub fn find<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
         backend.is_some_and(|backend| is_of_client(key, backend))
     });
     Some(Found {
-        flow: Flow { bucket, hit: found? },
+        flow: Flow::new(places.first, found?),
         backend: backend?,
+        cells: bucket,
     })
 }
 
 /// Looks a client's packet up wherever it may be. Says whether it found it.
-#[inline(never)]
-pub fn search<F: Stages>(key: &FlowKey<F>, found: &mut Found<F>) -> bool {
+#[inline(always)]
+fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     let places = places(key);
     for place in [places.first, places.second] {
         let Some(bucket) = F::bucket(place) else {
             return false;
         };
         let hit = flow_table::search(bucket, &key.source, key.ports, is_udp(key), |hit| {
-            match BACKENDS.get(hit.meta.backend()) {
-                Some(backend) if is_of_client(key, backend) => {
-                    found.backend = backend;
-                    true
-                }
-                _ => false,
-            }
+            BACKENDS
+                .get(hit.meta.backend())
+                .is_some_and(|backend| is_of_client(key, backend))
         });
         if let Some(hit) = hit {
-            found.flow = Flow { bucket, hit };
+            *flow = Flow::new(place, hit);
             return true;
         }
     }
@@ -130,7 +132,7 @@ pub fn search<F: Stages>(key: &FlowKey<F>, found: &mut Found<F>) -> bool {
 
 #[inline(always)]
 fn is_of_client<F: Stages>(key: &FlowKey<F>, backend: &Backend) -> bool {
-    F::narrow(&backend.virtual_address) == key.destination
+    *F::view(&backend.virtual_address) == key.destination
 }
 
 /// Looks a worker's answer up where it is most likely.
@@ -144,126 +146,263 @@ pub fn find_answer<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
         backend.is_some_and(|backend| bound::is_answer(key, hit, backend))
     });
     Some(Found {
-        flow: Flow { bucket, hit: found? },
+        flow: Flow::new(places.first, found?),
         backend: backend?,
+        cells: bucket,
     })
 }
 
 /// Looks a worker's answer up wherever it may be. Says whether it found it.
-#[inline(never)]
-pub fn search_answer<F: Stages>(key: &FlowKey<F>, found: &mut Found<F>) -> bool {
+#[inline(always)]
+fn search_answer_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     let places = places(key);
     for place in [places.first, places.second] {
         let Some(bucket) = F::bucket(place) else {
             return false;
         };
         let hit = flow_table::search_answer(bucket, key.ports.destination(), is_udp(key), |hit| {
-            match BACKENDS.get(hit.meta.backend()) {
-                Some(backend) if bound::is_answer(key, hit, backend) => {
-                    found.backend = backend;
-                    true
-                }
-                _ => false,
-            }
+            BACKENDS
+                .get(hit.meta.backend())
+                .is_some_and(|backend| bound::is_answer(key, hit, backend))
         });
         if let Some(hit) = hit {
-            found.flow = Flow { bucket, hit };
+            *flow = Flow::new(place, hit);
             return true;
         }
     }
     false
 }
 
+/// The phase after a client's packet.
+#[inline(always)]
+fn phase_after<F: Stages>(phase: Phase, backend: &Backend, parsed: &Parsed<F>) -> Phase {
+    if mode(backend).translates() {
+        phase.after(Direction::ToWorker, parsed.flags)
+    } else {
+        phase.after_one_sided(parsed.flags, parsed.is_udp())
+    }
+}
+
+/// Whether a client's packet would change the phase of its flow.
+#[inline(always)]
+pub fn would_change<F: Stages>(meta: Meta, backend: &Backend, parsed: &Parsed<F>) -> bool {
+    phase_after(meta.phase(), backend, parsed) as u32 != meta.phase() as u32
+}
+
+/// Whether a worker's packet may change the phase of its flow.
+#[inline(always)]
+pub fn answer_tells<F: Stages>(meta: Meta, parsed: &Parsed<F>) -> bool {
+    if parsed.is_udp() {
+        matches!(meta.phase(), Phase::Opening)
+    } else {
+        parsed.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
+    }
+}
+
+/// Notes when a packet came.
+#[inline(always)]
+pub fn note_time<F: Stages>(cells: Bucket, hit: &Hit<F>) {
+    let touched = hit.meta.touched(hit.meta.phase(), now());
+    // A lost race means that another packet of the flow came at the same time.
+    if touched != hit.meta
+        && let Some(offset) = hit.meta_offset()
+    {
+        cells.swap_u64(offset, hit.meta.0, touched.0);
+    }
+}
+
+/// As [`note_time`].
+#[inline(always)]
+pub fn note_time_of<F: Stages>(flow: &Flow<F>) {
+    if let Some(cells) = flow.cells() {
+        note_time(cells, &flow.hit);
+    }
+}
+
 /// Notes a client's packet: the time, and how far the connection has come with it.
 #[inline(always)]
-pub fn touch<F: Stages>(flow: &Flow<F>, backend: &'static Backend, parsed: &Parsed<F>) {
-    let (flags, udp) = (parsed.flags, parsed.is_udp());
-    let both_ways = mode(backend).translates();
-    let touched = flow_table::touch(flow.bucket, &flow.hit, now(), |phase| {
-        if both_ways {
-            phase.after(Direction::ToWorker, flags)
-        } else {
-            phase.after_one_sided(flags, udp)
-        }
-    });
+pub fn touch<F: Stages>(flow: &Flow<F>, backend: &Backend, parsed: &Parsed<F>) {
+    let Some(cells) = flow.cells() else { return };
+    let touched = flow_table::touch(cells, &flow.hit, now(), |phase| phase_after(phase, backend, parsed));
     if let Some(touched) = touched
         && touched.before as u32 != touched.after as u32
     {
-        pair::changed(flow, backend, touched.before, touched.after);
+        F::flow_changed(flow, touched.before as u32, touched.after as u32);
     }
 }
 
-/// Notes a worker's packet.
+/// Enters a flow to the backend that was chosen, in both directions where answers pass here too. The room then tells the
+/// backend and the bind, which are others where another CPU was faster.
 #[inline(always)]
-pub fn touch_answer<F: Stages>(flow: &Flow<F>, backend: &'static Backend, parsed: &Parsed<F>) {
-    flow_table::touch(flow.bucket, &flow.hit, now(), |phase| phase);
-    let tells = if parsed.is_udp() {
-        matches!(flow.hit.meta.phase(), Phase::Opening)
-    } else {
-        parsed.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
-    };
-    if tells {
-        pair::answered(flow, backend, parsed.flags);
-    }
-}
-
-/// Enters a new flow, in both directions where answers pass here too.
-#[inline(always)]
-pub fn claim<F: Stages>(parsed: &Parsed<F>, choice: &Choice, hop: u32) -> Result<Flow<F>, Outcome> {
+pub fn claim<F: Stages>(
+    parsed: &Parsed<F>,
+    room: &mut Room<F>,
+    backend: &'static Backend,
+    hop: u32,
+) -> Result<(), Outcome> {
     let udp = parsed.is_udp();
-    let translates = mode(choice.backend).translates();
-    let mut new = Claims {
-        record: Record {
-            phase: if translates {
-                Phase::Opening
-            } else {
-                Phase::first(parsed.flags, udp)
-            },
-            udp,
-            direction: Direction::ToWorker,
-            backend: choice.index,
-            generation: choice.backend.status.generation(),
-            now: now(),
+    let translates = mode(backend).translates();
+    room.new.record = Record {
+        phase: if translates {
+            Phase::Opening
+        } else {
+            Phase::first(parsed.flags, udp)
         },
-        address: parsed.key.source,
-        ports: parsed.key.ports,
-        bind: Bind::new(parsed.key.ports.source(), hop, 0),
+        udp,
+        direction: Direction::ToClient,
+        backend: room.chosen.backend,
+        generation: backend.status.generation(),
+        now: now(),
     };
+    room.new.address = parsed.key.source;
+    room.new.ports = parsed.key.ports;
+    room.new.bind = Bind::new(parsed.key.ports.source(), hop, 0);
     if translates {
-        new.bind = bound::claim(&new, choice)?;
+        claim_answers::<F>(backend)?;
     }
-    let mut found = Found::blank().ok_or(Outcome::Inconsistent)?;
-    let refused = enter(&parsed.key, &new, &mut found.flow);
-    if refused == ENTERED {
-        counts::begun(choice.index, choice.service, new.record.phase);
-        return Ok(found.flow);
+    room.new.record.direction = Direction::ToWorker;
+    let announced = F::announce_flow(&parsed.key);
+    let result = conclude(room, announced, |bucket, mine| {
+        F::contested_flow(&parsed.key, bucket, mine)
+    });
+    if result == ENTERED {
+        counts::begun(room.chosen.backend, room.chosen.service, room.new.record.phase);
+        room.chosen.bind = room.new.bind;
+        return Ok(());
     }
     if translates {
         // The port belongs to nobody without the first entry.
-        bound::withdraw(&new, choice);
+        F::withdraw_answers();
     }
-    if refused == Refused::Full as u32 {
+    if result == FULL {
         return Err(Outcome::FlowTableFull);
     }
     // Another CPU entered the same flow at the same time: follow that one.
-    if refused == Refused::Exists as u32 && search(&parsed.key, &mut found) {
-        return Ok(found.flow);
+    if result == EXISTS && F::search_flow(&parsed.key, &mut room.flow) != 0 {
+        room.chosen.backend = room.flow.hit.meta.backend();
+        room.chosen.bind = room.flow.hit.bind;
+        return Ok(());
     }
     Err(Outcome::ClaimRaced)
 }
 
-/// Beside the numbers of [`Refused`].
-const ENTERED: u32 = u32::MAX;
+/// Enters the answers' direction of the flow in the room; in `nat` under the first source port that is free.
+#[inline(always)]
+fn claim_answers<F: Stages>(backend: &Backend) -> Result<(), Outcome> {
+    let tries = if matches!(mode(backend), Mode::Dnat) {
+        1
+    } else {
+        bound::PORT_TRIES
+    };
+    let mut result = EXISTS;
+    let mut turn = 0;
+    while turn < tries {
+        F::pick_port(turn);
+        let announced = F::announce_answer();
+        let room = F::room().ok_or(Outcome::Inconsistent)?;
+        result = conclude(room, announced, F::contested_answer);
+        if result == ENTERED {
+            return Ok(());
+        }
+        // Where it is full, another port has other buckets.
+        turn += 1;
+    }
+    Err(if result == FULL {
+        Outcome::FlowTableFull
+    } else {
+        Outcome::NatPortsExhausted
+    })
+}
 
-/// Enters the entry that the client's packets find. Returns [`ENTERED`], or the number of a [`Refused`].
-#[inline(never)]
-fn enter<F: Stages>(key: &FlowKey<F>, new: &Claims<F>, flow: &mut Flow<F>) -> u32 {
+// What the functions that claim return.
+const ENTERED: u32 = 1;
+const FULL: u32 = 2;
+const EXISTS: u32 = 3;
+const RACED: u32 = 4;
+
+#[inline(always)]
+fn number(refused: Refused) -> u32 {
+    match refused {
+        Refused::Full => FULL,
+        Refused::Exists => EXISTS,
+        Refused::Raced => RACED,
+    }
+}
+
+/// Announces the entry of the flow in the room that packets with this 5-tuple find. Returns [`ENTERED`], or the number of a
+/// [`Refused`].
+#[inline(always)]
+fn announce<F: Stages>(key: &FlowKey<F>) -> u32 {
+    let Some(room) = F::room() else { return FULL };
     let places = places(key);
     let (Some(first), Some(second)) = (F::bucket(places.first), F::bucket(places.second)) else {
-        return Refused::Full as u32;
+        return FULL;
     };
-    let difference = |bucket, way| F::difference(bucket, way, &new.address, new.ports);
-    let claimed = flow_table::claim([first, second], new, expiry(), difference, |other| {
+    match flow_table::announce([first, second], &room.new, expiry(), &mut room.evicted) {
+        Ok(announced) => {
+            room.announced.meta = announced.meta;
+            room.announced.places = places;
+            room.announced.second = announced.second as u32;
+            room.announced.way = announced.way as u32;
+            ENTERED
+        }
+        Err(refused) => number(refused),
+    }
+}
+
+/// Lets the announced entry go live, unless it is contested, and ends all of the flow that gave way to it.
+#[inline(always)]
+fn conclude<F: Stages>(room: &mut Room<F>, announced: u32, contested: impl Fn(u32, u32) -> u32) -> u32 {
+    if !room.evicted.meta.is_free() {
+        F::flow_evicted();
+    }
+    if announced != ENTERED {
+        return announced;
+    }
+    let Places { first, second } = room.announced.places;
+    let way = room.announced.way;
+    let none = flow_table::WAYS as u32;
+    let (bucket, mine) = if room.announced.second != 0 {
+        (second, [none, way])
+    } else {
+        (first, [way, none])
+    };
+    let mut refused = contested(first, mine[0]);
+    if refused == 0 {
+        refused = contested(second, mine[1]);
+    }
+    F::conclude_claim(bucket, refused);
+    if refused == 0 { ENTERED } else { refused }
+}
+
+/// Lets the announced entry go live, or takes it back where it is refused.
+#[inline(always)]
+fn settle<F: Stages>(bucket: u32, refused: u32) -> u32 {
+    let (Some(room), Some(cells)) = (F::room(), F::bucket(bucket)) else {
+        return 0;
+    };
+    let (way, meta) = (room.announced.way as usize, room.announced.meta);
+    if way >= flow_table::WAYS {
+        return 0;
+    }
+    if refused == 0 {
+        flow_table::publish::<F, _>(cells, way, meta);
+    } else {
+        flow_table::withdraw::<F, _>(cells, way, meta);
+    }
+    1
+}
+
+/// Whether a bucket has another entry that the client's packets of the flow in the room would find. Returns 0, or the
+/// number of a [`Refused`].
+#[inline(always)]
+fn contested<F: Stages>(key: &FlowKey<F>, bucket: u32, mine: u32) -> u32 {
+    let (Some(room), Some(bucket)) = (F::room(), F::bucket(bucket)) else {
+        return FULL;
+    };
+    let new = &room.new;
+    let difference = |way| F::difference(bucket, way, &key.source, key.ports);
+    let refused = flow_table::contested::<F, _>(bucket, mine as usize, difference, |other| {
         other.address == new.address
             && other.ports == new.ports
             && other.meta.is_kind(new.record.udp, Direction::ToWorker)
@@ -271,33 +410,10 @@ fn enter<F: Stages>(key: &FlowKey<F>, new: &Claims<F>, flow: &mut Flow<F>) -> u3
                 .get(other.meta.backend())
                 .is_some_and(|backend| is_of_client(key, backend))
     });
-    match claimed {
-        Ok(claimed) => {
-            *flow = Flow {
-                bucket: if claimed.second { second } else { first },
-                hit: claimed.hit,
-            };
-            if let Some(evicted) = claimed.evicted {
-                pair::evicted(&evicted.0);
-            }
-            ENTERED
-        }
-        Err((refused, evicted)) => {
-            if let Some(evicted) = evicted {
-                pair::evicted(&evicted.0);
-            }
-            refused as u32
-        }
-    }
+    refused.map_or(0, number)
 }
 
 #[inline(always)]
 fn expiry() -> u32 {
     settings().map_or(0, |settings| settings.expiry)
-}
-
-/// Remembers where the client's packets come from, when that changed.
-#[inline(always)]
-pub fn note_hop<F: Stages>(flow: &Flow<F>, backend: &'static Backend, hop: u32) {
-    pair::note_hop(flow, backend, hop);
 }

@@ -9,12 +9,11 @@ use lb_common::{
 
 use crate::{
     family::Stages,
-    icmp,
     packet::Packet,
     parse::{self, Parsed},
 };
 
-/// Reads what [`parse::transport`] does not. An ICMP error that belongs to a flow is sent here: its outcome is the error.
+/// Reads what [`parse::transport`] does not; of ICMP only that it is.
 #[inline(never)]
 pub fn read<F: Stages>(packet: &Packet, parsed: &mut Parsed<F>) -> Result<(), Outcome> {
     if F::has_extensions(parsed.key.protocol) {
@@ -24,7 +23,7 @@ pub fn read<F: Stages>(packet: &Packet, parsed: &mut Parsed<F>) -> Result<(), Ou
         return fragment(packet, parsed);
     }
     if parsed.key.protocol == F::ICMP {
-        return Err(icmp::steer(packet, parsed));
+        return Ok(());
     }
     parse::transport(packet, parsed)
 }

@@ -22,20 +22,17 @@ pub struct Claims<F: Family> {
     pub bind: Bind,
 }
 
-/// Where an entry went, and what gave way to it.
+/// An entry that is announced: others see it and respect it, nobody follows it. It is the claimer's to [`publish`] or to
+/// [`withdraw`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claimed<F: Layout> {
+pub struct Announced {
     /// Whether it stands in the second bucket.
     pub second: bool,
-    /// Where in its bucket, and as what.
-    pub hit: Hit<F>,
-    /// The entry that stood there before.
-    pub evicted: Option<Evicted<F>>,
+    /// Where in its bucket.
+    pub way: usize,
+    /// The meta word that it shall have.
+    pub meta: Meta,
 }
-
-/// An entry that gave way. Whoever evicts an entry takes it out of the counts, and its other direction out of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Evicted<F: Layout>(pub Hit<F>);
 
 /// Why an entry was not entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,61 +48,96 @@ pub enum Refused {
 /// How full the first bucket may be before the second one is looked at.
 const CROWDED: usize = 4;
 
-/// Enters `new` into one of its two buckets.
+/// Takes a way for `new` in one of its two buckets, writes it there and announces it. `expiry` is the silence in ticks
+/// after which any entry may give way; 0 for never.
 ///
-/// `difference` is zero for a way that may hold the same 5-tuple, and `is_other` says of an entry, live or pending, whether
-/// it does; both are asked after `new` was announced. `expiry` is the silence in ticks after which any entry may give way; 0 for never.
+/// The entry that gave way is written to `evicted`, also where the result is an error; otherwise that becomes free. Whoever
+/// evicts an entry takes it out of the counts, and its other direction out of the table.
 ///
 /// # Errors
 ///
-/// See [`Refused`]; nothing was entered then. The entry that gave way meanwhile is returned beside.
+/// When no way can be had, see [`Refused`].
 #[inline(always)]
-pub fn claim<F: Layout, C: Cells>(
+pub fn announce<F: Layout, C: Cells>(
     buckets: [C; 2],
     new: &Claims<F>,
     expiry: u32,
-    difference: impl Fn(C, usize) -> u64,
-    is_other: impl Fn(&Hit<F>) -> bool,
-) -> Result<Claimed<F>, (Refused, Option<Evicted<F>>)> {
-    let (second, way, claimed, evicted) = match take(buckets, new.record.now, expiry) {
-        Ok(taken) => taken,
-        Err(refused) => return Err((refused, None)),
-    };
+    evicted: &mut Hit<F>,
+) -> Result<Announced, Refused> {
+    evicted.meta = Meta(0);
+    let (second, way, claimed) = take::<F, C>(buckets, new.record.now, expiry, evicted)?;
     let cells = buckets[second as usize];
     F::store_key(cells, way, &new.address, new.ports);
     cells.store_u32(F::bind(way), new.bind.0);
     cells.swap_u64(F::meta(way), claimed.0, claimed.pending(&new.record).0);
     cells.fence();
-    let mut similar = [0, 1].map(|index: usize| Ways::equal::<C>(|way| difference(buckets[index], way)));
-    similar[second as usize] = similar[second as usize].without(way);
-    let mut refused = other(buckets[0], similar[0], &is_other);
-    if refused.is_none() {
-        refused = other(buckets[1], similar[1], &is_other);
-    }
-    if let Some(refused) = refused {
-        cells.store_u64(F::meta(way), claimed.freed().0);
-        return Err((refused, evicted));
-    }
-    let meta = claimed.entry(&new.record);
-    cells.store_u64(F::meta(way), meta.0);
-    Ok(Claimed {
+    Ok(Announced {
         second,
-        hit: Hit {
-            way,
-            meta,
-            bind: new.bind,
-            address: new.address,
-            ports: new.ports,
-        },
-        evicted,
+        way,
+        meta: claimed.entry(&new.record),
     })
 }
 
-type Taken<F> = (bool, usize, Meta, Option<Evicted<F>>);
+/// Whether a bucket has another entry for the 5-tuple of an announced one. To be asked of both buckets.
+///
+/// `mine` is the way of the announced entry, or [`WAYS`] in the other bucket. `difference` is zero for a way that may
+/// hold the same 5-tuple, and `is_other` says of an entry, live or announced, whether it does.
+#[inline(always)]
+pub fn contested<F: Layout, C: Cells>(
+    cells: C,
+    mine: usize,
+    difference: impl Fn(usize) -> u64,
+    is_other: impl Fn(&Hit<F>) -> bool,
+) -> Option<Refused> {
+    let mut ways = Ways::equal::<C>(difference).without(mine);
+    let mut turn = 0;
+    while turn < CANDIDATES {
+        let (way, others) = ways.pop::<C>()?;
+        let meta = Meta(cells.load_u64(F::meta(way)));
+        if meta.is_announced() {
+            let (address, ports) = F::load_key(cells, way);
+            let hit = Hit {
+                way,
+                meta,
+                bind: Bind(cells.load_u32(F::bind(way))),
+                address,
+                ports,
+            };
+            if is_other(&hit) {
+                return Some(if meta.is_live() {
+                    Refused::Exists
+                } else {
+                    Refused::Raced
+                });
+            }
+        }
+        ways = others;
+        turn += 1;
+    }
+    // More ways look right than are looked at: one of them may be the same.
+    ways.pop::<C>().map(|_| Refused::Raced)
+}
+
+/// Lets an announced entry go live.
+#[inline(always)]
+pub fn publish<F: Layout, C: Cells>(cells: C, way: usize, meta: Meta) {
+    cells.store_u64(F::meta(way), meta.0);
+}
+
+/// Takes an announced entry back.
+#[inline(always)]
+pub fn withdraw<F: Layout, C: Cells>(cells: C, way: usize, meta: Meta) {
+    cells.store_u64(F::meta(way), meta.freed().0);
+}
 
 /// Takes a way for one claimer alone: a free one, or that of an entry that gives way.
 #[inline(always)]
-fn take<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Result<Taken<F>, Refused> {
+fn take<F: Layout, C: Cells>(
+    buckets: [C; 2],
+    now: u32,
+    expiry: u32,
+    evicted: &mut Hit<F>,
+) -> Result<(bool, usize, Meta), Refused> {
     let (mut free, mut used) = vacancy::<F, C>(buckets[0]);
     let mut second = false;
     if used >= CROWDED {
@@ -120,7 +152,7 @@ fn take<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Result<T
         let old = Meta(cells.load_u64(F::meta(way)));
         let claimed = old.claimed();
         if old.is_free() && cells.swap_u64(F::meta(way), old.0, claimed.0) {
-            return Ok((second, way, claimed, None));
+            return Ok((second, way, claimed));
         }
         return Err(Refused::Raced);
     }
@@ -133,7 +165,8 @@ fn take<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Result<T
     };
     let claimed = victim.meta.claimed();
     if rank::<C>(victim.meta, now, expiry) > 0 && cells.swap_u64(F::meta(way), victim.meta.0, claimed.0) {
-        return Ok((second, way, claimed, Some(Evicted(victim))));
+        *evicted = victim;
+        return Ok((second, way, claimed));
     }
     Err(Refused::Raced)
 }
@@ -211,35 +244,4 @@ fn rank<C: Cells>(meta: Meta, now: u32, expiry: u32) -> u64 {
     let is_expired = (C::opaque((expiry as u64).wrapping_sub(idle)) >> 63) * (1 - is_zero::<C>(expiry as u64));
     let stays = is_zero::<C>(class) + is_zero::<C>(class ^ EXPIRES) * (1 - is_expired);
     (class << 32 | idle) * (1 - stays)
-}
-
-/// Whether one of these ways has the same 5-tuple.
-#[inline(always)]
-fn other<F: Layout, C: Cells>(cells: C, mut ways: Ways, is_other: &impl Fn(&Hit<F>) -> bool) -> Option<Refused> {
-    let mut turn = 0;
-    while turn < CANDIDATES {
-        let (way, others) = ways.pop::<C>()?;
-        let meta = Meta(cells.load_u64(F::meta(way)));
-        if meta.is_announced() {
-            let (address, ports) = F::load_key(cells, way);
-            let hit = Hit {
-                way,
-                meta,
-                bind: Bind(cells.load_u32(F::bind(way))),
-                address,
-                ports,
-            };
-            if is_other(&hit) {
-                return Some(if meta.is_live() {
-                    Refused::Exists
-                } else {
-                    Refused::Raced
-                });
-            }
-        }
-        ways = others;
-        turn += 1;
-    }
-    // More ways look right than are looked at: one of them may be the same.
-    ways.pop::<C>().map(|_| Refused::Raced)
 }

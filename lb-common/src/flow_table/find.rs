@@ -73,7 +73,7 @@ impl Ways {
     /// All but this one.
     #[inline(always)]
     pub(super) fn without(self, way: usize) -> Self {
-        Self(self.0 & !(1 << (way & 7)))
+        Self(self.0 & !(1 << (way as u64 & 7)))
     }
 
     /// The first one, and the others.
@@ -83,8 +83,9 @@ impl Ways {
             return None;
         }
         let bit = self.0 & self.0.wrapping_neg();
-        let way = (bit >> 1 | bit >> 3 | bit >> 5) & 1 | (bit >> 1 | bit >> 2) & 2 | (bit >> 2 | bit >> 3) & 4;
-        let way = C::opaque(way) as usize;
+        // A de Bruijn sequence: the upper three of its eight bits differ for each place it is shifted to.
+        let place = (bit.wrapping_mul(0x17) & 0xff) >> 5;
+        let way = C::opaque(WAY_AT_PLACE >> (4 * place)) as usize & 7;
         if way < WAYS {
             Some((way, Self(self.0 & !bit)))
         } else {
@@ -92,6 +93,9 @@ impl Ways {
         }
     }
 }
+
+/// The number of the bit that the de Bruijn sequence shows at each place, four bits each.
+const WAY_AT_PLACE: u64 = 0x5030_4210;
 
 const _: () = assert!(WAYS == 6, "`Ways` is written for six");
 

@@ -88,22 +88,22 @@ impl Layout for V4 {
 }
 
 impl V6 {
-    /// Offset of the line that holds a way.
+    /// Offset of an entry: meta word, address, ports and bind, one after the other.
     #[inline(always)]
-    const fn line(way: usize) -> usize {
-        (way >> 1) * LINE
+    const fn at(way: usize) -> usize {
+        way * 32
     }
 
-    /// Offset of the address: two of 16 bytes after the meta words.
+    /// Offset of the address.
     #[inline(always)]
     const fn address(way: usize) -> usize {
-        Self::line(way) + 16 + (way & 1) * 16
+        Self::at(way) + 8
     }
 
-    /// Offset of the ports, after the addresses.
+    /// Offset of the ports.
     #[inline(always)]
     const fn ports(way: usize) -> usize {
-        Self::line(way) + 48 + (way & 1) * 4
+        Self::at(way) + 24
     }
 }
 
@@ -117,12 +117,12 @@ impl Layout for V6 {
 
     #[inline(always)]
     fn meta(way: usize) -> usize {
-        Self::line(way) + (way & 1) * 8
+        Self::at(way)
     }
 
     #[inline(always)]
     fn bind(way: usize) -> usize {
-        Self::ports(way) + 8
+        Self::at(way) + 28
     }
 
     #[inline(always)]

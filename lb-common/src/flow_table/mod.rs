@@ -6,10 +6,11 @@
 //!
 //! A way is taken in three steps, so that no reader sees half an entry and no 5-tuple is entered twice:
 //!
-//! 1. `Free` or an entry that must give way becomes `Claimed`, with the next version: the way is one claimer's alone.
-//! 2. Key and bind are written, and the way becomes `Pending`: others can see what is claimed, nobody follows it.
-//! 3. The claimer looks at all ways of both buckets. If another one has the same 5-tuple, pending or live, it withdraws;
-//!    otherwise the entry goes live. Of two claimers each has announced itself before it looks, so at least one sees the
+//! 1. [`announce`]: `Free`, or an entry that must give way, becomes `Claimed`, with the next version: the way is one
+//!    claimer's alone. Key and bind are written, and the way becomes `Pending`: others can see what is claimed, nobody
+//!    follows it.
+//! 2. [`contested`]: the claimer looks at all ways of both buckets for the same 5-tuple, pending or live.
+//! 3. [`withdraw`] if there is one, else [`publish`]: the entry goes live. Of two claimers each has announced itself before it looks, so at least one sees the
 //!    other, and never do both go live.
 //!
 //! A reader takes the meta word, the key and the meta word again: the same backend, generation and version before and
@@ -26,7 +27,7 @@ mod place;
 mod release;
 
 pub use bind::Bind;
-pub use claim::{Claimed, Claims, Evicted, Refused, claim};
+pub use claim::{Announced, Claims, Refused, announce, contested, publish, withdraw};
 pub use find::{Hit, find, find_answer, port_difference, read, search, search_answer};
 pub use layout::{BucketV4, BucketV6, Layout, WAYS};
 pub use meta::{Meta, Record, Stage};

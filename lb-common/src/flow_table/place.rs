@@ -4,6 +4,7 @@ use crate::{flow::FlowKey, hash};
 
 /// The two buckets of a 5-tuple, by their indexes in the map. They are never the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Places {
     /// Where it is looked for first.
     pub first: u32,
@@ -20,7 +21,11 @@ pub fn places<F: crate::Family>(key: &FlowKey<F>, seed: u64, buckets: u32) -> Pl
     let second = first.wrapping_add(offset);
     Places {
         first,
-        second: if second >= buckets { second.wrapping_sub(buckets) } else { second },
+        second: if second >= buckets {
+            second.wrapping_sub(buckets)
+        } else {
+            second
+        },
     }
 }
 

@@ -14,38 +14,22 @@ use crate::{
     family::Stages,
     packet::Packet,
     parse::{Parsed, Transport},
-    verdict::settle,
 };
 
 const IPIP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
-
-/// How many bytes a tunnel adds to a packet of a backend; 0 where the mode is no tunnel.
-#[inline(always)]
-pub fn overhead(backend: &Backend, mode: Mode) -> usize {
-    let outer = if backend.status.family() == V6::NUMBER {
-        ipv6::LENGTH
-    } else {
-        ipv4::LENGTH
-    };
-    match mode {
-        Mode::Ipip => outer,
-        Mode::Gue => outer + udp::LENGTH,
-        Mode::Nat | Mode::Dnat | Mode::Dsr => 0,
-    }
-}
 
 /// Puts the packet into another one, and the frame's header for `hop` before it. Returns the offset of the outer header.
 #[inline(always)]
 pub fn encapsulate<F: Stages>(
     packet: &Packet,
     parsed: &Parsed<F>,
-    spread: u32,
     backend: &Backend,
     mode: Mode,
     hop: &NextHop,
 ) -> Result<usize, Outcome> {
     let transport = &parsed.transport;
+    let spread = spread::<F>(&parsed.key.source, parsed.key.ports);
     // RFC 2003, section 3.1: "the TTL in the inner IP header is decremented by one".
     if transport.ttl <= 1 {
         return Err(Outcome::TtlExceeded);
@@ -61,7 +45,7 @@ pub fn encapsulate<F: Stages>(
             transport.packet_length,
         )
     };
-    let overhead = overhead(backend, mode);
+    let overhead = backend.overhead as usize;
     let l3 = eth::LENGTH + eth::TAG * hop.tags.count();
     packet.grow_front((overhead + l3) as i32 - transport.l3 as i32)?;
     let offset = if backend.status.family() == V6::NUMBER {
@@ -99,7 +83,7 @@ pub fn encapsulate<F: Stages>(
 
 /// A number of the flow for its outer addresses and ports, so that workers' receive queues spread.
 #[inline(always)]
-pub fn spread<F: Stages>(client: &F::Address, ports: Ports) -> u32 {
+fn spread<F: Stages>(client: &F::Address, ports: Ports) -> u32 {
     let source = client.as_ref();
     let mixed = (source[source.len() - 1] ^ ports.0).wrapping_mul(0x9e37_79b1);
     mixed ^ mixed >> 15
@@ -117,26 +101,11 @@ fn traffic_class<F: Stages>(packet: &Packet, transport: &Transport) -> Result<u8
 }
 
 /// Sends an encapsulated packet whose next hop the controller has not resolved.
-#[inline(never)]
-pub fn unresolved(packet: &Packet, backend: &Backend, l3: usize, length: usize) -> Outcome {
-    settle(|| {
-        if backend.status.family() == V6::NUMBER {
-            Ok(unresolved_in::<V6>(packet, backend, l3, length))
-        } else {
-            Ok(unresolved_in::<V4>(packet, backend, l3, length))
-        }
-    })
-}
-
 #[inline(always)]
-fn unresolved_in<F: Stages>(packet: &Packet, backend: &Backend, l3: usize, length: usize) -> Outcome {
-    let what = emit::Unresolved::<F> {
-        source: &F::narrow(&backend.tunnel_source),
-        destination: &F::narrow(&backend.address),
-        l3,
-        length,
-        protocol: IPIP,
-        tags: Tags::NONE,
-    };
-    emit::unresolved(packet, &what)
+pub fn unresolved(packet: &Packet, backend: &Backend, l3: usize, length: usize) -> Outcome {
+    if backend.status.family() == V6::NUMBER {
+        emit::unresolved::<V6>(packet, l3, length, Tags::NONE)
+    } else {
+        emit::unresolved::<V4>(packet, l3, length, Tags::NONE)
+    }
 }

@@ -1,24 +1,22 @@
 //! The entry that a worker's answers find, and the port that it is bound to.
 
 use lb_common::{
-    Backend, Be16, FlowKey, Mode, Outcome, Ports,
+    Backend, Be16, FlowKey, Mode, Ports,
     flow::Direction,
-    flow_table::{self, Bind, Claims, Hit, Refused},
+    flow_table::{self, Bind, Hit},
     hash,
     service::MAX_SOURCES,
     wire::{tcp, udp},
 };
 
-use super::{Choice, Found, expiry, mode, pair, places, search_answer};
+use super::{FULL, mode, number};
 use crate::{
-    cells::Bucket,
     family::Stages,
     maps::{BACKENDS, SERVICES},
-    repeat::{Step, repeat},
 };
 
 /// How many ports are tried for a flow.
-const PORT_TRIES: u32 = 32;
+pub const PORT_TRIES: u32 = 32;
 
 /// The port that a worker takes packets of a flow on.
 #[inline(always)]
@@ -30,83 +28,53 @@ pub fn worker_port(backend: &Backend, ports: Ports) -> Be16 {
 
 /// Where a worker's answers of a flow go to: a source address of the service, or in `dnat` the client's.
 #[inline(always)]
-pub fn answers_to<F: Stages>(backend: &Backend, bind: Bind, client: &F::Address) -> F::Address {
+pub fn answers_to<'a, F: Stages>(backend: &Backend, bind: Bind, client: &'a F::Address) -> &'a F::Address {
     if !matches!(mode(backend), Mode::Dnat)
         && let Some(service) = SERVICES.get(backend.service)
     {
-        return F::narrow(&service.sources[bind.source() as usize & (MAX_SOURCES - 1)]);
+        return F::view(&service.sources[bind.source() as usize & (MAX_SOURCES - 1)]);
     }
-    *client
+    client
 }
 
 /// Whether a worker's packet is an answer of the flow that this entry is of. The port that it goes to was compared.
 #[inline(always)]
 pub fn is_answer<F: Stages>(key: &FlowKey<F>, hit: &Hit<F>, backend: &Backend) -> bool {
-    F::narrow(&backend.address) == key.source
+    *F::view(&backend.address) == key.source
         && worker_port(backend, hit.ports) == key.ports.source()
-        && answers_to::<F>(backend, hit.bind, &hit.address) == key.destination
+        && *answers_to::<F>(backend, hit.bind, &hit.address) == key.destination
 }
 
-/// The 5-tuple of a worker's answers.
+/// Writes the 5-tuple of a worker's answers.
 #[inline(always)]
-pub fn answer_key<F: Stages>(
+pub fn put_answer_key<F: Stages>(
+    key: &mut FlowKey<F>,
     backend: &Backend,
     bind: Bind,
     client: &F::Address,
     ports: Ports,
     is_udp: bool,
-) -> FlowKey<F> {
-    FlowKey {
-        source: F::narrow(&backend.address),
-        destination: answers_to::<F>(backend, bind, client),
-        ports: Ports::new(worker_port(backend, ports), bind.port()),
-        protocol: if is_udp { udp::PROTOCOL } else { tcp::PROTOCOL },
-        reserved: [0; 3],
-    }
+) {
+    key.source = *F::view(&backend.address);
+    key.destination = *answers_to::<F>(backend, bind, client);
+    key.ports = Ports::new(worker_port(backend, ports), bind.port());
+    key.protocol = if is_udp { udp::PROTOCOL } else { tcp::PROTOCOL };
+    key.reserved = [0; 3];
 }
 
-/// Enters the answers' direction of a new flow; in `nat` under the first source port that is free.
+/// Binds the flow in the room to a port. In `nat` it is the client's own in the first turn; in others ports spread by hash,
+/// over all source addresses in turn. Returns 1 where it did.
 #[inline(always)]
-pub fn claim<F: Stages>(new: &Claims<F>, choice: &Choice) -> Result<Bind, Outcome> {
-    let mut search = Search {
-        new: Claims { ..*new },
-        choice,
-        result: Err(Outcome::NatPortsExhausted),
+pub fn pick_port<F: Stages>(turn: u32) -> u32 {
+    let Some(room) = F::room() else { return 0 };
+    let new = &mut room.new;
+    let Some(backend) = BACKENDS.get(new.record.backend) else {
+        return 0;
     };
-    search.new.record.direction = Direction::ToClient;
-    let tries = if matches!(mode(choice.backend), Mode::Dnat) {
-        1
-    } else {
-        PORT_TRIES
+    let Some(service) = SERVICES.get(backend.service) else {
+        return 0;
     };
-    repeat(tries, try_port::<F>, &mut search);
-    search.result.map(|()| search.new.bind)
-}
-
-/// Takes the answers' direction out again. Says whether it was there.
-#[inline(never)]
-pub fn withdraw<F: Stages>(new: &Claims<F>, choice: &Choice) -> bool {
-    let key = answer_key::<F>(choice.backend, new.bind, &new.address, new.ports, new.record.udp);
-    let Some(mut found) = Found::blank() else {
-        return false;
-    };
-    search_answer(&key, &mut found) && flow_table::release(found.flow.bucket, &found.flow.hit).is_some()
-}
-
-/// The state of a search for a free source port.
-struct Search<'a, F: Stages> {
-    new: Claims<F>,
-    choice: &'a Choice,
-    result: Result<(), Outcome>,
-}
-
-/// Tries one port. The client's own goes first; then ports spread by hash, over all source addresses in turn.
-extern "C" fn try_port<F: Stages>(turn: u32, search: &mut Search<'_, F>) -> Step {
-    let Some(service) = SERVICES.get(search.choice.service) else {
-        return Step::Stop;
-    };
-    let new = &mut search.new;
-    if !matches!(mode(search.choice.backend), Mode::Dnat) {
+    if !matches!(mode(backend), Mode::Dnat) {
         let client_port = new.ports.source();
         let seed = hash::words(client_port.memory() as u32, new.address.as_ref());
         let count = service.nat_port_count as u32;
@@ -118,47 +86,55 @@ extern "C" fn try_port<F: Stages>(turn: u32, search: &mut Search<'_, F>) -> Step
         };
         let nth = hash::reduce(seed, service.source_count) + turn;
         let Some(source) = nth.checked_rem(service.source_count) else {
-            return Step::Stop;
+            return 0;
         };
         let port = Be16::from_host(service.nat_port_low.wrapping_add(offset as u16));
         new.bind = Bind::new(port, new.bind.hop(), source);
     }
-    match enter(new, search.choice.backend) {
-        Ok(()) => search.result = Ok(()),
-        Err(Refused::Exists | Refused::Raced) => {
-            search.result = Err(Outcome::NatPortsExhausted);
-            return Step::Continue;
-        }
-        // Another port has other buckets.
-        Err(Refused::Full) => {
-            search.result = Err(Outcome::FlowTableFull);
-            return Step::Continue;
-        }
-    }
-    Step::Stop
+    let is_udp = new.record.udp;
+    put_answer_key(&mut room.answer_key, backend, new.bind, &new.address, new.ports, is_udp);
+    1
 }
 
+/// Announces the entry of the flow in the room that its worker's answers find; see [`announce`](super::announce).
 #[inline(always)]
-fn enter<F: Stages>(new: &Claims<F>, backend: &Backend) -> Result<(), Refused> {
-    let key = answer_key::<F>(backend, new.bind, &new.address, new.ports, new.record.udp);
-    let places = places(&key);
-    let (Some(first), Some(second)) = (F::bucket(places.first), F::bucket(places.second)) else {
-        return Err(Refused::Full);
+pub fn announce<F: Stages>() -> u32 {
+    match F::room() {
+        Some(room) => super::announce(&room.answer_key),
+        None => FULL,
+    }
+}
+
+/// Whether a bucket has another entry that the worker's answers of the flow in the room would find. Returns 0, or the
+/// number of a [`Refused`](flow_table::Refused).
+#[inline(always)]
+pub fn contested<F: Stages>(bucket: u32, mine: u32) -> u32 {
+    let (Some(room), Some(bucket)) = (F::room(), F::bucket(bucket)) else {
+        return FULL;
     };
-    let difference = |bucket: Bucket, way| flow_table::port_difference::<F, _>(bucket, way, new.bind.port());
-    let claimed = flow_table::claim([first, second], new, expiry(), difference, |other| {
-        other.bind.port() == new.bind.port()
-            && other.meta.is_kind(new.record.udp, Direction::ToClient)
+    let key = &room.answer_key;
+    let port = key.ports.destination();
+    let is_udp = room.new.record.udp;
+    let difference = |way| flow_table::port_difference::<F, _>(bucket, way, port);
+    let refused = flow_table::contested::<F, _>(bucket, mine as usize, difference, |other| {
+        other.bind.port() == port
+            && other.meta.is_kind(is_udp, Direction::ToClient)
             && BACKENDS
                 .get(other.meta.backend())
-                .is_some_and(|backend| is_answer(&key, other, backend))
+                .is_some_and(|backend| is_answer(key, other, backend))
     });
-    let (result, evicted) = match claimed {
-        Ok(claimed) => (Ok(()), claimed.evicted),
-        Err((refused, evicted)) => (Err(refused), evicted),
-    };
-    if let Some(evicted) = evicted {
-        pair::evicted(&evicted.0);
+    refused.map_or(0, number)
+}
+
+/// Takes the answers' entry of the flow in the room out again. Returns 1 where it was there.
+#[inline(always)]
+pub fn withdraw<F: Stages>() -> u32 {
+    let Some(room) = F::room() else { return 0 };
+    if F::search_answer(&room.answer_key, &mut room.other) == 0 {
+        return 0;
     }
-    result
+    match room.other.cells() {
+        Some(cells) => flow_table::release(cells, &room.other.hit).is_some() as u32,
+        None => 0,
+    }
 }

@@ -1,36 +1,14 @@
 //! The two entries of a flow of a mode that translates, kept together.
 
 use lb_common::{
-    Backend, Event, FlowKey, Phase,
+    Backend, Event, Phase,
     flow::{Direction, Tally},
-    flow_table::{self, Cells, Hit, Layout},
+    flow_table::{self, Cells, Hit},
     wire::{tcp, udp},
 };
 
-use super::{Flow, Found, bound, counts, mode, search, search_answer};
-use crate::{family::Stages, maps::BACKENDS, stats};
-
-/// The 5-tuple of a flow's client's packets.
-#[inline(always)]
-pub fn client_key<F: Stages>(hit: &Hit<F>, backend: &Backend) -> FlowKey<F> {
-    FlowKey {
-        source: hit.address,
-        destination: F::narrow(&backend.virtual_address),
-        ports: hit.ports,
-        protocol: if hit.meta.is_udp() {
-            udp::PROTOCOL
-        } else {
-            tcp::PROTOCOL
-        },
-        reserved: [0; 3],
-    }
-}
-
-/// The 5-tuple of a flow's worker's packets.
-#[inline(always)]
-pub fn answer_key<F: Stages>(hit: &Hit<F>, backend: &Backend) -> FlowKey<F> {
-    bound::answer_key::<F>(backend, hit.bind, &hit.address, hit.ports, hit.meta.is_udp())
-}
+use super::{Flow, bound, counts, mode};
+use crate::{family::Stages, maps::BACKENDS, room::Room, stats};
 
 /// Whether two entries are of one flow.
 #[inline(always)]
@@ -42,126 +20,147 @@ fn is_pair<F: Stages>(one: &Hit<F>, other: &Hit<F>) -> bool {
         && (one.bind.0 ^ other.bind.0) & flow_table::Bind::ANSWERS == 0
 }
 
-/// Looks for the other direction's entry of the same flow. Says whether it found it.
+/// Looks for the other direction's entry of the same flow, into `room.other`. Says whether it found it.
 #[inline(always)]
-fn other<F: Stages>(hit: &Hit<F>, backend: &Backend, found: &mut Found<F>) -> bool {
-    let is_there = match hit.meta.direction() {
-        Direction::ToWorker => search_answer(&answer_key(hit, backend), found),
-        Direction::ToClient => search(&client_key(hit, backend), found),
+fn other<F: Stages>(hit: &Hit<F>, backend: &Backend, room: &mut Room<F>) -> bool {
+    let key = &mut room.other_key;
+    let found = match hit.meta.direction() {
+        Direction::ToWorker => {
+            bound::put_answer_key(key, backend, hit.bind, &hit.address, hit.ports, hit.meta.is_udp());
+            F::search_answer(key, &mut room.other)
+        }
+        Direction::ToClient => {
+            key.source = hit.address;
+            key.destination = F::narrow(&backend.virtual_address);
+            key.ports = hit.ports;
+            key.protocol = if hit.meta.is_udp() {
+                udp::PROTOCOL
+            } else {
+                tcp::PROTOCOL
+            };
+            key.reserved = [0; 3];
+            F::search_flow(key, &mut room.other)
+        }
     };
-    is_there && is_pair(hit, &found.flow.hit)
+    found != 0 && is_pair(hit, &room.other.hit)
 }
 
-/// Counts a client's packet that changed the phase, and lets the answers' entry follow. Always true.
-#[inline(never)]
-pub fn changed<F: Stages>(flow: &Flow<F>, backend: &'static Backend, before: Phase, after: Phase) -> bool {
+/// Counts a client's packet that changed the phase, and lets the answers' entry follow. Returns 1 where there is one.
+#[inline(always)]
+pub fn changed<F: Stages>(flow: &Flow<F>, before: u32, after: u32) -> u32 {
+    let (Some(backend), Some(room)) = (flow.backend(), F::room()) else {
+        return 0;
+    };
+    let (before, after) = (Phase::from_number(before), Phase::from_number(after));
     counts::moved(&flow.hit, backend, before.tally(), after.tally());
-    let Some(mut answers) = Found::blank() else {
-        return false;
-    };
-    if mode(backend).translates() && other(&flow.hit, backend, &mut answers) {
-        follow(&answers.flow, after);
+    if !mode(backend).translates() || !other(&flow.hit, backend, room) {
+        return 0;
     }
-    true
+    follow(&room.other, after);
+    1
 }
 
-/// Notes a worker's packet that may change the phase. Says whether its flow is there.
-#[inline(never)]
-pub fn answered<F: Stages>(answers: &Flow<F>, backend: &'static Backend, flags: u8) -> bool {
-    let Some(mut found) = Found::blank() else {
-        return false;
+/// Notes a worker's packet that may change the phase. Returns 1 where its flow is there.
+#[inline(always)]
+pub fn answered<F: Stages>(answers: &Flow<F>, flags: u8) -> u32 {
+    let (Some(backend), Some(room)) = (answers.backend(), F::room()) else {
+        return 0;
     };
-    if !other(&answers.hit, backend, &mut found) {
-        return false;
+    if !other(&answers.hit, backend, room) {
+        return 0;
     }
-    let flow = &found.flow;
+    let flow = &room.other;
+    let Some(cells) = flow.cells() else { return 0 };
     let now = flow.hit.meta.last_seen();
-    let touched = flow_table::touch(flow.bucket, &flow.hit, now, |phase| {
-        phase.after(Direction::ToClient, flags)
-    });
+    let touched = flow_table::touch(cells, &flow.hit, now, |phase| phase.after(Direction::ToClient, flags));
     if let Some(touched) = touched
         && touched.before as u32 != touched.after as u32
     {
         counts::moved(&flow.hit, backend, touched.before.tally(), touched.after.tally());
         follow(answers, touched.after);
     }
-    true
+    1
 }
 
 /// Gives the answers' entry the phase of its flow.
 #[inline(always)]
 fn follow<F: Stages>(answers: &Flow<F>, phase: Phase) {
-    let seen = answers.hit.meta.last_seen();
-    flow_table::touch(answers.bucket, &answers.hit, seen, |_| phase);
+    if let Some(cells) = answers.cells() {
+        flow_table::touch(cells, &answers.hit, super::now(), |_| phase);
+    }
 }
 
-/// Forgets a flow, in both directions. Says whether this CPU did it.
-#[inline(never)]
-pub fn release<F: Stages>(flow: &Flow<F>, backend: &'static Backend) -> bool {
+/// Forgets a flow, in both directions. Returns 1 where this CPU did it.
+#[inline(always)]
+pub fn released<F: Stages>(flow: &Flow<F>) -> u32 {
+    let (Some(backend), Some(cells)) = (flow.backend(), flow.cells()) else {
+        return 0;
+    };
     // Whoever takes the entry takes the flow out of the count, so it is taken out once.
-    let Some(last) = flow_table::release(flow.bucket, &flow.hit) else {
-        return false;
+    let Some(last) = flow_table::release(cells, &flow.hit) else {
+        return 0;
     };
     counts::moved(&flow.hit, backend, last.phase().tally(), Tally::None);
-    let Some(mut answers) = Found::blank() else {
-        return false;
-    };
-    if mode(backend).translates() && other(&flow.hit, backend, &mut answers) {
-        flow_table::release(answers.flow.bucket, &answers.flow.hit);
-    }
-    true
+    end_other(&flow.hit, backend);
+    1
 }
 
-/// Takes an entry that gave way to another flow out of the counts, and its other direction out of the table. Says
-/// whether that was there.
-#[inline(never)]
-pub fn evicted<F: Stages>(hit: &Hit<F>) -> bool {
+/// Ends the other direction's entry of a flow, if it has one.
+#[inline(always)]
+fn end_other<F: Stages>(hit: &Hit<F>, backend: &Backend) {
+    let Some(room) = F::room() else { return };
+    if !mode(backend).translates() || !other(hit, backend, room) {
+        return;
+    }
+    let found = &room.other;
+    if let Some(cells) = found.cells()
+        && let Some(last) = flow_table::release(cells, &found.hit)
+        && matches!(last.direction(), Direction::ToWorker)
+    {
+        counts::moved(&found.hit, backend, last.phase().tally(), Tally::None);
+    }
+}
+
+/// Takes the entry that gave way out of the counts, and its other direction out of the table. Returns 1 where its backend
+/// is there.
+#[inline(always)]
+pub fn evicted<F: Stages>() -> u32 {
+    let Some(room) = F::room() else { return 0 };
+    let hit = &room.evicted;
     stats::event(match hit.meta.phase().tally() {
         Tally::None => Event::EvictedClosed,
         Tally::Embryonic => Event::EvictedEmbryonic,
         Tally::Active => Event::EvictedExpired,
     });
     let Some(backend) = BACKENDS.get(hit.meta.backend()) else {
-        return false;
+        return 0;
     };
     if matches!(hit.meta.direction(), Direction::ToWorker) {
         counts::moved(hit, backend, hit.meta.phase().tally(), Tally::None);
     }
-    if !mode(backend).translates() {
-        return false;
-    }
-    let Some(mut found) = Found::blank() else {
-        return false;
-    };
-    if !other(hit, backend, &mut found) {
-        return false;
-    }
-    if let Some(last) = flow_table::release(found.flow.bucket, &found.flow.hit)
-        && matches!(last.direction(), Direction::ToWorker)
-    {
-        counts::moved(&found.flow.hit, backend, last.phase().tally(), Tally::None);
-    }
-    true
+    end_other(hit, backend);
+    1
 }
 
-/// Remembers in both entries where the client's packets come from. Says whether both are there.
-#[inline(never)]
-pub fn note_hop<F: Stages>(flow: &Flow<F>, backend: &'static Backend, hop: u32) -> bool {
-    swap_hop(flow, hop);
-    let Some(mut answers) = Found::blank() else {
-        return false;
+/// Remembers in both entries where the client's packets come from. Returns 1 where both are there.
+#[inline(always)]
+pub fn hop_changed<F: Stages>(flow: &Flow<F>, hop: u32) -> u32 {
+    let (Some(backend), Some(room)) = (flow.backend(), F::room()) else {
+        return 0;
     };
-    if !other(&flow.hit, backend, &mut answers) {
-        return false;
+    swap_hop(flow, hop);
+    if !other(&flow.hit, backend, room) {
+        return 0;
     }
-    swap_hop(&answers.flow, hop);
-    true
+    swap_hop(&room.other, hop);
+    1
 }
 
 #[inline(always)]
-fn swap_hop<F: Stages + Layout>(flow: &Flow<F>, hop: u32) {
+fn swap_hop<F: Stages>(flow: &Flow<F>, hop: u32) {
     let bind = flow.hit.bind;
     // A lost race means that another packet of the client just said the same.
-    flow.bucket
-        .swap_u32(F::bind(flow.hit.way), bind.0, bind.with_hop(hop).0);
+    if let (Some(cells), Some(offset)) = (flow.cells(), flow.hit.bind_offset()) {
+        cells.swap_u32(offset, bind.0, bind.with_hop(hop).0);
+    }
 }

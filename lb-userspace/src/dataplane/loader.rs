@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::Xdp};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapInfo, ProgramArray},
+    programs::Xdp,
+};
 use lb_common::{
     Backend, BackendCounters, BackendLoad, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service, ServiceKey,
     ServiceState, Settings, V4, V6,
@@ -20,6 +24,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb
 
 /// Name of the program in the object.
 pub(super) const PROGRAM: &str = "lb_xdp";
+/// Name of the program that goes on with packets that the first one leaves.
+const SLOW: &str = "lb_slow";
 /// Name of the program that tells the kernel's jiffies.
 const CLOCK: &str = "lb_clock";
 
@@ -85,6 +91,7 @@ pub fn load(pins: &Pins, capacity: &Capacity, nat_ports: PortRange, log: PacketL
     program(&mut object, PROGRAM)?
         .load()
         .map_err(|error| DataplaneError::Load(error.into()))?;
+    go_on_with(&mut object, SLOW, maps::SLOW)?;
     let clock = program(&mut object, CLOCK)?;
     clock.load().map_err(|error| DataplaneError::Load(error.into()))?;
     let clock = clock.fd().map_err(|error| DataplaneError::Load(error.into()))?;
@@ -95,6 +102,22 @@ pub fn load(pins: &Pins, capacity: &Capacity, nat_ports: PortRange, log: PacketL
     let buckets = [buckets(maps::FLOWS_V4)?, buckets(maps::FLOWS_V6)?];
     settings::write(&tables::open(pins, maps::SETTINGS)?, clock, buckets, nat_ports)?;
     Ok(Loaded { object, kept_sizes })
+}
+
+/// Loads a program, and lets the others go on with it.
+fn go_on_with(object: &mut Ebpf, name: &str, index: u32) -> Result<(), DataplaneError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| DataplaneError::Load(error);
+    let program = program(object, name)?;
+    program.load().map_err(|error| failed(error.into()))?;
+    let fd = program.fd().map_err(|error| failed(error.into()))?;
+    let fd = fd.try_clone().map_err(|error| failed(error.into()))?;
+    let map = object
+        .map_mut(maps::PROGRAMS.name)
+        .ok_or_else(|| failed("no map of programs in the object".into()))?;
+    let mut programs: ProgramArray<_> = map
+        .try_into()
+        .map_err(|error: aya::maps::MapError| failed(error.into()))?;
+    programs.set(index, &fd, 0).map_err(|error| failed(error.into()))
 }
 
 fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DataplaneError> {
@@ -182,6 +205,7 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
             fixed(maps::FRAGMENTS_V6),
         ),
         shape(maps::EVENTS, 4, 8, fixed(maps::EVENTS)),
+        shape(maps::PROGRAMS, 4, 4, fixed(maps::PROGRAMS)),
         shape(maps::GUARDS_V4, size_of::<GuardKey<V4>>(), 4, fixed(maps::GUARDS_V4)),
         shape(maps::GUARDS_V6, size_of::<GuardKey<V6>>(), 4, fixed(maps::GUARDS_V6)),
         shape(maps::RATES_V4, size_of::<RateKey<V4>>(), 8, fixed(maps::RATES_V4)),

@@ -75,6 +75,8 @@ pub(super) fn backend(
         mode: service.mode as u8,
         family: address::family(service.at.address),
         tunnel_port: Be16::from_host(tunnel_port),
+        overhead: service.mode.overhead(address::family(at.ip())) as u32,
+        reserved: 0,
     }
 }
 

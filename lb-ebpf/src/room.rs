@@ -1,0 +1,62 @@
+//! Room of each CPU for what the slow way works with, because the stack is too small for it.
+
+use lb_common::{
+    FlowKey,
+    flow_table::{Bind, Claims, Hit, Meta, Places},
+};
+
+use crate::{family::Stages, track::Flow};
+
+/// An entry that is announced.
+#[repr(C)]
+pub struct Announced {
+    pub meta: Meta,
+    pub places: Places,
+    /// 1 where it stands in the second of its places.
+    pub second: u32,
+    pub way: u32,
+}
+
+/// A backend that was chosen for a packet without a flow.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Chosen {
+    /// Index of the service.
+    pub service: u32,
+    /// Index of the backend.
+    pub backend: u32,
+    /// The bind of the flow to it.
+    pub bind: Bind,
+    /// One of the states below.
+    pub state: u32,
+}
+
+impl Chosen {
+    /// None was chosen.
+    pub const NONE: u32 = 0;
+    /// The packet goes there.
+    pub const UNTRACKED: u32 = 1;
+    /// The packet goes there when its flow is entered.
+    pub const TRACKED: u32 = 2;
+}
+
+/// The room. A packet finds there what the last one left, so everything is written before it is read.
+#[repr(C)]
+pub struct Room<F: Stages> {
+    /// The entry that the packet found, or that was entered for it.
+    pub flow: Flow<F>,
+    /// The other direction's entry.
+    pub other: Flow<F>,
+    /// The 5-tuple that the other direction's entry is looked up by.
+    pub other_key: FlowKey<F>,
+    /// The flow that shall be entered.
+    pub new: Claims<F>,
+    /// The 5-tuple of the answers of a flow that shall be entered.
+    pub answer_key: FlowKey<F>,
+    /// The entry that gave way; free where none did.
+    pub evicted: Hit<F>,
+    /// The entry that is announced: its bucket, its way, and the meta word that it shall have.
+    pub announced: Announced,
+    /// The backend that was chosen.
+    pub chosen: Chosen,
+}

@@ -1,0 +1,139 @@
+//! The functions that the verifier checks once and by themselves, not for each place that calls them: global ones, in its
+//! words. They take numbers and pointers to plain values, which the verifier lets them write, and return numbers.
+
+use lb_common::{FlowKey, V4, V6, flow_table::Layout};
+
+use super::{Flow, announce, bound, contested, pair, search_answer_in, search_in, settle};
+use crate::family::Stages;
+
+/// The functions of a family.
+pub trait Global: Layout {
+    /// Looks a client's packet up wherever it may be; 1 where it was found.
+    fn search_flow(key: &FlowKey<Self>, flow: &mut Flow<Self>) -> u32
+    where
+        Self: Stages;
+    /// Looks a worker's answer up wherever it may be; 1 where it was found.
+    fn search_answer(key: &FlowKey<Self>, flow: &mut Flow<Self>) -> u32
+    where
+        Self: Stages;
+    /// Announces the entry of the flow in the room that the client's packets find; see [`announce`].
+    fn announce_flow(key: &FlowKey<Self>) -> u32
+    where
+        Self: Stages;
+    /// See [`bound::pick_port`].
+    fn pick_port(turn: u32) -> u32
+    where
+        Self: Stages;
+    /// See [`bound::announce`].
+    fn announce_answer() -> u32
+    where
+        Self: Stages;
+    /// See [`settle`].
+    fn conclude_claim(bucket: u32, refused: u32) -> u32
+    where
+        Self: Stages;
+    /// See [`contested`].
+    fn contested_flow(key: &FlowKey<Self>, bucket: u32, mine: u32) -> u32
+    where
+        Self: Stages;
+    /// See [`bound::contested`].
+    fn contested_answer(bucket: u32, mine: u32) -> u32
+    where
+        Self: Stages;
+    /// Takes that entry out again; see [`bound::withdraw`].
+    fn withdraw_answers() -> u32
+    where
+        Self: Stages;
+    /// See [`pair::changed`].
+    fn flow_changed(flow: &Flow<Self>, before: u32, after: u32) -> u32
+    where
+        Self: Stages;
+    /// See [`pair::answered`].
+    fn flow_answered(answers: &Flow<Self>, flags: u32) -> u32
+    where
+        Self: Stages;
+    /// See [`pair::released`].
+    fn flow_released(flow: &Flow<Self>) -> u32
+    where
+        Self: Stages;
+    /// See [`pair::evicted`].
+    fn flow_evicted() -> u32
+    where
+        Self: Stages;
+    /// See [`pair::hop_changed`].
+    fn flow_hop_changed(flow: &Flow<Self>, hop: u32) -> u32
+    where
+        Self: Stages;
+}
+
+/// `in` is a value that is read, `out` one that is written.
+macro_rules! global {
+    (@reference in $type:ty) => { &$type };
+    (@reference out $type:ty) => { &mut $type };
+    (@pointer in $value:ident) => { core::ptr::from_ref($value).cast_mut() };
+    (@pointer out $value:ident) => { core::ptr::from_mut($value) };
+    (@value in $pointer:ident) => { $pointer.as_ref() };
+    (@value out $pointer:ident) => { $pointer.as_mut() };
+    (
+        $family:ty,
+        $( $method:ident as $name:ident($($argument:ident: $way:tt $type:ty),* $(; $($number:ident),+)?) $body:expr; )+
+    ) => {
+        $(
+            /// See [`Global`]. The verifier takes any pointer for one that may be null.
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            pub extern "C" fn $name($($argument: *mut $type,)* $($($number: u32),+)?) -> u32 {
+                $(
+                    // SAFETY: null, or made from a reference by the only caller, below.
+                    let Some($argument) = (unsafe { global!(@value $way $argument) }) else {
+                        return 0;
+                    };
+                )*
+                $body
+            }
+        )+
+
+        impl Global for $family {
+            $(
+                #[inline(always)]
+                fn $method($($argument: global!(@reference $way $type),)* $($($number: u32),+)?) -> u32 {
+                    $name($(global!(@pointer $way $argument),)* $($($number),+)?)
+                }
+            )+
+        }
+    };
+}
+
+global! { V4,
+    search_flow as search_flow_v4(key: in FlowKey<V4>, flow: out Flow<V4>) search_in(key, flow) as u32;
+    search_answer as search_answer_v4(key: in FlowKey<V4>, flow: out Flow<V4>) search_answer_in(key, flow) as u32;
+    announce_flow as announce_flow_v4(key: in FlowKey<V4>) announce(key);
+    pick_port as pick_port_v4(; turn) bound::pick_port::<V4>(turn);
+    announce_answer as announce_answer_v4() bound::announce::<V4>();
+    conclude_claim as conclude_claim_v4(; bucket, refused) settle::<V4>(bucket, refused);
+    contested_flow as contested_flow_v4(key: in FlowKey<V4>; bucket, mine) contested(key, bucket, mine);
+    contested_answer as contested_answer_v4(; bucket, mine) bound::contested::<V4>(bucket, mine);
+    withdraw_answers as withdraw_answers_v4() bound::withdraw::<V4>();
+    flow_changed as flow_changed_v4(flow: in Flow<V4>; before, after) pair::changed(flow, before, after);
+    flow_answered as flow_answered_v4(answers: in Flow<V4>; flags) pair::answered(answers, flags as u8);
+    flow_released as flow_released_v4(flow: in Flow<V4>) pair::released(flow);
+    flow_evicted as flow_evicted_v4() pair::evicted::<V4>();
+    flow_hop_changed as flow_hop_changed_v4(flow: in Flow<V4>; hop) pair::hop_changed(flow, hop);
+}
+
+global! { V6,
+    search_flow as search_flow_v6(key: in FlowKey<V6>, flow: out Flow<V6>) search_in(key, flow) as u32;
+    search_answer as search_answer_v6(key: in FlowKey<V6>, flow: out Flow<V6>) search_answer_in(key, flow) as u32;
+    announce_flow as announce_flow_v6(key: in FlowKey<V6>) announce(key);
+    pick_port as pick_port_v6(; turn) bound::pick_port::<V6>(turn);
+    announce_answer as announce_answer_v6() bound::announce::<V6>();
+    conclude_claim as conclude_claim_v6(; bucket, refused) settle::<V6>(bucket, refused);
+    contested_flow as contested_flow_v6(key: in FlowKey<V6>; bucket, mine) contested(key, bucket, mine);
+    contested_answer as contested_answer_v6(; bucket, mine) bound::contested::<V6>(bucket, mine);
+    withdraw_answers as withdraw_answers_v6() bound::withdraw::<V6>();
+    flow_changed as flow_changed_v6(flow: in Flow<V6>; before, after) pair::changed(flow, before, after);
+    flow_answered as flow_answered_v6(answers: in Flow<V6>; flags) pair::answered(answers, flags as u8);
+    flow_released as flow_released_v6(flow: in Flow<V6>) pair::released(flow);
+    flow_evicted as flow_evicted_v6() pair::evicted::<V6>();
+    flow_hop_changed as flow_hop_changed_v6(flow: in Flow<V6>; hop) pair::hop_changed(flow, hop);
+}
