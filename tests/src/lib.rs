@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod content;
 pub mod demo;
+pub mod kernel;
 pub mod lab;
 pub mod lbd;
 pub mod netns;
