@@ -15,6 +15,7 @@ pub mod lbd;
 pub mod netns;
 pub mod packet;
 pub mod process;
+pub mod smoke;
 pub mod testrun;
 pub mod tools;
 pub mod topology;

@@ -118,8 +118,24 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// One thing that passed or failed.
+    pub(crate) fn one(passed: bool) -> Self {
+        Self {
+            passed: u64::from(passed),
+            failed: u64::from(!passed),
+            ..Self::default()
+        }
+    }
+
+    /// Adds another sum.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
     /// Takes one line of what the test programs print.
-    fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         if let Some(result) = line.strip_prefix("test result: ") {
             self.passed += count(result, "passed");
             self.failed += count(result, "failed");
@@ -134,7 +150,7 @@ impl Tally {
     }
 
     /// Counts what failed without a result; returns whether there was such a thing.
-    fn finish(&mut self, succeeded: bool) -> bool {
+    pub(crate) fn finish(&mut self, succeeded: bool) -> bool {
         let excused = std::mem::take(&mut self.excused).min(self.passed);
         self.passed -= excused;
         self.skipped += excused;
