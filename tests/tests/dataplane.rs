@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use aya::programs::Xdp;
 use harness::{
     bpffs::Bpffs,
+    fixture::{self, TCP, UDP},
     packet::{ACK, FIN, Packet, RST, SYN, Transport},
     testrun::{self, DROP, PASS, Run, TRANSMIT},
 };
@@ -25,15 +26,14 @@ struct Program {
     _bpffs: Bpffs,
 }
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-
 impl Program {
     fn new(capacity: Capacity, services: Vec<DesiredService>) -> Self {
         let bpffs = Bpffs::mount().unwrap();
         let pins = Pins::new(bpffs.path(), "tables");
         pins.prepare().unwrap();
-        let object = dataplane::load(&pins, &capacity, PacketLog::Off).unwrap().into_object();
+        let object = dataplane::load(&pins, &capacity, fixture::NAT_PORTS, PacketLog::Off)
+            .unwrap()
+            .into_object();
         let tables = Tables::open(&pins, Access::Write).unwrap();
         let mut program = Self {
             tables,
@@ -95,7 +95,7 @@ impl Program {
 
     fn flows(&self) -> Vec<FlowEntry> {
         let mut flows = Vec::new();
-        self.tables.flows.for_each(|flow| flows.push(flow)).unwrap();
+        self.tables.for_each_flow(|flow| flows.push(flow));
         flows
     }
 
@@ -111,21 +111,11 @@ impl Program {
 }
 
 fn vip(v6: bool) -> SocketAddr {
-    let address = if v6 {
-        IpAddr::from([0xfd77, 0, 0, 0, 0, 0, 0, 0x100])
-    } else {
-        IpAddr::from([10, 77, 0, 100])
-    };
-    SocketAddr::new(address, 80)
+    fixture::front(Mode::Nat, v6)
 }
 
 fn worker(v6: bool, host: u8) -> SocketAddr {
-    let address = if v6 {
-        IpAddr::from([0xfd77, 0, 0, 0, 0, 0, 1, u16::from(host)])
-    } else {
-        IpAddr::from([10, 77, 1, host])
-    };
-    SocketAddr::new(address, 8080)
+    fixture::worker(Mode::Nat, v6, host)
 }
 
 fn client(v6: bool, host: u8, port: u16) -> SocketAddr {
@@ -138,29 +128,7 @@ fn client(v6: bool, host: u8, port: u16) -> SocketAddr {
 }
 
 fn service(v6: bool, protocol: u8, hosts: &[u8]) -> DesiredService {
-    let backends = hosts.iter().map(|host| DesiredBackend {
-        address: worker(v6, *host),
-        weight: 1,
-        state: Some(BackendState::Up),
-        // A test run comes in on interface 1, so the packet goes out where it came in.
-        next_hop: Some(NextHop::new(1, [2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 1, *host])),
-    });
-    DesiredService {
-        at: VirtualAddress {
-            address: vip(v6).ip(),
-            port: 80,
-            protocol,
-        },
-        mode: Mode::Nat,
-        scheduler: Scheduler::RoundRobin,
-        on_backend_down: OnBackendDown::Reset,
-        sources: vec![vip(v6).ip()],
-        nat_ports: PortRange {
-            low: 20_000,
-            high: 56_999,
-        },
-        backends: backends.collect(),
-    }
+    fixture::service(Mode::Nat, v6, protocol, hosts.iter().copied())
 }
 
 fn in_state(mut service: DesiredService, state: BackendState) -> DesiredService {
