@@ -17,6 +17,11 @@ pub struct Announced {
     pub way: u32,
 }
 
+/// Index in [`Room::evicted`]: what gave way to the entry that the client's packets find.
+pub const BY_FLOW: usize = 0;
+/// Index in [`Room::evicted`]: what gave way to the entry that the worker's answers find.
+pub const BY_ANSWERS: usize = 1;
+
 /// A backend that was chosen for a packet without a flow.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -53,8 +58,8 @@ pub struct Room<F: Stages> {
     pub new: Claims<F>,
     /// The 5-tuple of the answers of a flow that shall be entered.
     pub answer_key: FlowKey<F>,
-    /// The entry that gave way; free where none did.
-    pub evicted: Hit<F>,
+    /// The entries that gave way to the flow's own and to its answers'; free where none did.
+    pub evicted: [Hit<F>; 2],
     /// The entry that is announced: its bucket, its way, and the meta word that it shall have.
     pub announced: Announced,
     /// The backend that was chosen.

@@ -3,7 +3,7 @@
 
 use aya_log_ebpf::{debug, trace};
 use lb_common::{
-    AddressClass, Event, Mode, NextHop, Outcome, Ports, Scheduler, V4, V6,
+    AddressClass, Event, Mode, NextHop, Outcome, Ports, Scheduler,
     flow::Direction,
     flow_table::Bind,
     service::MAX_SOURCES,
@@ -16,7 +16,7 @@ use crate::{
     guard, icmp, lookup,
     maps::{BACKENDS, NEXT_HOPS, SERVICES},
     packet::Packet,
-    parse::{self, Link, Parsed},
+    parse::{self, Parsed},
     pipeline::{follows, may_be_answer, read},
     reset,
     rewrite::{nat, tunnel},
@@ -27,22 +27,13 @@ use crate::{
     verdict::settle,
 };
 
-/// What becomes of a packet.
+/// What becomes of a packet of this family.
 #[inline(always)]
-pub fn run(packet: &Packet) -> Outcome {
-    match parse::link(packet) {
-        Ok(link) if link.kind == V4::ETHER_TYPE => steer::<V4>(packet, &link),
-        Ok(link) if link.kind == V6::ETHER_TYPE => steer::<V6>(packet, &link),
-        Ok(_) => Outcome::NotIp,
-        Err(outcome) => outcome,
-    }
-}
-
-#[inline(never)]
-fn steer<F: Stages>(packet: &Packet, link: &Link) -> Outcome {
+pub fn run<F: Stages>(packet: &Packet) -> Outcome {
     settle(|| {
+        let link = parse::link(packet)?;
         let mut parsed = Parsed::<F>::BLANK;
-        read(packet, link, &mut parsed)?;
+        read(packet, &link, &mut parsed)?;
         if parsed.transport.fragment == 0 && matches!(parsed.key.protocol, tcp::PROTOCOL | udp::PROTOCOL) {
             parse::transport(packet, &mut parsed)?;
         } else {
@@ -98,6 +89,7 @@ fn begin<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Outc
     let room = F::room().ok_or(Outcome::Inconsistent)?;
     if room.chosen.state == Chosen::TRACKED {
         outcome = enter(packet, parsed);
+        track::end_evicted(room);
     }
     to_chosen(packet, parsed, outcome)
 }

@@ -43,7 +43,7 @@ pub fn load() -> Result<Loaded> {
         flows_v6: 1024,
         ..Capacity::default()
     };
-    let mut object = dataplane::load(&pins, &capacity, PacketLog::Off)?.into_object();
+    let mut object = dataplane::load(&pins, &capacity, crate::fixture::NAT_PORTS, PacketLog::Off)?.into_object();
     let milliseconds = u64::try_from(begin.elapsed().as_millis())?;
     let program: &mut Xdp = object
         .program_mut("lb_xdp")
