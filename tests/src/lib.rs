@@ -16,6 +16,7 @@ pub mod lbd;
 pub mod netns;
 pub mod packet;
 pub mod process;
+pub mod program;
 pub mod smoke;
 pub mod testrun;
 pub mod tools;
