@@ -264,7 +264,18 @@ pub fn claim<F: Stages>(
     }
     room.new.record.direction = Direction::ToWorker;
     let announced = F::announce_flow(&parsed.key);
-    let result = conclude(room, announced, |bucket, mine| {
+    let evicted = &mut room.evicted[room::BY_FLOW];
+    let is_own = !evicted.meta.is_free()
+        && evicted.meta.is_kind(udp, Direction::ToClient)
+        && evicted.address == room.new.address
+        && evicted.ports == room.new.ports;
+    let mut refused = 0;
+    if is_own {
+        // The only entry that could give way was that of the answers, which was just made: there is no room for both.
+        evicted.meta = Meta(0);
+        refused = FULL;
+    }
+    let result = conclude(room, announced, refused, |bucket, mine| {
         F::contested_flow(&parsed.key, bucket, mine)
     });
     if result == ENTERED {
@@ -313,7 +324,7 @@ fn claim_answers<F: Stages>(backend: &Backend) -> Result<(), Outcome> {
         F::pick_port(turn);
         let announced = F::announce_answer();
         let room = F::room().ok_or(Outcome::Inconsistent)?;
-        result = conclude(room, announced, F::contested_answer);
+        result = conclude(room, announced, 0, F::contested_answer);
         if result == ENTERED {
             return Ok(());
         }
@@ -367,9 +378,14 @@ fn announce<F: Stages>(key: &FlowKey<F>, by: usize) -> u32 {
     }
 }
 
-/// Lets the announced entry go live, unless it is contested.
+/// Lets the announced entry go live, unless it is refused already or contested.
 #[inline(always)]
-fn conclude<F: Stages>(room: &mut Room<F>, announced: u32, contested: impl Fn(u32, u32) -> u32) -> u32 {
+fn conclude<F: Stages>(
+    room: &mut Room<F>,
+    announced: u32,
+    mut refused: u32,
+    contested: impl Fn(u32, u32) -> u32,
+) -> u32 {
     if announced != ENTERED {
         return announced;
     }
@@ -381,7 +397,9 @@ fn conclude<F: Stages>(room: &mut Room<F>, announced: u32, contested: impl Fn(u3
     } else {
         (first, [way, none])
     };
-    let mut refused = contested(first, mine[0]);
+    if refused == 0 {
+        refused = contested(first, mine[0]);
+    }
     if refused == 0 {
         refused = contested(second, mine[1]);
     }
