@@ -77,6 +77,10 @@ fn to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -
         return SLOW;
     }
     if mode.translates() {
+        // Segments of the handshake may get an option.
+        if !parsed.is_udp() && hit.meta.phase().is_embryonic() {
+            return SLOW;
+        }
         let origin = emit::origin(packet, parsed.tags)?;
         if client_hop::get(hit.bind.hop()) != Some(&origin) {
             return SLOW;

@@ -30,6 +30,7 @@ mod room;
 mod select;
 mod slow;
 mod stats;
+mod toa;
 mod too_big;
 mod track;
 mod unusual;

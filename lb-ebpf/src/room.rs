@@ -34,6 +34,8 @@ pub struct Chosen {
     pub bind: Bind,
     /// One of the states below.
     pub state: u32,
+    /// 1 where the connection is not established yet.
+    pub is_handshake: u32,
 }
 
 impl Chosen {
@@ -43,6 +45,8 @@ impl Chosen {
     pub const UNTRACKED: u32 = 1;
     /// The packet goes there when its flow is entered.
     pub const TRACKED: u32 = 2;
+    /// None: the packet is an answer of the flow in the room.
+    pub const CLIENT: u32 = 3;
 }
 
 /// The room. A packet finds there what the last one left, so everything is written before it is read.
@@ -62,6 +66,8 @@ pub struct Room<F: Stages> {
     pub evicted: [Hit<F>; 2],
     /// The entry that is announced: its bucket, its way, and the meta word that it shall have.
     pub announced: Announced,
+    /// Headers that are moved: a frame's with two tags, IPv6's and TCP's.
+    pub headers: [u8; 96],
     /// The backend that was chosen.
     pub chosen: Chosen,
 }

@@ -27,7 +27,10 @@ pub struct Loaded {
     pub milliseconds: u64,
 }
 
-/// Loads the program over maps of its own, which are gone afterwards.
+/// The programs that a packet may pass; the figures are of all together.
+const PROGRAMS: [&str; 3] = ["lb_xdp", "lb_slow_v4", "lb_slow_v6"];
+
+/// Loads the programs over maps of its own, which are gone afterwards.
 ///
 /// # Errors
 ///
@@ -45,18 +48,26 @@ pub fn load() -> Result<Loaded> {
     };
     let mut object = dataplane::load(&pins, &capacity, crate::fixture::NAT_PORTS, PacketLog::Off)?.into_object();
     let milliseconds = u64::try_from(begin.elapsed().as_millis())?;
-    let program: &mut Xdp = object
-        .program_mut("lb_xdp")
-        .context("the object has no program lb_xdp")?
-        .try_into()?;
-    let info = program.info().context("the kernel tells nothing about the program")?;
-    Ok(Loaded {
+    let mut loaded = Loaded {
         kernel: kernel::release()?,
-        verified_instructions: info.verified_instruction_count(),
-        translated_bytes: info.size_translated(),
-        jited_bytes: Some(info.size_jitted()).filter(|bytes| *bytes > 0),
+        verified_instructions: Some(0),
+        translated_bytes: Some(0),
+        jited_bytes: Some(0),
         milliseconds,
-    })
+    };
+    let add = |sum: Option<u32>, one: Option<u32>| Some(sum? + one?);
+    for name in PROGRAMS {
+        let program: &mut Xdp = object
+            .program_mut(name)
+            .with_context(|| format!("the object has no program {name}"))?
+            .try_into()?;
+        let info = program.info().context("the kernel tells nothing about the program")?;
+        loaded.verified_instructions = add(loaded.verified_instructions, info.verified_instruction_count());
+        loaded.translated_bytes = add(loaded.translated_bytes, info.size_translated());
+        loaded.jited_bytes = add(loaded.jited_bytes, Some(info.size_jitted()));
+    }
+    loaded.jited_bytes = loaded.jited_bytes.filter(|bytes| *bytes > 0);
+    Ok(loaded)
 }
 
 /// The end of an error, whose log of the verifier may be as long as the program, and then its reason in one line.

@@ -43,7 +43,7 @@ const LINE: usize = 64;
 /// `way / 3` for ways; the target has no cheap division.
 #[inline(always)]
 const fn third(way: usize) -> usize {
-    way * 11 >> 5
+    (way * 11) >> 5
 }
 
 impl V4 {
