@@ -98,8 +98,15 @@ fn aged<F: Family>(number: u32, phase: Phase, now: u32) -> Claims<F> {
     }
 }
 
-/// Whether an entry is of that client's flow. Backends are told apart by their tens: those of the same ten serve the same
-/// virtual address.
+/// The same client's flow, to another backend. Those of the same ten serve the same virtual address.
+pub(super) fn to_backend<F: Family>(flow: Claims<F>, backend: u32) -> Claims<F> {
+    Claims {
+        record: Record { backend, ..flow.record },
+        ..flow
+    }
+}
+
+/// Whether an entry is of that client's flow.
 pub(super) fn is_flow<F: Layout>(flow: &Claims<F>, hit: &Hit<F>) -> bool {
     hit.address == flow.address
         && hit.ports == flow.ports
@@ -498,6 +505,69 @@ of_both_families! {
         assert_ne!(hit.way, left.way);
         F::store_key(bucket, left.way, &mine.address, mine.ports);
         bucket.store_u64(F::meta(left.way), left.meta.freed().0);
+        assert_eq!(look([bucket; 2], &mine), Some((false, hit)));
+    }
+
+    /// However many look right to a look-up: either an entry is refused, or it is found.
+    fn what_is_entered_is_found_among_others_like_it<F>() {
+        for second in [false, true] {
+            let buckets = &<[Bucket; 2]>::default();
+            let cells = if second { [&buckets[1], &buckets[0]] } else { [&buckets[0], &buckets[1]] };
+            let mut entered = Vec::new();
+            for number in 1..=2 * WAYS as u32 {
+                // One client's, to another virtual address each.
+                let flow = to_backend(flow::<F>(10), 10 * number);
+                entered.extend(enter(cells, &flow, 0).ok().map(|(second, hit)| (flow, second, hit)));
+                for (flow, second, hit) in &entered {
+                    assert_eq!(look(cells, flow), Some((*second, *hit)), "{number} were claimed");
+                }
+            }
+            assert!(entered.len() > 2, "{entered:?}");
+        }
+    }
+
+    fn answers_are_found_among_others_to_the_same_port<F>() {
+        let bucket = &Bucket::default();
+        let mut entered = Vec::new();
+        for number in 10..10 + WAYS as u32 {
+            let mut answers = flow::<F>(number);
+            answers.record.direction = Direction::ToClient;
+            answers.bind = flow::<F>(10).bind;
+            let port = answers.bind.port();
+            let Announced { way, meta, .. } = announce_in([bucket; 2], &answers, 0).unwrap();
+            let difference = |way| port_difference::<F, _>(bucket, way, port);
+            match contested::<F, _>(bucket, way, difference, |_| false) {
+                None => {
+                    publish::<F, _>(bucket, way, meta);
+                    entered.push(number);
+                }
+                Some(_) => withdraw::<F, _>(bucket, way, meta),
+            }
+            for number in &entered {
+                let found = search_answer::<F, _>(bucket, port, false, |hit| hit.meta.backend() == *number);
+                assert!(found.is_some(), "{number} of {entered:?}");
+            }
+        }
+        assert!(entered.len() > 2, "{entered:?}");
+    }
+
+    fn keys_left_behind_in_free_ways_hide_and_hinder_nobody<F>() {
+        let bucket = &Bucket::default();
+        let mine = flow::<F>(10);
+        let left: Vec<_> = (1..WAYS as u32).map(|number| fill(bucket, &to_backend(mine, 10 * number))).collect();
+        for hit in &left {
+            release(bucket, hit).unwrap();
+        }
+        // In the highest way: the others are taken meanwhile, but still look like it afterwards.
+        for hit in &left {
+            bucket.store_u64(F::meta(hit.way), hit.meta.claimed().0);
+        }
+        let hit = fill(bucket, &mine);
+        for hit in &left {
+            bucket.store_u64(F::meta(hit.way), hit.meta.freed().0);
+        }
+        let difference = |way| F::difference(bucket, way, &mine.address, mine.ports);
+        assert_eq!(contested::<F, _>(bucket, hit.way, difference, |_| true), None);
         assert_eq!(look([bucket; 2], &mine), Some((false, hit)));
     }
 
