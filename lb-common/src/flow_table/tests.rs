@@ -1,1 +1,708 @@
-//! To come.
+//! What the flow table promises, on one CPU and on many.
+
+use std::{
+    collections::HashSet,
+    hash::Hash,
+    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    Be16, Family, FlowKey, Phase, Ports, V4, V6,
+    flow::{Direction, Tally},
+    wire::{tcp, udp},
+};
+
+/// A bucket of either family in the memory of this process.
+#[derive(Default)]
+struct Bucket([AtomicU64; 24]);
+
+impl Bucket {
+    fn half(&self, offset: usize) -> &AtomicU32 {
+        let word = &raw const self.0[offset / 8];
+        // SAFETY: half of a word that lives as long as `self`, aligned to its size, and only ever used atomically.
+        unsafe { &*word.cast::<AtomicU32>().add(offset / 4 % 2) }
+    }
+}
+
+impl Cells for &Bucket {
+    fn load_u64(self, offset: usize) -> u64 {
+        self.0[offset / 8].load(Ordering::Acquire)
+    }
+
+    fn store_u64(self, offset: usize, value: u64) {
+        self.0[offset / 8].store(value, Ordering::Release);
+    }
+
+    fn load_u32(self, offset: usize) -> u32 {
+        self.half(offset).load(Ordering::Acquire)
+    }
+
+    fn store_u32(self, offset: usize, value: u32) {
+        self.half(offset).store(value, Ordering::Release);
+    }
+
+    fn swap_u64(self, offset: usize, old: u64, new: u64) -> bool {
+        self.0[offset / 8]
+            .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn swap_u32(self, offset: usize, old: u32, new: u32) -> bool {
+        self.half(offset)
+            .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn fence(self) {
+        fence(Ordering::SeqCst);
+    }
+
+    fn opaque(number: u64) -> u64 {
+        number
+    }
+}
+
+/// Silence after which any entry may give way, in these tests.
+const EXPIRY: u32 = 100;
+
+/// A flow that differs from those of other numbers in address, ports, backend and bind.
+pub(super) fn flow<F: Family>(number: u32) -> Claims<F> {
+    Claims {
+        record: Record {
+            phase: Phase::Opening,
+            udp: false,
+            direction: Direction::ToWorker,
+            backend: number,
+            generation: number,
+            now: 1000,
+        },
+        address: F::narrow(&[number, !number, number, !number]),
+        ports: Ports::new(Be16::from_host(number as u16), Be16::from_host(80)),
+        bind: Bind::new(Be16::from_host(!number as u16), number, number & 3),
+    }
+}
+
+/// The same flow in another phase, last seen at another time.
+fn aged<F: Family>(number: u32, phase: Phase, now: u32) -> Claims<F> {
+    let flow = flow(number);
+    Claims {
+        record: Record {
+            phase,
+            now,
+            ..flow.record
+        },
+        ..flow
+    }
+}
+
+/// The same client's flow, to another backend. Those of the same ten serve the same virtual address.
+pub(super) fn to_backend<F: Family>(flow: Claims<F>, backend: u32) -> Claims<F> {
+    Claims {
+        record: Record { backend, ..flow.record },
+        ..flow
+    }
+}
+
+/// Whether an entry is of that client's flow.
+pub(super) fn is_flow<F: Layout>(flow: &Claims<F>, hit: &Hit<F>) -> bool {
+    hit.address == flow.address
+        && hit.ports == flow.ports
+        && hit.meta.is_kind(flow.record.udp, flow.record.direction)
+        && hit.meta.backend() / 10 == flow.record.backend / 10
+}
+
+/// What a claimer does after it announced its entry: looks whether it is alone with it, and lets it go live or takes it
+/// back.
+pub(super) fn conclude<F: Layout, C: Cells>(
+    buckets: [C; 2],
+    flow: &Claims<F>,
+    announced: &Announced,
+) -> Result<Hit<F>, Refused> {
+    let &Announced { second, way, meta } = announced;
+    let looks = [
+        (0, if second { WAYS } else { way }),
+        (1, if second { way } else { WAYS }),
+    ];
+    for (bucket, mine) in looks {
+        let cells = buckets[bucket];
+        let difference = |way| F::difference(cells, way, &flow.address, flow.ports);
+        if let Some(refused) = contested::<F, C>(cells, mine, difference, |hit| is_flow(flow, hit)) {
+            withdraw::<F, C>(buckets[usize::from(second)], way, meta);
+            return Err(refused);
+        }
+    }
+    publish::<F, C>(buckets[usize::from(second)], way, meta);
+    Ok(Hit {
+        way,
+        meta,
+        bind: flow.bind,
+        address: flow.address,
+        ports: flow.ports,
+    })
+}
+
+/// All that a claimer does. The entry that gave way is written to `evicted`.
+pub(super) fn claim<F: Layout, C: Cells>(
+    buckets: [C; 2],
+    flow: &Claims<F>,
+    expiry: u32,
+    evicted: &mut Hit<F>,
+) -> Result<(bool, Hit<F>), Refused> {
+    let announced = announce(buckets, flow, expiry, evicted)?;
+    Ok((announced.second, conclude(buckets, flow, &announced)?))
+}
+
+/// As [`claim`], where it does not matter what gave way.
+pub(super) fn enter<F: Layout, C: Cells>(
+    buckets: [C; 2],
+    flow: &Claims<F>,
+    expiry: u32,
+) -> Result<(bool, Hit<F>), Refused> {
+    let mut evicted = Hit::BLANK;
+    claim(buckets, flow, expiry, &mut evicted)
+}
+
+fn announce_in<F: Layout, C: Cells>(buckets: [C; 2], flow: &Claims<F>, expiry: u32) -> Result<Announced, Refused> {
+    let mut evicted = Hit::BLANK;
+    announce(buckets, flow, expiry, &mut evicted)
+}
+
+/// Enters a flow in this bucket, without a look at others.
+fn fill<F: Layout>(bucket: &Bucket, flow: &Claims<F>) -> Hit<F> {
+    let Announced { way, meta, .. } = announce_in([bucket; 2], flow, 0).unwrap();
+    publish::<F, _>(bucket, way, meta);
+    read(bucket, way).unwrap()
+}
+
+/// Looks for a client's flow in both buckets.
+pub(super) fn look<F: Layout, C: Cells>(buckets: [C; 2], flow: &Claims<F>) -> Option<(bool, Hit<F>)> {
+    [false, true].into_iter().find_map(|second| {
+        let cells = buckets[usize::from(second)];
+        let hit = search(cells, &flow.address, flow.ports, flow.record.udp, |hit| {
+            is_flow(flow, hit)
+        })?;
+        Some((second, hit))
+    })
+}
+
+/// The live entries of a bucket.
+pub(super) fn live<F: Layout, C: Cells>(cells: C) -> Vec<Hit<F>> {
+    (0..WAYS).filter_map(|way| read(cells, way)).collect()
+}
+
+/// Two buckets of which the first one holds these flows in the order of its ways, and the second one `others`.
+fn filled<F: Layout>(flows: &[Claims<F>], others: &[Claims<F>]) -> [Bucket; 2] {
+    let buckets = <[Bucket; 2]>::default();
+    for (bucket, flows) in buckets.iter().zip([flows, others]) {
+        for flow in flows {
+            fill(bucket, flow);
+        }
+    }
+    buckets
+}
+
+fn full<F: Layout>(first: u32, phase: Phase, now: u32) -> Vec<Claims<F>> {
+    (first..).take(WAYS).map(|number| aged(number, phase, now)).collect()
+}
+
+macro_rules! of_both_families {
+    ($($(#[$attribute:meta])* fn $name:ident<$family:ident>() $body:block)+) => {
+        $(
+            $(#[$attribute])*
+            #[test]
+            fn $name() {
+                fn check<$family: Simulated>() $body
+                check::<V4>();
+                check::<V6>();
+            }
+        )+
+    };
+}
+
+/// What these tests ask of a family.
+trait Simulated: Layout<Address: Hash> {}
+impl Simulated for V4 {}
+impl Simulated for V6 {}
+
+fn key<F: Family>(flow: &Claims<F>) -> FlowKey<F> {
+    FlowKey {
+        source: flow.address,
+        destination: F::narrow(&[0x0100_007f, 0, 0, flow.record.backend / 10]),
+        ports: flow.ports,
+        protocol: if flow.record.udp { udp::PROTOCOL } else { tcp::PROTOCOL },
+        reserved: [0; 3],
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_places_of_a_flow_are_two_different_buckets(
+        seed: u64, source: u32, destination: u32, ports: u32, buckets in prop_oneof![2_u32..20, 2_u32..=u32::MAX],
+    ) {
+        let key = FlowKey::<V4> {
+            source: [source],
+            destination: [destination],
+            ports: Ports(ports),
+            protocol: tcp::PROTOCOL,
+            reserved: [0; 3],
+        };
+        let places = places(&key, seed, buckets);
+        prop_assert!(places.first != places.second);
+        prop_assert!(places.first < buckets && places.second < buckets);
+    }
+
+    #[test]
+    fn a_meta_word_keeps_its_parts(
+        old: u64, phase in prop::sample::select(&Phase::ALL[..]), udp: bool, answers: bool,
+        backend in 0..Meta::MAX_BACKENDS, generation: u32, now in 0..=Meta::TICKS,
+    ) {
+        let direction = if answers { Direction::ToClient } else { Direction::ToWorker };
+        let record = Record { phase, udp, direction, backend, generation, now };
+        let claimed = Meta(old).claimed();
+        let (pending, entry) = (claimed.pending(&record), claimed.entry(&record));
+        prop_assert_eq!(claimed.stage(), Stage::Claimed);
+        prop_assert_eq!(pending.stage(), Stage::Pending);
+        prop_assert_eq!(entry.stage(), Stage::Live(phase));
+        prop_assert_eq!(entry.freed().stage(), Stage::Free);
+        for meta in [pending, entry] {
+            prop_assert!(meta.is_announced());
+            prop_assert!(meta.is_same(entry));
+            prop_assert!(meta.is_kind(udp, direction) && !meta.is_kind(!udp, direction));
+            prop_assert_eq!((meta.is_udp(), meta.direction()), (udp, direction));
+            prop_assert_eq!((meta.backend(), meta.last_seen()), (backend, now));
+            prop_assert!(meta.is_generation(generation) && !meta.is_generation(generation.wrapping_add(1)));
+        }
+        // What is freed and taken again is another entry, even for the same flow.
+        prop_assert!(!entry.freed().claimed().entry(&record).is_same(entry));
+    }
+
+    #[test]
+    fn a_touch_changes_time_and_phase_alone(
+        word: u64, phase in prop::sample::select(&Phase::ALL[..]), now in 0..=Meta::TICKS,
+    ) {
+        let touched = Meta(word).touched(phase, now);
+        prop_assert!(touched.is_same(Meta(word)));
+        prop_assert_eq!((touched.phase(), touched.last_seen()), (phase, now));
+        prop_assert_eq!(touched.generation(), Meta(word).generation());
+        prop_assert_eq!(touched.backend(), Meta(word).backend());
+    }
+}
+
+#[test]
+fn silence_is_counted_across_the_wrap_of_ticks() {
+    let at = |tick| Meta(0).touched(Phase::Established, tick);
+    let given_then = [
+        (10, 10, 0),
+        (10, 15, 5),
+        (Meta::TICKS, 4, 5),
+        // A packet came after `now` was read.
+        (10, 9, 0),
+        (1, Meta::TICKS, 0),
+    ];
+    for (seen, now, idle) in given_then {
+        assert_eq!(at(seen).idle(now), idle, "seen at {seen}, now {now}");
+    }
+}
+
+of_both_families! {
+    fn an_entry_is_found_from_its_publication_to_its_release<F>() {
+        let buckets = &<[Bucket; 2]>::default();
+        let buckets = [&buckets[0], &buckets[1]];
+        let flow = flow::<F>(10);
+        assert_eq!(look(buckets, &flow), None);
+        let mut evicted = Hit::BLANK;
+        let announced = announce(buckets, &flow, EXPIRY, &mut evicted).unwrap();
+        assert_eq!(look(buckets, &flow), None, "announced");
+        assert_eq!(evicted.meta.stage(), Stage::Free);
+        let hit = conclude(buckets, &flow, &announced).unwrap();
+        assert_eq!(look(buckets, &flow), Some((false, hit)), "published");
+        let find = |udp| find(buckets[0], &flow.address, flow.ports, udp, |_| true);
+        assert_eq!((find(false), find(true)), (Some(hit), None));
+        assert!(release(buckets[0], &hit).is_some());
+        assert_eq!((look(buckets, &flow), find(false)), (None, None), "released");
+    }
+
+    fn an_answer_is_found_by_its_port<F>() {
+        let bucket = &Bucket::default();
+        let mut answers = flow::<F>(10);
+        answers.record.direction = Direction::ToClient;
+        let hit = fill(bucket, &answers);
+        let port = answers.bind.port();
+        let other = Be16::from_host(port.host() ^ 1);
+        for (port, udp, is, found) in [
+            (port, false, true, Some(hit)),
+            (port, false, false, None),
+            (port, true, true, None),
+            (other, false, true, None),
+        ] {
+            assert_eq!(find_answer(bucket, port, udp, |_| is), found, "{port:?} {udp} {is}");
+            assert_eq!(search_answer(bucket, port, udp, |_| is), found, "{port:?} {udp} {is}");
+        }
+        // A client's packet does not find it.
+        assert_eq!(find::<F, _>(bucket, &answers.address, answers.ports, false, |_| true), None);
+    }
+
+    fn what_is_withdrawn_leaves_the_way_free_with_its_version<F>() {
+        let bucket = &Bucket::default();
+        let flow = flow::<F>(10);
+        let announced = announce_in([bucket; 2], &flow, 0).unwrap();
+        withdraw::<F, _>(bucket, announced.way, announced.meta);
+        let left = Meta(bucket.load_u64(F::meta(announced.way)));
+        assert_eq!(left, announced.meta.freed());
+        assert!(left.is_free());
+        let again = announce_in([bucket; 2], &flow, 0).unwrap();
+        assert_eq!(again.way, announced.way);
+        assert!(!again.meta.is_same(announced.meta));
+    }
+
+    fn a_claim_is_contested_by_the_same_flow_alone<F>() {
+        let mine = flow::<F>(10);
+        let mut answers = mine;
+        answers.record.direction = Direction::ToClient;
+        let mut datagrams = mine;
+        datagrams.record.udp = true;
+        let mut other_backend = mine;
+        other_backend.record.backend = 11;
+        let mut other_address = mine;
+        other_address.record.backend = 20;
+        for (other, live, pending) in [
+            (mine, Some(Refused::Exists), Some(Refused::Raced)),
+            (other_backend, Some(Refused::Exists), Some(Refused::Raced)),
+            (other_address, None, None),
+            (answers, None, None),
+            (datagrams, None, None),
+            (flow(11), None, None),
+        ] {
+            for (publishes, expected) in [(true, live), (false, pending)] {
+                for bucket in [0, 1] {
+                    let buckets = &<[Bucket; 2]>::default();
+                    let cells = [&buckets[bucket]; 2];
+                    let theirs = announce_in(cells, &other, 0).unwrap();
+                    if publishes {
+                        publish::<F, _>(cells[0], theirs.way, theirs.meta);
+                    }
+                    let result = enter([&buckets[0], &buckets[1]], &mine, 0);
+                    assert_eq!(result.err(), expected, "{other:?} in bucket {bucket}, published: {publishes}");
+                    let entered = usize::from(publishes) + usize::from(expected.is_none());
+                    let found = live_of_both::<F>(buckets);
+                    assert_eq!(found.len(), entered, "{other:?} in bucket {bucket}");
+                }
+            }
+        }
+    }
+
+    fn the_emptier_bucket_is_taken_when_the_first_one_is_crowded<F>() {
+        for (first, other, second) in [(0, 0, false), (3, 0, false), (4, 3, true), (4, 4, false), (6, 5, true)] {
+            let flows = full::<F>(10, Phase::Established, 1000);
+            let others = full::<F>(20, Phase::Established, 1000);
+            let buckets = filled(&flows[..first], &others[..other]);
+            let entered = enter([&buckets[0], &buckets[1]], &flow::<F>(30), EXPIRY);
+            assert_eq!(entered.unwrap().0, second, "{first} in the first, {other} in the second");
+        }
+    }
+
+    fn entries_give_way_in_order<F>() {
+        use Phase::{Answered, ClientClosing, ClosedByWorker, Established, Opening, Reset};
+        const NOW: u32 = 1000;
+        let expired = NOW - EXPIRY - 1;
+        // Of these, the later ones in order; the rest of both buckets is lively and established.
+        let readiness = [
+            aged::<F>(41, ClosedByWorker, NOW - 50),
+            aged(42, Reset, NOW - 1),
+            aged(43, Opening, NOW - 90),
+            aged(44, Answered, NOW - 89),
+            aged(45, Opening, NOW),
+            aged(46, ClientClosing, expired - 1),
+            aged(47, Established, expired),
+        ];
+        for count in 0..=readiness.len() {
+            let ready = &readiness[readiness.len() - count..];
+            for reversed in [false, true] {
+                let mut all: Vec<_> = full(10, Established, NOW);
+                all.extend(full(20, Established, NOW - EXPIRY));
+                all.splice(2..2 + count, ready.iter().copied());
+                if reversed {
+                    all.reverse();
+                }
+                let buckets = filled(&all[..WAYS], &all[WAYS..]);
+                let mut evicted = Hit::BLANK;
+                let new = aged::<F>(30, Opening, NOW);
+                let result = claim([&buckets[0], &buckets[1]], &new, EXPIRY, &mut evicted);
+                let Some(victim) = ready.first() else {
+                    assert_eq!(result, Err(Refused::Full));
+                    assert!(evicted.meta.is_free());
+                    continue;
+                };
+                let (_, hit) = result.unwrap();
+                assert_eq!(evicted.address, victim.address, "{count} are ready");
+                assert_eq!((evicted.way, evicted.bind, evicted.ports), (hit.way, victim.bind, victim.ports));
+                assert_eq!(evicted.meta.phase(), victim.record.phase);
+                assert_eq!(look([&buckets[0], &buckets[1]], victim), None);
+                assert_eq!(live_of_both::<F>(&buckets).len(), 2 * WAYS);
+            }
+        }
+    }
+
+    fn established_entries_stay_where_none_expires<F>() {
+        let buckets = filled(&full::<F>(10, Phase::Established, 0), &full(20, Phase::WorkerClosing, 0));
+        let result = enter([&buckets[0], &buckets[1]], &flow::<F>(30), 0);
+        assert_eq!(result, Err(Refused::Full));
+    }
+
+    fn what_is_being_entered_does_not_give_way<F>() {
+        let bucket = &Bucket::default();
+        for number in 10..16 {
+            announce_in([bucket; 2], &flow::<F>(number), EXPIRY).unwrap();
+        }
+        let late = aged::<F>(30, Phase::Opening, 1_000_000);
+        assert_eq!(announce_in([bucket; 2], &late, EXPIRY), Err(Refused::Full));
+    }
+
+    fn a_packet_changes_the_time_and_the_phase_of_its_own_entry_alone<F>() {
+        let bucket = &Bucket::default();
+        let hit = fill(bucket, &flow::<F>(10));
+        let touched = touch(bucket, &hit, 1010, |phase| phase.after(Direction::ToClient, tcp::SYN | tcp::ACK));
+        assert_eq!(touched, Some(Touched { before: Phase::Opening, after: Phase::Answered }));
+        let now = read::<F, _>(bucket, hit.way).unwrap();
+        assert_eq!(now, Hit { meta: hit.meta.touched(Phase::Answered, 1010), ..hit });
+        // With what it was known as before: the phase is that of the last moment.
+        let touched = touch(bucket, &hit, 1020, |phase| phase.after(Direction::ToWorker, tcp::ACK));
+        assert_eq!(touched, Some(Touched { before: Phase::Answered, after: Phase::Established }));
+        assert!(release(bucket, &now).is_some());
+        assert_eq!(touch(bucket, &hit, 1030, |_| Phase::Reset), None, "gone");
+        // The same flow again, in the same way.
+        let again = fill(bucket, &flow::<F>(10));
+        assert_eq!(again.way, hit.way);
+        for old in [hit, now] {
+            assert_eq!(touch(bucket, &old, 1030, |_| Phase::Reset), None, "another entry");
+            assert_eq!(release(bucket, &old), None, "another entry");
+        }
+        assert_eq!(read(bucket, hit.way), Some(again));
+    }
+
+    fn an_entry_is_released_once<F>() {
+        let bucket = &Bucket::default();
+        let hit = fill(bucket, &flow::<F>(10));
+        touch(bucket, &hit, 1010, |_| Phase::Established);
+        let last = hit.meta.touched(Phase::Established, 1010);
+        assert_eq!([release(bucket, &hit), release(bucket, &hit)], [Some(last), None]);
+        assert_eq!(Meta(bucket.load_u64(F::meta(hit.way))), hit.meta.freed());
+    }
+
+    fn a_key_left_behind_in_a_free_way_is_not_found<F>() {
+        let bucket = &Bucket::default();
+        let (mine, other) = (flow::<F>(10), flow::<F>(20));
+        let left = fill(bucket, &mine);
+        release(bucket, &left);
+        assert_eq!(F::load_key(bucket, left.way), (mine.address, mine.ports));
+        assert_eq!(look([bucket; 2], &mine), None);
+        // Another flow takes that way, so that the flow comes to stand behind it; then the key is left there once more.
+        fill(bucket, &other);
+        let hit = fill(bucket, &mine);
+        assert_ne!(hit.way, left.way);
+        F::store_key(bucket, left.way, &mine.address, mine.ports);
+        bucket.store_u64(F::meta(left.way), left.meta.freed().0);
+        assert_eq!(look([bucket; 2], &mine), Some((false, hit)));
+    }
+
+    /// However many look right to a look-up: either an entry is refused, or it is found.
+    fn what_is_entered_is_found_among_others_like_it<F>() {
+        for second in [false, true] {
+            let buckets = &<[Bucket; 2]>::default();
+            let cells = if second { [&buckets[1], &buckets[0]] } else { [&buckets[0], &buckets[1]] };
+            let mut entered = Vec::new();
+            for number in 1..=2 * WAYS as u32 {
+                // One client's, to another virtual address each.
+                let flow = to_backend(flow::<F>(10), 10 * number);
+                entered.extend(enter(cells, &flow, 0).ok().map(|(second, hit)| (flow, second, hit)));
+                for (flow, second, hit) in &entered {
+                    assert_eq!(look(cells, flow), Some((*second, *hit)), "{number} were claimed");
+                }
+            }
+            assert!(entered.len() > 2, "{entered:?}");
+        }
+    }
+
+    fn answers_are_found_among_others_to_the_same_port<F>() {
+        let bucket = &Bucket::default();
+        let mut entered = Vec::new();
+        for number in 10..10 + WAYS as u32 {
+            let mut answers = flow::<F>(number);
+            answers.record.direction = Direction::ToClient;
+            answers.bind = flow::<F>(10).bind;
+            let port = answers.bind.port();
+            let Announced { way, meta, .. } = announce_in([bucket; 2], &answers, 0).unwrap();
+            let difference = |way| port_difference::<F, _>(bucket, way, port);
+            match contested::<F, _>(bucket, way, difference, |_| false) {
+                None => {
+                    publish::<F, _>(bucket, way, meta);
+                    entered.push(number);
+                }
+                Some(_) => withdraw::<F, _>(bucket, way, meta),
+            }
+            for number in &entered {
+                let found = search_answer::<F, _>(bucket, port, false, |hit| hit.meta.backend() == *number);
+                assert!(found.is_some(), "{number} of {entered:?}");
+            }
+        }
+        assert!(entered.len() > 2, "{entered:?}");
+    }
+
+    fn keys_left_behind_in_free_ways_hide_and_hinder_nobody<F>() {
+        let bucket = &Bucket::default();
+        let mine = flow::<F>(10);
+        let left: Vec<_> = (1..WAYS as u32).map(|number| fill(bucket, &to_backend(mine, 10 * number))).collect();
+        for hit in &left {
+            release(bucket, hit).unwrap();
+        }
+        // In the highest way: the others are taken meanwhile, but still look like it afterwards.
+        for hit in &left {
+            bucket.store_u64(F::meta(hit.way), hit.meta.claimed().0);
+        }
+        let hit = fill(bucket, &mine);
+        for hit in &left {
+            bucket.store_u64(F::meta(hit.way), hit.meta.freed().0);
+        }
+        let difference = |way| F::difference(bucket, way, &mine.address, mine.ports);
+        assert_eq!(contested::<F, _>(bucket, hit.way, difference, |_| true), None);
+        assert_eq!(look([bucket; 2], &mine), Some((false, hit)));
+    }
+
+    fn flows_that_differ_in_the_virtual_address_alone_are_told_apart_by_their_backends<F>() {
+        let bucket = &Bucket::default();
+        let mine = flow::<F>(10);
+        let mut other = mine;
+        other.record.backend = 25;
+        let hits = [mine, other].map(|flow| fill(bucket, &flow));
+        assert_ne!(hits[0].way, hits[1].way);
+        for (flow, hit) in [mine, other].iter().zip(hits) {
+            assert_eq!(look([bucket; 2], flow), Some((false, hit)));
+        }
+    }
+}
+
+fn live_of_both<F: Layout>(buckets: &[Bucket; 2]) -> Vec<Hit<F>> {
+    buckets.iter().flat_map(|bucket| live(bucket)).collect()
+}
+
+/// A table of either family.
+struct Table {
+    buckets: Vec<Bucket>,
+}
+
+impl Table {
+    fn new(buckets: u32) -> Self {
+        Self {
+            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
+        }
+    }
+
+    fn of<F: Family>(&self, flow: &Claims<F>) -> [&Bucket; 2] {
+        let places = places(&key(flow), 0x5eed, self.buckets.len() as u32);
+        [places.first, places.second].map(|place| &self.buckets[place as usize])
+    }
+
+    fn live<F: Layout>(&self) -> Vec<Hit<F>> {
+        self.buckets.iter().flat_map(live).collect()
+    }
+}
+
+/// A number of any kind from a number; multiplies and shifts as splitmix64 does.
+fn scramble(number: u64) -> u64 {
+    let number = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+of_both_families! {
+    /// Of 2,000,000 flows 6 are refused for IPv4 and 4 for IPv6: one in 400,000.
+    fn a_table_filled_to_its_capacity_refuses_fewer_than_one_in_ten_thousand<F>() {
+        const FLOWS: u32 = 200_000;
+        const TABLES: u64 = 10;
+        let mut refused = 0;
+        for seed in 0..TABLES {
+            let table = Table::new(buckets_for(FLOWS));
+            for number in 0..FLOWS {
+                let random = scramble(seed << 32 | u64::from(number));
+                let client = Claims::<F> {
+                    address: F::narrow(&[random as u32, number, 0, 0]),
+                    ports: Ports((random >> 32) as u32),
+                    ..aged(10, Phase::Established, 1000)
+                };
+                match enter(table.of(&client), &client, 0) {
+                    Ok(_) => {}
+                    Err(Refused::Full) => refused += 1,
+                    Err(other) => panic!("{other:?} for {client:?}"),
+                }
+            }
+        }
+        let flows = u64::from(FLOWS) * TABLES;
+        assert!(refused * 10_000 < flows, "IPv{}: {refused} of {flows} were refused", F::NUMBER);
+        println!("IPv{}: {refused} of {flows} were refused", F::NUMBER);
+    }
+
+    fn threads_that_claim_touch_and_release_leave_no_double_and_exact_counts<F>() {
+        const THREADS: u64 = 4;
+        const STEPS: u64 = 60_000;
+        let table = &Table::new(16);
+        let numbers = &[const { AtomicI64::new(0) }; 2];
+        let moved = |before: Tally, after: Tally| {
+            for (number, which) in numbers.iter().zip([Tally::Embryonic, Tally::Active]) {
+                number.fetch_add(i64::from(after == which) - i64::from(before == which), Ordering::Relaxed);
+            }
+        };
+        let step = |thread: u64, step: u64| {
+            let random = scramble(thread << 32 | step);
+            // Few clients, so that threads meet; more than fit, so that some give way. Each claims with a backend of its own.
+            let client = flow::<F>(10 * (1 + (random >> 8) as u32 % 150));
+            let now = 1000 + (step / 500) as u32;
+            let Some((second, hit)) = look(table.of(&client), &client) else {
+                let record = Record { backend: client.record.backend + thread as u32, now, ..client.record };
+                let mut evicted = Hit::BLANK;
+                let claimed = claim(table.of(&client), &Claims { record, ..client }, EXPIRY, &mut evicted);
+                if !evicted.meta.is_free() {
+                    moved(evicted.meta.phase().tally(), Tally::None);
+                }
+                if claimed.is_ok() {
+                    moved(Tally::None, record.phase.tally());
+                }
+                return;
+            };
+            assert_eq!(hit.bind, client.bind, "{hit:?}");
+            let cells = table.of(&client)[usize::from(second)];
+            if random & 0xf == 0 {
+                if let Some(last) = release(cells, &hit) {
+                    moved(last.phase().tally(), Tally::None);
+                }
+                return;
+            }
+            let direction = if random & 0x10 == 0 { Direction::ToWorker } else { Direction::ToClient };
+            let flags = [tcp::SYN | tcp::ACK, tcp::ACK, tcp::ACK, tcp::FIN | tcp::ACK][(random >> 5) as usize & 3];
+            if let Some(touched) = touch(cells, &hit, now, |phase| phase.after(direction, flags)) {
+                moved(touched.before.tally(), touched.after.tally());
+            }
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                scope.spawn(move || (0..STEPS).for_each(|turn| step(thread, turn)));
+            }
+        });
+        let left = table.live::<F>();
+        let clients: HashSet<_> = left.iter().map(|hit| hit.address).collect();
+        assert_eq!(clients.len(), left.len(), "a flow stands twice");
+        let counted = numbers.each_ref().map(|number| number.load(Ordering::Relaxed));
+        let recount = [Tally::Embryonic, Tally::Active]
+            .map(|which| left.iter().filter(|hit| hit.meta.phase().tally() == which).count() as i64);
+        assert_eq!(counted, recount, "embryonic and active flows");
+        for bucket in &table.buckets {
+            for way in 0..WAYS {
+                let stage = Meta(bucket.load_u64(F::meta(way))).stage();
+                assert!(matches!(stage, Stage::Free | Stage::Live(_)), "{stage:?} was left behind");
+            }
+        }
+    }
+}
