@@ -249,6 +249,12 @@ impl Phase {
         }
     }
 
+    /// Whether the connection is not established yet.
+    #[inline(always)]
+    pub const fn is_embryonic(self) -> bool {
+        matches!(self.tally(), Tally::Embryonic)
+    }
+
     /// Whether a new SYN from the client begins a new connection in place of this one.
     #[inline(always)]
     pub const fn is_over(self) -> bool {

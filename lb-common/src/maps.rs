@@ -48,9 +48,11 @@ maps! {
     RATES_V6 = 65536, "how often IPv6 sources began flows of a service lately";
     OUTCOMES = crate::Outcome::ALL.len(), "packets by outcome, per CPU";
     EVENTS = crate::Event::ALL.len(), "what happened besides, per CPU";
-    PROGRAMS = 1, "the program that goes on with packets that the first one leaves";
+    PROGRAMS = 2, "the programs that go on with packets that the first one leaves";
     PUNTS = 1 << 18, "packets for the controller to send";
 }
 
-/// Index in the map `PROGRAMS`: the slow way.
-pub const SLOW: u32 = 0;
+/// Index in the map `PROGRAMS`: the slow way of IPv4 packets.
+pub const SLOW_V4: u32 = 0;
+/// Index in the map `PROGRAMS`: the slow way of IPv6 packets.
+pub const SLOW_V6: u32 = 1;

@@ -6,6 +6,7 @@ use aya_log_ebpf::trace;
 use lb_common::{
     AddressClass, Mode, Outcome, Ports, V4, V6,
     flow::Direction,
+    maps,
     service::MAX_SOURCES,
     wire::{tcp, udp},
 };
@@ -26,18 +27,18 @@ use crate::{
 type Way = Result<Outcome, Option<Outcome>>;
 const SLOW: Way = Err(None);
 
-/// What becomes of a packet; `None` where [`crate::slow`] decides.
+/// What becomes of a packet; or where the program of [`crate::slow`] for its family stands in the map `PROGRAMS`.
 #[inline(always)]
-pub fn run(packet: &Packet) -> Option<Outcome> {
-    let way = match parse::link(packet) {
-        Ok(link) if link.kind == V4::ETHER_TYPE => steer::<V4>(packet, &link),
-        Ok(link) if link.kind == V6::ETHER_TYPE => steer::<V6>(packet, &link),
-        Ok(_) => Ok(Outcome::NotIp),
-        Err(outcome) => Ok(outcome),
+pub fn run(packet: &Packet) -> Result<Outcome, u32> {
+    let (way, program) = match parse::link(packet) {
+        Ok(link) if link.kind == V4::ETHER_TYPE => (steer::<V4>(packet, &link), maps::SLOW_V4),
+        Ok(link) if link.kind == V6::ETHER_TYPE => (steer::<V6>(packet, &link), maps::SLOW_V6),
+        Ok(_) => return Ok(Outcome::NotIp),
+        Err(outcome) => return Ok(outcome),
     };
     match way {
-        Ok(outcome) => Some(outcome),
-        Err(outcome) => outcome,
+        Ok(outcome) | Err(Some(outcome)) => Ok(outcome),
+        Err(None) => Err(program),
     }
 }
 
@@ -76,6 +77,10 @@ fn to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -
         return SLOW;
     }
     if mode.translates() {
+        // Segments of the handshake may get an option.
+        if !parsed.is_udp() && hit.meta.phase().is_embryonic() {
+            return SLOW;
+        }
         let origin = emit::origin(packet, parsed.tags)?;
         if client_hop::get(hit.bind.hop()) != Some(&origin) {
             return SLOW;

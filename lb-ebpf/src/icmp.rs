@@ -49,7 +49,6 @@ pub fn steer<F: Stages>(packet: &Packet, ip: &Parsed<F>) -> Outcome {
         // The quoted packet went to where the error comes from: its answers' 5-tuple finds the flow.
         draft.quoted.reverse_into(&mut draft.rewritten);
         let room = F::room().ok_or(Outcome::Inconsistent)?;
-        room.chosen.state = Chosen::NONE;
         let flow = &mut room.flow;
         let (translated, hop) = if F::search_flow(&draft.rewritten, flow) != 0 {
             let backend = flow.backend().ok_or(Outcome::Inconsistent)?;

@@ -30,13 +30,14 @@ mod room;
 mod select;
 mod slow;
 mod stats;
+mod toa;
 mod too_big;
 mod track;
 mod unusual;
 mod verdict;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use lb_common::{Action, Outcome, maps::SLOW};
+use lb_common::{Action, Outcome, V4, V6};
 use packet::Packet;
 
 /// Entry point for every packet of every interface that the controller attached.
@@ -44,19 +45,25 @@ use packet::Packet;
 pub fn lb_xdp(context: XdpContext) -> u32 {
     let packet = Packet::new(context);
     match fast::run(&packet) {
-        Some(outcome) => conclude(outcome),
-        None => {
-            packet.go_on(SLOW);
+        Ok(outcome) => conclude(outcome),
+        Err(program) => {
+            packet.go_on(program);
             // The program that goes on is not there.
             conclude(Outcome::Inconsistent)
         }
     }
 }
 
-/// Goes on with packets that [`lb_xdp`] leaves.
+/// Goes on with IPv4 packets that [`lb_xdp`] leaves.
 #[xdp]
-pub fn lb_slow(context: XdpContext) -> u32 {
-    conclude(slow::run(&Packet::new(context)))
+pub fn lb_slow_v4(context: XdpContext) -> u32 {
+    conclude(slow::run::<V4>(&Packet::new(context)))
+}
+
+/// Goes on with IPv6 packets that [`lb_xdp`] leaves.
+#[xdp]
+pub fn lb_slow_v6(context: XdpContext) -> u32 {
+    conclude(slow::run::<V6>(&Packet::new(context)))
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_tail_call, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
+    helpers::{bpf_tail_call, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes},
     programs::XdpContext,
 };
 use lb_common::Outcome;
@@ -92,6 +92,23 @@ impl Packet {
     pub fn copy_to(&self, offset: usize, target: *mut u8, length: u32) -> Result<(), Outcome> {
         // SAFETY: the verifier checks that `target` has room for `length` bytes.
         match unsafe { bpf_xdp_load_bytes(self.context.as_ptr().cast(), offset as u32, target.cast(), length) } {
+            0 => Ok(()),
+            _ => Err(Outcome::Malformed),
+        }
+    }
+
+    /// Copies `length` bytes from `source`, which has them, into the packet from `offset` on.
+    #[inline(always)]
+    pub fn copy_from(&self, offset: usize, source: *const u8, length: u32) -> Result<(), Outcome> {
+        // SAFETY: the verifier checks that `source` has `length` bytes.
+        match unsafe {
+            bpf_xdp_store_bytes(
+                self.context.as_ptr().cast(),
+                offset as u32,
+                source.cast_mut().cast(),
+                length,
+            )
+        } {
             0 => Ok(()),
             _ => Err(Outcome::Malformed),
         }

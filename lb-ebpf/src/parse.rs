@@ -100,8 +100,9 @@ pub fn link(packet: &Packet) -> Result<Link, Outcome> {
     let inner: u16 = header.load(eth::TYPE + eth::TAG);
     let second = first & is_tag(inner);
     let count = opaque(first + second) as usize & 3;
-    let tags = header.load::<u16>(eth::LENGTH) as u64 * first
-        | (header.load::<u16>(eth::LENGTH + eth::TAG) as u64 * second) << 16;
+    let outer_tag = header.load::<u16>(eth::LENGTH) as u64 * first;
+    let inner_tag = header.load::<u16>(eth::LENGTH + eth::TAG) as u64 * second;
+    let tags = outer_tag | (inner_tag << 16);
     let l3 = eth::LENGTH + count * eth::TAG;
     Ok(Link {
         kind: packet.window::<2>(l3 - 2)?.load(0),

@@ -17,6 +17,11 @@ pub struct Announced {
     pub way: u32,
 }
 
+/// Index in [`Room::evicted`]: what gave way to the entry that the client's packets find.
+pub const BY_FLOW: usize = 0;
+/// Index in [`Room::evicted`]: what gave way to the entry that the worker's answers find.
+pub const BY_ANSWERS: usize = 1;
+
 /// A backend that was chosen for a packet without a flow.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -29,6 +34,8 @@ pub struct Chosen {
     pub bind: Bind,
     /// One of the states below.
     pub state: u32,
+    /// 1 where the connection is not established yet.
+    pub is_handshake: u32,
 }
 
 impl Chosen {
@@ -38,6 +45,8 @@ impl Chosen {
     pub const UNTRACKED: u32 = 1;
     /// The packet goes there when its flow is entered.
     pub const TRACKED: u32 = 2;
+    /// None: the packet is an answer of the flow in the room.
+    pub const CLIENT: u32 = 3;
 }
 
 /// The room. A packet finds there what the last one left, so everything is written before it is read.
@@ -53,10 +62,12 @@ pub struct Room<F: Stages> {
     pub new: Claims<F>,
     /// The 5-tuple of the answers of a flow that shall be entered.
     pub answer_key: FlowKey<F>,
-    /// The entry that gave way; free where none did.
-    pub evicted: Hit<F>,
+    /// The entries that gave way to the flow's own and to its answers'; free where none did.
+    pub evicted: [Hit<F>; 2],
     /// The entry that is announced: its bucket, its way, and the meta word that it shall have.
     pub announced: Announced,
+    /// Headers that are moved: a frame's with two tags, IPv6's and TCP's.
+    pub headers: [u8; 96],
     /// The backend that was chosen.
     pub chosen: Chosen,
 }

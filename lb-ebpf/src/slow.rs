@@ -3,7 +3,7 @@
 
 use aya_log_ebpf::{debug, trace};
 use lb_common::{
-    AddressClass, Event, Mode, NextHop, Outcome, Ports, Scheduler, V4, V6,
+    AddressClass, Event, Mode, NextHop, Options, Outcome, Ports, Scheduler,
     flow::Direction,
     flow_table::Bind,
     service::MAX_SOURCES,
@@ -16,100 +16,94 @@ use crate::{
     guard, icmp, lookup,
     maps::{BACKENDS, NEXT_HOPS, SERVICES},
     packet::Packet,
-    parse::{self, Link, Parsed},
+    parse::{self, Parsed},
     pipeline::{follows, may_be_answer, read},
     reset,
     rewrite::{nat, tunnel},
     room::Chosen,
-    select, stats, too_big,
+    select, stats, toa, too_big,
     track::{self, Flow},
     unusual,
     verdict::settle,
 };
 
-/// What becomes of a packet.
+/// What becomes of a packet of this family.
 #[inline(always)]
-pub fn run(packet: &Packet) -> Outcome {
-    match parse::link(packet) {
-        Ok(link) if link.kind == V4::ETHER_TYPE => steer::<V4>(packet, &link),
-        Ok(link) if link.kind == V6::ETHER_TYPE => steer::<V6>(packet, &link),
-        Ok(_) => Outcome::NotIp,
-        Err(outcome) => outcome,
-    }
-}
-
-#[inline(never)]
-fn steer<F: Stages>(packet: &Packet, link: &Link) -> Outcome {
+pub fn run<F: Stages>(packet: &Packet) -> Outcome {
     settle(|| {
+        let link = parse::link(packet)?;
         let mut parsed = Parsed::<F>::BLANK;
-        read(packet, link, &mut parsed)?;
+        read(packet, &link, &mut parsed)?;
         if parsed.transport.fragment == 0 && matches!(parsed.key.protocol, tcp::PROTOCOL | udp::PROTOCOL) {
             parse::transport(packet, &mut parsed)?;
         } else {
             unusual::read(packet, &mut parsed)?;
-            if parsed.key.protocol == F::ICMP {
-                let outcome = icmp::steer(packet, &parsed);
-                return to_chosen(packet, &parsed, outcome);
-            }
         }
         let room = F::room().ok_or(Outcome::Inconsistent)?;
-        if may_be_answer(&parsed) && F::search_answer(&parsed.key, &mut room.flow) != 0 {
-            let flow = &room.flow;
-            let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
-            if !flow.hit.meta.is_generation(backend.status.generation()) {
-                return Err(Outcome::NotOurs);
-            }
-            track::note_time_of(flow);
-            if track::answer_tells(flow.hit.meta, &parsed) {
-                F::flow_answered(flow, parsed.flags as u32);
-            }
-            return Ok(to_client(packet, &parsed, flow));
+        room.chosen.state = Chosen::NONE;
+        let outcome = decide(packet, &parsed)?;
+        // One place that sends for all that was decided: the verifier then checks what follows once.
+        match room.chosen.state {
+            Chosen::NONE => Ok(outcome),
+            Chosen::CLIENT => Ok(to_client(packet, &parsed, &room.flow)),
+            _ => Ok(to_worker(packet, &parsed, room.chosen.backend, room.chosen.bind)),
         }
-        if !parsed.class.has(AddressClass::VIRTUAL) {
-            return Err(Outcome::NotOurs);
-        }
-        if F::search_flow(&parsed.key, &mut room.flow) == 0 {
-            return begin(packet, &parsed);
-        }
+    })
+}
+
+/// Decides where a packet goes, which the room then tells; where it tells nothing, that is the outcome.
+#[inline(always)]
+fn decide<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Outcome> {
+    if parsed.key.protocol == F::ICMP {
+        return Ok(icmp::steer(packet, parsed));
+    }
+    let room = F::room().ok_or(Outcome::Inconsistent)?;
+    if may_be_answer(parsed) && F::search_answer(&parsed.key, &mut room.flow) != 0 {
         let flow = &room.flow;
         let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
-        if follows(&parsed, flow.hit.meta, backend) {
-            track::touch(flow, backend, &parsed);
+        if !flow.hit.meta.is_generation(backend.status.generation()) {
+            return Err(Outcome::NotOurs);
+        }
+        track::note_time_of(flow);
+        if track::answer_tells(flow.hit.meta, parsed) {
+            F::flow_answered(flow, parsed.flags as u32);
+        }
+        room.chosen.state = Chosen::CLIENT;
+        return Ok(Outcome::Forwarded);
+    }
+    if !parsed.class.has(AddressClass::VIRTUAL) {
+        return Err(Outcome::NotOurs);
+    }
+    room.chosen.is_handshake = !parsed.is_udp() as u32;
+    if F::search_flow(&parsed.key, &mut room.flow) != 0 {
+        let flow = &room.flow;
+        let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
+        if follows(parsed, flow.hit.meta, backend) {
+            room.chosen.is_handshake &= flow.hit.meta.phase().is_embryonic() as u32;
+            room.chosen.backend = flow.hit.meta.backend();
+            room.chosen.bind = flow.hit.bind;
+            room.chosen.state = Chosen::UNTRACKED;
+            track::touch(flow, backend, parsed);
             if track::mode(backend).translates() {
                 let origin = emit::origin(packet, parsed.tags)?;
                 if client_hop::get(flow.hit.bind.hop()) != Some(&origin) {
                     F::flow_hop_changed(flow, client_hop::intern(&origin));
                 }
             }
-            return Ok(to_worker(packet, &parsed, flow.hit.meta.backend(), flow.hit.bind));
+            return Ok(Outcome::Forwarded);
         }
         F::flow_released(&room.flow);
-        if parsed.is_syn() || parsed.is_udp() {
-            return begin(packet, &parsed);
+        if !parsed.is_syn() && !parsed.is_udp() {
+            return Ok(reset::answer(packet, parsed, Outcome::ResetBackendDown));
         }
-        Ok(reset::answer(packet, &parsed, Outcome::ResetBackendDown))
-    })
-}
-
-/// A packet without a flow.
-#[inline(always)]
-fn begin<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Outcome> {
-    let mut outcome = choose(packet, parsed);
-    let room = F::room().ok_or(Outcome::Inconsistent)?;
-    if room.chosen.state == Chosen::TRACKED {
-        outcome = enter(packet, parsed);
     }
-    to_chosen(packet, parsed, outcome)
-}
-
-/// A packet to the backend that the room tells; where it tells none, that is the outcome.
-#[inline(always)]
-fn to_chosen<F: Stages>(packet: &Packet, parsed: &Parsed<F>, outcome: Outcome) -> Result<Outcome, Outcome> {
-    let room = F::room().ok_or(Outcome::Inconsistent)?;
-    if room.chosen.state == Chosen::NONE {
+    let outcome = choose(packet, parsed);
+    if room.chosen.state != Chosen::TRACKED {
         return Ok(outcome);
     }
-    Ok(to_worker(packet, parsed, room.chosen.backend, room.chosen.bind))
+    let outcome = enter(packet, parsed);
+    track::end_evicted(room);
+    Ok(outcome)
 }
 
 /// A packet to the backend at `index`. `bind` counts only in `nat`.
@@ -133,6 +127,9 @@ pub fn to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, index: u32, bin
         match mode {
             Mode::Nat => {
                 let service = SERVICES.get(backend.service).ok_or(Outcome::Inconsistent)?;
+                if service.options & Options::TOA != 0 && is_handshake::<F>() {
+                    toa::insert(packet, parsed, hop.mtu);
+                }
                 let source = F::view(&service.sources[bind.source() as usize & (MAX_SOURCES - 1)]);
                 let ports = Ports::new(bind.port(), track::worker_port(backend, parsed.key.ports));
                 nat::rewrite(packet, parsed, source, worker, ports)?;
@@ -159,6 +156,12 @@ pub fn to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, index: u32, bin
             }
         }
     })
+}
+
+/// Whether the packet's connection is not established yet.
+#[inline(always)]
+fn is_handshake<F: Stages>() -> bool {
+    F::room().is_some_and(|room| room.chosen.is_handshake != 0)
 }
 
 /// Sends a translated packet.
@@ -203,7 +206,6 @@ fn to_client<F: Stages>(packet: &Packet, parsed: &Parsed<F>, flow: &Flow<F>) -> 
 fn choose<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
     settle(|| {
         let room = F::room().ok_or(Outcome::Inconsistent)?;
-        room.chosen.state = Chosen::NONE;
         let (service_index, service) = lookup::service(parsed)?;
         let translates = Mode::from_number(service.mode).is_some_and(Mode::translates);
         let begins = parsed.is_udp() || parsed.is_syn();
@@ -227,12 +229,10 @@ fn choose<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
             }
             return Ok(reset::answer(packet, parsed, Outcome::ResetNoBackend));
         };
-        room.chosen = Chosen {
-            service: service_index,
-            backend: index,
-            bind: Bind(0),
-            state: Chosen::UNTRACKED,
-        };
+        room.chosen.service = service_index;
+        room.chosen.backend = index;
+        room.chosen.bind = Bind(0);
+        room.chosen.state = Chosen::UNTRACKED;
         // What the ring says again for the next packet needs no entry until the client has answered.
         let repeats = ring.scheduler().is_some_and(Scheduler::is_stateless) && parsed.is_syn();
         if is_flooded {

@@ -23,7 +23,7 @@ use crate::{
     family::Stages,
     maps::{BACKENDS, settings},
     parse::Parsed,
-    room::Room,
+    room::{self, Room},
 };
 
 /// An entry of the flow table, shared with all CPUs.
@@ -240,6 +240,8 @@ pub fn claim<F: Stages>(
     backend: &'static Backend,
     hop: u32,
 ) -> Result<(), Outcome> {
+    room.evicted[room::BY_FLOW].meta = Meta(0);
+    room.evicted[room::BY_ANSWERS].meta = Meta(0);
     let udp = parsed.is_udp();
     let translates = mode(backend).translates();
     room.new.record = Record {
@@ -262,7 +264,18 @@ pub fn claim<F: Stages>(
     }
     room.new.record.direction = Direction::ToWorker;
     let announced = F::announce_flow(&parsed.key);
-    let result = conclude(room, announced, |bucket, mine| {
+    let evicted = &mut room.evicted[room::BY_FLOW];
+    let is_own = !evicted.meta.is_free()
+        && evicted.meta.is_kind(udp, Direction::ToClient)
+        && evicted.address == room.new.address
+        && evicted.ports == room.new.ports;
+    let mut refused = 0;
+    if is_own {
+        // The only entry that could give way was that of the answers, which was just made: there is no room for both.
+        evicted.meta = Meta(0);
+        refused = FULL;
+    }
+    let result = conclude(room, announced, refused, |bucket, mine| {
         F::contested_flow(&parsed.key, bucket, mine)
     });
     if result == ENTERED {
@@ -286,6 +299,17 @@ pub fn claim<F: Stages>(
     Err(Outcome::ClaimRaced)
 }
 
+/// Ends all of the flows whose entries gave way in the last claim.
+#[inline(always)]
+pub fn end_evicted<F: Stages>(room: &Room<F>) {
+    if !room.evicted[room::BY_FLOW].meta.is_free() {
+        F::flow_evicted(room::BY_FLOW as u32);
+    }
+    if !room.evicted[room::BY_ANSWERS].meta.is_free() {
+        F::flow_evicted(room::BY_ANSWERS as u32);
+    }
+}
+
 /// Enters the answers' direction of the flow in the room; in `nat` under the first source port that is free.
 #[inline(always)]
 fn claim_answers<F: Stages>(backend: &Backend) -> Result<(), Outcome> {
@@ -300,9 +324,13 @@ fn claim_answers<F: Stages>(backend: &Backend) -> Result<(), Outcome> {
         F::pick_port(turn);
         let announced = F::announce_answer();
         let room = F::room().ok_or(Outcome::Inconsistent)?;
-        result = conclude(room, announced, F::contested_answer);
+        result = conclude(room, announced, 0, F::contested_answer);
         if result == ENTERED {
             return Ok(());
+        }
+        // A second entry that gave way would have no place in the room. The sender repeats.
+        if !room.evicted[room::BY_ANSWERS].meta.is_free() {
+            return Err(Outcome::ClaimRaced);
         }
         // Where it is full, another port has other buckets.
         turn += 1;
@@ -330,15 +358,15 @@ fn number(refused: Refused) -> u32 {
 }
 
 /// Announces the entry of the flow in the room that packets with this 5-tuple find. Returns [`ENTERED`], or the number of a
-/// [`Refused`].
+/// [`Refused`]. What gives way to it is kept in the room, at `by`.
 #[inline(always)]
-fn announce<F: Stages>(key: &FlowKey<F>) -> u32 {
+fn announce<F: Stages>(key: &FlowKey<F>, by: usize) -> u32 {
     let Some(room) = F::room() else { return FULL };
     let places = places(key);
     let (Some(first), Some(second)) = (F::bucket(places.first), F::bucket(places.second)) else {
         return FULL;
     };
-    match flow_table::announce([first, second], &room.new, expiry(), &mut room.evicted) {
+    match flow_table::announce([first, second], &room.new, expiry(), &mut room.evicted[by]) {
         Ok(announced) => {
             room.announced.meta = announced.meta;
             room.announced.places = places;
@@ -350,12 +378,14 @@ fn announce<F: Stages>(key: &FlowKey<F>) -> u32 {
     }
 }
 
-/// Lets the announced entry go live, unless it is contested, and ends all of the flow that gave way to it.
+/// Lets the announced entry go live, unless it is refused already or contested.
 #[inline(always)]
-fn conclude<F: Stages>(room: &mut Room<F>, announced: u32, contested: impl Fn(u32, u32) -> u32) -> u32 {
-    if !room.evicted.meta.is_free() {
-        F::flow_evicted();
-    }
+fn conclude<F: Stages>(
+    room: &mut Room<F>,
+    announced: u32,
+    mut refused: u32,
+    contested: impl Fn(u32, u32) -> u32,
+) -> u32 {
     if announced != ENTERED {
         return announced;
     }
@@ -367,7 +397,9 @@ fn conclude<F: Stages>(room: &mut Room<F>, announced: u32, contested: impl Fn(u3
     } else {
         (first, [way, none])
     };
-    let mut refused = contested(first, mine[0]);
+    if refused == 0 {
+        refused = contested(first, mine[0]);
+    }
     if refused == 0 {
         refused = contested(second, mine[1]);
     }

@@ -100,6 +100,17 @@ impl Host {
         }
     }
 
+    /// Runs a script of sh(1) on it, such as the set-up of a worker: it sees the host's network and everybody's files,
+    /// and ends at the first command that fails. Answers with what it printed.
+    ///
+    /// # Errors
+    ///
+    /// When a command of it fails; the message has its standard error.
+    pub fn run_script(&self, script: &str) -> Result<String> {
+        tools::output(self.namespace.command("sh").args(["-euc", script]))
+            .with_context(|| format!("a script fails on host {}", self.label))
+    }
+
     fn create(label: &str, number: u8, subnet: Subnet) -> Result<Self> {
         let namespace = Namespace::new(label)?;
         for (key, value) in [

@@ -80,8 +80,14 @@ pub struct UdpReport {
 pub fn ask(namespace: &Namespace, target: SocketAddr, count: usize, payload: &[u8], patience: Duration) -> UdpReport {
     let mut report = UdpReport::default();
     namespace.run(|| {
+        // All stay open: a port that is free again would be taken again, and be the same flow.
+        let mut sockets = Vec::new();
         for _ in 0..count {
-            match connect(target, patience).and_then(|socket| ask_once(&socket, payload)) {
+            let answer = connect(target, patience).and_then(|socket| {
+                sockets.push(socket);
+                ask_once(&sockets[sockets.len() - 1], payload)
+            });
+            match answer {
                 Ok(name) => *report.per_worker.entry(name).or_default() += 1,
                 Err(error) => report.failures.push(error.to_string()),
             }

@@ -12,6 +12,7 @@ mod project;
 mod run;
 mod setup;
 mod test;
+mod test_kernel;
 mod tidy;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ enum Command {
     Setup(setup::Args),
     BuildEbpf(build_ebpf::Args),
     Test(test::Args),
+    TestKernel(test_kernel::Args),
     Tidy(tidy::Args),
     Lint(lint::Args),
     Ci(ci::Args),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&project, args),
         Command::BuildEbpf(args) => build_ebpf::run(&project, args),
         Command::Test(args) => test::run(&project, args),
+        Command::TestKernel(args) => test_kernel::run(&project, args),
         Command::Tidy(args) => tidy::run(&project, args),
         Command::Lint(args) => lint::run(&project, args),
         Command::Ci(args) => ci::run(&project, args),

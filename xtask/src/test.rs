@@ -109,6 +109,8 @@ pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     skipped: u64,
+    /// Tests that found out by themselves that they cannot run here, and that their program counts as passed.
+    excused: u64,
     /// A test program has begun and not yet given its result.
     open: bool,
     /// Test programs that ended without a result.
@@ -116,8 +118,24 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// One thing that passed or failed.
+    pub(crate) fn one(passed: bool) -> Self {
+        Self {
+            passed: u64::from(passed),
+            failed: u64::from(!passed),
+            ..Self::default()
+        }
+    }
+
+    /// Adds another sum.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
     /// Takes one line of what the test programs print.
-    fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         if let Some(result) = line.strip_prefix("test result: ") {
             self.passed += count(result, "passed");
             self.failed += count(result, "failed");
@@ -126,11 +144,16 @@ impl Tally {
         } else if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
             self.died += u64::from(self.open);
             self.open = true;
+        } else if line.starts_with("skipped: ") {
+            self.excused += 1;
         }
     }
 
     /// Counts what failed without a result; returns whether there was such a thing.
-    fn finish(&mut self, succeeded: bool) -> bool {
+    pub(crate) fn finish(&mut self, succeeded: bool) -> bool {
+        let excused = std::mem::take(&mut self.excused).min(self.passed);
+        self.passed -= excused;
+        self.skipped += excused;
         self.died += u64::from(std::mem::take(&mut self.open));
         if self.died == 0 && self.failed == 0 && !succeeded {
             self.died = 1;
@@ -195,6 +218,12 @@ mod tests {
                 &["running 4 tests", OK, "running 1 test"],
                 false,
                 "3 passed, 1 failed, 1 skipped",
+            ),
+            (
+                "one says that it cannot run",
+                &["running 4 tests", "skipped: a: no module", OK],
+                true,
+                "2 passed, 0 failed, 2 skipped",
             ),
             ("nothing compiles", &[], false, "0 passed, 1 failed"),
             ("nothing is there", &[], true, "0 passed, 0 failed"),

@@ -61,12 +61,29 @@ impl Ways {
     /// Those for which `difference` is zero.
     #[inline(always)]
     pub(super) fn equal<C: Cells>(difference: impl Fn(usize) -> u64) -> Self {
-        let mut ways = is_zero::<C>(difference(0));
-        ways |= is_zero::<C>(difference(1)) << 1;
-        ways |= is_zero::<C>(difference(2)) << 2;
-        ways |= is_zero::<C>(difference(3)) << 3;
-        ways |= is_zero::<C>(difference(4)) << 4;
-        ways |= is_zero::<C>(difference(5)) << 5;
+        Self::between::<C>(0, WAYS, &difference)
+    }
+
+    /// As [`Ways::equal`], but of the first cache line alone where it has some: the other lines are not loaded then.
+    #[inline(always)]
+    fn nearest<C: Cells>(first_line: usize, difference: impl Fn(usize) -> u64) -> Self {
+        let near = Self::between::<C>(0, first_line, &difference);
+        if near.0 != 0 {
+            near
+        } else {
+            Self::between::<C>(first_line, WAYS, &difference)
+        }
+    }
+
+    /// Those from `start` to before `end`.
+    #[inline(always)]
+    fn between<C: Cells>(start: usize, end: usize, difference: &impl Fn(usize) -> u64) -> Self {
+        let mut ways = 0;
+        let mut way = start;
+        while way < end {
+            ways |= is_zero::<C>(difference(way)) << way;
+            way += 1;
+        }
         Self(C::opaque(ways))
     }
 
@@ -114,7 +131,8 @@ pub fn find<F: Layout, C: Cells>(
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let (way, _) = Ways::equal::<C>(|way| F::difference(cells, way, address, ports)).pop::<C>()?;
+    let ways = Ways::nearest::<C>(F::FIRST_LINE, |way| F::difference(cells, way, address, ports));
+    let (way, _) = ways.pop::<C>()?;
     client(cells, way, address, ports, udp, &mut is)
 }
 
@@ -149,7 +167,8 @@ pub fn find_answer<F: Layout, C: Cells>(
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let (way, _) = Ways::equal::<C>(|way| port_difference::<F, C>(cells, way, port)).pop::<C>()?;
+    let ways = Ways::nearest::<C>(F::FIRST_LINE, |way| port_difference::<F, C>(cells, way, port));
+    let (way, _) = ways.pop::<C>()?;
     worker(cells, way, port, udp, &mut is)
 }
 

@@ -23,6 +23,9 @@ pub trait Layout: Family {
     /// A bucket: the value of the map.
     type Bucket: Abi;
 
+    /// How many ways stand in the first cache line.
+    const FIRST_LINE: usize;
+
     /// Offset of the meta word.
     fn meta(way: usize) -> usize;
     /// Offset of the bind.
@@ -40,7 +43,7 @@ const LINE: usize = 64;
 /// `way / 3` for ways; the target has no cheap division.
 #[inline(always)]
 const fn third(way: usize) -> usize {
-    way * 11 >> 5
+    (way * 11) >> 5
 }
 
 impl V4 {
@@ -59,6 +62,7 @@ impl V4 {
 
 impl Layout for V4 {
     type Bucket = BucketV4;
+    const FIRST_LINE: usize = 3;
 
     #[inline(always)]
     fn meta(way: usize) -> usize {
@@ -114,6 +118,7 @@ fn pair(low: u32, high: u32) -> u64 {
 
 impl Layout for V6 {
     type Bucket = BucketV6;
+    const FIRST_LINE: usize = 2;
 
     #[inline(always)]
     fn meta(way: usize) -> usize {

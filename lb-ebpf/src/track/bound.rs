@@ -13,6 +13,7 @@ use super::{FULL, mode, number};
 use crate::{
     family::Stages,
     maps::{BACKENDS, SERVICES},
+    room,
 };
 
 /// How many ports are tried for a flow.
@@ -100,7 +101,7 @@ pub fn pick_port<F: Stages>(turn: u32) -> u32 {
 #[inline(always)]
 pub fn announce<F: Stages>() -> u32 {
     match F::room() {
-        Some(room) => super::announce(&room.answer_key),
+        Some(room) => super::announce(&room.answer_key, room::BY_ANSWERS),
         None => FULL,
     }
 }

@@ -4,7 +4,7 @@
 use lb_common::{FlowKey, V4, V6, flow_table::Layout};
 
 use super::{Flow, announce, bound, contested, pair, search_answer_in, search_in, settle};
-use crate::family::Stages;
+use crate::{family::Stages, room};
 
 /// The functions of a family.
 pub trait Global: Layout {
@@ -57,7 +57,7 @@ pub trait Global: Layout {
     where
         Self: Stages;
     /// See [`pair::evicted`].
-    fn flow_evicted() -> u32
+    fn flow_evicted(by: u32) -> u32
     where
         Self: Stages;
     /// See [`pair::hop_changed`].
@@ -107,7 +107,7 @@ macro_rules! global {
 global! { V4,
     search_flow as search_flow_v4(key: in FlowKey<V4>, flow: out Flow<V4>) search_in(key, flow) as u32;
     search_answer as search_answer_v4(key: in FlowKey<V4>, flow: out Flow<V4>) search_answer_in(key, flow) as u32;
-    announce_flow as announce_flow_v4(key: in FlowKey<V4>) announce(key);
+    announce_flow as announce_flow_v4(key: in FlowKey<V4>) announce(key, room::BY_FLOW);
     pick_port as pick_port_v4(; turn) bound::pick_port::<V4>(turn);
     announce_answer as announce_answer_v4() bound::announce::<V4>();
     conclude_claim as conclude_claim_v4(; bucket, refused) settle::<V4>(bucket, refused);
@@ -117,14 +117,14 @@ global! { V4,
     flow_changed as flow_changed_v4(flow: in Flow<V4>; before, after) pair::changed(flow, before, after);
     flow_answered as flow_answered_v4(answers: in Flow<V4>; flags) pair::answered(answers, flags as u8);
     flow_released as flow_released_v4(flow: in Flow<V4>) pair::released(flow);
-    flow_evicted as flow_evicted_v4() pair::evicted::<V4>();
+    flow_evicted as flow_evicted_v4(; by) pair::evicted::<V4>(by);
     flow_hop_changed as flow_hop_changed_v4(flow: in Flow<V4>; hop) pair::hop_changed(flow, hop);
 }
 
 global! { V6,
     search_flow as search_flow_v6(key: in FlowKey<V6>, flow: out Flow<V6>) search_in(key, flow) as u32;
     search_answer as search_answer_v6(key: in FlowKey<V6>, flow: out Flow<V6>) search_answer_in(key, flow) as u32;
-    announce_flow as announce_flow_v6(key: in FlowKey<V6>) announce(key);
+    announce_flow as announce_flow_v6(key: in FlowKey<V6>) announce(key, room::BY_FLOW);
     pick_port as pick_port_v6(; turn) bound::pick_port::<V6>(turn);
     announce_answer as announce_answer_v6() bound::announce::<V6>();
     conclude_claim as conclude_claim_v6(; bucket, refused) settle::<V6>(bucket, refused);
@@ -134,6 +134,6 @@ global! { V6,
     flow_changed as flow_changed_v6(flow: in Flow<V6>; before, after) pair::changed(flow, before, after);
     flow_answered as flow_answered_v6(answers: in Flow<V6>; flags) pair::answered(answers, flags as u8);
     flow_released as flow_released_v6(flow: in Flow<V6>) pair::released(flow);
-    flow_evicted as flow_evicted_v6() pair::evicted::<V6>();
+    flow_evicted as flow_evicted_v6(; by) pair::evicted::<V6>(by);
     flow_hop_changed as flow_hop_changed_v6(flow: in Flow<V6>; hop) pair::hop_changed(flow, hop);
 }

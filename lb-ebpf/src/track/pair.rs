@@ -121,12 +121,12 @@ fn end_other<F: Stages>(hit: &Hit<F>, backend: &Backend) {
     }
 }
 
-/// Takes the entry that gave way out of the counts, and its other direction out of the table. Returns 1 where its backend
+/// Takes the entry that gave way, at `by` in the room, out of the counts, and its other direction out of the table. Returns 1 where its backend
 /// is there.
 #[inline(always)]
-pub fn evicted<F: Stages>() -> u32 {
+pub fn evicted<F: Stages>(by: u32) -> u32 {
     let Some(room) = F::room() else { return 0 };
-    let hit = &room.evicted;
+    let hit = &room.evicted[(by & 1) as usize];
     stats::event(match hit.meta.phase().tally() {
         Tally::None => Event::EvictedClosed,
         Tally::Embryonic => Event::EvictedEmbryonic,

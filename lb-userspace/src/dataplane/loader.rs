@@ -24,8 +24,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb
 
 /// Name of the program in the object.
 pub(super) const PROGRAM: &str = "lb_xdp";
-/// Name of the program that goes on with packets that the first one leaves.
-const SLOW: &str = "lb_slow";
+/// Names of the programs that go on with packets that the first one leaves, and their places.
+const SLOW: [(&str, u32); 2] = [("lb_slow_v4", maps::SLOW_V4), ("lb_slow_v6", maps::SLOW_V6)];
 /// Name of the program that tells the kernel's jiffies.
 const CLOCK: &str = "lb_clock";
 
@@ -91,7 +91,9 @@ pub fn load(pins: &Pins, capacity: &Capacity, nat_ports: PortRange, log: PacketL
     program(&mut object, PROGRAM)?
         .load()
         .map_err(|error| DataplaneError::Load(error.into()))?;
-    go_on_with(&mut object, SLOW, maps::SLOW)?;
+    for (name, index) in SLOW {
+        go_on_with(&mut object, name, index)?;
+    }
     let clock = program(&mut object, CLOCK)?;
     clock.load().map_err(|error| DataplaneError::Load(error.into()))?;
     let clock = clock.fd().map_err(|error| DataplaneError::Load(error.into()))?;

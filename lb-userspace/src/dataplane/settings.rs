@@ -54,7 +54,7 @@ pub(super) fn write(
 }
 
 fn ticks(seconds: u64, jiffies_per_second: u32, shift: u32) -> u32 {
-    u32::try_from(seconds * u64::from(jiffies_per_second) >> shift)
+    u32::try_from((seconds * u64::from(jiffies_per_second)) >> shift)
         .unwrap_or(u32::MAX)
         .min(Meta::TICKS / 2)
 }

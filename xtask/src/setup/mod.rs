@@ -32,10 +32,11 @@ pub(crate) enum Group {
     Lint,
     Test,
     Bench,
+    Kernels,
 }
 
 impl Group {
-    const ALL: [Self; 4] = [Self::Build, Self::Lint, Self::Test, Self::Bench];
+    const ALL: [Self; 5] = [Self::Build, Self::Lint, Self::Test, Self::Bench, Self::Kernels];
 
     fn name(self) -> &'static str {
         match self {
@@ -43,6 +44,7 @@ impl Group {
             Self::Lint => "lint",
             Self::Test => "test",
             Self::Bench => "bench",
+            Self::Kernels => "kernels",
         }
     }
 }

@@ -98,6 +98,11 @@ pub(super) const NEEDS: &[Need] = &[
     ),
     need(Group::Bench, package("haproxy", "-v", "haproxy"), "comparison: HAProxy"),
     need(Group::Bench, package("nginx", "-v", "nginx"), "workers"),
+    need(
+        Group::Kernels,
+        package("xz", "--version", "xz-utils"),
+        "modules of other kernels",
+    ),
 ];
 
 impl Need {

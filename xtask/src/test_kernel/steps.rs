@@ -1,0 +1,72 @@
+//! What runs in the virtual machine: the program is loaded, then tests of the project run unchanged.
+
+/// A program of tests.
+pub(super) struct Tests {
+    /// The name of its file below `tests/tests`.
+    pub(super) program: &'static str,
+    /// Run those whose names contain one of these; all where there is none.
+    pub(super) chosen: &'static [&'static str],
+}
+
+/// Loads the program and prints what the kernel says about it.
+pub(super) const LOAD: &str = "load";
+/// The binary that does.
+pub(super) const LOADER: &str = "smoke";
+
+/// In the order in which they run. Every packet costs much in a machine without hardware's help, so that tests with
+/// traffic are chosen: one for each way through the program, and those that were written for this.
+pub(super) const TESTS: &[Tests] = &[
+    Tests {
+        program: "dataplane",
+        chosen: &[],
+    },
+    Tests {
+        program: "balance",
+        chosen: &[
+            "smoke_",
+            "udp_flows_are_spread",
+            "keep_alive_connections_stay",
+            "a_client_behind_a_router_is_served",
+            "the_generic_mode_balances_too",
+        ],
+    },
+    Tests {
+        program: "worker_setup",
+        chosen: &[],
+    },
+];
+
+/// Where programs of the project lie in the machine; `init.sh` names the folder, too.
+pub(super) const FOLDER: &str = "lbd";
+
+/// What is asked of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// Whether tests run after the program was loaded.
+    pub(super) tests: bool,
+    /// Whether the kernel has to refuse the program.
+    pub(super) refuses: bool,
+}
+
+impl Plan {
+    fn programs(self) -> &'static [Tests] {
+        if self.tests { TESTS } else { &[] }
+    }
+
+    /// The part of the machine's init that runs the steps.
+    pub(super) fn script(self) -> String {
+        let mut script = format!("step {LOAD} /{FOLDER}/{LOADER}\n");
+        for Tests { program, chosen } in self.programs() {
+            script += &format!(
+                "step {program} /{FOLDER}/{program} --test-threads=1 {}\n",
+                chosen.join(" ")
+            );
+        }
+        script
+    }
+
+    /// The names of the steps.
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(LOAD).chain(self.programs().iter().map(|tests| tests.program))
+    }
+}
