@@ -10,6 +10,7 @@ pub mod config;
 pub mod content;
 pub mod demo;
 pub mod fixture;
+pub mod hammer;
 pub mod kernel;
 pub mod lab;
 pub mod lbd;
