@@ -2,7 +2,7 @@
 
 use super::{
     Bind, Cells, Hit, Layout, Meta, Record, WAYS,
-    find::{CANDIDATES, Ways, is_zero, read},
+    find::{CANDIDATES, Ways, is_free, is_zero, read},
 };
 use crate::{
     family::Family,
@@ -89,7 +89,7 @@ pub fn contested<F: Layout, C: Cells>(
     difference: impl Fn(usize) -> u64,
     is_other: impl Fn(&Hit<F>) -> bool,
 ) -> Option<Refused> {
-    let mut ways = Ways::equal::<C>(difference).without(mine);
+    let mut ways = Ways::equal::<C>(|way| difference(way) | is_free::<F, C>(cells, way)).without(mine);
     let mut turn = 0;
     // The announced one would be the last that look-ups look at.
     while turn < CANDIDATES - 1 {

@@ -145,7 +145,7 @@ pub fn search<F: Layout, C: Cells>(
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let mut ways = Ways::equal::<C>(|way| F::difference(cells, way, address, ports));
+    let mut ways = Ways::equal::<C>(|way| F::difference(cells, way, address, ports) | is_free::<F, C>(cells, way));
     let mut turn = 0;
     while turn < CANDIDATES {
         let (way, others) = ways.pop::<C>()?;
@@ -180,7 +180,7 @@ pub fn search_answer<F: Layout, C: Cells>(
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let mut ways = Ways::equal::<C>(|way| port_difference::<F, C>(cells, way, port));
+    let mut ways = Ways::equal::<C>(|way| port_difference::<F, C>(cells, way, port) | is_free::<F, C>(cells, way));
     let mut turn = 0;
     while turn < CANDIDATES {
         let (way, others) = ways.pop::<C>()?;
@@ -191,6 +191,12 @@ pub fn search_answer<F: Layout, C: Cells>(
         turn += 1;
     }
     None
+}
+
+/// Not zero when nothing is in a way: the key of what was there may be left behind.
+#[inline(always)]
+pub(super) fn is_free<F: Layout, C: Cells>(cells: C, way: usize) -> u64 {
+    is_zero::<C>(Meta(cells.load_u64(F::meta(way))).phase_bits())
 }
 
 /// Zero when the worker answers to this port.
