@@ -8,15 +8,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_common::{Backend, BackendCounters, BackendLoad, BackendState, abi::MAP_ABI_VERSION, family::address};
+use lb_common::{Backend, BackendCounters, BackendLoad, BackendState, Phase, abi::MAP_ABI_VERSION, family::address};
 use tokio::sync::watch;
 
 use crate::{
     admin::{
         Inspect, InspectError,
         model::{
-            BackendStatus, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
-            NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus, timestamp,
+            BackendStatus, FlowCount, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus,
+            InterfaceStatus, NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus, timestamp,
         },
     },
     config::{self, Config, Word},
@@ -151,7 +151,7 @@ impl Inspector {
         }
     }
 
-    fn count_flows(&self) -> FlowTables {
+    fn flow_tables(&self) -> FlowTables {
         let entries = self.tables.count_flow_entries();
         let capacity = self.tables.flow_capacity();
         let table = |family: usize| FlowTable {
@@ -181,7 +181,7 @@ impl Inspect for Inspector {
                 .into_iter()
                 .map(|(outcome, count)| (outcome.name().to_owned(), count))
                 .collect(),
-            flows: self.count_flows(),
+            flows: self.flow_tables(),
             reconcile: self.reconcile.borrow().clone(),
             warnings: self.warnings.clone(),
         })
@@ -249,6 +249,37 @@ impl Inspect for Inspector {
             }
         });
         Ok(page)
+    }
+
+    fn count_flows(&self, filter: &FlowFilter) -> Result<FlowCount, InspectError> {
+        let now = self.tables.clock.now().map_err(InspectError::new)?;
+        let mut count = FlowCount::default();
+        let mut phases: HashMap<Phase, u64> = HashMap::new();
+        // Names are looked up once for each service, not for each of a million flows.
+        let mut services: HashMap<u32, (String, u64)> = HashMap::new();
+        let by_name = filter.service.is_some() || filter.backend.is_some();
+        self.tables.for_each_flow(|entry| {
+            if !entry.to_worker || filter.client.is_some_and(|client| client != entry.key.source.ip()) {
+                return;
+            }
+            if by_name && !filter.admits(&self.flow(&entry, now)) {
+                return;
+            }
+            count.total += 1;
+            *phases.entry(entry.phase).or_default() += 1;
+            services
+                .entry(entry.service)
+                .or_insert_with(|| (self.flow(&entry, now).service, 0))
+                .1 += 1;
+        });
+        count.phases = phases
+            .into_iter()
+            .map(|(phase, flows)| (phase.name().to_owned(), flows))
+            .collect();
+        for (name, flows) in services.into_values() {
+            *count.services.entry(name).or_default() += flows;
+        }
+        Ok(count)
     }
 }
 
