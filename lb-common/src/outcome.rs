@@ -48,6 +48,29 @@ macro_rules! outcomes {
                 match self { $( Self::$variant => $help, )+ }
             }
 
+            /// The actions of all outcomes, two bits each.
+            const ACTIONS: u64 = {
+                let mut actions = 0;
+                let mut index = 0;
+                while index < Self::ALL.len() {
+                    actions |= (Self::ALL[index].action() as u64) << (2 * index);
+                    index += 1;
+                }
+                assert!(Self::ALL.len() <= 32, "two bits each in one word");
+                actions
+            };
+
+            /// What the XDP program does with a packet whose outcome has this number.
+            #[inline(always)]
+            pub const fn action_of(number: u32) -> Action {
+                match (Self::ACTIONS >> (2 * (number & 31))) & 3 {
+                    0 => Action::Pass,
+                    1 => Action::Drop,
+                    2 => Action::Transmit,
+                    _ => Action::Redirect,
+                }
+            }
+
             /// What the XDP program does with such a packet.
             #[inline(always)]
             pub const fn action(self) -> Action {
@@ -118,6 +141,7 @@ mod tests {
     fn numbers_follow_the_list_and_names_are_unique() {
         for (number, outcome) in Outcome::ALL.iter().enumerate() {
             assert_eq!(*outcome as usize, number);
+            assert_eq!(Outcome::action_of(number as u32), outcome.action());
             assert!(Outcome::ALL.iter().filter(|o| o.name() == outcome.name()).count() == 1);
             assert!(outcome.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
         }

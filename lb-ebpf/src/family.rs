@@ -10,12 +10,12 @@ use lb_common::{
 
 use crate::{
     cells::Bucket,
+    global::Global,
     icmp::Draft,
     maps,
     packet::{Packet, Window},
     parse::{Parsed, Transport},
     room::Room,
-    track::Global,
 };
 
 /// An address family in the packet path.

@@ -10,10 +10,10 @@ use crate::{
     client_hop, emit,
     family::Stages,
     maps::NEXT_HOPS,
-    packet::{Packet, Window},
+    packet::{MOST_OFFSET, Packet, Window},
     parse::Parsed,
     rewrite::nat,
-    room::Chosen,
+    slow::step,
     track::{self, Flow},
     verdict::settle,
 };
@@ -33,13 +33,13 @@ pub struct Draft<F: Family> {
     l4: u32,
 }
 
-/// The largest offset that is kept in a [`Draft`]: the verifier wants to see a bound when it comes back. All ones.
-const MOST_OFFSET: usize = 0x3fff;
-
-/// Sends an ICMP error that belongs to a flow. Where the room tells a backend, the caller sends it there as it is.
-#[inline(never)]
-pub fn steer<F: Stages>(packet: &Packet, ip: &Parsed<F>) -> Outcome {
-    settle(|| {
+/// Sends the ICMP error in the room, if it belongs to a flow. Where it goes on, it goes as it is to the backend that the room then
+/// tells.
+#[inline(always)]
+pub fn steer<F: Stages>(packet: &Packet) -> u32 {
+    step(|| {
+        let room = F::room().ok_or(Outcome::Inconsistent)?;
+        let ip = &room.parsed;
         let header: Window<{ icmp::LENGTH }> = packet.window(ip.transport.offset)?;
         if ip.transport.length < icmp::LENGTH || !is_error::<F>(header.load(icmp::TYPE)) {
             return Err(Outcome::NotTcpUdp);
@@ -48,15 +48,13 @@ pub fn steer<F: Stages>(packet: &Packet, ip: &Parsed<F>) -> Outcome {
         quoted(packet, ip, draft)?;
         // The quoted packet went to where the error comes from: its answers' 5-tuple finds the flow.
         draft.quoted.reverse_into(&mut draft.rewritten);
-        let room = F::room().ok_or(Outcome::Inconsistent)?;
         let flow = &mut room.flow;
         let (translated, hop) = if F::search_flow(&draft.rewritten, flow) != 0 {
             let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
             if !track::mode(backend).translates() {
                 // What does not translate carries the error as any other packet.
                 room.chosen.backend = flow.hit.meta.backend();
-                room.chosen.state = Chosen::UNTRACKED;
-                return Ok(Outcome::Forwarded);
+                return Ok(None);
             }
             (to_worker(packet, ip, draft, flow), NEXT_HOPS.get(backend.next_hop))
         } else if F::search_answer(&draft.rewritten, flow) != 0 {
@@ -68,13 +66,13 @@ pub fn steer<F: Stages>(packet: &Packet, ip: &Parsed<F>) -> Outcome {
             return Err(translated);
         }
         match hop {
-            Some(hop) if hop.is_resolved() => emit::to_hop::<F>(packet, ip.tags, hop),
-            _ => Ok(emit::unresolved::<F>(
+            Some(hop) if hop.is_resolved() => Ok(Some(emit::to_hop::<F>(packet, ip.tags, hop)?)),
+            _ => Ok(Some(emit::unresolved::<F>(
                 packet,
                 ip.transport.l3,
                 ip.transport.packet_length,
                 ip.tags,
-            )),
+            ))),
         }
     })
 }
@@ -169,7 +167,7 @@ fn translate<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &Draft<F>) -> Re
     let mut message = inner;
     F::write_quoted(
         packet,
-        draft.l3 as usize & MOST_OFFSET,
+        draft.l3 as usize,
         &new.source,
         &new.destination,
         inner,
@@ -177,7 +175,7 @@ fn translate<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &Draft<F>) -> Re
     )?;
     inner.word32(old.ports.0, new.ports.0);
     message.word32(old.ports.0, new.ports.0);
-    let l4 = draft.l4 as usize & MOST_OFFSET;
+    let l4 = draft.l4 as usize;
     let header: Window<8> = packet.window(l4)?;
     header.store(0, new.ports.0);
     if old.protocol == udp::PROTOCOL {

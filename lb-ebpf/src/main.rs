@@ -15,6 +15,7 @@ mod client_hop;
 mod emit;
 mod family;
 mod fast;
+mod global;
 mod guard;
 mod icmp;
 mod lookup;
@@ -45,11 +46,11 @@ use packet::Packet;
 pub fn lb_xdp(context: XdpContext) -> u32 {
     let packet = Packet::new(context);
     match fast::run(&packet) {
-        Ok(outcome) => conclude(outcome),
+        Ok(outcome) => conclude(outcome as u32),
         Err(program) => {
             packet.go_on(program);
             // The program that goes on is not there.
-            conclude(Outcome::Inconsistent)
+            conclude(Outcome::Inconsistent as u32)
         }
     }
 }
@@ -66,10 +67,11 @@ pub fn lb_slow_v6(context: XdpContext) -> u32 {
     conclude(slow::run::<V6>(&Packet::new(context)))
 }
 
+/// Counts the outcome with this number; returns its XDP action.
 #[inline(always)]
-fn conclude(outcome: Outcome) -> u32 {
-    stats::count(outcome);
-    match outcome.action() {
+fn conclude(number: u32) -> u32 {
+    stats::count(number);
+    match Outcome::action_of(number) {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
         Action::Transmit => xdp_action::XDP_TX,

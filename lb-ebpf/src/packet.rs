@@ -2,12 +2,17 @@
 
 use aya_ebpf::{
     EbpfContext,
+    bindings::xdp_md,
     helpers::{bpf_tail_call, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes},
     programs::XdpContext,
 };
 use lb_common::Outcome;
 
 use crate::{cells::opaque, maps::PROGRAMS};
+
+/// The largest offset of a window: no header that is read begins behind it. The verifier wants to see a bound of offsets that
+/// come out of memory. All ones.
+pub const MOST_OFFSET: usize = 0x3fff;
 
 /// A packet as the driver gave it.
 pub struct Packet {
@@ -18,6 +23,12 @@ impl Packet {
     #[inline(always)]
     pub fn new(context: XdpContext) -> Self {
         Self { context }
+    }
+
+    /// The context as the kernel gave it.
+    #[inline(always)]
+    pub fn raw(&self) -> *mut xdp_md {
+        self.context.ctx
     }
 
     /// The context, for helpers that log.
@@ -43,7 +54,7 @@ impl Packet {
     /// `N` bytes from `offset` on, or [`Outcome::Malformed`] when the packet ends before.
     #[inline(always)]
     pub fn window<const N: usize>(&self, offset: usize) -> Result<Window<N>, Outcome> {
-        let start = self.context.data() + offset;
+        let start = self.context.data() + (offset & MOST_OFFSET);
         if start + N > self.context.data_end() {
             return Err(Outcome::Malformed);
         }

@@ -5,7 +5,7 @@ use lb_common::{
     flow_table::{Bind, Claims, Hit, Meta, Places},
 };
 
-use crate::{family::Stages, track::Flow};
+use crate::{family::Stages, parse::Parsed, track::Flow};
 
 /// An entry that is announced.
 #[repr(C)]
@@ -32,26 +32,17 @@ pub struct Chosen {
     pub backend: u32,
     /// The bind of the flow to it.
     pub bind: Bind,
-    /// One of the states below.
-    pub state: u32,
+    /// 1 where the packet goes there only when its flow is entered.
+    pub is_tracked: u32,
     /// 1 where the connection is not established yet.
     pub is_handshake: u32,
-}
-
-impl Chosen {
-    /// None was chosen.
-    pub const NONE: u32 = 0;
-    /// The packet goes there.
-    pub const UNTRACKED: u32 = 1;
-    /// The packet goes there when its flow is entered.
-    pub const TRACKED: u32 = 2;
-    /// None: the packet is an answer of the flow in the room.
-    pub const CLIENT: u32 = 3;
 }
 
 /// The room. A packet finds there what the last one left, so everything is written before it is read.
 #[repr(C)]
 pub struct Room<F: Stages> {
+    /// The packet.
+    pub parsed: Parsed<F>,
     /// The entry that the packet found, or that was entered for it.
     pub flow: Flow<F>,
     /// The other direction's entry.

@@ -13,7 +13,7 @@ use lb_common::{
 use crate::{
     client_hop, emit,
     family::Stages,
-    guard, icmp, lookup,
+    guard, lookup,
     maps::{BACKENDS, NEXT_HOPS, SERVICES},
     packet::Packet,
     parse::{self, Parsed},
@@ -21,95 +21,115 @@ use crate::{
     reset,
     rewrite::{nat, tunnel},
     room::Chosen,
-    select, stats, toa, too_big,
-    track::{self, Flow},
-    unusual,
+    select, stats, toa, too_big, track,
     verdict::settle,
 };
 
-/// What becomes of a packet of this family.
+/// What becomes of a packet of this family: the number of an outcome.
 #[inline(always)]
-pub fn run<F: Stages>(packet: &Packet) -> Outcome {
-    settle(|| {
-        let link = parse::link(packet)?;
-        let mut parsed = Parsed::<F>::BLANK;
-        read(packet, &link, &mut parsed)?;
-        if parsed.transport.fragment == 0 && matches!(parsed.key.protocol, tcp::PROTOCOL | udp::PROTOCOL) {
-            parse::transport(packet, &mut parsed)?;
-        } else {
-            unusual::read(packet, &mut parsed)?;
-        }
-        let room = F::room().ok_or(Outcome::Inconsistent)?;
-        room.chosen.state = Chosen::NONE;
-        let outcome = decide(packet, &parsed)?;
-        // One place that sends for all that was decided: the verifier then checks what follows once.
-        match room.chosen.state {
-            Chosen::NONE => Ok(outcome),
-            Chosen::CLIENT => Ok(to_client(packet, &parsed, &room.flow)),
-            _ => Ok(to_worker(packet, &parsed, room.chosen.backend, room.chosen.bind)),
-        }
-    })
+pub fn run<F: Stages>(packet: &Packet) -> u32 {
+    match way::<F>(packet) {
+        Ok(true) => F::send_to_client(packet),
+        Ok(false) => F::send_to_worker(packet),
+        Err(outcome) => outcome,
+    }
 }
 
-/// Decides where a packet goes, which the room then tells; where it tells nothing, that is the outcome.
+/// Decides where a packet goes: to the client or the worker that the room tells; or what becomes of it.
 #[inline(always)]
-fn decide<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Outcome> {
-    if parsed.key.protocol == F::ICMP {
-        return Ok(icmp::steer(packet, parsed));
+fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
+    const TO_CLIENT: Result<bool, u32> = Ok(true);
+    const TO_WORKER: Result<bool, u32> = Ok(false);
+    let room = F::room().ok_or(number(Outcome::Inconsistent))?;
+    room.parsed = Parsed::BLANK;
+    let link = parse::link(packet).map_err(number)?;
+    read(packet, &link, &mut room.parsed).map_err(number)?;
+    let parsed = &mut room.parsed;
+    if parsed.transport.fragment == 0 && matches!(parsed.key.protocol, tcp::PROTOCOL | udp::PROTOCOL) {
+        parse::transport(packet, parsed).map_err(number)?;
+    } else {
+        go_on(F::read_unusual(packet))?;
     }
-    let room = F::room().ok_or(Outcome::Inconsistent)?;
+    let parsed = &room.parsed;
+    if parsed.key.protocol == F::ICMP {
+        go_on(F::send_error(packet))?;
+        return TO_WORKER;
+    }
     if may_be_answer(parsed) && F::search_answer(&parsed.key, &mut room.flow) != 0 {
         let flow = &room.flow;
-        let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
+        let backend = flow.backend().ok_or(number(Outcome::Inconsistent))?;
         if !flow.hit.meta.is_generation(backend.status.generation()) {
-            return Err(Outcome::NotOurs);
+            return Err(number(Outcome::NotOurs));
         }
         track::note_time_of(flow);
         if track::answer_tells(flow.hit.meta, parsed) {
             F::flow_answered(flow, parsed.flags as u32);
         }
-        room.chosen.state = Chosen::CLIENT;
-        return Ok(Outcome::Forwarded);
+        return TO_CLIENT;
     }
     if !parsed.class.has(AddressClass::VIRTUAL) {
-        return Err(Outcome::NotOurs);
+        return Err(number(Outcome::NotOurs));
     }
     room.chosen.is_handshake = !parsed.is_udp() as u32;
     if F::search_flow(&parsed.key, &mut room.flow) != 0 {
         let flow = &room.flow;
-        let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
+        let backend = flow.backend().ok_or(number(Outcome::Inconsistent))?;
         if follows(parsed, flow.hit.meta, backend) {
             room.chosen.is_handshake &= flow.hit.meta.phase().is_embryonic() as u32;
             room.chosen.backend = flow.hit.meta.backend();
             room.chosen.bind = flow.hit.bind;
-            room.chosen.state = Chosen::UNTRACKED;
             track::touch(flow, backend, parsed);
             if track::mode(backend).translates() {
-                let origin = emit::origin(packet, parsed.tags)?;
+                let origin = emit::origin(packet, parsed.tags).map_err(number)?;
                 if client_hop::get(flow.hit.bind.hop()) != Some(&origin) {
                     F::flow_hop_changed(flow, client_hop::intern(&origin));
                 }
             }
-            return Ok(Outcome::Forwarded);
+            return TO_WORKER;
         }
         F::flow_released(&room.flow);
         if !parsed.is_syn() && !parsed.is_udp() {
-            return Ok(reset::answer(packet, parsed, Outcome::ResetBackendDown));
+            return Err(F::refuse(packet));
         }
     }
-    let outcome = choose(packet, parsed);
-    if room.chosen.state != Chosen::TRACKED {
-        return Ok(outcome);
+    go_on(F::choose_backend(packet))?;
+    if room.chosen.is_tracked != 0 {
+        let result = F::enter_flow(packet);
+        track::end_evicted(room);
+        go_on(result)?;
     }
-    let outcome = enter(packet, parsed);
-    track::end_evicted(room);
-    Ok(outcome)
+    TO_WORKER
 }
 
-/// A packet to the backend at `index`. `bind` counts only in `nat`.
-#[inline(never)]
-pub fn to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, index: u32, bind: Bind) -> Outcome {
+/// Says that the packet goes on, where a function could have said what became of it.
+pub const GO_ON: u32 = u32::MAX;
+
+#[inline(always)]
+fn go_on(result: u32) -> Result<(), u32> {
+    if result == GO_ON { Ok(()) } else { Err(result) }
+}
+
+#[inline(always)]
+fn number(outcome: Outcome) -> u32 {
+    outcome as u32
+}
+
+/// The outcome of a step, or that the packet goes on.
+#[inline(always)]
+pub fn step(body: impl FnOnce() -> Result<Option<Outcome>, Outcome>) -> u32 {
+    match body() {
+        Ok(None) => GO_ON,
+        Ok(Some(outcome)) | Err(outcome) => number(outcome),
+    }
+}
+
+/// Sends the packet in the room to the backend that the room tells.
+#[inline(always)]
+pub fn to_worker<F: Stages>(packet: &Packet) -> Outcome {
     settle(|| {
+        let room = F::room().ok_or(Outcome::Inconsistent)?;
+        let parsed = &room.parsed;
+        let (index, bind) = (room.chosen.backend, room.chosen.bind);
         let backend = BACKENDS.get(index).ok_or(Outcome::Inconsistent)?;
         let mode = track::mode(backend);
         let length = parsed.transport.packet_length;
@@ -179,10 +199,12 @@ fn send<F: Stages>(packet: &Packet, parsed: &Parsed<F>, hop: &NextHop) -> Result
     ))
 }
 
-/// A worker's packet of a flow that is known.
-#[inline(never)]
-fn to_client<F: Stages>(packet: &Packet, parsed: &Parsed<F>, flow: &Flow<F>) -> Outcome {
+/// Sends the packet in the room, an answer of the flow in the room, to its client.
+#[inline(always)]
+pub fn to_client<F: Stages>(packet: &Packet) -> Outcome {
     settle(|| {
+        let room = F::room().ok_or(Outcome::Inconsistent)?;
+        let (parsed, flow) = (&room.parsed, &room.flow);
         let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
         let hit = &flow.hit;
         let length = parsed.transport.packet_length;
@@ -200,17 +222,26 @@ fn to_client<F: Stages>(packet: &Packet, parsed: &Parsed<F>, flow: &Flow<F>) -> 
     })
 }
 
-/// Chooses a backend for a packet without a flow, and begins one. The room then tells the backend; where it does not, the
-/// packet is answered, or is not ours, as the outcome says.
-#[inline(never)]
-fn choose<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
-    settle(|| {
+/// Answers the packet in the room, whose flow's backend is down.
+#[inline(always)]
+pub fn refuse<F: Stages>(packet: &Packet) -> Outcome {
+    match F::room() {
+        Some(room) => reset::answer(packet, &room.parsed, Outcome::ResetBackendDown),
+        None => Outcome::Inconsistent,
+    }
+}
+
+/// Chooses a backend for the packet in the room, which has no flow; or answers it, or it is not ours.
+#[inline(always)]
+pub fn choose<F: Stages>(packet: &Packet) -> u32 {
+    step(|| {
         let room = F::room().ok_or(Outcome::Inconsistent)?;
+        let parsed = &room.parsed;
         let (service_index, service) = lookup::service(parsed)?;
         let translates = Mode::from_number(service.mode).is_some_and(Mode::translates);
         let begins = parsed.is_udp() || parsed.is_syn();
         if translates && !begins {
-            return Ok(reset::answer(packet, parsed, Outcome::ResetNoFlow));
+            return Ok(Some(reset::answer(packet, parsed, Outcome::ResetNoFlow)));
         }
         if begins {
             guard::admit(parsed, service_index, service)?;
@@ -227,39 +258,38 @@ fn choose<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
             if parsed.is_udp() {
                 return Err(Outcome::NoBackend);
             }
-            return Ok(reset::answer(packet, parsed, Outcome::ResetNoBackend));
+            return Ok(Some(reset::answer(packet, parsed, Outcome::ResetNoBackend)));
         };
         room.chosen.service = service_index;
         room.chosen.backend = index;
         room.chosen.bind = Bind(0);
-        room.chosen.state = Chosen::UNTRACKED;
+        room.chosen.is_tracked = 0;
         // What the ring says again for the next packet needs no entry until the client has answered.
         let repeats = ring.scheduler().is_some_and(Scheduler::is_stateless) && parsed.is_syn();
         if is_flooded {
             stats::event(Event::Flooded);
         } else if translates || parsed.is_udp() || !(repeats || parsed.flags & tcp::RST != 0) {
-            room.chosen.state = Chosen::TRACKED;
+            room.chosen.is_tracked = 1;
         }
-        Ok(Outcome::Forwarded)
+        Ok(None)
     })
 }
 
-/// Enters a flow to the backend that the room tells. The room tells another one where another CPU was faster, and none
-/// where the packet has to end as the outcome says.
-#[inline(never)]
-fn enter<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
-    settle(|| {
+/// Enters a flow for the packet in the room, to the backend that the room tells. The room then tells another one where
+/// another CPU was faster.
+#[inline(always)]
+pub fn enter<F: Stages>(packet: &Packet) -> u32 {
+    step(|| {
         let room = F::room().ok_or(Outcome::Inconsistent)?;
         let Chosen { service, backend, .. } = room.chosen;
-        room.chosen.state = Chosen::NONE;
         let backend = BACKENDS.get(backend).ok_or(Outcome::Inconsistent)?;
         let translates = track::mode(backend).translates();
         let hop = if translates {
-            client_hop::intern(&emit::origin(packet, parsed.tags)?)
+            client_hop::intern(&emit::origin(packet, room.parsed.tags)?)
         } else {
             0
         };
-        match track::claim(parsed, room, backend, hop) {
+        match track::claim(room, backend, hop) {
             Ok(()) => {
                 debug!(
                     packet.context(),
@@ -269,7 +299,6 @@ fn enter<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Outcome {
             Err(Outcome::FlowTableFull) if !translates => stats::event(Event::Untracked),
             Err(outcome) => return Err(outcome),
         }
-        room.chosen.state = Chosen::UNTRACKED;
-        Ok(Outcome::Forwarded)
+        Ok(None)
     })
 }

@@ -1,13 +1,13 @@
 //! Counters.
 
-use lb_common::{BackendCounters, Event, Outcome, flow::Direction};
+use lb_common::{BackendCounters, Event, flow::Direction};
 
 use crate::maps::{BACKEND_COUNTERS, EVENTS, OUTCOMES};
 
-/// Counts what became of a packet.
+/// Counts what became of a packet: the number of an outcome.
 #[inline(always)]
-pub fn count(outcome: Outcome) {
-    if let Some(counter) = OUTCOMES.get_ptr_mut(outcome as u32) {
+pub fn count(outcome: u32) {
+    if let Some(counter) = OUTCOMES.get_ptr_mut(outcome) {
         // SAFETY: the entry is this CPU's own, and XDP programs of one CPU do not interrupt each other.
         unsafe { *counter += 1 };
     }

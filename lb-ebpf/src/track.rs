@@ -3,10 +3,9 @@
 //! A flow of a mode that translates has two entries: one that its client's packets find, and one that its worker's
 //! answers find. The first is the flow: its phase is the connection's, and it is what is counted. The second follows.
 
-mod bound;
+pub mod bound;
 mod counts;
-mod global;
-mod pair;
+pub mod pair;
 
 use aya_ebpf::helpers::bpf_jiffies64;
 use lb_common::{
@@ -17,7 +16,6 @@ use lb_common::{
 };
 
 pub use self::bound::{answers_to, worker_port};
-pub use self::global::Global;
 use crate::{
     cells::Bucket,
     family::Stages,
@@ -111,7 +109,7 @@ pub fn find<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
 
 /// Looks a client's packet up wherever it may be. Says whether it found it.
 #[inline(always)]
-fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
+pub fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     let places = places(key);
     for place in [places.first, places.second] {
         let Some(bucket) = F::bucket(place) else {
@@ -154,7 +152,7 @@ pub fn find_answer<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
 
 /// Looks a worker's answer up wherever it may be. Says whether it found it.
 #[inline(always)]
-fn search_answer_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
+pub fn search_answer_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     let places = places(key);
     for place in [places.first, places.second] {
         let Some(bucket) = F::bucket(place) else {
@@ -234,21 +232,16 @@ pub fn touch<F: Stages>(flow: &Flow<F>, backend: &Backend, parsed: &Parsed<F>) {
 /// Enters a flow to the backend that was chosen, in both directions where answers pass here too. The room then tells the
 /// backend and the bind, which are others where another CPU was faster.
 #[inline(always)]
-pub fn claim<F: Stages>(
-    parsed: &Parsed<F>,
-    room: &mut Room<F>,
-    backend: &'static Backend,
-    hop: u32,
-) -> Result<(), Outcome> {
+pub fn claim<F: Stages>(room: &mut Room<F>, backend: &'static Backend, hop: u32) -> Result<(), Outcome> {
     room.evicted[room::BY_FLOW].meta = Meta(0);
     room.evicted[room::BY_ANSWERS].meta = Meta(0);
-    let udp = parsed.is_udp();
+    let udp = room.parsed.is_udp();
     let translates = mode(backend).translates();
     room.new.record = Record {
         phase: if translates {
             Phase::Opening
         } else {
-            Phase::first(parsed.flags, udp)
+            Phase::first(room.parsed.flags, udp)
         },
         udp,
         direction: Direction::ToClient,
@@ -256,14 +249,15 @@ pub fn claim<F: Stages>(
         generation: backend.status.generation(),
         now: now(),
     };
-    room.new.address = parsed.key.source;
-    room.new.ports = parsed.key.ports;
-    room.new.bind = Bind::new(parsed.key.ports.source(), hop, 0);
+    room.new.address = room.parsed.key.source;
+    room.new.ports = room.parsed.key.ports;
+    room.new.bind = Bind::new(room.parsed.key.ports.source(), hop, 0);
     if translates {
         claim_answers::<F>(backend)?;
     }
     room.new.record.direction = Direction::ToWorker;
-    let announced = F::announce_flow(&parsed.key);
+    let key = room.parsed.key;
+    let announced = F::announce_flow(&key);
     let evicted = &mut room.evicted[room::BY_FLOW];
     let is_own = !evicted.meta.is_free()
         && evicted.meta.is_kind(udp, Direction::ToClient)
@@ -276,7 +270,7 @@ pub fn claim<F: Stages>(
         refused = FULL;
     }
     let result = conclude(room, announced, refused, |bucket, mine| {
-        F::contested_flow(&parsed.key, bucket, mine)
+        F::contested_flow(&key, bucket, mine)
     });
     if result == ENTERED {
         counts::begun(room.chosen.backend, room.chosen.service, room.new.record.phase);
@@ -291,7 +285,7 @@ pub fn claim<F: Stages>(
         return Err(Outcome::FlowTableFull);
     }
     // Another CPU entered the same flow at the same time: follow that one.
-    if result == EXISTS && F::search_flow(&parsed.key, &mut room.flow) != 0 {
+    if result == EXISTS && F::search_flow(&room.parsed.key, &mut room.flow) != 0 {
         room.chosen.backend = room.flow.hit.meta.backend();
         room.chosen.bind = room.flow.hit.bind;
         return Ok(());
@@ -360,7 +354,7 @@ fn number(refused: Refused) -> u32 {
 /// Announces the entry of the flow in the room that packets with this 5-tuple find. Returns [`ENTERED`], or the number of a
 /// [`Refused`]. What gives way to it is kept in the room, at `by`.
 #[inline(always)]
-fn announce<F: Stages>(key: &FlowKey<F>, by: usize) -> u32 {
+pub fn announce<F: Stages>(key: &FlowKey<F>, by: usize) -> u32 {
     let Some(room) = F::room() else { return FULL };
     let places = places(key);
     let (Some(first), Some(second)) = (F::bucket(places.first), F::bucket(places.second)) else {
@@ -409,7 +403,7 @@ fn conclude<F: Stages>(
 
 /// Lets the announced entry go live, or takes it back where it is refused.
 #[inline(always)]
-fn settle<F: Stages>(bucket: u32, refused: u32) -> u32 {
+pub fn settle<F: Stages>(bucket: u32, refused: u32) -> u32 {
     let (Some(room), Some(cells)) = (F::room(), F::bucket(bucket)) else {
         return 0;
     };
@@ -428,7 +422,7 @@ fn settle<F: Stages>(bucket: u32, refused: u32) -> u32 {
 /// Whether a bucket has another entry that the client's packets of the flow in the room would find. Returns 0, or the
 /// number of a [`Refused`].
 #[inline(always)]
-fn contested<F: Stages>(key: &FlowKey<F>, bucket: u32, mine: u32) -> u32 {
+pub fn contested<F: Stages>(key: &FlowKey<F>, bucket: u32, mine: u32) -> u32 {
     let (Some(room), Some(bucket)) = (F::room(), F::bucket(bucket)) else {
         return FULL;
     };

@@ -11,11 +11,21 @@ use crate::{
     family::Stages,
     packet::Packet,
     parse::{self, Parsed},
+    slow::step,
 };
 
-/// Reads what [`parse::transport`] does not; of ICMP only that it is.
-#[inline(never)]
-pub fn read<F: Stages>(packet: &Packet, parsed: &mut Parsed<F>) -> Result<(), Outcome> {
+/// Reads of the packet in the room what [`parse::transport`] does not; of ICMP only that it is.
+#[inline(always)]
+pub fn read<F: Stages>(packet: &Packet) -> u32 {
+    step(|| {
+        let room = F::room().ok_or(Outcome::Inconsistent)?;
+        examine(packet, &mut room.parsed)?;
+        Ok(None)
+    })
+}
+
+#[inline(always)]
+fn examine<F: Stages>(packet: &Packet, parsed: &mut Parsed<F>) -> Result<(), Outcome> {
     if F::has_extensions(parsed.key.protocol) {
         extensions(packet, parsed)?;
     }

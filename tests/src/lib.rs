@@ -12,6 +12,7 @@ pub mod decap;
 pub mod demo;
 pub mod fixture;
 pub mod forwarding;
+pub mod hammer;
 pub mod kernel;
 pub mod lab;
 pub mod lbd;

@@ -2,7 +2,7 @@
 
 use super::{
     Bind, Cells, Hit, Layout, Meta, Record, WAYS,
-    find::{CANDIDATES, Ways, is_zero, read},
+    find::{CANDIDATES, Ways, is_free, is_zero, read},
 };
 use crate::{
     family::Family,
@@ -89,7 +89,7 @@ pub fn contested<F: Layout, C: Cells>(
     difference: impl Fn(usize) -> u64,
     is_other: impl Fn(&Hit<F>) -> bool,
 ) -> Option<Refused> {
-    let mut ways = Ways::equal::<C>(|way| difference(way) | unannounced::<F, C>(cells, way)).without(mine);
+    let mut ways = Ways::equal::<C>(|way| difference(way) | is_free::<F, C>(cells, way)).without(mine);
     let mut turn = 0;
     // The announced one would be the last that look-ups look at.
     while turn < CANDIDATES - 1 {
@@ -117,13 +117,6 @@ pub fn contested<F: Layout, C: Cells>(
     }
     // More look right than look-ups look at.
     ways.pop::<C>().map(|_| Refused::Raced)
-}
-
-/// Zero for a way that holds an entry that others must respect. What was in a free way left its key behind.
-#[inline(always)]
-fn unannounced<F: Layout, C: Cells>(cells: C, way: usize) -> u64 {
-    let phase = Meta(cells.load_u64(F::meta(way))).phase_bits();
-    is_zero::<C>(phase) | is_zero::<C>(phase ^ Meta::CLAIMED_PHASE)
 }
 
 /// Lets an announced entry go live.

@@ -116,16 +116,9 @@ const WAY_AT_PLACE: u64 = 0x5030_4210;
 
 const _: () = assert!(WAYS == 6, "`Ways` is written for six");
 
-/// How many entries of a bucket that look right are looked at. More than one does so only when a client's flows to different
-/// virtual addresses share all but those, or when several workers answer to the same port. No more are entered.
+/// How many ways of a bucket that look right are looked at. More than one does so only when a 5-tuple left its key behind
+/// in a free way, or two of a client's flows to different virtual addresses share all but those.
 pub(super) const CANDIDATES: u32 = 3;
-
-/// Zero for a way that holds a live entry. What was in a free way left its key behind.
-#[inline(always)]
-fn lack<F: Layout, C: Cells>(cells: C, way: usize) -> u64 {
-    let phase = Meta(cells.load_u64(F::meta(way))).phase_bits();
-    is_zero::<C>(phase) | C::opaque(Meta::LAST_PHASE.wrapping_sub(phase)) >> 63
-}
 
 /// Looks for the entry of a client's packet with this source address and these ports, in the first way that looks right.
 ///
@@ -152,7 +145,7 @@ pub fn search<F: Layout, C: Cells>(
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let mut ways = Ways::equal::<C>(|way| F::difference(cells, way, address, ports) | lack::<F, C>(cells, way));
+    let mut ways = Ways::equal::<C>(|way| F::difference(cells, way, address, ports) | is_free::<F, C>(cells, way));
     let mut turn = 0;
     while turn < CANDIDATES {
         let (way, others) = ways.pop::<C>()?;
@@ -187,7 +180,7 @@ pub fn search_answer<F: Layout, C: Cells>(
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let mut ways = Ways::equal::<C>(|way| port_difference::<F, C>(cells, way, port) | lack::<F, C>(cells, way));
+    let mut ways = Ways::equal::<C>(|way| port_difference::<F, C>(cells, way, port) | is_free::<F, C>(cells, way));
     let mut turn = 0;
     while turn < CANDIDATES {
         let (way, others) = ways.pop::<C>()?;
@@ -198,6 +191,12 @@ pub fn search_answer<F: Layout, C: Cells>(
         turn += 1;
     }
     None
+}
+
+/// Not zero when nothing is in a way: the key of what was there may be left behind.
+#[inline(always)]
+pub(super) fn is_free<F: Layout, C: Cells>(cells: C, way: usize) -> u64 {
+    is_zero::<C>(Meta(cells.load_u64(F::meta(way))).phase_bits())
 }
 
 /// Zero when the worker answers to this port.

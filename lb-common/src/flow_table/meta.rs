@@ -60,11 +60,6 @@ impl Meta {
     /// In what numbers of ticks the time wraps, less one.
     pub const TICKS: u32 = (1 << 26) - 1;
 
-    /// The highest bits that a phase may have.
-    pub(super) const LAST_PHASE: u64 = PENDING - 1;
-    /// The bits in place of a phase of what is being written.
-    pub(super) const CLAIMED_PHASE: u64 = CLAIMED;
-
     /// What the way holds.
     #[inline(always)]
     pub const fn stage(self) -> Stage {

@@ -134,8 +134,13 @@ pub fn withdraw<F: Stages>() -> u32 {
     if F::search_answer(&room.answer_key, &mut room.other) == 0 {
         return 0;
     }
+    // It may have given way, and another flow may stand there by now.
+    let hit = &room.other.hit;
+    if hit.address != room.new.address || hit.ports != room.new.ports {
+        return 0;
+    }
     match room.other.cells() {
-        Some(cells) => flow_table::release(cells, &room.other.hit).is_some() as u32,
+        Some(cells) => flow_table::release(cells, hit).is_some() as u32,
         None => 0,
     }
 }

@@ -21,9 +21,9 @@ pub fn begun(backend: u32, service: u32, phase: Phase) {
         atomic::fetch_add_u64(unsafe { &raw mut (*load).total }, 1);
         if let Some(number) = number(load, phase.tally()) {
             atomic::add_u32(number, 1);
+            add_to_service(service, 1);
         }
     }
-    add_to_service(service, 1);
 }
 
 /// Moves a flow from one number of its backend to another.

@@ -3,8 +3,9 @@
 
 use lb_common::{FlowKey, V4, V6, flow_table::Layout};
 
-use super::{Flow, announce, bound, contested, pair, search_answer_in, search_in, settle};
-use crate::{family::Stages, room};
+use crate::track::{Flow, announce, bound, contested, pair, search_answer_in, search_in, settle};
+use crate::{family::Stages, icmp, packet::Packet, room, slow, unusual};
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 
 /// The functions of a family.
 pub trait Global: Layout {
@@ -30,6 +31,34 @@ pub trait Global: Layout {
         Self: Stages;
     /// See [`settle`].
     fn conclude_claim(bucket: u32, refused: u32) -> u32
+    where
+        Self: Stages;
+    /// See [`unusual::read`].
+    fn read_unusual(packet: &Packet) -> u32
+    where
+        Self: Stages;
+    /// See [`icmp::steer`].
+    fn send_error(packet: &Packet) -> u32
+    where
+        Self: Stages;
+    /// See [`slow::to_client`].
+    fn send_to_client(packet: &Packet) -> u32
+    where
+        Self: Stages;
+    /// See [`slow::to_worker`].
+    fn send_to_worker(packet: &Packet) -> u32
+    where
+        Self: Stages;
+    /// See [`slow::refuse`].
+    fn refuse(packet: &Packet) -> u32
+    where
+        Self: Stages;
+    /// See [`slow::choose`].
+    fn choose_backend(packet: &Packet) -> u32
+    where
+        Self: Stages;
+    /// See [`slow::enter`].
+    fn enter_flow(packet: &Packet) -> u32
     where
         Self: Stages;
     /// See [`contested`].
@@ -77,7 +106,17 @@ macro_rules! global {
     (
         $family:ty,
         $( $method:ident as $name:ident($($argument:ident: $way:tt $type:ty),* $(; $($number:ident),+)?) $body:expr; )+
+        | $( $of_packet:ident as $packet_name:ident $function:expr; )+
     ) => {
+        $(
+            /// See [`Global`].
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            pub extern "C" fn $packet_name(context: *mut xdp_md) -> u32 {
+                $function(&Packet::new(XdpContext::new(context))) as u32
+            }
+        )+
+
         $(
             /// See [`Global`]. The verifier takes any pointer for one that may be null.
             #[unsafe(no_mangle)]
@@ -94,6 +133,12 @@ macro_rules! global {
         )+
 
         impl Global for $family {
+            $(
+                #[inline(always)]
+                fn $of_packet(packet: &Packet) -> u32 {
+                    $packet_name(packet.raw())
+                }
+            )+
             $(
                 #[inline(always)]
                 fn $method($($argument: global!(@reference $way $type),)* $($($number: u32),+)?) -> u32 {
@@ -119,6 +164,14 @@ global! { V4,
     flow_released as flow_released_v4(flow: in Flow<V4>) pair::released(flow);
     flow_evicted as flow_evicted_v4(; by) pair::evicted::<V4>(by);
     flow_hop_changed as flow_hop_changed_v4(flow: in Flow<V4>; hop) pair::hop_changed(flow, hop);
+    |
+    read_unusual as read_unusual_v4 unusual::read::<V4>;
+    send_error as send_error_v4 icmp::steer::<V4>;
+    send_to_client as send_to_client_v4 slow::to_client::<V4>;
+    send_to_worker as send_to_worker_v4 slow::to_worker::<V4>;
+    refuse as refuse_v4 slow::refuse::<V4>;
+    choose_backend as choose_backend_v4 slow::choose::<V4>;
+    enter_flow as enter_flow_v4 slow::enter::<V4>;
 }
 
 global! { V6,
@@ -136,4 +189,12 @@ global! { V6,
     flow_released as flow_released_v6(flow: in Flow<V6>) pair::released(flow);
     flow_evicted as flow_evicted_v6(; by) pair::evicted::<V6>(by);
     flow_hop_changed as flow_hop_changed_v6(flow: in Flow<V6>; hop) pair::hop_changed(flow, hop);
+    |
+    read_unusual as read_unusual_v6 unusual::read::<V6>;
+    send_error as send_error_v6 icmp::steer::<V6>;
+    send_to_client as send_to_client_v6 slow::to_client::<V6>;
+    send_to_worker as send_to_worker_v6 slow::to_worker::<V6>;
+    refuse as refuse_v6 slow::refuse::<V6>;
+    choose_backend as choose_backend_v6 slow::choose::<V6>;
+    enter_flow as enter_flow_v6 slow::enter::<V6>;
 }
