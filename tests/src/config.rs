@@ -38,6 +38,8 @@ pub struct Service {
     pub address: SocketAddr,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
+    /// Forwarding mode.
+    pub mode: &'static str,
     /// Scheduler.
     pub scheduler: &'static str,
     /// Further lines of the table `[[service]]`.
@@ -88,8 +90,8 @@ impl Config {
 }
 
 impl Service {
-    /// A TCP service whose backends are all workers of the lab, with port 80 on both sides, equal weights, round-robin
-    /// and no health check.
+    /// A TCP service whose backends are all workers of the lab, with port 80 on both sides, equal weights, mode `nat`,
+    /// round-robin and no health check.
     pub fn http(lab: &Lab, name: &str, address: IpAddr) -> Self {
         let backends = lab.workers.iter().map(|worker| {
             let address = SocketAddr::new(worker.address_like(address), 80);
@@ -99,6 +101,7 @@ impl Service {
             name: name.to_owned(),
             address: SocketAddr::new(address, 80),
             protocol: "tcp",
+            mode: "nat",
             scheduler: "round-robin",
             keys: String::new(),
             health: String::new(),
@@ -118,6 +121,20 @@ impl Service {
     /// With another protocol.
     pub fn protocol(mut self, protocol: &'static str) -> Self {
         self.protocol = protocol;
+        self
+    }
+
+    /// With another forwarding mode.
+    pub fn mode(mut self, mode: &'static str) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// With the workers' addresses of the same family as another one.
+    pub fn workers_like(mut self, lab: &Lab, like: IpAddr) -> Self {
+        for ((_, address, _), worker) in self.backends.iter_mut().zip(&lab.workers) {
+            address.set_ip(worker.address_like(like));
+        }
         self
     }
 
@@ -151,11 +168,12 @@ impl Service {
     fn write(&self, text: &mut String) {
         let written = write!(
             text,
-            "\n[[service]]\nname = {:?}\naddress = \"{}\"\nport = {}\nprotocol = {:?}\nmode = \"nat\"\nscheduler = {:?}\n{}",
+            "\n[[service]]\nname = {:?}\naddress = \"{}\"\nport = {}\nprotocol = {:?}\nmode = {:?}\nscheduler = {:?}\n{}",
             self.name,
             self.address.ip(),
             self.address.port(),
             self.protocol,
+            self.mode,
             self.scheduler,
             self.keys
         );

@@ -32,8 +32,17 @@ impl UdpEcho {
     ///
     /// When the port is taken.
     pub fn start(host: &Host, port: u16) -> Result<Self> {
-        let socket = host.namespace.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)));
-        let socket = socket.with_context(|| format!("{} cannot bind UDP port {port}", host.label))?;
+        Self::start_at(host, (Ipv6Addr::UNSPECIFIED, port).into())
+    }
+
+    /// Starts one that answers from one address, such as a virtual one.
+    ///
+    /// # Errors
+    ///
+    /// When the host does not have that address, or the port is taken.
+    pub fn start_at(host: &Host, address: SocketAddr) -> Result<Self> {
+        let socket = host.namespace.run(|| UdpSocket::bind(address));
+        let socket = socket.with_context(|| format!("{} cannot bind UDP at {address}", host.label))?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, name) = (Arc::clone(&stop), host.label.clone());
