@@ -129,7 +129,7 @@ impl Inspector {
         // A single port wins over a range that it lies in.
         let service = services.min_by_key(|service| service.ports.count());
         let backend = service.and_then(|service| {
-            let to = entry.rewrite.destination;
+            let to = entry.worker;
             let is = |address: SocketAddr| address.ip() == to.ip() && [0, to.port()].contains(&address.port());
             service.backends.iter().find(|backend| is(backend.address))
         });
@@ -143,7 +143,7 @@ impl Inspector {
             client: entry.key.source,
             virtual_address: entry.key.destination,
             source: entry.rewrite.source,
-            backend: entry.rewrite.destination,
+            backend: entry.worker,
             service: service.map(|service| service.name.clone()).unwrap_or_default(),
             backend_name: backend.map(|backend| backend.name.clone()).unwrap_or_default(),
             phase: entry.phase.name().to_owned(),
