@@ -4,7 +4,7 @@
 
 use aya_log_ebpf::trace;
 use lb_common::{
-    AddressClass, Mode, Outcome, Ports, V4, V6,
+    AddressClass, Mode, Options, Outcome, Ports, V4, V6,
     flow::Direction,
     maps,
     service::MAX_SOURCES,
@@ -78,7 +78,8 @@ fn to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -
     }
     if mode.translates() {
         // Segments of the handshake may get an option.
-        if !parsed.is_udp() && hit.meta.phase().is_embryonic() {
+        let service = SERVICES.get(backend.service).ok_or(Outcome::Inconsistent)?;
+        if service.options & Options::TOA != 0 && !parsed.is_udp() && hit.meta.phase().is_embryonic() {
             return SLOW;
         }
         let origin = emit::origin(packet, parsed.tags)?;
