@@ -114,7 +114,9 @@ impl Entrance {
         let mut buffer = vec![0; LONGEST];
         while !shared.stop.load(Ordering::Relaxed) {
             // Errors are the read timeout.
-            let Ok(length) = self.socket.read(&mut buffer) else { continue };
+            let Ok(length) = self.socket.read(&mut buffer) else {
+                continue;
+            };
             match self.inner(&buffer[..length]) {
                 Some((packet, inner_v6)) if device.write(packet).is_ok() => {
                     let counter = &shared.carried[usize::from(self.outer_v6)][usize::from(inner_v6)];
@@ -135,7 +137,12 @@ impl Entrance {
             0
         };
         let packet = received.get(header..)?;
-        let word = |at: usize| Some(usize::from(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?])));
+        let word = |at: usize| {
+            Some(usize::from(u16::from_be_bytes([
+                *packet.get(at)?,
+                *packet.get(at + 1)?,
+            ])))
+        };
         let (inner_v6, length) = match packet.first()? >> 4 {
             4 => (false, word(2)?),
             6 => (true, word(4)? + 40),

@@ -135,7 +135,11 @@ fn connections_are_spread_and_listed(way: Forwarding) {
         let shown = until(PATIENCE, || open().values().sum::<usize>() == 6);
         let flows = flows(&lbd, target);
         assert!(shown, "{way:?} {target}: {flows:#?}");
-        assert_eq!(open().into_values().collect::<Vec<_>>(), [3, 3], "{way:?} {target}: {flows:#?}");
+        assert_eq!(
+            open().into_values().collect::<Vec<_>>(),
+            [3, 3],
+            "{way:?} {target}: {flows:#?}"
+        );
         traffic.stop().assert_flawless();
     }
 }
@@ -146,8 +150,17 @@ fn datagrams_are_echoed_and_their_flows_listed(way: Forwarding) {
     let lbd = balance(way, &lab, "udp", 53);
     for target in targets(53) {
         let report = udp::ask(&lab.client.namespace, target, 20, b"question", PATIENCE);
-        assert_eq!(report.failures, Vec::<String>::new(), "{way:?} {target}: {}", outcomes(&lbd));
-        assert_eq!(report.per_worker.into_values().collect::<Vec<_>>(), [10, 10], "{way:?} {target}");
+        assert_eq!(
+            report.failures,
+            Vec::<String>::new(),
+            "{way:?} {target}: {}",
+            outcomes(&lbd)
+        );
+        assert_eq!(
+            report.per_worker.into_values().collect::<Vec<_>>(),
+            [10, 10],
+            "{way:?} {target}"
+        );
         let listed = count(flows(&lbd, target), |flow| flow["protocol"] == "udp");
         assert_eq!(listed.into_values().collect::<Vec<_>>(), [10, 10], "{way:?} {target}");
 
@@ -195,7 +208,10 @@ fn full_sized_segments_are_answered_and_then_fit(way: Forwarding) {
 
         let route = lab.client.run_script(&format!("ip route get {}", target.ip())).unwrap();
         let expected_mtu = format!("mtu {} ", MTU - way.overhead(target.ip()));
-        assert!(route.contains(&expected_mtu), "{way:?} {target}: {expected_mtu}in {route}");
+        assert!(
+            route.contains(&expected_mtu),
+            "{way:?} {target}: {expected_mtu}in {route}"
+        );
 
         // The client knows the way now.
         upload(way, &lab, &lbd, target, &expected);
@@ -254,7 +270,9 @@ fn upload(way: Forwarding, lab: &Lab, lbd: &Lbd<'_>, target: SocketAddr, body: &
 
 /// The flows of a service that `lbctl` shows, all of which must be of this client and virtual address.
 fn flows(lbd: &Lbd<'_>, target: SocketAddr) -> Vec<Value> {
-    let page = lbd.lbctl(&["flow", "list", "--service", name(target), "--limit", "1000"]).unwrap();
+    let page = lbd
+        .lbctl(&["flow", "list", "--limit", "10000", "--service", name(target)])
+        .unwrap();
     let flows = page["flows"].as_array().unwrap().clone();
     for flow in &flows {
         assert_eq!(flow["virtual_address"], target.to_string(), "{flow}");
@@ -266,7 +284,9 @@ fn flows(lbd: &Lbd<'_>, target: SocketAddr) -> Vec<Value> {
 fn count(flows: Vec<Value>, wanted: impl Fn(&Value) -> bool) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for flow in flows.iter().filter(|flow| wanted(flow)) {
-        *counts.entry(flow["backend_name"].as_str().unwrap().to_owned()).or_default() += 1;
+        *counts
+            .entry(flow["backend_name"].as_str().unwrap().to_owned())
+            .or_default() += 1;
     }
     counts
 }

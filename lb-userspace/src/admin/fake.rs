@@ -7,8 +7,8 @@ use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 use super::{
     Inspect, InspectError,
     model::{
-        BackendStatus, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
-        NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus,
+        BackendStatus, FlowCount, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus,
+        InterfaceStatus, NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus,
     },
     server, socket,
 };
@@ -32,6 +32,19 @@ impl Inspect for Fake {
     fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError> {
         let wanted = |backend: &BackendStatus| service.is_none_or(|name| name == backend.service);
         Ok(backends().into_iter().filter(wanted).collect())
+    }
+
+    fn count_flows(&self, filter: &FlowFilter) -> Result<FlowCount, InspectError> {
+        let flows = self.flows(filter, usize::MAX)?.flows;
+        let mut count = FlowCount {
+            total: flows.len() as u64,
+            ..FlowCount::default()
+        };
+        for flow in flows {
+            *count.phases.entry(flow.phase).or_default() += 1;
+            *count.services.entry(flow.service).or_default() += 1;
+        }
+        Ok(count)
     }
 
     fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError> {

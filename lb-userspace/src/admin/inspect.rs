@@ -1,6 +1,6 @@
 //! What the admin API asks the controller.
 
-use super::model::{BackendStatus, FlowFilter, FlowPage, NodeStatus, ServiceStatus};
+use super::model::{BackendStatus, FlowCount, FlowFilter, FlowPage, NodeStatus, ServiceStatus};
 
 /// Answers the questions of the admin API. The methods may block: they are called on threads that are for that.
 pub trait Inspect: Send + Sync {
@@ -31,6 +31,13 @@ pub trait Inspect: Send + Sync {
     ///
     /// See [`Inspect::node`].
     fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError>;
+
+    /// How many flows there are.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    fn count_flows(&self, filter: &FlowFilter) -> Result<FlowCount, InspectError>;
 }
 
 /// A question could not be answered.

@@ -203,6 +203,17 @@ pub struct FlowPage {
     pub truncated: bool,
 }
 
+/// How many flows there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCount {
+    /// All that were asked for.
+    pub total: u64,
+    /// By phase.
+    pub phases: BTreeMap<String, u64>,
+    /// By name of the service; an empty one for services that are no longer in the configuration.
+    pub services: BTreeMap<String, u64>,
+}
+
 /// A flow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlowStatus {

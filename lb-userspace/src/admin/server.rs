@@ -14,7 +14,9 @@ use tokio::sync::watch;
 
 use super::{
     Inspect, InspectError, Problem,
-    model::{BackendStatus, DEFAULT_FLOW_LIMIT, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus},
+    model::{
+        BackendStatus, DEFAULT_FLOW_LIMIT, FlowCount, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus,
+    },
     parameters::Parameters,
     socket::AdminSocket,
 };
@@ -59,6 +61,7 @@ fn router(source: Source) -> Router {
         .route("/v1/services/{name}", get(service))
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
+        .route("/v1/flows/count", get(flow_count))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(log))
@@ -99,24 +102,43 @@ async fn backends(State(source): State<Source>, uri: Uri) -> Answer<Vec<BackendS
 
 async fn flows(State(source): State<Source>, uri: Uri) -> Answer<FlowPage> {
     let parameters = Parameters::read(&uri, &["service", "backend", "client", "limit"])?;
-    let filter = FlowFilter {
-        service: parameters.text("service").map(str::to_owned),
-        backend: parameters.text("backend").map(str::to_owned),
-        client: parameters.value("client", "an IPv4 or IPv6 address")?,
-    };
+    let filter = flow_filter(&parameters)?;
     let limit = parameters
         .number("limit", 1..=MAX_FLOW_LIMIT)?
         .unwrap_or(DEFAULT_FLOW_LIMIT);
     ask(source, move |source| {
-        if let Some(name) = &filter.service {
-            known_service(source, name)?;
-        }
-        if let Some(name) = &filter.backend {
-            known_backend(source, filter.service.as_deref(), name)?;
-        }
+        known(source, &filter)?;
         Ok(source.flows(&filter, limit)?)
     })
     .await
+}
+
+async fn flow_count(State(source): State<Source>, uri: Uri) -> Answer<FlowCount> {
+    let filter = flow_filter(&Parameters::read(&uri, &["service", "backend", "client"])?)?;
+    ask(source, move |source| {
+        known(source, &filter)?;
+        Ok(source.count_flows(&filter)?)
+    })
+    .await
+}
+
+fn flow_filter(parameters: &Parameters) -> Result<FlowFilter, Problem> {
+    Ok(FlowFilter {
+        service: parameters.text("service").map(str::to_owned),
+        backend: parameters.text("backend").map(str::to_owned),
+        client: parameters.value("client", "an IPv4 or IPv6 address")?,
+    })
+}
+
+/// Refuses a filter by what is not there.
+fn known(source: &dyn Inspect, filter: &FlowFilter) -> Result<(), Problem> {
+    if let Some(name) = &filter.service {
+        known_service(source, name)?;
+    }
+    if let Some(name) = &filter.backend {
+        known_backend(source, filter.service.as_deref(), name)?;
+    }
+    Ok(())
 }
 
 /// Puts a question to the controller, which may block, on a thread that is for that.
@@ -177,7 +199,8 @@ fn nothing_named<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str
 async fn no_such_path(uri: Uri) -> Problem {
     let path = uri.path().escape_debug();
     Problem::not_found(format!(
-        "there is no `{path}`; there are: /v1/node, /v1/services, /v1/services/NAME, /v1/backends, /v1/flows"
+        "there is no `{path}`; there are: /v1/node, /v1/services, /v1/services/NAME, /v1/backends, /v1/flows, \
+         /v1/flows/count"
     ))
 }
 

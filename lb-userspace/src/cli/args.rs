@@ -92,11 +92,23 @@ pub enum BackendVerb {
 pub enum FlowVerb {
     /// Show flows.
     List(FlowList),
+    /// Count flows, by phase and by service.
+    Count(FlowChoice),
 }
 
 /// Which flows to show.
 #[derive(Debug, Args)]
 pub struct FlowList {
+    #[command(flatten)]
+    pub choice: FlowChoice,
+    /// How many at most.
+    #[arg(long)]
+    pub limit: Option<usize>,
+}
+
+/// Which flows are meant.
+#[derive(Debug, Args)]
+pub struct FlowChoice {
     /// Only those of this service.
     #[arg(long)]
     pub service: Option<String>,
@@ -106,9 +118,6 @@ pub struct FlowList {
     /// Only those of this client.
     #[arg(long)]
     pub client: Option<IpAddr>,
-    /// How many at most.
-    #[arg(long)]
-    pub limit: Option<usize>,
 }
 
 /// Verbs of `map`.

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::{
-    admin::model::{BackendStatus, FlowPage, NodeStatus, ServiceStatus},
+    admin::model::{BackendStatus, FlowCount, FlowPage, NodeStatus, ServiceStatus},
     dataplane::dump::MapSummary,
 };
 
@@ -166,6 +166,23 @@ pub(super) fn backends(backends: &[BackendStatus]) -> String {
             ]
         }),
     )
+}
+
+/// Flows by phase and by service.
+pub(super) fn flow_count(count: &FlowCount) -> String {
+    let mut text = format!("{} flows\n", count.total);
+    for (phase, flows) in &count.phases {
+        text += &format!("  {phase:<18} {flows:>9}\n");
+    }
+    for (service, flows) in &count.services {
+        let name = if service.is_empty() {
+            "(no longer configured)"
+        } else {
+            service
+        };
+        text += &format!("  service {name:<18} {flows:>9}\n");
+    }
+    text
 }
 
 pub(super) fn flows(page: &FlowPage) -> String {

@@ -8,15 +8,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_common::{Backend, BackendCounters, BackendLoad, BackendState, abi::MAP_ABI_VERSION, family::address};
+use lb_common::{Backend, BackendCounters, BackendLoad, BackendState, Phase, abi::MAP_ABI_VERSION, family::address};
 use tokio::sync::watch;
 
 use crate::{
     admin::{
         Inspect, InspectError,
         model::{
-            BackendStatus, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
-            NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus, timestamp,
+            BackendStatus, FlowCount, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus,
+            InterfaceStatus, NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus, timestamp,
         },
     },
     config::{self, Config, Word},
@@ -129,7 +129,7 @@ impl Inspector {
         // A single port wins over a range that it lies in.
         let service = services.min_by_key(|service| service.ports.count());
         let backend = service.and_then(|service| {
-            let to = entry.rewrite.destination;
+            let to = entry.worker;
             let is = |address: SocketAddr| address.ip() == to.ip() && [0, to.port()].contains(&address.port());
             service.backends.iter().find(|backend| is(backend.address))
         });
@@ -143,7 +143,7 @@ impl Inspector {
             client: entry.key.source,
             virtual_address: entry.key.destination,
             source: entry.rewrite.source,
-            backend: entry.rewrite.destination,
+            backend: entry.worker,
             service: service.map(|service| service.name.clone()).unwrap_or_default(),
             backend_name: backend.map(|backend| backend.name.clone()).unwrap_or_default(),
             phase: entry.phase.name().to_owned(),
@@ -151,7 +151,7 @@ impl Inspector {
         }
     }
 
-    fn count_flows(&self) -> FlowTables {
+    fn flow_tables(&self) -> FlowTables {
         let entries = self.tables.count_flow_entries();
         let capacity = self.tables.flow_capacity();
         let table = |family: usize| FlowTable {
@@ -181,7 +181,7 @@ impl Inspect for Inspector {
                 .into_iter()
                 .map(|(outcome, count)| (outcome.name().to_owned(), count))
                 .collect(),
-            flows: self.count_flows(),
+            flows: self.flow_tables(),
             reconcile: self.reconcile.borrow().clone(),
             warnings: self.warnings.clone(),
         })
@@ -249,6 +249,37 @@ impl Inspect for Inspector {
             }
         });
         Ok(page)
+    }
+
+    fn count_flows(&self, filter: &FlowFilter) -> Result<FlowCount, InspectError> {
+        let now = self.tables.clock.now().map_err(InspectError::new)?;
+        let mut count = FlowCount::default();
+        let mut phases: HashMap<Phase, u64> = HashMap::new();
+        // Names are looked up once for each service, not for each of a million flows.
+        let mut services: HashMap<u32, (String, u64)> = HashMap::new();
+        let by_name = filter.service.is_some() || filter.backend.is_some();
+        self.tables.for_each_flow(|entry| {
+            if !entry.to_worker || filter.client.is_some_and(|client| client != entry.key.source.ip()) {
+                return;
+            }
+            if by_name && !filter.admits(&self.flow(&entry, now)) {
+                return;
+            }
+            count.total += 1;
+            *phases.entry(entry.phase).or_default() += 1;
+            services
+                .entry(entry.service)
+                .or_insert_with(|| (self.flow(&entry, now).service, 0))
+                .1 += 1;
+        });
+        count.phases = phases
+            .into_iter()
+            .map(|(phase, flows)| (phase.name().to_owned(), flows))
+            .collect();
+        for (name, flows) in services.into_values() {
+            *count.services.entry(name).or_default() += flows;
+        }
+        Ok(count)
     }
 }
 

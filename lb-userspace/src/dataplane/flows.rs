@@ -66,6 +66,8 @@ pub struct FlowEntry {
     pub key: Tuple,
     /// The 5-tuple after the translation; the same in modes that do not translate.
     pub rewrite: Tuple,
+    /// Address and port of the backend; in the tunnel modes the far end of the tunnel.
+    pub worker: SocketAddr,
     /// Whether it is the entry of the client's packets; else it is that of the worker's answers.
     pub to_worker: bool,
     /// How far the connection has come.
@@ -225,16 +227,17 @@ fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowE
         destination: SocketAddr::new(service_address, hit.ports.destination().host()),
         protocol,
     };
+    let worker = SocketAddr::new(
+        address::from_words(backend.status.family(), backend.address)?,
+        match backend.status.port().host() {
+            0 => hit.ports.destination().host(),
+            port => port,
+        },
+    );
     let translated = if mode.translates() {
         Tuple {
             source: answers_to(tables, &backend, mode, hit.bind, client)?,
-            destination: SocketAddr::new(
-                address::from_words(F::NUMBER, backend.address)?,
-                match backend.status.port().host() {
-                    0 => hit.ports.destination().host(),
-                    port => port,
-                },
-            ),
+            destination: worker,
             protocol,
         }
     } else {
@@ -249,6 +252,7 @@ fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowE
     Some(FlowEntry {
         key,
         rewrite,
+        worker,
         to_worker,
         phase: hit.meta.phase(),
         backend: hit.meta.backend(),

@@ -3,5 +3,7 @@
 pub mod http;
 mod machine;
 pub mod packets;
+pub mod plot;
 mod runner;
+pub mod scale;
 mod statistics;

@@ -14,9 +14,9 @@ use lb_common::{Mode, Outcome};
 use lb_userspace::{
     config::{Capacity, PacketLog, Word},
     dataplane::{self, Access, Pins, Tables},
-    reconcile::{self, Desired},
+    reconcile::{self, Desired, desired::DesiredService},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     machine,
@@ -34,7 +34,7 @@ use crate::{
 pub struct Options {
     /// Print one JSON object a line.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// How often each figure is taken.
     #[arg(long, default_value_t = 21)]
     rounds: usize,
@@ -50,19 +50,19 @@ pub struct Options {
 }
 
 /// A result.
-#[derive(Clone, Debug, Serialize)]
-struct Figure {
-    case: String,
-    flows: u64,
-    min_ns: f64,
-    median_ns: f64,
-    floor: &'static str,
-    over_floor_ns: f64,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Figure {
+    pub(super) case: String,
+    pub(super) flows: u64,
+    pub(super) min_ns: f64,
+    pub(super) median_ns: f64,
+    pub(super) floor: String,
+    pub(super) over_floor_ns: f64,
 }
 
 /// Where in a case a packet stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Of a flow that is there.
     Hit,
     /// The answer of a worker.
@@ -78,12 +78,12 @@ enum Kind {
 }
 
 /// A case. Its name follows mode, family, protocol and event.
-struct Case {
-    name: String,
-    kind: Kind,
-    mode: Mode,
-    v6: bool,
-    protocol: u8,
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) mode: Mode,
+    pub(super) v6: bool,
+    pub(super) protocol: u8,
 }
 
 fn cases() -> Vec<Case> {
@@ -187,8 +187,8 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-struct Bench {
-    tables: Tables,
+pub(super) struct Bench {
+    pub(super) tables: Tables,
     runner: Runner,
     _object: aya::Ebpf,
 }
@@ -196,25 +196,30 @@ struct Bench {
 impl Bench {
     /// `entries` is how many the flow table of each family is meant to hold.
     fn new(bpffs: &Path, name: &str, entries: u32) -> Result<Self> {
-        let pins = Pins::new(bpffs, name);
-        pins.prepare()?;
         let capacity = Capacity {
             flows_v4: entries,
             flows_v6: entries,
             ..Capacity::default()
         };
-        let mut object = dataplane::load(&pins, &capacity, fixture::NAT_PORTS, PacketLog::Off)?.into_object();
-        let program: &Xdp = (&*object.program_mut("lb_xdp").context("no program")?).try_into()?;
-        let runner = Runner::new(program)?;
-        let mut tables = Tables::open(&pins, Access::Write)?;
         let mut services = Vec::new();
         for mode in Mode::ALL {
             for v6 in [false, true] {
                 services.extend([TCP, UDP].map(|protocol| fixture::service(mode, v6, protocol, 1..=BACKENDS)));
             }
         }
-        let desired = Desired { services };
-        let plan = reconcile::plan(&desired, &reconcile::observe(&tables)?);
+        Self::with(bpffs, name, &capacity, services)
+    }
+
+    /// Loads the program over maps with these services.
+    pub(super) fn with(bpffs: &Path, name: &str, capacity: &Capacity, services: Vec<DesiredService>) -> Result<Self> {
+        let pins = Pins::new(bpffs, name);
+        pins.prepare()?;
+        let mut object = dataplane::load(&pins, capacity, fixture::NAT_PORTS, PacketLog::Off)?.into_object();
+        let program: &Xdp = (&*object.program_mut("lb_xdp").context("no program")?).try_into()?;
+        let runner = Runner::new(program)?;
+        let mut tables = Tables::open(&pins, Access::Write)?;
+        let plan = reconcile::plan(&Desired { services }, &reconcile::observe(&tables)?);
+        ensure!(plan.problems.is_empty(), "the plan has problems: {:?}", plan.problems);
         reconcile::apply(&plan, &mut tables)?;
         Ok(Self {
             tables,
@@ -223,7 +228,7 @@ impl Bench {
         })
     }
 
-    fn measure(&mut self, case: &Case, flows: u64, options: &Options) -> Result<Figure> {
+    pub(super) fn measure(&mut self, case: &Case, flows: u64, options: &Options) -> Result<Figure> {
         self.empty();
         let (floor, floor_target) = match case.kind {
             Kind::Pass | Kind::Floor(_) => ("null", 0),
@@ -252,7 +257,7 @@ impl Bench {
             flows,
             min_ns: statistics::minimum(&figures),
             median_ns: statistics::median(figures.clone()),
-            floor,
+            floor: floor.to_owned(),
             over_floor_ns: statistics::paired_difference(&figures, &floors),
         })
     }

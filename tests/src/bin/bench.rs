@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: how fast the product is.
 
 use clap::{Parser, Subcommand};
-use harness::bench::{http, packets};
+use harness::bench::{http, packets, plot, scale};
 
 /// Measures how fast the load balancer is.
 #[derive(Parser)]
@@ -14,6 +14,10 @@ struct Arguments {
 enum What {
     /// Nanoseconds per packet of the XDP program, against floor programs.
     Packets(packets::Options),
+    /// How the cost of a packet grows with services, backends and flows, and how long a change takes.
+    Scale(packets::Options),
+    /// A picture, as SVG on standard output, of what `packets --json` prints, given on standard input.
+    Plot,
     /// Requests per second and CPU per request, beside a direct connection, nftables and HAProxy.
     Http(http::Options),
 }
@@ -22,6 +26,8 @@ fn main() -> anyhow::Result<()> {
     harness::tools::require_root()?;
     match Arguments::parse().what {
         What::Packets(options) => packets::run(&options),
+        What::Scale(options) => scale::run(&options),
+        What::Plot => plot::run(),
         What::Http(options) => http::run(&options),
     }
 }
