@@ -178,6 +178,7 @@ fn datagrams_larger_than_the_mtu_are_echoed(way: Forwarding) {
     let _echoes = echoes(way, &lab, 53);
     let lbd = balance(way, &lab, "udp", 53);
     for target in targets(53) {
+        let fragments = 2 + 3 + 6 + 9;
         for length in [MTU, 4_000, 8_000, 12_000] {
             let report = udp::ask(&lab.client.namespace, target, 20, &content::bytes(length), PATIENCE);
             assert_eq!(
@@ -186,12 +187,11 @@ fn datagrams_larger_than_the_mtu_are_echoed(way: Forwarding) {
                 "{way:?} {target}, {length} bytes: {}",
                 outcomes(&lbd)
             );
-            // Not exactly: fragments that two CPUs take at the same time may each choose for their flow.
+            // Not exactly: a port that an earlier round has freed may come again, and is still the flow that it was.
             assert_eq!(report.per_worker.len(), 2, "{way:?} {target}, {length} bytes");
         }
         let packets = flows_packets(&lbd, target);
-        // Each datagram was at least two packets on its way.
-        assert!(packets >= 4 * 20 * 2, "{way:?} {target}: {packets}");
+        assert!(packets >= 20 * fragments, "{way:?} {target}: {packets}");
     }
 }
 
