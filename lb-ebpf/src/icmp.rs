@@ -95,7 +95,8 @@ fn quoted<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>) -> R
         return Err(Outcome::NotOurs);
     }
     let l4 = l3 + length;
-    if l4 > MOST_OFFSET {
+    // What stands behind the message is padding of the frame.
+    if l4 > MOST_OFFSET || l4 + 8 > ip.transport.offset + ip.transport.length {
         return Err(Outcome::Malformed);
     }
     let header: Window<8> = packet.window(l4)?;
