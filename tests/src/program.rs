@@ -30,6 +30,8 @@ pub struct Program {
     /// The maps.
     pub tables: Tables,
     object: aya::Ebpf,
+    /// The counts of outcomes after the last packet.
+    counts: Vec<(Outcome, u64)>,
     _bpffs: Bpffs,
 }
 
@@ -43,9 +45,11 @@ impl Program {
             .unwrap()
             .into_object();
         let tables = Tables::open(&pins, Access::Write).unwrap();
+        let counts = tables.outcomes().unwrap();
         let mut program = Self {
             tables,
             object,
+            counts,
             _bpffs: bpffs,
         };
         program.desire(services);
@@ -73,11 +77,11 @@ impl Program {
 
     /// Sends a frame; returns what comes out, and the names of the outcomes that were counted.
     pub fn run_bytes(&mut self, frame: &[u8]) -> (Run, Vec<&'static str>) {
-        let before = self.tables.outcomes().unwrap();
         let program: &Xdp = (&*self.object.program_mut("lb_xdp").unwrap()).try_into().unwrap();
         let run = testrun::run(program.fd().unwrap(), frame, 1).unwrap();
         let after = self.tables.outcomes().unwrap();
-        let risen = before.iter().zip(&after).flat_map(|((outcome, old), (_, new))| {
+        let before = std::mem::replace(&mut self.counts, after);
+        let risen = before.iter().zip(&self.counts).flat_map(|((outcome, old), (_, new))| {
             std::iter::repeat_n(outcome.name(), usize::try_from(new - old).unwrap())
         });
         (run, risen.collect())

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
-use lb_common::Mode;
-
-use super::{Random, draft::Draft, scene};
+use super::{
+    Random,
+    draft::Draft,
+    scene::{self, Focus},
+};
 use crate::{
-    fixture::{self, TCP, UDP},
+    fixture::{TCP, UDP},
     model::{Flow, Key, Model},
     packet::{ACK, FIN, PSH, RST, SYN},
 };
@@ -15,15 +17,19 @@ use crate::{
 const LONGEST: usize = 3400;
 
 /// The frame of a step. The same number makes the same frame of the same flow, as far as the flow is bound the same way.
-pub fn frame(number: u64, model: &Model) -> Vec<u8> {
+pub fn frame(number: u64, focus: Focus, model: &Model) -> Vec<u8> {
     let mut random = Random::new(number);
-    let v6 = random.once_in(2);
-    let mode = random.one(&[Mode::Nat, Mode::Nat, Mode::Dnat, Mode::Dsr, Mode::Ipip, Mode::Gue]);
-    let protocol = random.one(&[TCP, TCP, UDP]);
+    let index = if random.once_in(10) {
+        random.below(model.services.len())
+    } else {
+        random.one(&focus)
+    };
+    let (service, protocol) = model.services[index].at;
+    let v6 = service.is_ipv6();
     let host = 1 + random.below(scene::CLIENTS.into()) as u8;
     let key = Key {
         client: scene::client(v6, host, random.one(&scene::PORTS)),
-        service: fixture::front(mode, v6),
+        service,
         protocol,
     };
     let mut draft = draft(&key, host, model, &mut random);

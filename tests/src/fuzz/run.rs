@@ -8,7 +8,10 @@ use lb_userspace::{
     reconcile::desired::DesiredService,
 };
 
-use super::{Random, generate, hex, scene};
+use super::{
+    Random, generate, hex,
+    scene::{self, Focus},
+};
 use crate::{
     model::{Entry, Key, Model, Seen, frame::Ip},
     program::Program,
@@ -24,9 +27,9 @@ const SHRINKS: usize = 400;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// A frame comes.
-    Frame(u64),
+    Frame(u64, Focus),
     /// A backend changes.
-    Change(u64),
+    Change(u64, Focus),
 }
 
 /// Program and model did not agree.
@@ -68,6 +71,9 @@ impl Fuzz {
         let capacity = lb_userspace::config::Capacity {
             flows_v4: 16_384,
             flows_v6: 16_384,
+            services: 32,
+            backends: 128,
+            ring_slots: 4096,
             ..Default::default()
         };
         Self {
@@ -84,12 +90,13 @@ impl Fuzz {
     /// Where program and model diverge, with the shortest sequence that was found.
     pub fn sequence(&mut self, seed: u64) -> Result<(), Divergence> {
         let mut random = Random::new(seed);
+        let focus = scene::focus(&mut random);
         let mut steps: Vec<Step> = (0..STEPS)
             .map(|_| {
                 if random.once_in(40) {
-                    Step::Change(random.number())
+                    Step::Change(random.number(), focus)
                 } else {
-                    Step::Frame(random.number())
+                    Step::Frame(random.number(), focus)
                 }
             })
             .collect();
@@ -130,11 +137,7 @@ impl Fuzz {
     fn run(&mut self, steps: &[Step]) -> Result<(), (usize, Vec<String>)> {
         let (mut model, mut services) = self.begin();
         for (index, step) in steps.iter().enumerate() {
-            let mut log = Vec::new();
-            if let Err(expected) = self.step(*step, &mut model, &mut services, &mut log) {
-                log.push(format!("expected: {expected}"));
-                return Err((index, log));
-            }
+            self.step(*step, &mut model, &mut services, None).map_err(|log| (index, log))?;
         }
         Ok(())
     }
@@ -143,8 +146,8 @@ impl Fuzz {
         let mut log = Vec::new();
         let (mut model, mut services) = self.begin();
         for step in steps {
-            if let Err(expected) = self.step(*step, &mut model, &mut services, &mut log) {
-                log.push(format!("expected: {expected}"));
+            if let Err(last) = self.step(*step, &mut model, &mut services, Some(&mut log)) {
+                log.extend(last);
                 break;
             }
         }
@@ -165,19 +168,21 @@ impl Fuzz {
         step: Step,
         model: &mut Model,
         services: &mut Vec<DesiredService>,
-        log: &mut Vec<String>,
-    ) -> Result<(), String> {
-        let number = match step {
-            Step::Frame(number) => number,
-            Step::Change(number) => {
-                scene::change(services, &mut Random::new(number));
+        mut log: Option<&mut Vec<String>>,
+    ) -> Result<(), Vec<String>> {
+        let (number, focus) = match step {
+            Step::Frame(number, focus) => (number, focus),
+            Step::Change(number, focus) => {
+                scene::change(services, focus, &mut Random::new(number));
                 self.program.desire(services.clone());
                 model.configure(services);
-                log.push("backends changed".into());
+                if let Some(log) = &mut log {
+                    log.push("backends changed".into());
+                }
                 return Ok(());
             }
         };
-        let frame = generate::frame(number, model);
+        let frame = generate::frame(number, focus, model);
         let (run, outcomes) = self.program.run_bytes(&frame);
         self.packets += 1;
         for outcome in &outcomes {
@@ -188,17 +193,15 @@ impl Fuzz {
             PASS => Action::Pass,
             TRANSMIT => Action::Transmit,
             REDIRECT => Action::Redirect,
-            other => return Err(format!("no action {other}")),
+            other => return Err(vec![format!("no action {other}")]),
         };
         let seen = Seen {
             outcomes,
             action,
             bytes: run.bytes,
         };
-        log.push(format!("in:  {} {}", line(&frame), hex(&frame)));
-        log.push(format!("out: {:?} {} {}", seen.outcomes, line(&seen.bytes), hex(&seen.bytes)));
         let tables = &self.program.tables;
-        model.follow(&frame, &seen, &|key: Key| {
+        let followed = model.follow(&frame, &seen, &|key: Key| {
             let entry = tables.find_flow(Tuple {
                 source: key.client,
                 destination: key.service,
@@ -210,7 +213,22 @@ impl Fuzz {
                 bound: entry.rewrite.source,
                 phase: entry.phase,
             })
-        })
+        });
+        let told = || {
+            vec![
+                format!("in:  {} {}", line(&frame), hex(&frame)),
+                format!("out: {:?} {} {}", seen.outcomes, line(&seen.bytes), hex(&seen.bytes)),
+            ]
+        };
+        match followed {
+            Ok(()) => {
+                if let Some(log) = log {
+                    log.extend(told());
+                }
+                Ok(())
+            }
+            Err(expected) => Err([told(), vec![format!("expected: {expected}")]].concat()),
+        }
     }
 }
 

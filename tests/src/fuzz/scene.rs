@@ -44,15 +44,22 @@ fn service(mode: Mode, v6: bool, protocol: u8) -> DesiredService {
     service
 }
 
+/// Indices of the services that a sequence is mostly about, so that there is much of each.
+pub type Focus = [usize; 4];
+
+/// A choice of services.
+pub fn focus(random: &mut Random) -> Focus {
+    [0; 4].map(|_| random.below(services().len()))
+}
+
 /// Changes a backend of a service: it goes away, comes back, or changes its state.
-pub fn change(services: &mut [DesiredService], random: &mut Random) {
-    let index = random.below(services.len());
-    let service = &mut services[index];
+pub fn change(services: &mut [DesiredService], focus: Focus, random: &mut Random) {
+    let service = &mut services[random.one(&focus)];
     let host = random.below(HOSTS.len());
     let whole = self::service(service.mode, service.at.address.is_ipv6(), service.at.protocol);
     let backend = &whole.backends[host];
     let place = service.backends.iter().position(|other| other.address == backend.address);
-    let state = random.one(&[BackendState::Up, BackendState::Up, BackendState::Draining, BackendState::Down]);
+    let state = random.one(&[BackendState::Up, BackendState::Draining, BackendState::Down, BackendState::Down]);
     match place {
         Some(place) if random.once_in(4) => {
             service.backends.remove(place);
