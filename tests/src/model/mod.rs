@@ -195,13 +195,15 @@ impl Model {
             let is_gone = backend.is_none();
             self.forget(&key);
             if !is_syn && !udp {
-                let refused = self.refused(frame, ip, transport, Outcome::ResetBackendDown)?;
-                if !is_gone {
-                    return Ok(refused);
+                let refused = self.refused(frame, ip, transport, Outcome::ResetBackendDown);
+                let outcome = match &refused {
+                    Ok(_) => Outcome::ResetBackendDown,
+                    Err(outcome) => *outcome,
+                };
+                // What a backend that left has left behind may be found or not: its entry may be another one's by now.
+                if !is_gone || seen.outcomes == [outcome.name()] {
+                    return refused;
                 }
-                // What a backend left behind may be found, or not any more.
-                let again = self.refused(frame, ip, transport, Outcome::ResetNoFlow)?;
-                return Ok([refused, again].concat());
             }
         }
         let Some(service) = self.services.iter().position(|service| service.at == (key.service, key.protocol)) else {
