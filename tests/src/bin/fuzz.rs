@@ -53,5 +53,9 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn progress(fuzz: &Fuzz, elapsed: Duration) -> String {
     let rate = fuzz.packets as f64 / elapsed.as_secs_f64();
-    format!("{} packets in {} s, {rate:.0} a second", fuzz.packets, elapsed.as_secs())
+    format!(
+        "{} packets in {} s, {rate:.0} a second",
+        fuzz.packets,
+        elapsed.as_secs()
+    )
 }

@@ -107,7 +107,7 @@ impl Draft {
             packet.extend((length as u16).to_be_bytes());
             let (id, offset, more) = self.fragment.unwrap_or((0x1234, 0, false));
             packet.extend((id as u16).to_be_bytes());
-            packet.extend((offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+            packet.extend(((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
             packet.extend([self.ttl, self.protocol, 0, 0]);
             packet.extend(sums::octets(self.from.ip()));
             packet.extend(sums::octets(self.to.ip()));
@@ -132,7 +132,7 @@ impl Draft {
         let mut headers = Vec::new();
         if let Some((id, offset, more)) = self.fragment {
             let mut header = vec![next, 0];
-            header.extend((offset & !7 | u16::from(more)).to_be_bytes());
+            header.extend(((offset & !7) | u16::from(more)).to_be_bytes());
             header.extend(id.to_be_bytes());
             headers = header;
             next = 44;
@@ -157,7 +157,11 @@ impl Draft {
             frame.extend(kind.to_be_bytes());
             frame.extend(tag.to_be_bytes());
         }
-        frame.extend(if self.from.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
+        frame.extend(if self.from.is_ipv4() {
+            [0x08, 0x00]
+        } else {
+            [0x86, 0xdd]
+        });
         frame.extend(self.packet());
         frame
     }

@@ -61,8 +61,31 @@ fn draft(key: &Key, host: u8, model: &Model, random: &mut Random) -> Draft {
 }
 
 /// Flags of segments, those of clients first.
-const REQUESTS: [u8; 12] = [SYN, SYN, SYN, ACK, ACK, ACK, PSH | ACK, FIN | ACK, FIN | ACK, RST, RST | ACK, FIN];
-const ANSWERS: [u8; 9] = [SYN | ACK, SYN | ACK, SYN | ACK, ACK, PSH | ACK, FIN | ACK, FIN | ACK, RST, RST | ACK];
+const REQUESTS: [u8; 12] = [
+    SYN,
+    SYN,
+    SYN,
+    ACK,
+    ACK,
+    ACK,
+    PSH | ACK,
+    FIN | ACK,
+    FIN | ACK,
+    RST,
+    RST | ACK,
+    FIN,
+];
+const ANSWERS: [u8; 9] = [
+    SYN | ACK,
+    SYN | ACK,
+    SYN | ACK,
+    ACK,
+    PSH | ACK,
+    FIN | ACK,
+    FIN | ACK,
+    RST,
+    RST | ACK,
+];
 
 fn segment(from: SocketAddr, to: SocketAddr, protocol: u8, random: &mut Random, flags: &[u8]) -> Draft {
     let length = match random.below(12) {
@@ -72,7 +95,11 @@ fn segment(from: SocketAddr, to: SocketAddr, protocol: u8, random: &mut Random, 
     };
     let data: Vec<u8> = (0..length).map(|_| random.number() as u8).collect();
     if protocol == TCP {
-        let flags = if random.once_in(12) { random.number() as u8 } else { random.one(flags) };
+        let flags = if random.once_in(12) {
+            random.number() as u8
+        } else {
+            random.one(flags)
+        };
         let numbers = [random.number() as u32, random.number() as u32];
         Draft::tcp(from, to, numbers, flags, random.below(4), &data)
     } else {
@@ -81,7 +108,9 @@ fn segment(from: SocketAddr, to: SocketAddr, protocol: u8, random: &mut Random, 
 }
 
 fn answer(key: &Key, flow: &Flow, model: &Model, random: &mut Random) -> Draft {
-    let Some(backend) = model.backend(flow) else { return stray(key, random) };
+    let Some(backend) = model.backend(flow) else {
+        return stray(key, random);
+    };
     let mut draft = segment(backend.address, flow.bound, key.protocol, random, &ANSWERS);
     draft.macs[1] = backend.hop.to;
     if backend.hop.vlans[0] != 0 && !random.once_in(4) {
@@ -115,7 +144,10 @@ fn error(key: &Key, flow: &Flow, model: &Model, random: &mut Random) -> Draft {
 
 /// Between any two of the scene, to any port.
 fn stray(key: &Key, random: &mut Random) -> Draft {
-    let all: Vec<_> = scene::addresses().into_iter().filter(|address| address.is_ipv6() == key.client.is_ipv6()).collect();
+    let all: Vec<_> = scene::addresses()
+        .into_iter()
+        .filter(|address| address.is_ipv6() == key.client.is_ipv6())
+        .collect();
     let ports = [80, 81, 8080, 30_000, 30_001, 56_999, 20_000, 57_000, 0];
     let from = SocketAddr::new(random.one(&all), random.one(&ports));
     let to = SocketAddr::new(random.one(&all), random.one(&ports));
@@ -139,7 +171,9 @@ fn decorate(draft: &mut Draft, random: &mut Random) {
     }
     if random.once_in(10) {
         let count = 1 + random.below(4);
-        draft.extensions = (0..count).map(|_| (random.one(&[0, 43, 60, 51]), random.below(3) as u8)).collect();
+        draft.extensions = (0..count)
+            .map(|_| (random.one(&[0, 43, 60, 51]), random.below(3) as u8))
+            .collect();
     }
     if random.once_in(10) {
         let id = random.below(3) as u32;
@@ -174,7 +208,11 @@ fn mutate(frame: &mut Vec<u8>, tags: usize, random: &mut Random) {
                 // Not in the addresses and tags of the frame: where clients come from is kept for ever.
                 let at = l3 - 2 + random.below((frame.len() + 2).saturating_sub(l3).clamp(1, 120));
                 if let Some(byte) = frame.get_mut(at) {
-                    *byte = if random.once_in(2) { random.number() as u8 } else { *byte ^ 1 << random.below(8) };
+                    *byte = if random.once_in(2) {
+                        random.number() as u8
+                    } else {
+                        *byte ^ 1 << random.below(8)
+                    };
                 }
             }
         }

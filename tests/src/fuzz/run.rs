@@ -3,10 +3,7 @@
 use std::{fmt, net::SocketAddr};
 
 use lb_common::Action;
-use lb_userspace::{
-    dataplane::flows::Tuple,
-    reconcile::desired::DesiredService,
-};
+use lb_userspace::{dataplane::flows::Tuple, reconcile::desired::DesiredService};
 
 use super::{
     Random, generate, hex,
@@ -74,7 +71,6 @@ impl Fuzz {
             services: 32,
             backends: 128,
             ring_slots: 4096,
-            ..Default::default()
         };
         Self {
             program: Program::new(capacity, scene::services()),
@@ -100,7 +96,9 @@ impl Fuzz {
                 }
             })
             .collect();
-        let Err((first, seen)) = self.run(&steps) else { return Ok(()) };
+        let Err((first, seen)) = self.run(&steps) else {
+            return Ok(());
+        };
         steps.truncate(first + 1);
         self.shrink(&mut steps);
         let log = self.tell(&steps);
@@ -137,7 +135,8 @@ impl Fuzz {
     fn run(&mut self, steps: &[Step]) -> Result<(), (usize, Vec<String>)> {
         let (mut model, mut services) = self.begin();
         for (index, step) in steps.iter().enumerate() {
-            self.step(*step, &mut model, &mut services, None).map_err(|log| (index, log))?;
+            self.step(*step, &mut model, &mut services, None)
+                .map_err(|log| (index, log))?;
         }
         Ok(())
     }
@@ -167,14 +166,14 @@ impl Fuzz {
         &mut self,
         step: Step,
         model: &mut Model,
-        services: &mut Vec<DesiredService>,
+        services: &mut [DesiredService],
         mut log: Option<&mut Vec<String>>,
     ) -> Result<(), Vec<String>> {
         let (number, focus) = match step {
             Step::Frame(number, focus) => (number, focus),
             Step::Change(number, focus) => {
                 scene::change(services, focus, &mut Random::new(number));
-                self.program.desire(services.clone());
+                self.program.desire(services.to_vec());
                 model.configure(services);
                 if let Some(log) = &mut log {
                     log.push("backends changed".into());
@@ -238,10 +237,23 @@ fn line(frame: &[u8]) -> String {
         return "(no IP packet)".into();
     };
     let skipped = ip.skip_extensions(frame);
-    let Ip { tags, source, destination, protocol, fragment, is_first, ttl, .. } = &ip;
+    let Ip {
+        tags,
+        source,
+        destination,
+        protocol,
+        fragment,
+        is_first,
+        ttl,
+        ..
+    } = &ip;
     let mut line = format!("(tags {tags:x?} protocol {protocol} ttl {ttl}");
     if fragment.is_some() {
-        line += if *is_first { " first fragment" } else { " later fragment" };
+        line += if *is_first {
+            " first fragment"
+        } else {
+            " later fragment"
+        };
     }
     match ip.transport(frame) {
         Ok(ports) if *is_first && skipped.is_ok() => {

@@ -58,8 +58,16 @@ pub fn change(services: &mut [DesiredService], focus: Focus, random: &mut Random
     let host = random.below(HOSTS.len());
     let whole = self::service(service.mode, service.at.address.is_ipv6(), service.at.protocol);
     let backend = &whole.backends[host];
-    let place = service.backends.iter().position(|other| other.address == backend.address);
-    let state = random.one(&[BackendState::Up, BackendState::Draining, BackendState::Down, BackendState::Down]);
+    let place = service
+        .backends
+        .iter()
+        .position(|other| other.address == backend.address);
+    let state = random.one(&[
+        BackendState::Up,
+        BackendState::Draining,
+        BackendState::Down,
+        BackendState::Down,
+    ]);
     match place {
         Some(place) if random.once_in(4) => {
             service.backends.remove(place);
@@ -68,8 +76,6 @@ pub fn change(services: &mut [DesiredService], focus: Focus, random: &mut Random
         None => service.backends.push(backend.clone()),
     }
 }
-
-
 
 /// A client.
 pub fn client(v6: bool, host: u8, port: u16) -> SocketAddr {

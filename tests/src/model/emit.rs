@@ -191,7 +191,14 @@ pub fn tunnelled(frame: &[u8], ip: &Ip, mode: Mode, backend: &Backend, spread: S
     let mut out = [hop.to, hop.from].concat();
     let to = backend.address.ip();
     tags(&mut out, hop, to.is_ipv6());
-    out.extend(fresh_ip(spread.source, to, protocol, class, spread.label, udp.len() + length));
+    out.extend(fresh_ip(
+        spread.source,
+        to,
+        protocol,
+        class,
+        spread.label,
+        udp.len() + length,
+    ));
     out.extend(udp);
     out.extend(&one_hop_less(frame, ip)[ip.l3..]);
     out

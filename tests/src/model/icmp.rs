@@ -103,7 +103,10 @@ fn quote(frame: &[u8], ip: &Ip) -> Result<Quote, Outcome> {
     let size = if ip.v6 { 16 } else { 4 };
     let end = |at, port| {
         let address = address(message, at, ip.v6).ok_or(Outcome::Malformed)?;
-        Ok(SocketAddr::new(address, word16(message, port).ok_or(Outcome::Malformed)?))
+        Ok(SocketAddr::new(
+            address,
+            word16(message, port).ok_or(Outcome::Malformed)?,
+        ))
     };
     Ok(Quote {
         l3,

@@ -140,15 +140,16 @@ impl Model {
             protocol: ip.protocol,
         };
         if let Some(flow) = self.flow_of_answer(from, to, ip.protocol) {
-            return self.to_client(frame, &ip, &transport, flow);
+            return self.answer(frame, &ip, &transport, flow);
         }
         if !self.is_virtual(ip.destination) {
             return Err(Outcome::NotOurs);
         }
-        self.to_worker(frame, &ip, &transport, key, seen, table)
+        self.request(frame, &ip, &transport, key, seen, table)
     }
 
-    fn to_client(&mut self, frame: &[u8], ip: &Ip, transport: &Transport, key: Key) -> Way {
+    /// A worker's answer.
+    fn answer(&mut self, frame: &[u8], ip: &Ip, transport: &Transport, key: Key) -> Way {
         let Some(flow) = self.flows.get_mut(&key) else {
             return Err(Outcome::NotOurs);
         };
@@ -165,7 +166,8 @@ impl Model {
         sent(emit::to_hop(&out, ip, &flow.hop))
     }
 
-    fn to_worker(
+    /// A packet to a virtual address.
+    fn request(
         &mut self,
         frame: &[u8],
         ip: &Ip,
@@ -206,7 +208,11 @@ impl Model {
                 }
             }
         }
-        let Some(service) = self.services.iter().position(|service| service.at == (key.service, key.protocol)) else {
+        let Some(service) = self
+            .services
+            .iter()
+            .position(|service| service.at == (key.service, key.protocol))
+        else {
             return Err(Outcome::NotOurs);
         };
         let translates = self.services[service].mode.translates();
@@ -242,7 +248,10 @@ impl Model {
             return Ok(Vec::new());
         };
         let Some(backend) = up.iter().find(|backend| backend.address.ip() == entry.worker) else {
-            self.problem = Some(format!("a new flow {key:?} to a backend that is up, not to {}", entry.worker));
+            self.problem = Some(format!(
+                "a new flow {key:?} to a backend that is up, not to {}",
+                entry.worker
+            ));
             return Ok(Vec::new());
         };
         flow.backend = backend.id;
@@ -253,7 +262,8 @@ impl Model {
                 self.problem = Some(problem);
                 return Ok(Vec::new());
             }
-            self.answers.insert((worker, flow.bound, key.protocol), (key, flow.backend));
+            self.answers
+                .insert((worker, flow.bound, key.protocol), (key, flow.backend));
         }
         self.flows.insert(key, flow.clone());
         self.touched = Some(key);
@@ -298,7 +308,11 @@ impl Model {
             } else {
                 SocketAddr::new(ip.source, transport.source)
             };
-            return sent(emit::to_hop(&emit::translated(frame, ip, from, backend.address), ip, hop));
+            return sent(emit::to_hop(
+                &emit::translated(frame, ip, from, backend.address),
+                ip,
+                hop,
+            ));
         }
         let Some(spread) = backend.spread_of(mode, &seen.bytes) else {
             return Ok(Vec::new());

@@ -152,12 +152,17 @@ impl Model {
     /// Takes over a configuration. Services stay in their places.
     pub fn configure(&mut self, desired: &[DesiredService]) {
         let before = std::mem::take(&mut self.services);
-        self.once.extend(before.iter().flat_map(|service| &service.backends).map(|backend| backend.address.ip()));
+        self.once.extend(
+            before
+                .iter()
+                .flat_map(|service| &service.backends)
+                .map(|backend| backend.address.ip()),
+        );
         for (index, service) in desired.iter().enumerate() {
             let backends = service.backends.iter().map(|backend| {
-                let old = before.get(index).and_then(|service| {
-                    service.backends.iter().find(|old| old.address == backend.address)
-                });
+                let old = before
+                    .get(index)
+                    .and_then(|service| service.backends.iter().find(|old| old.address == backend.address));
                 let hop = backend.next_hop.expect("the fuzz knows all next hops");
                 let vlan = |shift: u32| u16::from_be((hop.tags.0 >> shift) as u16) & 0xfff;
                 Backend {
@@ -181,7 +186,10 @@ impl Model {
                 }
             });
             self.services.push(Service {
-                at: (SocketAddr::new(service.at.address, service.at.port), service.at.protocol),
+                at: (
+                    SocketAddr::new(service.at.address, service.at.port),
+                    service.at.protocol,
+                ),
                 mode: service.mode,
                 hold: service.on_backend_down == OnBackendDown::Hold,
                 sources: service.sources.clone(),
@@ -198,7 +206,8 @@ impl Model {
 
     /// Whether the program looks at a packet at all.
     pub(super) fn is_ours(&self, ip: &Ip) -> bool {
-        let is_to = |service: &Service| service.at.0.ip() == ip.destination || service.sources.contains(&ip.destination);
+        let is_to =
+            |service: &Service| service.at.0.ip() == ip.destination || service.sources.contains(&ip.destination);
         let is_from = |service: &Service| {
             service.mode == Mode::Dnat && service.backends.iter().any(|backend| backend.address.ip() == ip.source)
         };
@@ -213,7 +222,9 @@ impl Model {
         }
         Ip::read(frame).is_ok_and(|ip| {
             !self.is_ours(&ip)
-                && (self.once.contains(&ip.source) || !crate::fuzz::is_known(ip.source) || !crate::fuzz::is_known(ip.destination))
+                && (self.once.contains(&ip.source)
+                    || !crate::fuzz::is_known(ip.source)
+                    || !crate::fuzz::is_known(ip.destination))
         })
     }
 
@@ -248,7 +259,10 @@ impl Model {
         let is_taken = |bound| self.answers.contains_key(&(worker, bound, key.protocol));
         let (low, high) = service.ports;
         let is_port = |port| (low..=high).contains(&port);
-        let own = service.sources.iter().map(|source| SocketAddr::new(*source, key.client.port()));
+        let own = service
+            .sources
+            .iter()
+            .map(|source| SocketAddr::new(*source, key.client.port()));
         let keeps_own = is_port(key.client.port()) && own.clone().all(|own| !is_taken(own));
         if is_taken(flow.bound) {
             Err(format!("a free port, not {}", flow.bound))
