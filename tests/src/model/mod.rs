@@ -79,10 +79,9 @@ impl Model {
     pub fn follow(&mut self, frame: &[u8], seen: &Seen, table: &dyn Fn(Key) -> Option<Entry>) -> Result<(), String> {
         self.touched = None;
         self.problem = None;
-        let expected = self.way(frame, seen, table).unwrap_or_else(|outcome| {
-            let bytes = (outcome.action() == Action::Pass).then(|| frame.to_vec());
-            vec![Expected { outcome, bytes }]
-        });
+        let expected = self
+            .way(frame, seen, table)
+            .unwrap_or_else(|outcome| vec![Expected::without_frame(frame, outcome)]);
         if let Some(problem) = self.problem.take() {
             return Err(problem);
         }
@@ -239,7 +238,10 @@ impl Model {
             let mut all = Vec::new();
             for id in ids {
                 flow.backend = id;
-                all.extend(self.carry(frame, ip, transport, &flow, seen)?);
+                match self.carry(frame, ip, transport, &flow, seen) {
+                    Ok(expected) => all.extend(expected),
+                    Err(outcome) => all.push(Expected::without_frame(frame, outcome)),
+                }
             }
             return Ok(all);
         }
@@ -330,6 +332,12 @@ impl Model {
 }
 
 impl Expected {
+    /// That no other frame leaves: this one passes as it is, or none does.
+    fn without_frame(frame: &[u8], outcome: Outcome) -> Self {
+        let bytes = (outcome.action() == Action::Pass).then(|| frame.to_vec());
+        Self { outcome, bytes }
+    }
+
     /// One line for whoever reads a divergence.
     pub fn line(&self) -> String {
         match &self.bytes {

@@ -256,14 +256,16 @@ impl Model {
                 Err(format!("answers to the client, not to {}", flow.bound))
             };
         }
-        let is_taken = |bound| self.answers.contains_key(&(worker, bound, key.protocol));
+        let holder = |bound| self.answers.get(&(worker, bound, key.protocol));
+        // What a backend left behind may hold its ports or not.
+        let is_taken = |bound| holder(bound).is_some_and(|(_, backend)| *backend == flow.backend);
         let (low, high) = service.ports;
         let is_port = |port| (low..=high).contains(&port);
         let own = service
             .sources
             .iter()
             .map(|source| SocketAddr::new(*source, key.client.port()));
-        let keeps_own = is_port(key.client.port()) && own.clone().all(|own| !is_taken(own));
+        let keeps_own = is_port(key.client.port()) && own.clone().all(|own| holder(own).is_none());
         if is_taken(flow.bound) {
             Err(format!("a free port, not {}", flow.bound))
         } else if !service.sources.contains(&flow.bound.ip()) || !is_port(flow.bound.port()) {
