@@ -10,7 +10,7 @@ use lb_common::{NextHop, Outcome, Tags, wire::eth};
 use crate::{
     family::Stages,
     packet::{Packet, Window},
-    punt,
+    parse, punt,
     verdict::settle,
 };
 
@@ -20,7 +20,7 @@ pub fn to_hop<F: Stages>(packet: &Packet, tags: Tags, hop: &NextHop) -> Result<O
     if tags.is_same_vlan(hop.tags) {
         write_addresses(packet, hop)?;
     } else {
-        retag::<F>(packet, tags, hop)?;
+        retag::<F>(packet, hop)?;
     }
     Ok(leave(packet, hop))
 }
@@ -37,10 +37,12 @@ pub fn leave(packet: &Packet, hop: &NextHop) -> Outcome {
 }
 
 /// Gives the frame the tags of the hop in place of its own.
+///
+/// How many it has is read from the frame: a tag may be all zero, which [`Tags`] do not count.
 #[inline(never)]
-fn retag<F: Stages>(packet: &Packet, tags: Tags, hop: &NextHop) -> Result<(), Outcome> {
-    let change = (hop.tags.count() as i32 - tags.count() as i32) * eth::TAG as i32;
-    packet.grow_front(change)?;
+fn retag<F: Stages>(packet: &Packet, hop: &NextHop) -> Result<(), Outcome> {
+    let l3 = parse::link(packet)?.l3;
+    packet.grow_front((eth::LENGTH + eth::TAG * hop.tags.count()) as i32 - l3 as i32)?;
     write_header(packet, hop, F::ETHER_TYPE)
 }
 

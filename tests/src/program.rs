@@ -5,8 +5,13 @@
     reason = "part of tests: whatever is not as expected panics with what was found"
 )]
 
-use aya::programs::Xdp;
-use lb_common::{BackendState, Outcome};
+use std::net::IpAddr;
+
+use aya::{
+    maps::{HashMap, Map, MapData},
+    programs::Xdp,
+};
+use lb_common::{Backend, BackendState, Outcome, ServiceState};
 use lb_userspace::{
     config::{Capacity, PacketLog},
     dataplane::{self, Access, Pins, Tables, flows::FlowEntry},
@@ -25,6 +30,8 @@ pub struct Program {
     /// The maps.
     pub tables: Tables,
     object: aya::Ebpf,
+    /// The counts of outcomes after the last packet.
+    counts: Vec<(Outcome, u64)>,
     _bpffs: Bpffs,
 }
 
@@ -38,9 +45,11 @@ impl Program {
             .unwrap()
             .into_object();
         let tables = Tables::open(&pins, Access::Write).unwrap();
+        let counts = tables.outcomes().unwrap();
         let mut program = Self {
             tables,
             object,
+            counts,
             _bpffs: bpffs,
         };
         program.desire(services);
@@ -68,11 +77,11 @@ impl Program {
 
     /// Sends a frame; returns what comes out, and the names of the outcomes that were counted.
     pub fn run_bytes(&mut self, frame: &[u8]) -> (Run, Vec<&'static str>) {
-        let before = self.tables.outcomes().unwrap();
         let program: &Xdp = (&*self.object.program_mut("lb_xdp").unwrap()).try_into().unwrap();
         let run = testrun::run(program.fd().unwrap(), frame, 1).unwrap();
         let after = self.tables.outcomes().unwrap();
-        let risen = before.iter().zip(&after).flat_map(|((outcome, old), (_, new))| {
+        let before = std::mem::replace(&mut self.counts, after);
+        let risen = before.iter().zip(&self.counts).flat_map(|((outcome, old), (_, new))| {
             std::iter::repeat_n(outcome.name(), usize::try_from(new - old).unwrap())
         });
         (run, risen.collect())
@@ -99,6 +108,16 @@ impl Program {
         out
     }
 
+    /// Ends all flows, forgets the fragments that came, and lets every service begin its turn anew.
+    pub fn forget(&mut self) {
+        self.tables.clear_flows();
+        for index in 0..self.tables.service_states.len() {
+            self.tables.service_states.replace(index, &ServiceState::ZERO);
+        }
+        forget_fragments::<16>(self.object.map_mut("FRAGMENTS_V4").unwrap());
+        forget_fragments::<40>(self.object.map_mut("FRAGMENTS_V6").unwrap());
+    }
+
     /// All entries of the flow table.
     pub fn flows(&self) -> Vec<FlowEntry> {
         let mut flows = Vec::new();
@@ -114,5 +133,24 @@ impl Program {
         };
         let loads = (0..8).filter(in_use).filter_map(|index| self.tables.loads.read(index));
         loads.fold((0, 0), |sum, load| (sum.0 + load.embryonic, sum.1 + load.active))
+    }
+}
+
+/// Empties a map of fragments, whose keys have `N` bytes.
+fn forget_fragments<const N: usize>(map: &mut Map) {
+    let mut map: HashMap<&mut MapData, [u8; N], [u8; 8]> = HashMap::try_from(map).unwrap();
+    let keys: Vec<[u8; N]> = map.keys().map(|key| key.unwrap()).collect();
+    for key in keys {
+        map.remove(&key).unwrap();
+    }
+}
+
+/// The address of a backend: the far end in a tunnel mode.
+pub fn address(backend: &Backend) -> IpAddr {
+    let bytes = backend.address.map(u32::to_ne_bytes).concat();
+    if backend.status.family() == 6 {
+        IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap())
+    } else {
+        IpAddr::from(<[u8; 4]>::try_from(&bytes[..4]).unwrap())
     }
 }

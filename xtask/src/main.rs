@@ -43,6 +43,7 @@ enum Command {
     Ci(ci::Args),
     Demo(run::DemoArgs),
     Bench(run::BenchArgs),
+    Fuzz(run::FuzzArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&project, args),
         Command::Demo(args) => run::demo(&project, args),
         Command::Bench(args) => run::bench(&project, args),
+        Command::Fuzz(args) => run::fuzz(&project, args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask bench`: build everything optimised, then become the program.
+//! `cargo xtask demo`, `cargo xtask bench` and `cargo xtask fuzz`: build everything optimised, then become the program.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -35,6 +35,17 @@ pub(crate) struct BenchArgs {
     arguments: Vec<OsString>,
 }
 
+/// Compare the XDP program with a model of it, packet by packet, for as long as wanted
+///
+/// Sets up, builds, and runs the program `fuzz` with all arguments given here, for example `--seconds 60` or
+/// `--seed 1`. Needs root. Where both diverge, it prints the packets that show it.
+#[derive(clap::Args)]
+pub(crate) struct FuzzArgs {
+    /// Arguments of the program; `-- --help` shows them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
 pub(crate) fn demo(project: &Project, args: DemoArgs) -> Result<ExitCode> {
     become_program(project, "demo", &[Group::Build, Group::Test], &args.arguments)
 }
@@ -46,6 +57,10 @@ pub(crate) fn bench(project: &Project, args: BenchArgs) -> Result<ExitCode> {
         &[Group::Build, Group::Test, Group::Bench],
         &args.arguments,
     )
+}
+
+pub(crate) fn fuzz(project: &Project, args: FuzzArgs) -> Result<ExitCode> {
+    become_program(project, "fuzz", &[Group::Build, Group::Test], &args.arguments)
 }
 
 /// Replaces this process, so that signals and the exit code are the program's own. Returns only an error.

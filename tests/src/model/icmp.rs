@@ -1,0 +1,118 @@
+//! ICMP errors that quote a packet of a flow.
+
+use std::net::SocketAddr;
+
+use lb_common::{Mode, Outcome};
+
+use super::{
+    Key, Model, Seen, Way,
+    emit::{Quote, requoted, to_hop},
+    frame::{Ip, TCP, Transport, UDP, address, word16},
+    sent,
+};
+
+impl Model {
+    /// What becomes of a message of ICMP or ICMPv6.
+    pub(super) fn error(&mut self, frame: &[u8], ip: &Ip, seen: &Seen) -> Way {
+        let message = &frame[ip.l4..ip.end];
+        if frame.len() < ip.l4 + 8 {
+            return Err(Outcome::Malformed);
+        }
+        if message.len() < 8 || !is_error(message[0], ip.v6) {
+            return Err(Outcome::NotTcpUdp);
+        }
+        let quote = quote(frame, ip)?;
+        // An error about an answer: its worker must hear of it.
+        let key = Key {
+            client: quote.destination,
+            service: quote.source,
+            protocol: quote.protocol,
+        };
+        if let Some(flow) = self.flows.get(&key).cloned() {
+            let Some(backend) = self.backend(&flow).cloned() else {
+                return Err(Outcome::NotOurs);
+            };
+            let mode = self.services[flow.service].mode;
+            if !mode.translates() {
+                let none = Transport {
+                    source: 0,
+                    destination: 0,
+                    flags: 0,
+                };
+                return self.carry(frame, ip, &none, &flow, seen);
+            }
+            if ip.ttl <= 1 {
+                return Err(Outcome::TtlExceeded);
+            }
+            let source = if mode == Mode::Dnat { ip.source } else { flow.bound.ip() };
+            let ends = [source, backend.address.ip()];
+            let out = requoted(frame, ip, &quote, ends, [backend.address, flow.bound]);
+            return sent(to_hop(&out, ip, &backend.hop));
+        }
+        // An error about a packet to a worker: the client must hear of it.
+        let Some(key) = self.flow_of_answer(quote.destination, quote.source, quote.protocol) else {
+            return Err(Outcome::NotOurs);
+        };
+        let flow = self.flows[&key].clone();
+        if ip.ttl <= 1 {
+            return Err(Outcome::TtlExceeded);
+        }
+        let ends = [key.service.ip(), key.client.ip()];
+        let out = requoted(frame, ip, &quote, ends, [key.client, key.service]);
+        sent(to_hop(&out, ip, &flow.hop))
+    }
+}
+
+fn is_error(kind: u8, v6: bool) -> bool {
+    if v6 {
+        // RFC 4443, section 2.1: "error messages have message types from 0 to 127".
+        kind < 128
+    } else {
+        // Destination unreachable, time exceeded, parameter problem.
+        matches!(kind, 3 | 11 | 12)
+    }
+}
+
+fn quote(frame: &[u8], ip: &Ip) -> Result<Quote, Outcome> {
+    let l3 = ip.l4 + 8;
+    // What stands behind the message is not of the message.
+    let message = &frame[..ip.end];
+    let fixed = if ip.v6 { 40 } else { 20 };
+    let header = message.get(l3..l3 + fixed).ok_or(Outcome::Malformed)?;
+    let (length, protocol) = if ip.v6 {
+        if header[0] >> 4 != 6 {
+            return Err(Outcome::Malformed);
+        }
+        (40, header[6])
+    } else {
+        let length = usize::from(header[0] & 15) * 4;
+        let word = word16(header, 6).ok_or(Outcome::Malformed)?;
+        if header[0] >> 4 != 4 || length < 20 || word & 0x1fff != 0 {
+            return Err(Outcome::Malformed);
+        }
+        (length, header[9])
+    };
+    if !matches!(protocol, TCP | UDP) {
+        return Err(Outcome::NotOurs);
+    }
+    let l4 = l3 + length;
+    if message.len() < l4 + 8 {
+        return Err(Outcome::Malformed);
+    }
+    let at = if ip.v6 { l3 + 8 } else { l3 + 12 };
+    let size = if ip.v6 { 16 } else { 4 };
+    let end = |at, port| {
+        let address = address(message, at, ip.v6).ok_or(Outcome::Malformed)?;
+        Ok(SocketAddr::new(
+            address,
+            word16(message, port).ok_or(Outcome::Malformed)?,
+        ))
+    };
+    Ok(Quote {
+        l3,
+        l4,
+        protocol,
+        source: end(at, l4)?,
+        destination: end(at + size, l4 + 2)?,
+    })
+}
