@@ -1,7 +1,7 @@
 //! ICMP errors: those that quote a packet of a flow go where that packet came from, translated as it was.
 
 use lb_common::{
-    Backend, Family, FlowKey, Mode, Outcome, Ports, V6,
+    Family, FlowKey, Mode, Outcome, Ports, V6,
     checksum::Delta,
     wire::{icmp, tcp, udp},
 };
@@ -50,7 +50,7 @@ pub fn steer<F: Stages>(packet: &Packet) -> u32 {
         draft.quoted.reverse_into(&mut draft.rewritten);
         let flow = &mut room.flow;
         let (translated, hop) = if F::search_flow(&draft.rewritten, flow) != 0 {
-            let backend = current_backend(flow)?;
+            let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
             if !track::mode(backend).translates() {
                 // What does not translate carries the error as any other packet.
                 room.chosen.backend = flow.hit.meta.backend();
@@ -58,7 +58,6 @@ pub fn steer<F: Stages>(packet: &Packet) -> u32 {
             }
             (to_worker(packet, ip, draft, flow), NEXT_HOPS.get(backend.next_hop))
         } else if F::search_answer(&draft.rewritten, flow) != 0 {
-            current_backend(flow)?;
             (to_client(packet, ip, draft, flow), client_hop::get(flow.hit.bind.hop()))
         } else {
             return Err(Outcome::NotOurs);
@@ -76,17 +75,6 @@ pub fn steer<F: Stages>(packet: &Packet) -> u32 {
             ))),
         }
     })
-}
-
-/// The backend of a flow, unless it has left: what holds its entry by now has nothing to do with the flow.
-#[inline(always)]
-fn current_backend<F: Stages>(flow: &Flow<F>) -> Result<&'static Backend, Outcome> {
-    let backend = flow.backend().ok_or(Outcome::Inconsistent)?;
-    if flow.hit.meta.is_generation(backend.status.generation()) {
-        Ok(backend)
-    } else {
-        Err(Outcome::NotOurs)
-    }
 }
 
 #[inline(always)]

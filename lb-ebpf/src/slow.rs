@@ -57,10 +57,6 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
     }
     if may_be_answer(parsed) && F::search_answer(&parsed.key, &mut room.flow) != 0 {
         let flow = &room.flow;
-        let backend = flow.backend().ok_or(number(Outcome::Inconsistent))?;
-        if !flow.hit.meta.is_generation(backend.status.generation()) {
-            return Err(number(Outcome::NotOurs));
-        }
         track::note_time_of(flow);
         if track::answer_tells(flow.hit.meta, parsed) {
             F::flow_answered(flow, parsed.flags as u32);

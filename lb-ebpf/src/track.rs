@@ -118,7 +118,7 @@ pub fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
         let hit = flow_table::search(bucket, &key.source, key.ports, is_udp(key), |hit| {
             BACKENDS
                 .get(hit.meta.backend())
-                .is_some_and(|backend| is_of_client(key, backend))
+                .is_some_and(|backend| is_current(hit, backend) && is_of_client(key, backend))
         });
         if let Some(hit) = hit {
             *flow = Flow::new(place, hit);
@@ -126,6 +126,13 @@ pub fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
         }
     }
     false
+}
+
+/// Whether the backend that an entry names is the one that it was entered with. What a backend that left has left behind
+/// ends when the controller finds it; until then another flow with the same 5-tuple may stand beside it.
+#[inline(always)]
+fn is_current<F: Stages>(hit: &Hit<F>, backend: &Backend) -> bool {
+    hit.meta.is_generation(backend.status.generation())
 }
 
 #[inline(always)]
@@ -161,7 +168,7 @@ pub fn search_answer_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool
         let hit = flow_table::search_answer(bucket, key.ports.destination(), is_udp(key), |hit| {
             BACKENDS
                 .get(hit.meta.backend())
-                .is_some_and(|backend| bound::is_answer(key, hit, backend))
+                .is_some_and(|backend| is_current(hit, backend) && bound::is_answer(key, hit, backend))
         });
         if let Some(hit) = hit {
             *flow = Flow::new(place, hit);
@@ -434,7 +441,7 @@ pub fn contested<F: Stages>(key: &FlowKey<F>, bucket: u32, mine: u32) -> u32 {
             && other.meta.is_kind(new.record.udp, Direction::ToWorker)
             && BACKENDS
                 .get(other.meta.backend())
-                .is_some_and(|backend| is_of_client(key, backend))
+                .is_some_and(|backend| is_current(other, backend) && is_of_client(key, backend))
     });
     refused.map_or(0, number)
 }

@@ -9,7 +9,7 @@ use lb_common::{
     wire::{tcp, udp},
 };
 
-use super::{FULL, mode, number};
+use super::{FULL, is_current, mode, number};
 use crate::{
     family::Stages,
     maps::{BACKENDS, SERVICES},
@@ -122,7 +122,7 @@ pub fn contested<F: Stages>(bucket: u32, mine: u32) -> u32 {
             && other.meta.is_kind(is_udp, Direction::ToClient)
             && BACKENDS
                 .get(other.meta.backend())
-                .is_some_and(|backend| is_answer(key, other, backend))
+                .is_some_and(|backend| is_current(other, backend) && is_answer(key, other, backend))
     });
     refused.map_or(0, number)
 }

@@ -70,6 +70,8 @@ pub struct FlowEntry {
     pub worker: SocketAddr,
     /// Whether it is the entry of the client's packets; else it is that of the worker's answers.
     pub to_worker: bool,
+    /// Whether its backend is still the one that it was entered with. No packet finds an entry of another one.
+    pub is_current: bool,
     /// How far the connection has come.
     pub phase: Phase,
     /// Index of the backend.
@@ -206,7 +208,7 @@ fn find<F: Layout>(tables: &Tables, buckets: &Buckets<F>, key: Tuple) -> Option<
         let cells = buckets.bucket(bucket)?;
         (0..WAYS).find_map(|way| {
             let hit = flow_table::read::<F, _>(cells, way)?;
-            entry(tables, Place { bucket, way }, &hit).filter(|entry| entry.key == key)
+            entry(tables, Place { bucket, way }, &hit).filter(|entry| entry.is_current && entry.key == key)
         })
     })
 }
@@ -254,6 +256,7 @@ fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowE
         rewrite,
         worker,
         to_worker,
+        is_current: hit.meta.is_generation(backend.status.generation()),
         phase: hit.meta.phase(),
         backend: hit.meta.backend(),
         service: backend.service,

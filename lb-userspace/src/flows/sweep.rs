@@ -77,7 +77,7 @@ impl Sweeper {
                 phase: flow.phase,
                 protocol: flow.key.protocol,
                 idle: tick * flow.idle(now),
-                is_current: flow.meta.is_generation(backend.generation()),
+                is_current: flow.is_current,
                 backend: backend.state(),
                 on_backend_down: policy(tables, flow.service),
                 timeouts,

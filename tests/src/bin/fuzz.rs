@@ -23,6 +23,9 @@ struct Arguments {
     /// What sequences are made of; from the clock where it is not given.
     #[arg(long)]
     seed: Option<u64>,
+    /// Run only this sequence: the seed that a divergence tells.
+    #[arg(long)]
+    sequence: Option<u64>,
     /// Stop after this time.
     #[arg(long)]
     seconds: Option<u64>,
@@ -35,6 +38,15 @@ struct Arguments {
 fn main() -> anyhow::Result<ExitCode> {
     harness::tools::require_root()?;
     let arguments = Arguments::parse();
+    if let Some(seed) = arguments.sequence {
+        return Ok(match Fuzz::new().sequence(seed) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(divergence) => {
+                println!("{divergence}");
+                ExitCode::FAILURE
+            }
+        });
+    }
     let seed = match arguments.seed {
         Some(seed) => seed,
         None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64,

@@ -41,7 +41,7 @@ pub struct Divergence {
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, step, log, seen } = self;
-        writeln!(f, "seed {seed}: program and model diverge at step {step}:")?;
+        writeln!(f, "sequence {seed}: program and model diverge at step {step}:")?;
         writeln!(f, "{}", seen.join("\n"))?;
         write!(f, "as few steps as diverge too:\n{}", log.join("\n"))
     }
