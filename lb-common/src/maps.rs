@@ -39,6 +39,8 @@ maps! {
     NEXT_HOPS = 16384, "resolved next hops by index";
     FLOWS_V4 = 1 << 20, "IPv4 flows, two entries a flow";
     FLOWS_V6 = 1 << 18, "IPv6 flows, two entries a flow";
+    SPILLS_V4 = crate::flow_table::spills_for(1 << 20) as usize, "which IPv4 buckets sent entries to others: 64 in an entry";
+    SPILLS_V6 = crate::flow_table::spills_for(1 << 18) as usize, "which IPv6 buckets sent entries to others: 64 in an entry";
     CLIENT_HOPS = crate::flow_table::bind::HOPS, "where the packets of clients come from, so where answers go";
     FRAGMENTS_V4 = 16384, "ports of IPv4 packets that come in fragments";
     FRAGMENTS_V6 = 4096, "ports of IPv6 packets that come in fragments";

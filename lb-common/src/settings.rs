@@ -15,8 +15,8 @@ abi_struct! {
         pub tick_shift: u32,
         /// Flows that were silent for longer, in ticks, may give way to new ones; 0 for never.
         pub expiry: u32,
-        /// Always zero.
-        pub padding: u32,
+        /// Which of the [marks](crate::flow_table::Spills) of buckets is read: 0 or 1.
+        pub spill_mark: u32,
         /// What the kernel's jiffies were when its monotonic clock stood at zero, modulo 2^64.
         pub jiffies_base: u64,
         /// Number of buckets of `FLOWS_V4`.

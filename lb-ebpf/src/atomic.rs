@@ -3,7 +3,7 @@
 //! `core::sync::atomic` has no compare-and-swap for this target; the intrinsics compile to the instructions of the
 //! third version of the BPF instruction set.
 
-use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_xadd};
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_or, atomic_xadd};
 
 /// Adds to a shared number and returns what it was before. Wraps.
 #[inline(always)]
@@ -18,6 +18,15 @@ pub fn add_u32(number: *mut u32, amount: u32) {
     // SAFETY: as above.
     unsafe {
         atomic_xadd::<u32, u32, { SeqCst }>(number, amount);
+    }
+}
+
+/// Sets bits of a shared number. A full barrier.
+#[inline(always)]
+pub fn or_u64(number: *mut u64, bits: u64) {
+    // SAFETY: as above.
+    unsafe {
+        atomic_or::<u64, u64, { SeqCst }>(number, bits);
     }
 }
 

@@ -4,6 +4,7 @@ use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key};
 use lb_common::{
     Be16, Outcome, RateKey, ServiceKey, V4, V6,
     checksum::{self, Delta},
+    flow_table::Spills,
     fragment::{FragmentKey, FragmentPorts},
     wire::{ipv4, ipv6},
 };
@@ -81,6 +82,7 @@ pub trait Stages: Global {
     fn room() -> Option<&'static mut Room<Self>>;
     fn bucket(index: u32) -> Option<Bucket>;
     fn buckets() -> u32;
+    fn spills(index: u32) -> Option<*mut Spills>;
     fn service(key: &ServiceKey<Self>) -> Option<u32>;
     fn service_of_range(address: &Self::Address, protocol: u8, port: Be16) -> Option<u32>;
     fn guard(service: u32, source: &Self::Address) -> Option<u32>;
@@ -91,7 +93,7 @@ pub trait Stages: Global {
 }
 
 macro_rules! tables {
-    ($flows:ident, $buckets:ident, $services:ident, $ranges:ident, $guards:ident, $rates:ident, $fragments:ident, $draft:ident, $room:ident) => {
+    ($flows:ident, $buckets:ident, $spills:ident, $services:ident, $ranges:ident, $guards:ident, $rates:ident, $fragments:ident, $draft:ident, $room:ident) => {
         #[inline(always)]
         fn room() -> Option<&'static mut Room<Self>> {
             // SAFETY: as in `draft`.
@@ -112,6 +114,11 @@ macro_rules! tables {
         #[inline(always)]
         fn buckets() -> u32 {
             maps::settings().map_or(0, |settings| settings.$buckets)
+        }
+
+        #[inline(always)]
+        fn spills(index: u32) -> Option<*mut Spills> {
+            maps::$spills.get_ptr_mut(index)
         }
 
         #[inline(always)]
@@ -340,6 +347,7 @@ impl Stages for V4 {
     tables!(
         FLOWS_V4,
         buckets_v4,
+        SPILLS_V4,
         SERVICES_V4,
         PORT_RANGES_V4,
         GUARDS_V4,
@@ -471,6 +479,7 @@ impl Stages for V6 {
     tables!(
         FLOWS_V6,
         buckets_v6,
+        SPILLS_V6,
         SERVICES_V6,
         PORT_RANGES_V6,
         GUARDS_V6,

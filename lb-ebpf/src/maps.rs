@@ -8,7 +8,7 @@ use aya_ebpf::{
 use lb_common::{
     Backend, BackendCounters, BackendLoad, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service, ServiceKey,
     ServiceState, Settings, V4, V6,
-    flow_table::{BucketV4, BucketV6},
+    flow_table::{BucketV4, BucketV6, Spills},
     fragment::{FragmentKey, FragmentPorts},
     maps,
     next_hop::ClientHop,
@@ -61,6 +61,10 @@ pub static NEXT_HOPS: Array<NextHop, { maps::NEXT_HOPS.capacity }, SHARED> = Arr
 pub static FLOWS_V4: Array<BucketV4, { maps::FLOWS_V4.capacity }, SHARED> = Array::new();
 #[btf_map]
 pub static FLOWS_V6: Array<BucketV6, { maps::FLOWS_V6.capacity }, SHARED> = Array::new();
+#[btf_map]
+pub static SPILLS_V4: Array<Spills, { maps::SPILLS_V4.capacity }, SHARED> = Array::new();
+#[btf_map]
+pub static SPILLS_V6: Array<Spills, { maps::SPILLS_V6.capacity }, SHARED> = Array::new();
 #[btf_map]
 pub static CLIENT_HOPS: Array<ClientHop, { maps::CLIENT_HOPS.capacity }, SHARED> = Array::new();
 #[btf_map]

@@ -6,6 +6,7 @@
 pub mod bound;
 mod counts;
 pub mod pair;
+mod spill;
 
 use aya_ebpf::helpers::bpf_jiffies64;
 use lb_common::{
@@ -112,13 +113,16 @@ pub fn find<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
 pub fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     let places = places(key);
     for place in [places.first, places.second] {
+        if place != places.first && !spill::is_marked::<F>(places.first) {
+            return false;
+        }
         let Some(bucket) = F::bucket(place) else {
             return false;
         };
         let hit = flow_table::search(bucket, &key.source, key.ports, is_udp(key), |hit| {
             BACKENDS
                 .get(hit.meta.backend())
-                .is_some_and(|backend| is_current(hit, backend) && is_of_client(key, backend))
+                .is_some_and(|backend| !ends_stale(bucket, hit, backend) && is_of_client(key, backend))
         });
         if let Some(hit) = hit {
             *flow = Flow::new(place, hit);
@@ -128,11 +132,23 @@ pub fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     false
 }
 
-/// Whether the backend that an entry names is the one that it was entered with. What a backend that left has left behind
-/// ends when the controller finds it; until then another flow with the same 5-tuple may stand beside it.
+/// Whether the backend that an entry names is the one that it was entered with. What a backend that left has left behind is
+/// never followed: another flow with the same 5-tuple may stand beside it.
 #[inline(always)]
 fn is_current<F: Stages>(hit: &Hit<F>, backend: &Backend) -> bool {
     hit.meta.is_generation(backend.status.generation())
+}
+
+/// Ends an entry that its backend left behind; says whether it is such a one. The counts have forgotten it already.
+#[inline(always)]
+fn ends_stale<F: Stages>(cells: Bucket, hit: &Hit<F>, backend: &Backend) -> bool {
+    if is_current(hit, backend) {
+        return false;
+    }
+    if let Some(offset) = hit.meta_offset() {
+        cells.swap_u64(offset, hit.meta.0, hit.meta.freed().0);
+    }
+    true
 }
 
 #[inline(always)]
@@ -162,13 +178,16 @@ pub fn find_answer<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
 pub fn search_answer_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     let places = places(key);
     for place in [places.first, places.second] {
+        if place != places.first && !spill::is_marked::<F>(places.first) {
+            return false;
+        }
         let Some(bucket) = F::bucket(place) else {
             return false;
         };
         let hit = flow_table::search_answer(bucket, key.ports.destination(), is_udp(key), |hit| {
             BACKENDS
                 .get(hit.meta.backend())
-                .is_some_and(|backend| is_current(hit, backend) && bound::is_answer(key, hit, backend))
+                .is_some_and(|backend| !ends_stale(bucket, hit, backend) && bound::is_answer(key, hit, backend))
         });
         if let Some(hit) = hit {
             *flow = Flow::new(place, hit);
@@ -367,7 +386,8 @@ pub fn announce<F: Stages>(key: &FlowKey<F>, by: usize) -> u32 {
     let (Some(first), Some(second)) = (F::bucket(places.first), F::bucket(places.second)) else {
         return FULL;
     };
-    match flow_table::announce([first, second], &room.new, expiry(), &mut room.evicted[by]) {
+    let spill = || spill::mark::<F>(places.first);
+    match flow_table::announce([first, second], &room.new, expiry(), &mut room.evicted[by], spill) {
         Ok(announced) => {
             room.announced.meta = announced.meta;
             room.announced.places = places;
@@ -401,7 +421,7 @@ fn conclude<F: Stages>(
     if refused == 0 {
         refused = contested(first, mine[0]);
     }
-    if refused == 0 {
+    if refused == 0 && spill::is_marked::<F>(first) {
         refused = contested(second, mine[1]);
     }
     F::conclude_claim(bucket, refused);

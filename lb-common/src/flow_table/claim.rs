@@ -49,7 +49,7 @@ pub enum Refused {
 const CROWDED: usize = 4;
 
 /// Takes a way for `new` in one of its two buckets, writes it there and announces it. `expiry` is the silence in ticks
-/// after which any entry may give way; 0 for never.
+/// after which any entry may give way; 0 for never. `spill` marks the first bucket as [spilled](super::spill).
 ///
 /// The entry that gave way is written to `evicted`, also where the result is an error; otherwise that becomes free. Whoever
 /// evicts an entry takes it out of the counts, and its other direction out of the table.
@@ -63,9 +63,13 @@ pub fn announce<F: Layout, C: Cells>(
     new: &Claims<F>,
     expiry: u32,
     evicted: &mut Hit<F>,
+    spill: impl FnOnce(),
 ) -> Result<Announced, Refused> {
     evicted.meta = Meta(0);
     let (second, way, claimed) = take::<F, C>(buckets, new.record.now, expiry, evicted)?;
+    if second {
+        spill();
+    }
     let cells = buckets[second as usize];
     F::store_key(cells, way, &new.address, new.ports);
     cells.store_u32(F::bind(way), new.bind.0);
@@ -78,7 +82,8 @@ pub fn announce<F: Layout, C: Cells>(
     })
 }
 
-/// Whether a bucket has another entry for the 5-tuple of an announced one. To be asked of both buckets.
+/// Whether a bucket has another entry for the 5-tuple of an announced one. To be asked of the first bucket, and of the second
+/// one where the first has spilled.
 ///
 /// `mine` is the way of the announced entry, or [`WAYS`] in the other bucket. `difference` is zero for a way that may
 /// hold the same 5-tuple, and `is_other` says of an entry, live or announced, whether it does.

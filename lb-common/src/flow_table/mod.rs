@@ -9,7 +9,9 @@
 //! 1. [`announce`]: `Free`, or an entry that must give way, becomes `Claimed`, with the next version: the way is one
 //!    claimer's alone. Key and bind are written, and the way becomes `Pending`: others can see what is claimed, nobody
 //!    follows it.
-//! 2. [`contested`]: the claimer looks at all ways of both buckets for the same 5-tuple, pending or live.
+//! 2. [`contested`]: the claimer looks at all ways of the first bucket for the same 5-tuple, pending or live; and of the
+//!    second one, if the first has [spilled](spill). A claimer that takes a way of the second bucket says so before it
+//!    announces its entry.
 //! 3. [`withdraw`] if there is one, else [`publish`]: the entry goes live. Of two claimers each has announced itself before it looks, so at least one sees the
 //!    other, and never do both go live.
 //!
@@ -25,6 +27,7 @@ mod layout;
 mod meta;
 mod place;
 mod release;
+pub mod spill;
 
 pub use bind::Bind;
 pub use claim::{Announced, Claims, Refused, announce, contested, publish, withdraw};
@@ -33,6 +36,7 @@ pub use layout::{BucketV4, BucketV6, Layout, WAYS};
 pub use meta::{Meta, Record, Stage};
 pub use place::{Places, buckets_for, places};
 pub use release::{Touched, release, touch};
+pub use spill::{Spills, spills_for};
 
 /// Access to the words of one bucket. Offsets are in bytes, aligned to the word.
 ///

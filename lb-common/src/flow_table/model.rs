@@ -14,7 +14,7 @@ use loom::{
 };
 
 use super::{
-    tests::{claim, enter, flow, live, to_backend},
+    tests::{Spilling, claim, enter, flow, live, to_backend},
     *,
 };
 use crate::{
@@ -61,8 +61,12 @@ impl<A> Word<A> {
 
     fn at(words: &[Self], offset: usize) -> Option<&A> {
         let word = words.iter().find(|word| word.offset == offset)?;
-        word.turn.fetch_add(0, Ordering::Relaxed);
-        Some(&word.value)
+        Some(word.take_turn())
+    }
+
+    fn take_turn(&self) -> &A {
+        self.turn.fetch_add(0, Ordering::Relaxed);
+        &self.value
     }
 }
 
@@ -71,6 +75,17 @@ struct Bucket {
     words: Vec<Word<AtomicU64>>,
     halves: Vec<Word<AtomicU32>>,
     established: u64,
+    spilled: Word<AtomicU32>,
+}
+
+impl Spilling for &Bucket {
+    fn spill(self) {
+        self.spilled.take_turn().fetch_or(1, Ordering::Relaxed);
+    }
+
+    fn has_spilled(self) -> bool {
+        self.spilled.take_turn().load(Ordering::Relaxed) != 0
+    }
 }
 
 impl Bucket {
@@ -95,6 +110,7 @@ impl Bucket {
                 .map(|offset| Word::new(offset, AtomicU32::new(0)))
                 .collect(),
             established: Meta(0).entry(&stays).0,
+            spilled: Word::new(0, AtomicU32::new(0)),
         }
     }
 
@@ -226,7 +242,8 @@ fn of_two_claimers_of_a_flow_at_most_one_enters_it() {
     two_claimers::<V6>(2, [2, 0]);
 }
 
-/// Fails as [`of_two_claimers_of_a_flow_at_most_one_enters_it`], and where a claimer looks at its own bucket alone.
+/// Fails as [`of_two_claimers_of_a_flow_at_most_one_enters_it`], where a claimer looks at its own bucket alone, and where it
+/// marks the first bucket as spilled only after it announced an entry in the second.
 #[test]
 fn of_two_claimers_in_different_buckets_at_most_one_enters_it() {
     two_claimers::<V4>(3, [1, 1]);

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     hash::Hash,
-    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering, fence},
 };
 
 use proptest::prelude::*;
@@ -17,7 +17,23 @@ use crate::{
 
 /// A bucket of either family in the memory of this process.
 #[derive(Default)]
-struct Bucket([AtomicU64; 24]);
+struct Bucket([AtomicU64; 24], AtomicBool);
+
+/// A bucket with its mark.
+pub(super) trait Spilling: Cells {
+    fn spill(self);
+    fn has_spilled(self) -> bool;
+}
+
+impl Spilling for &Bucket {
+    fn spill(self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+
+    fn has_spilled(self) -> bool {
+        self.1.load(Ordering::Relaxed)
+    }
+}
 
 impl Bucket {
     fn half(&self, offset: usize) -> &AtomicU32 {
@@ -116,7 +132,7 @@ pub(super) fn is_flow<F: Layout>(flow: &Claims<F>, hit: &Hit<F>) -> bool {
 
 /// What a claimer does after it announced its entry: looks whether it is alone with it, and lets it go live or takes it
 /// back.
-pub(super) fn conclude<F: Layout, C: Cells>(
+pub(super) fn conclude<F: Layout, C: Spilling>(
     buckets: [C; 2],
     flow: &Claims<F>,
     announced: &Announced,
@@ -126,7 +142,8 @@ pub(super) fn conclude<F: Layout, C: Cells>(
         (0, if second { WAYS } else { way }),
         (1, if second { way } else { WAYS }),
     ];
-    for (bucket, mine) in looks {
+    let buckets_to_look_at = if buckets[0].has_spilled() { 2 } else { 1 };
+    for (bucket, mine) in looks.into_iter().take(buckets_to_look_at) {
         let cells = buckets[bucket];
         let difference = |way| F::difference(cells, way, &flow.address, flow.ports);
         if let Some(refused) = contested::<F, C>(cells, mine, difference, |hit| is_flow(flow, hit)) {
@@ -145,18 +162,18 @@ pub(super) fn conclude<F: Layout, C: Cells>(
 }
 
 /// All that a claimer does. The entry that gave way is written to `evicted`.
-pub(super) fn claim<F: Layout, C: Cells>(
+pub(super) fn claim<F: Layout, C: Spilling>(
     buckets: [C; 2],
     flow: &Claims<F>,
     expiry: u32,
     evicted: &mut Hit<F>,
 ) -> Result<(bool, Hit<F>), Refused> {
-    let announced = announce(buckets, flow, expiry, evicted)?;
+    let announced = announce(buckets, flow, expiry, evicted, || buckets[0].spill())?;
     Ok((announced.second, conclude(buckets, flow, &announced)?))
 }
 
 /// As [`claim`], where it does not matter what gave way.
-pub(super) fn enter<F: Layout, C: Cells>(
+pub(super) fn enter<F: Layout, C: Spilling>(
     buckets: [C; 2],
     flow: &Claims<F>,
     expiry: u32,
@@ -165,9 +182,9 @@ pub(super) fn enter<F: Layout, C: Cells>(
     claim(buckets, flow, expiry, &mut evicted)
 }
 
-fn announce_in<F: Layout, C: Cells>(buckets: [C; 2], flow: &Claims<F>, expiry: u32) -> Result<Announced, Refused> {
+fn announce_in<F: Layout, C: Spilling>(buckets: [C; 2], flow: &Claims<F>, expiry: u32) -> Result<Announced, Refused> {
     let mut evicted = Hit::BLANK;
-    announce(buckets, flow, expiry, &mut evicted)
+    announce(buckets, flow, expiry, &mut evicted, || buckets[0].spill())
 }
 
 /// Enters a flow in this bucket, without a look at others.
@@ -177,9 +194,10 @@ fn fill<F: Layout>(bucket: &Bucket, flow: &Claims<F>) -> Hit<F> {
     read(bucket, way).unwrap()
 }
 
-/// Looks for a client's flow in both buckets.
-pub(super) fn look<F: Layout, C: Cells>(buckets: [C; 2], flow: &Claims<F>) -> Option<(bool, Hit<F>)> {
-    [false, true].into_iter().find_map(|second| {
+/// Looks for a client's flow wherever it may be.
+pub(super) fn look<F: Layout, C: Spilling>(buckets: [C; 2], flow: &Claims<F>) -> Option<(bool, Hit<F>)> {
+    let places = if buckets[0].has_spilled() { 2 } else { 1 };
+    [false, true].into_iter().take(places).find_map(|second| {
         let cells = buckets[usize::from(second)];
         let hit = search(cells, &flow.address, flow.ports, flow.record.udp, |hit| {
             is_flow(flow, hit)
@@ -196,6 +214,9 @@ pub(super) fn live<F: Layout, C: Cells>(cells: C) -> Vec<Hit<F>> {
 /// Two buckets of which the first one holds these flows in the order of its ways, and the second one `others`.
 fn filled<F: Layout>(flows: &[Claims<F>], others: &[Claims<F>]) -> [Bucket; 2] {
     let buckets = <[Bucket; 2]>::default();
+    if !others.is_empty() {
+        (&buckets[0]).spill();
+    }
     for (bucket, flows) in buckets.iter().zip([flows, others]) {
         for flow in flows {
             fill(bucket, flow);
@@ -314,7 +335,7 @@ of_both_families! {
         let flow = flow::<F>(10);
         assert_eq!(look(buckets, &flow), None);
         let mut evicted = Hit::BLANK;
-        let announced = announce(buckets, &flow, EXPIRY, &mut evicted).unwrap();
+        let announced = announce(buckets, &flow, EXPIRY, &mut evicted, || unreachable!()).unwrap();
         assert_eq!(look(buckets, &flow), None, "announced");
         assert_eq!(evicted.meta.stage(), Stage::Free);
         let hit = conclude(buckets, &flow, &announced).unwrap();
@@ -380,6 +401,9 @@ of_both_families! {
                 for bucket in [0, 1] {
                     let buckets = &<[Bucket; 2]>::default();
                     let cells = [&buckets[bucket]; 2];
+                    if bucket == 1 {
+                        (&buckets[0]).spill();
+                    }
                     let theirs = announce_in(cells, &other, 0).unwrap();
                     if publishes {
                         publish::<F, _>(cells[0], theirs.way, theirs.meta);

@@ -13,7 +13,7 @@ use lb_common::{
     Backend, BackendLoad, Be16, Family, FlowKey, Mode, Phase, Ports, V4, V6,
     family::address,
     flow::Direction,
-    flow_table::{self, Bind, Cells, Hit, Layout, Meta, WAYS},
+    flow_table::{self, Bind, Cells, Hit, Layout, Meta, Places, WAYS},
     maps,
     service::MAX_SOURCES,
     wire::{tcp, udp},
@@ -122,6 +122,11 @@ impl Tables {
         [self.flows.v4.count, self.flows.v6.count].map(|buckets| (u64::from(buckets) * 10 / 3) as u32)
     }
 
+    /// How many buckets the tables for IPv4 and for IPv6 have.
+    pub(super) fn bucket_counts(&self) -> [u32; 2] {
+        [self.flows.v4.count, self.flows.v6.count]
+    }
+
     /// How many entries the tables for IPv4 and for IPv6 hold now.
     pub fn count_flow_entries(&self) -> [u64; 2] {
         [self.flows.v4.count_live(), self.flows.v6.count_live()]
@@ -131,6 +136,21 @@ impl Tables {
     pub fn for_each_flow(&self, mut each: impl FnMut(FlowEntry)) {
         for_each(self, &self.flows.v4, &mut each);
         for_each(self, &self.flows.v6, &mut each);
+    }
+
+    /// Calls `each` for every entry that stands in its second bucket, with whether it is IPv6's and its first bucket.
+    pub(super) fn for_each_spilled(&self, mut each: impl FnMut(bool, u32)) {
+        self.for_each_flow(|entry| {
+            let is_v6 = entry.key.source.is_ipv6();
+            let first = if is_v6 {
+                places(self, &self.flows.v6, entry.key).first
+            } else {
+                places(self, &self.flows.v4, entry.key).first
+            };
+            if first != entry.place.bucket {
+                each(is_v6, first);
+            }
+        });
     }
 
     /// Looks an entry up by the 5-tuple of the packets that find it.
@@ -159,6 +179,7 @@ impl Tables {
     pub fn clear_flows(&self) {
         self.flows.v4.clear();
         self.flows.v6.clear();
+        self.clear_spills();
         for index in 0..self.loads.len() {
             self.loads.replace(index, &BackendLoad::ZERO);
         }
@@ -202,8 +223,12 @@ fn for_each<F: Layout>(tables: &Tables, buckets: &Buckets<F>, each: &mut impl Fn
     }
 }
 
+fn places<F: Layout>(tables: &Tables, buckets: &Buckets<F>, key: Tuple) -> Places {
+    flow_table::places(&key.as_key::<F>(), tables.hash_seed, buckets.count)
+}
+
 fn find<F: Layout>(tables: &Tables, buckets: &Buckets<F>, key: Tuple) -> Option<FlowEntry> {
-    let places = flow_table::places(&key.as_key::<F>(), tables.hash_seed, buckets.count);
+    let places = places(tables, buckets, key);
     [places.first, places.second].into_iter().find_map(|bucket| {
         let cells = buckets.bucket(bucket)?;
         (0..WAYS).find_map(|way| {

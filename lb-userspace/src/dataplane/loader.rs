@@ -10,7 +10,7 @@ use aya::{
 use lb_common::{
     Backend, BackendCounters, BackendLoad, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service, ServiceKey,
     ServiceState, Settings, V4, V6,
-    flow_table::{self, BucketV4, BucketV6},
+    flow_table::{self, BucketV4, BucketV6, Spills},
     fragment::{FragmentKey, FragmentPorts},
     maps,
     next_hop::ClientHop,
@@ -191,6 +191,18 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
             4,
             size_of::<BucketV6>(),
             flow_table::buckets_for(capacity.flows_v6),
+        ),
+        shape(
+            maps::SPILLS_V4,
+            4,
+            size_of::<Spills>(),
+            flow_table::spills_for(flow_table::buckets_for(capacity.flows_v4)),
+        ),
+        shape(
+            maps::SPILLS_V6,
+            4,
+            size_of::<Spills>(),
+            flow_table::spills_for(flow_table::buckets_for(capacity.flows_v6)),
         ),
         shape(maps::CLIENT_HOPS, 4, size_of::<ClientHop>(), fixed(maps::CLIENT_HOPS)),
         shape(maps::SETTINGS, 4, size_of::<Settings>(), fixed(maps::SETTINGS)),

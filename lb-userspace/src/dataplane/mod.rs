@@ -14,6 +14,7 @@ mod punts;
 mod raw;
 mod settings;
 mod shared;
+mod spills;
 mod syscall;
 mod tables;
 

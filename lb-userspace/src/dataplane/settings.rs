@@ -42,7 +42,7 @@ pub(super) fn write(
             nat_port_high: nat_ports.high,
             tick_shift,
             expiry: ticks(EXPIRY, jiffies_per_second, tick_shift),
-            padding: 0,
+            spill_mark: old.spill_mark,
             jiffies_base: u64::from(jiffies).wrapping_sub(since_zero),
             buckets_v4: buckets[0],
             buckets_v6: buckets[1],

@@ -13,7 +13,8 @@ use std::{
 };
 
 use lb_common::{
-    Backend, BackendLoad, NextHop, RingSlot, Service, ServiceState, Settings, abi::Abi, next_hop::ClientHop,
+    Backend, BackendLoad, NextHop, RingSlot, Service, ServiceState, Settings, abi::Abi, flow_table::Spills,
+    next_hop::ClientHop,
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -45,6 +46,9 @@ impl Record for ServiceState {
     const PUBLISH: usize = 0;
 }
 impl Record for Settings {
+    const PUBLISH: usize = 0;
+}
+impl Record for Spills {
     const PUBLISH: usize = 0;
 }
 impl Record for ClientHop {
@@ -156,7 +160,7 @@ impl<T: Record> SharedArray<T> {
         }
     }
 
-    fn words(&self, index: u32) -> Option<&[AtomicU64]> {
+    pub(super) fn words(&self, index: u32) -> Option<&[AtomicU64]> {
         if index >= self.entries {
             return None;
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use lb_common::{
     Backend, BackendCounters, BackendLoad, Event, Family, NextHop, Outcome, RateKey, RingSlot, Service, ServiceState,
-    Settings, V4, V6, family::address, maps, next_hop::ClientHop,
+    Settings, V4, V6, family::address, flow_table::Spills, maps, next_hop::ClientHop,
 };
 
 use super::{DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, settings::Clock, shared::Record, syscall};
@@ -38,6 +38,9 @@ pub struct Tables {
     /// The clock of the flow table.
     pub clock: Clock,
     pub(super) hash_seed: u64,
+    pub(super) settings: SharedArray<Settings>,
+    /// Marks of the buckets for IPv4 and for IPv6.
+    pub(super) spills: [SharedArray<Spills>; 2],
     pub(super) flows: Flows,
     /// What addresses may be.
     pub address_classes: SharedArray<u64>,
@@ -57,8 +60,8 @@ impl Tables {
     ///
     /// When a map is not pinned, or has another layout than this program's.
     pub fn open(pins: &Pins, access: Access) -> Result<Self, DataplaneError> {
-        let settings: SharedArray<Settings> = shared(pins, maps::SETTINGS, access)?;
-        let settings = settings.read(0).unwrap_or(Settings::ZERO);
+        let shared_settings: SharedArray<Settings> = shared(pins, maps::SETTINGS, access)?;
+        let settings = shared_settings.read(0).unwrap_or(Settings::ZERO);
         Ok(Self {
             services: shared(pins, maps::SERVICES, access)?,
             service_states: shared(pins, maps::SERVICE_STATES, access)?,
@@ -69,6 +72,8 @@ impl Tables {
             client_hops: shared(pins, maps::CLIENT_HOPS, access)?,
             clock: Clock::new(&settings),
             hash_seed: settings.hash_seed,
+            settings: shared_settings,
+            spills: [shared(pins, maps::SPILLS_V4, access)?, shared(pins, maps::SPILLS_V6, access)?],
             flows: Flows::new(&open(pins, maps::FLOWS_V4)?, &open(pins, maps::FLOWS_V6)?, access)?,
             address_classes: shared(pins, maps::ADDRESS_CLASSES, access)?,
             services_by_port: Families::open(pins, maps::SERVICES_V4, maps::SERVICES_V6)?,

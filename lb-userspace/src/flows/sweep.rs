@@ -15,6 +15,10 @@ use crate::{
 
 /// In how many walks every entry of the answers' direction is compared once with its flow.
 const PAIR_TURNS: u64 = 16;
+/// Every how many walks the marks of spilled buckets may be renewed.
+const SPILL_TURNS: u64 = 32;
+/// From which part of all buckets on that is worth it.
+const SPILLED: u64 = 64;
 /// How long such an entry must have been silent, in ticks: longer than any packet takes that is just creating its flow.
 const PAIR_AGE: u32 = 80;
 
@@ -107,7 +111,18 @@ impl Sweeper {
         });
         swept.corrected = self.drift.correct(tables, drift);
         self.hops.free(tables);
+        if self.turn.is_multiple_of(SPILL_TURNS) {
+            renew_spills(tables);
+        }
         Ok(swept)
+    }
+}
+
+/// A flood that filled the table leaves marks everywhere, and each costs new flows a read of memory.
+fn renew_spills(tables: &Tables) {
+    let (marked, buckets) = tables.spilled_buckets();
+    if marked * SPILLED > buckets {
+        tables.renew_spills();
     }
 }
 

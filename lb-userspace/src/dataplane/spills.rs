@@ -1,0 +1,75 @@
+//! Taking back the marks of buckets that have spilled, see [`lb_common::flow_table::spill`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lb_common::{Settings, flow_table::Spills};
+
+use super::{SharedArray, Tables, grace};
+
+impl Tables {
+    /// How many buckets of all are marked, and how many there are.
+    pub fn spilled_buckets(&self) -> (u64, u64) {
+        let mark = self.spill_mark();
+        let marked = self.spills.iter().map(|spills| spills.count(mark)).sum();
+        let [v4, v6] = self.bucket_counts();
+        (marked, u64::from(v4) + u64::from(v6))
+    }
+
+    /// Marks only those buckets again that have entries in others. Walks through the whole table, and waits for packets
+    /// under way; no packet waits.
+    pub fn renew_spills(&self) {
+        let Some(settings) = self.settings.read(0) else { return };
+        let other = (settings.spill_mark & 1) ^ 1;
+        for spills in &self.spills {
+            spills.clear(other);
+        }
+        // Those that set a mark before have announced their entry then, so that the walk finds it.
+        grace::wait_for_packets_under_way();
+        self.for_each_spilled(|is_v6, first| self.spills[usize::from(is_v6)].set(other, first));
+        self.settings.update(
+            0,
+            &Settings {
+                spill_mark: other,
+                ..settings
+            },
+        );
+        // The next renewal clears the other mark.
+        grace::wait_for_packets_under_way();
+    }
+
+    /// Clears all marks, for a table without entries.
+    pub(super) fn clear_spills(&self) {
+        for spills in &self.spills {
+            spills.clear(0);
+            spills.clear(1);
+        }
+    }
+
+    fn spill_mark(&self) -> u32 {
+        self.settings.read(0).map_or(0, |settings| settings.spill_mark & 1)
+    }
+}
+
+impl SharedArray<Spills> {
+    fn marks(&self, mark: u32) -> impl Iterator<Item = &AtomicU64> {
+        (0..self.len()).filter_map(move |index| self.words(index)?.get(mark as usize))
+    }
+
+    fn clear(&self, mark: u32) {
+        for word in self.marks(mark) {
+            word.store(0, Ordering::SeqCst);
+        }
+    }
+
+    fn count(&self, mark: u32) -> u64 {
+        let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Relaxed).count_ones());
+        self.marks(mark).map(ones).sum()
+    }
+
+    fn set(&self, mark: u32, bucket: u32) {
+        let (index, bit) = Spills::place(bucket);
+        if let Some(word) = self.words(index).and_then(|words| words.get(mark as usize)) {
+            word.fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+}
