@@ -69,6 +69,10 @@ pub trait Global: Layout {
     fn contested_answer(bucket: u32, mine: u32) -> u32
     where
         Self: Stages;
+    /// See [`bound::stands`].
+    fn answers_stand() -> u32
+    where
+        Self: Stages;
     /// Takes that entry out again; see [`bound::withdraw`].
     fn withdraw_answers() -> u32
     where
@@ -158,6 +162,7 @@ global! { V4,
     conclude_claim as conclude_claim_v4(; bucket, refused) settle::<V4>(bucket, refused);
     contested_flow as contested_flow_v4(key: in FlowKey<V4>; bucket, mine) contested(key, bucket, mine);
     contested_answer as contested_answer_v4(; bucket, mine) bound::contested::<V4>(bucket, mine);
+    answers_stand as answers_stand_v4() bound::stands::<V4>();
     withdraw_answers as withdraw_answers_v4() bound::withdraw::<V4>();
     flow_changed as flow_changed_v4(flow: in Flow<V4>; before, after) pair::changed(flow, before, after);
     flow_answered as flow_answered_v4(answers: in Flow<V4>; flags) pair::answered(answers, flags as u8);
@@ -183,6 +188,7 @@ global! { V6,
     conclude_claim as conclude_claim_v6(; bucket, refused) settle::<V6>(bucket, refused);
     contested_flow as contested_flow_v6(key: in FlowKey<V6>; bucket, mine) contested(key, bucket, mine);
     contested_answer as contested_answer_v6(; bucket, mine) bound::contested::<V6>(bucket, mine);
+    answers_stand as answers_stand_v6() bound::stands::<V6>();
     withdraw_answers as withdraw_answers_v6() bound::withdraw::<V6>();
     flow_changed as flow_changed_v6(flow: in Flow<V6>; before, after) pair::changed(flow, before, after);
     flow_answered as flow_answered_v6(answers: in Flow<V6>; flags) pair::answered(answers, flags as u8);

@@ -8,6 +8,7 @@ use lb_common::{
 use crate::{family::Stages, parse::Parsed, track::Flow};
 
 /// An entry that is announced.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Announced {
     pub meta: Meta,
@@ -15,6 +16,18 @@ pub struct Announced {
     /// 1 where it stands in the second of its places.
     pub second: u32,
     pub way: u32,
+}
+
+impl Announced {
+    /// The bucket that it stands in.
+    #[inline(always)]
+    pub fn bucket(&self) -> u32 {
+        if self.second != 0 {
+            self.places.second
+        } else {
+            self.places.first
+        }
+    }
 }
 
 /// Index in [`Room::evicted`]: what gave way to the entry that the client's packets find.
@@ -34,6 +47,8 @@ pub struct Chosen {
     pub bind: Bind,
     /// 1 where the packet goes there only when its flow is entered.
     pub is_tracked: u32,
+    /// 1 where its flow was entered for this packet.
+    pub is_entered: u32,
     /// 1 where the connection is not established yet.
     pub is_handshake: u32,
 }
@@ -57,6 +72,8 @@ pub struct Room<F: Stages> {
     pub evicted: [Hit<F>; 2],
     /// The entry that is announced: its bucket, its way, and the meta word that it shall have.
     pub announced: Announced,
+    /// The entry that the answers of the flow find that was entered last, as it went live; only of modes that translate.
+    pub answers: Announced,
     /// Headers that are moved: a frame's with two tags, IPv6's and TCP's.
     pub headers: [u8; 96],
     /// The backend that was chosen.

@@ -93,6 +93,9 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
         let result = F::enter_flow(packet);
         track::end_evicted(room);
         go_on(result)?;
+        if track::ends_half(room) {
+            return Err(number(Outcome::ClaimRaced));
+        }
     }
     TO_WORKER
 }

@@ -261,6 +261,7 @@ pub fn touch<F: Stages>(flow: &Flow<F>, backend: &Backend, parsed: &Parsed<F>) {
 pub fn claim<F: Stages>(room: &mut Room<F>, backend: &'static Backend, hop: u32) -> Result<(), Outcome> {
     room.evicted[room::BY_FLOW].meta = Meta(0);
     room.evicted[room::BY_ANSWERS].meta = Meta(0);
+    room.chosen.is_entered = 0;
     let udp = room.parsed.is_udp();
     let translates = mode(backend).translates();
     room.new.record = Record {
@@ -299,7 +300,9 @@ pub fn claim<F: Stages>(room: &mut Room<F>, backend: &'static Backend, hop: u32)
         F::contested_flow(&key, bucket, mine)
     });
     if result == ENTERED {
+        // A full barrier: whoever takes the answers' entry away from now on finds the flow, and ends it.
         counts::begun(room.chosen.backend, room.chosen.service, room.new.record.phase);
+        room.chosen.is_entered = 1;
         room.chosen.bind = room.new.bind;
         return Ok(());
     }
@@ -317,6 +320,19 @@ pub fn claim<F: Stages>(room: &mut Room<F>, backend: &'static Backend, hop: u32)
         return Ok(());
     }
     Err(Outcome::ClaimRaced)
+}
+
+/// Ends the flow that the room entered where its answers' entry is gone; says whether it did. Another CPU may have evicted
+/// that before the flow went live, and could not end the flow then.
+#[inline(always)]
+pub fn ends_half<F: Stages>(room: &mut Room<F>) -> bool {
+    if room.chosen.is_entered == 0 || F::answers_stand() != 0 {
+        return false;
+    }
+    if F::search_flow(&room.parsed.key, &mut room.flow) != 0 {
+        F::flow_released(&room.flow);
+    }
+    true
 }
 
 /// Ends all of the flows whose entries gave way in the last claim.
@@ -346,6 +362,7 @@ fn claim_answers<F: Stages>(backend: &Backend) -> Result<(), Outcome> {
         let room = F::room().ok_or(Outcome::Inconsistent)?;
         result = conclude(room, announced, 0, F::contested_answer);
         if result == ENTERED {
+            room.answers = room.announced;
             return Ok(());
         }
         // A second entry that gave way would have no place in the room. The sender repeats.

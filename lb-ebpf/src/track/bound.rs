@@ -3,7 +3,7 @@
 use lb_common::{
     Backend, Be16, FlowKey, Mode, Ports,
     flow::Direction,
-    flow_table::{self, Bind, Hit},
+    flow_table::{self, Bind, Cells as _, Hit, Meta},
     hash,
     service::MAX_SOURCES,
     wire::{tcp, udp},
@@ -125,6 +125,24 @@ pub fn contested<F: Stages>(bucket: u32, mine: u32) -> u32 {
                 .is_some_and(|backend| is_current(other, backend) && is_answer(key, other, backend))
     });
     refused.map_or(0, number)
+}
+
+/// Returns 1 where the answers' entry of the flow that the room entered still stands, or its mode needs none.
+#[inline(always)]
+pub fn stands<F: Stages>() -> u32 {
+    let Some(room) = F::room() else { return 0 };
+    if !BACKENDS.get(room.chosen.backend).is_some_and(|backend| mode(backend).translates()) {
+        return 1;
+    }
+    let answers = &room.answers;
+    let way = answers.way as usize;
+    match F::bucket(answers.bucket()) {
+        Some(cells) if way < flow_table::WAYS => {
+            let meta = Meta(cells.load_u64(F::meta(way)));
+            (meta.is_live() && meta.is_same(answers.meta)) as u32
+        }
+        _ => 0,
+    }
 }
 
 /// Takes the answers' entry of the flow in the room out again. Returns 1 where it was there.
