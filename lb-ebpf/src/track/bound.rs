@@ -131,7 +131,10 @@ pub fn contested<F: Stages>(bucket: u32, mine: u32) -> u32 {
 #[inline(always)]
 pub fn stands<F: Stages>() -> u32 {
     let Some(room) = F::room() else { return 0 };
-    if !BACKENDS.get(room.chosen.backend).is_some_and(|backend| mode(backend).translates()) {
+    if !BACKENDS
+        .get(room.chosen.backend)
+        .is_some_and(|backend| mode(backend).translates())
+    {
         return 1;
     }
     let answers = &room.answers;

@@ -26,7 +26,8 @@ pub fn is_marked<F: Stages>(bucket: u32) -> bool {
     });
     F::spills(index).is_none_or(|spills| {
         // SAFETY: as above.
-        let marks = unsafe { core::ptr::read_volatile((&raw const (*spills).marks).cast::<u64>().add((turn & 1) as usize)) };
+        let marks =
+            unsafe { core::ptr::read_volatile((&raw const (*spills).marks).cast::<u64>().add((turn & 1) as usize)) };
         marks & bit != 0
     })
 }

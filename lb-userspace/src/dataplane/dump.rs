@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use aya::maps::MapInfo;
 use lb_common::{
     AddressClass, Backend, BackendCounters, BackendLoad, Event, Guards, Mode, NextHop, Options, Outcome, RingSlot,
-    Scheduler, Service, Tags, abi::Abi, family::address, maps, next_hop::ClientHop, service::MAX_SOURCES,
+    Scheduler, Service, Tags, abi::Abi, family::address, flow_table::Spills, maps, next_hop::ClientHop,
+    service::MAX_SOURCES,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -109,6 +110,8 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, Datapla
         maps::BACKEND_COUNTERS => backend_counters(&tables, limit),
         maps::FLOWS_V4 => Ok(flows(&tables, true, limit)),
         maps::FLOWS_V6 => Ok(flows(&tables, false, limit)),
+        maps::SPILLS_V4 => Ok(entries(&tables.spills[0], limit, used, spills)),
+        maps::SPILLS_V6 => Ok(entries(&tables.spills[1], limit, used, spills)),
         maps::CLIENT_HOPS => Ok(entries(&tables.client_hops, limit, used, client_hop)),
         maps::SETTINGS => Ok(settings(&tables)),
         maps::EVENTS => Ok(tables.events()?.into_iter().take(limit).map(event).collect()),
@@ -377,6 +380,12 @@ fn client_hop(entry: &ClientHop) -> Value {
     let mut value = next_hop(&entry.hop);
     value["state"] = json!(entry.state);
     value
+}
+
+/// Which of the entry's 64 buckets have either mark.
+fn spills(spills: &Spills) -> Value {
+    let ones = |marks: u64| (0..u64::BITS).filter(|bit| marks >> bit & 1 != 0).collect::<Vec<_>>();
+    json!({ "marks": spills.marks.map(ones) })
 }
 
 fn settings(tables: &Tables) -> Vec<Value> {

@@ -73,7 +73,10 @@ impl Tables {
             clock: Clock::new(&settings),
             hash_seed: settings.hash_seed,
             settings: shared_settings,
-            spills: [shared(pins, maps::SPILLS_V4, access)?, shared(pins, maps::SPILLS_V6, access)?],
+            spills: [
+                shared(pins, maps::SPILLS_V4, access)?,
+                shared(pins, maps::SPILLS_V6, access)?,
+            ],
             flows: Flows::new(&open(pins, maps::FLOWS_V4)?, &open(pins, maps::FLOWS_V6)?, access)?,
             address_classes: shared(pins, maps::ADDRESS_CLASSES, access)?,
             services_by_port: Families::open(pins, maps::SERVICES_V4, maps::SERVICES_V6)?,
