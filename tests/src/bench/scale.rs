@@ -67,7 +67,26 @@ pub fn run(options: &Options) -> Result<()> {
     for power in [0, 10, 14, 16, 18, 20, 22] {
         show(options, measure(&mut bench, "flows", 1 << power, 1 << power, options)?)?;
     }
+    walk(&bench, options);
     Ok(())
+}
+
+/// How long it takes to read all flows, as a count or a sweep does.
+fn walk(bench: &Bench, options: &Options) {
+    let begin = Instant::now();
+    let mut flows = 0_u64;
+    bench
+        .tables
+        .for_each_flow(|flow| flows += u64::from(flow.to_worker && flow.is_current));
+    let milliseconds = begin.elapsed().as_secs_f64() * 1e3;
+    if options.json {
+        println!(
+            "{}",
+            serde_json::json!({ "what": "walk", "size": flows, "ms": milliseconds })
+        );
+    } else {
+        println!("a walk through {flows} flows: {milliseconds:.0} ms");
+    }
 }
 
 fn capacity(flows: u32) -> Capacity {

@@ -21,6 +21,14 @@ pub(super) const TESTS: &[Tests] = &[
         chosen: &[],
     },
     Tests {
+        program: "edges",
+        chosen: &[],
+    },
+    Tests {
+        program: "spills",
+        chosen: &[],
+    },
+    Tests {
         program: "balance",
         chosen: &[
             "smoke_",
