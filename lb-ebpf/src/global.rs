@@ -9,7 +9,7 @@ use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 
 /// The functions of a family.
 pub trait Global: Layout {
-    /// Looks a client's packet up wherever it may be; 1 where it was found.
+    /// See [`search_in`].
     fn search_flow(key: &FlowKey<Self>, flow: &mut Flow<Self>) -> u32
     where
         Self: Stages;

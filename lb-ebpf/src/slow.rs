@@ -67,7 +67,8 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
         return Err(number(Outcome::NotOurs));
     }
     room.chosen.is_handshake = !parsed.is_udp() as u32;
-    if F::search_flow(&parsed.key, &mut room.flow) != 0 {
+    let found = F::search_flow(&parsed.key, &mut room.flow);
+    if found != 0 {
         let flow = &room.flow;
         let backend = flow.backend().ok_or(number(Outcome::Inconsistent))?;
         if follows(parsed, flow.hit.meta, backend) {
@@ -84,9 +85,10 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
             return TO_WORKER;
         }
         F::flow_released(&room.flow);
-        if !parsed.is_syn() && !parsed.is_udp() {
-            return Err(F::refuse(packet));
-        }
+    }
+    let is_left = found != 0 || room.flow.was_left != 0;
+    if is_left && !parsed.is_syn() && !parsed.is_udp() {
+        return Err(F::refuse(packet));
     }
     go_on(F::choose_backend(packet))?;
     if room.chosen.is_tracked != 0 {

@@ -31,7 +31,8 @@ use crate::{
 pub struct Flow<F: Stages> {
     /// Index of its bucket.
     pub bucket: u32,
-    reserved: u32,
+    /// 1 where the look-up ended an entry of the same 5-tuple whose backend has left.
+    pub was_left: u32,
     pub hit: Hit<F>,
 }
 
@@ -40,7 +41,7 @@ impl<F: Stages> Flow<F> {
     const fn new(bucket: u32, hit: Hit<F>) -> Self {
         Self {
             bucket,
-            reserved: 0,
+            was_left: 0,
             hit,
         }
     }
@@ -108,10 +109,12 @@ pub fn find<F: Stages>(key: &FlowKey<F>) -> Option<Found<F>> {
     })
 }
 
-/// Looks a client's packet up wherever it may be. Says whether it found it.
+/// Looks a client's packet up wherever it may be. Says whether it found it; [`Flow::was_left`] says whether it found
+/// what a backend that left has left behind.
 #[inline(always)]
 pub fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     let places = places(key);
+    flow.was_left = 0;
     for place in [places.first, places.second] {
         if place != places.first && !spill::is_marked::<F>(places.first) {
             return false;
@@ -120,9 +123,15 @@ pub fn search_in<F: Stages>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
             return false;
         };
         let hit = flow_table::search(bucket, &key.source, key.ports, is_udp(key), |hit| {
-            BACKENDS
-                .get(hit.meta.backend())
-                .is_some_and(|backend| !ends_stale(bucket, hit, backend) && is_of_client(key, backend))
+            let Some(backend) = BACKENDS.get(hit.meta.backend()) else {
+                return false;
+            };
+            let is_of_client = is_of_client(key, backend);
+            if ends_stale(bucket, hit, backend) {
+                flow.was_left |= is_of_client as u32;
+                return false;
+            }
+            is_of_client
         });
         if let Some(hit) = hit {
             *flow = Flow::new(place, hit);
