@@ -250,7 +250,7 @@ abi_struct! {
         pub prefix: u32,
         /// Index of the service, in network byte order.
         pub service: u32,
-        /// Source address.
+        /// Source address; of IPv6 the first 64 bits.
         pub address: F::Address,
     }
 }

@@ -76,6 +76,9 @@ pub trait Stages: Global {
     /// Fills the parts of a route look-up that depend on the family, from the IP header at `l3`.
     fn route(packet: &Packet, l3: usize, lookup: &mut bpf_fib_lookup) -> Result<(), Outcome>;
 
+    /// The part of an address that one client holds: all of it, or of IPv6 the first 64 bits.
+    fn network(address: &Self::Address) -> Self::Address;
+
     /// Room of this CPU for an ICMP error.
     fn draft() -> Option<&'static mut Draft<Self>>;
     /// Room of this CPU for what the slow way works with.
@@ -239,6 +242,11 @@ impl Stages for V4 {
     }
 
     #[inline(always)]
+    fn network(address: &[u32; 1]) -> [u32; 1] {
+        *address
+    }
+
+    #[inline(always)]
     fn is_first_fragment(transport: &Transport) -> bool {
         transport.fragment & 0x1fff == 0
     }
@@ -393,6 +401,11 @@ impl Stages for V6 {
             protocol,
             ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::FRAGMENT | ipv6::AUTHENTICATION | ipv6::DESTINATION_OPTIONS
         )
+    }
+
+    #[inline(always)]
+    fn network(address: &[u32; 4]) -> [u32; 4] {
+        [address[0], address[1], 0, 0]
     }
 
     #[inline(always)]

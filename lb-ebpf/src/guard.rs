@@ -1,6 +1,6 @@
 //! Guard: who may begin a flow of a service, how fast, and how many there may be.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use lb_common::{
     Outcome, RateKey, Service,
     service::{GUARD_DENY, Guards},
@@ -46,10 +46,10 @@ fn examine<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> Resu
 fn within_rate<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> Result<(), Outcome> {
     let key = RateKey::<F> {
         service: index,
-        address: parsed.key.source,
+        address: F::network(&parsed.key.source),
     };
     // SAFETY: the helper takes no arguments.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = unsafe { bpf_ktime_get_ns() };
     let interval = SECOND / service.source_rate as u64;
     let burst = if service.source_burst == 0 {
         1

@@ -29,13 +29,23 @@ pub fn read<F: Stages>(packet: &Packet, link: &Link, parsed: &mut Parsed<F>) -> 
     Ok(())
 }
 
+/// Adds whether the packet may come from a worker where [`read`] did not look, because its destination may be ours. A client's
+/// address may share its place among the classes with one of ours.
+#[inline(always)]
+pub fn read_source<F: Stages>(parsed: &mut Parsed<F>) {
+    parsed.class.0 |= lookup::class(&parsed.key.source).0 & AddressClass::WORKER;
+}
+
 /// Whether a packet may come from a worker. Source addresses of `nat` are often virtual addresses too, so that only the
 /// port tells.
 #[inline(always)]
 pub fn may_be_answer<F: Stages>(parsed: &Parsed<F>) -> bool {
     let class = parsed.class;
+    if class.has(AddressClass::WORKER) {
+        return true;
+    }
     if !class.has(AddressClass::SOURCE) {
-        return class.has(AddressClass::WORKER);
+        return false;
     }
     let port = parsed.key.ports.destination().host();
     settings().is_some_and(|settings| settings.nat_port_low <= port && port <= settings.nat_port_high)

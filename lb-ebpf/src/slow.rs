@@ -17,7 +17,7 @@ use crate::{
     maps::{BACKENDS, NEXT_HOPS, SERVICES},
     packet::Packet,
     parse::{self, Parsed},
-    pipeline::{follows, may_be_answer, read},
+    pipeline::{follows, may_be_answer, read, read_source},
     reset,
     rewrite::{nat, tunnel},
     room::Chosen,
@@ -45,6 +45,7 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
     let link = parse::link(packet).map_err(number)?;
     read(packet, &link, &mut room.parsed).map_err(number)?;
     let parsed = &mut room.parsed;
+    read_source(parsed);
     if parsed.transport.fragment == 0 && matches!(parsed.key.protocol, tcp::PROTOCOL | udp::PROTOCOL) {
         parse::transport(packet, parsed).map_err(number)?;
     } else {
@@ -297,7 +298,13 @@ pub fn enter<F: Stages>(packet: &Packet) -> u32 {
                     "new flow: service {}, backend {}", service, room.chosen.backend
                 );
             }
-            Err(Outcome::FlowTableFull) if !translates => stats::event(Event::Untracked),
+            Err(Outcome::FlowTableFull) if !translates => {
+                // All packets of the connection go the same way only by hash.
+                let service = SERVICES.get(service).ok_or(Outcome::Inconsistent)?;
+                let by_hash = select::by_hash(&room.parsed, service, select::ring(service));
+                room.chosen.backend = by_hash.ok_or(Outcome::NoBackend)?;
+                stats::event(Event::Untracked);
+            }
             Err(outcome) => return Err(outcome),
         }
         Ok(None)

@@ -38,8 +38,13 @@ pub(super) fn write(
             } else {
                 old.hash_seed
             },
-            nat_port_low: nat_ports.low,
-            nat_port_high: nat_ports.high,
+            // Flows may still be bound to ports of a former range.
+            nat_port_low: if old.hash_seed == 0 {
+                nat_ports.low
+            } else {
+                nat_ports.low.min(old.nat_port_low)
+            },
+            nat_port_high: nat_ports.high.max(old.nat_port_high),
             tick_shift,
             expiry: ticks(EXPIRY, jiffies_per_second, tick_shift),
             spill_mark: old.spill_mark,

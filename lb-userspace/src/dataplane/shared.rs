@@ -182,6 +182,15 @@ impl SharedArray<BackendLoad> {
     }
 }
 
+impl SharedArray<BackendLoad> {
+    /// Sets embryonic and active flows of a backend to zero; returns how many there were.
+    pub fn take_flows(&self, index: u32) -> i32 {
+        let Some(words) = self.words(index) else { return 0 };
+        let both = words[0].swap(0, Ordering::SeqCst);
+        (both as u32).wrapping_add((both >> 32) as u32) as i32
+    }
+}
+
 impl SharedArray<ServiceState> {
     /// Adds to the flows of a service; a negative amount takes away.
     pub fn adjust_flows(&self, index: u32, amount: i32) {

@@ -229,7 +229,7 @@ mod tests {
     fn entries_of(service: &DesiredService) -> (Service, Backend) {
         let backend = &service.backends[0];
         (
-            entries::service(service, Ring(0)),
+            entries::service(service, Ring(0), None),
             entries::backend((7, service), 3, backend, BackendState::Up, 1),
         )
     }

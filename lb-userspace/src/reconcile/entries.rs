@@ -22,11 +22,10 @@ pub fn front(service: &Service) -> Option<Front> {
     Some((at, service.last_port.host() > at.port))
 }
 
-pub(super) fn service(desired: &DesiredService, ring: Ring) -> Service {
-    let mut sources = [[0; 4]; MAX_SOURCES];
-    for (words, source) in sources.iter_mut().zip(&desired.sources) {
-        *words = address::to_words(*source);
-    }
+/// The entry of a service. `before` is what it holds now: flows know their source address by its place, so that one that
+/// stays keeps it.
+pub(super) fn service(desired: &DesiredService, ring: Ring, before: Option<&Service>) -> Service {
+    let (sources, source_count) = places(&desired.sources, before);
     let guard = &desired.guard;
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
     Service {
@@ -39,7 +38,7 @@ pub(super) fn service(desired: &DesiredService, ring: Ring) -> Service {
         nat_port_count: u16::try_from(desired.nat_ports.count()).unwrap_or(u16::MAX),
         port: Be16::from_host(desired.at.port),
         last_port: Be16::from_host(desired.last_port),
-        source_count: desired.sources.len().min(MAX_SOURCES) as u32,
+        source_count,
         address: address::to_words(desired.at.address),
         sources,
         source_prefix: desired.source_prefix,
@@ -51,6 +50,42 @@ pub(super) fn service(desired: &DesiredService, ring: Ring) -> Service {
         flood_rate: guard.flood_rate,
         reserved: 0,
     }
+}
+
+/// Source addresses in their places, and how many places new flows take them from. A place that one has left is another's,
+/// a second time where there are not so many: so nothing is ever sent from an address that is not the service's.
+fn places(sources: &[IpAddr], before: Option<&Service>) -> ([[u32; 4]; MAX_SOURCES], u32) {
+    let desired: Vec<[u32; 4]> = sources
+        .iter()
+        .take(MAX_SOURCES)
+        .map(|source| address::to_words(*source))
+        .collect();
+    let old = before.map_or(&[][..], |before| {
+        &before.sources[..(before.source_count as usize).min(MAX_SOURCES)]
+    });
+    let mut added = desired.iter().filter(|source| !old.contains(source));
+    let mut again = desired.iter().cycle();
+    let mut placed: Vec<[u32; 4]> = Vec::with_capacity(MAX_SOURCES);
+    if !desired.is_empty() {
+        let other = |kept: &[u32; 4]| if desired.contains(kept) { Some(*kept) } else { None };
+        placed.extend(
+            old.iter()
+                .filter_map(|kept| other(kept).or_else(|| added.next().or_else(|| again.next()).copied())),
+        );
+    }
+    for source in added {
+        let seconds = (1..placed.len())
+            .rev()
+            .find(|place| placed[..*place].contains(&placed[*place]));
+        match seconds {
+            _ if placed.len() < MAX_SOURCES => placed.push(*source),
+            Some(place) => placed[place] = *source,
+            None => {}
+        }
+    }
+    let mut places = [[0; 4]; MAX_SOURCES];
+    places[..placed.len()].copy_from_slice(&placed);
+    (places, placed.len() as u32)
 }
 
 /// The entry of a backend of the service at index `of`, at `index`. Nothing but its status changes while it is in use.
@@ -124,6 +159,28 @@ pub(super) fn guards(index: u32, desired: &DesiredService) -> impl Iterator<Item
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_keep_their_places() {
+        let [a, b, c, d] =
+            ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|source| source.parse::<IpAddr>().unwrap());
+        let mut now = Service::ZERO;
+        for (sources, then) in [
+            (vec![a, b], vec![a, b]),
+            (vec![b, a], vec![a, b]),
+            (vec![b], vec![b, b]),
+            (vec![b, c], vec![b, b, c]),
+            (vec![c, a], vec![a, c, c]),
+            (vec![a, b, c], vec![a, c, c, b]),
+            (vec![d, a, b, c], vec![a, c, d, b]),
+            (vec![], vec![]),
+            (vec![c], vec![c]),
+        ] {
+            (now.sources, now.source_count) = places(&sources, Some(&now));
+            let words: Vec<_> = then.iter().map(|source| address::to_words(*source)).collect();
+            assert_eq!(now.sources[..now.source_count as usize], words[..], "{sources:?}");
+        }
+    }
 
     #[test]
     fn tunnels_spread_over_the_host_bits_of_their_prefix() {

@@ -182,7 +182,7 @@ impl<'a> Planner<'a> {
         let slots = schedule::ring(desired.scheduler, &self.members(index, desired));
         self.guards(index, desired);
         let ring = self.ring(index, desired, slots);
-        let entry = entries::service(desired, ring);
+        let entry = entries::service(desired, ring, self.observed.services.get(&index));
         match self.observed.services.get(&index) {
             None => self.switch.push(Step::FillService { index, entry }),
             Some(now) => {

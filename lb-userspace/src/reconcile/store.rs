@@ -1,6 +1,6 @@
 //! The maps as reconciliation needs them: a few reads and the writes of a plan's steps.
 
-use lb_common::{Backend, BackendStatus, NextHop, Ring, RingSlot, Service};
+use lb_common::{Backend, BackendState, BackendStatus, NextHop, Ring, RingSlot, Service};
 
 use super::classes::Classes;
 use crate::dataplane::{DataplaneError, GuardVerdict, Guarded, Listing, Tables};
@@ -123,7 +123,15 @@ impl Store for Tables {
     }
 
     fn set_backend_status(&mut self, index: u32, status: BackendStatus) -> Result<(), DataplaneError> {
+        let service = self.backends.read(index).map(|backend| backend.service);
         self.backends.set_publish_word(index, status.0);
+        if status.state() == BackendState::Free
+            && let Some(service) = service
+        {
+            // Its flows are nobody's from now on, so that nobody else takes them out of the service's number.
+            let flows = self.loads.take_flows(index);
+            self.service_states.adjust_flows(service, -flows);
+        }
         Ok(())
     }
 

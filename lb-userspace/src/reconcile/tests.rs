@@ -236,7 +236,7 @@ fn assert_arrived(desired: &Desired, fake: &Fake) {
         guards.extend(entries::guards(index, service));
         assert_eq!(
             fake.services[&index],
-            entries::service(service, fake.services[&index].ring)
+            entries::service(service, fake.services[&index].ring, Some(&fake.services[&index]))
         );
         assert_members(fake, service);
         for backend in &service.backends {
