@@ -41,7 +41,7 @@ impl Loaded {
         program(&mut self.object, PROGRAM)
     }
 
-    /// Gives up the program after it was attached; what remains is for reading its log.
+    /// Gives up the program after it was attached; what remains is the object with its maps.
     pub fn into_object(self) -> Ebpf {
         self.object
     }
