@@ -115,6 +115,8 @@ outcomes! {
         "dropped: the source begins flows faster than the service allows";
     ConnectionLimit, "connection_limit", Drop,
         "dropped: the service has as many flows as it allows";
+    ToaForged, "toa_forged", Drop,
+        "dropped: a handshake segment may tell the worker a client of its own making, and has no room for the real one";
     TtlExceeded, "ttl_exceeded", Drop,
         "dropped: the time to live or hop limit would reach zero here";
     NoRoom, "no_room", Drop,

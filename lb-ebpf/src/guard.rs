@@ -9,17 +9,17 @@ use lb_common::{
 
 use crate::{atomic, family::Stages, maps::SERVICE_STATES, parse::Parsed, track};
 
-/// Whether a packet may begin a flow.
+/// Whether a packet may enter a flow. One that does not begin a connection counts against no rate.
 #[inline(always)]
-pub fn admit<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> Result<(), Outcome> {
+pub fn admit<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service, begins: bool) -> Result<(), Outcome> {
     if service.guards as u32 | service.connection_limit | service.source_rate == 0 {
         return Ok(());
     }
-    examine(parsed, index, service)
+    examine(parsed, index, service, begins)
 }
 
 #[inline(never)]
-fn examine<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> Result<(), Outcome> {
+fn examine<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service, begins: bool) -> Result<(), Outcome> {
     if service.guards != 0 {
         match F::guard(index, &parsed.key.source) {
             Some(GUARD_DENY) => return Err(Outcome::GuardDenied),
@@ -33,7 +33,7 @@ fn examine<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> Resu
     {
         return Err(Outcome::ConnectionLimit);
     }
-    if service.source_rate != 0 {
+    if service.source_rate != 0 && begins {
         return within_rate(parsed, index, service);
     }
     Ok(())

@@ -161,8 +161,12 @@ pub fn to_worker<F: Stages>(packet: &Packet) -> Outcome {
         match mode {
             Mode::Nat => {
                 let service = SERVICES.get(backend.service).ok_or(Outcome::Inconsistent)?;
-                if service.options & Options::TOA != 0 && is_handshake::<F>() {
-                    toa::insert(packet, parsed, hop.mtu);
+                if service.options & Options::TOA != 0
+                    && is_handshake::<F>()
+                    && toa::insert(packet, parsed, hop.mtu) == 0
+                    && toa::may_claim(packet, parsed) != 0
+                {
+                    return Err(Outcome::ToaForged);
                 }
                 let source = F::view(&service.sources[bind.source() as usize & (MAX_SOURCES - 1)]);
                 let ports = Ports::new(bind.port(), track::worker_port(backend, parsed.key.ports));
@@ -258,11 +262,17 @@ pub fn choose<F: Stages>(packet: &Packet) -> u32 {
         if translates && !begins && !is_moved {
             return Ok(Some(reset::answer(packet, parsed, Outcome::ResetNoFlow)));
         }
-        if begins {
-            guard::admit(parsed, service_index, service)?;
-        }
+        let is_full = match guard::admit(parsed, service_index, service, begins) {
+            Ok(()) => false,
+            // A connection that began before goes on, without an entry that would count.
+            Err(Outcome::ConnectionLimit) if !begins => true,
+            Err(outcome) => return Err(outcome),
+        };
         let ring = select::ring(service);
-        let is_flooded = begins && !translates && guard::is_flooded(service_index, service);
+        // What the ring says again for the next packet needs no entry until the client has answered.
+        let repeats = ring.scheduler().is_some_and(Scheduler::is_stateless) && parsed.is_syn();
+        let is_tracked = translates || parsed.is_udp() || !(repeats || is_full || parsed.flags & tcp::RST != 0);
+        let is_flooded = is_tracked && !translates && guard::is_flooded(service_index, service);
         // A packet in the middle of a connection that is not known here goes where the peers would send it too.
         let chosen = if (begins || translates) && !is_flooded {
             select::backend(parsed, service_index, service, ring)
@@ -279,11 +289,9 @@ pub fn choose<F: Stages>(packet: &Packet) -> u32 {
         room.chosen.backend = index;
         room.chosen.bind = Bind(0);
         room.chosen.is_tracked = 0;
-        // What the ring says again for the next packet needs no entry until the client has answered.
-        let repeats = ring.scheduler().is_some_and(Scheduler::is_stateless) && parsed.is_syn();
         if is_flooded {
             stats::event(Event::Flooded);
-        } else if translates || parsed.is_udp() || !(repeats || parsed.flags & tcp::RST != 0) {
+        } else if is_tracked {
             room.chosen.is_tracked = 1;
         }
         Ok(None)

@@ -11,7 +11,7 @@ use lb_common::{
 
 use crate::{
     family::Stages,
-    packet::{Packet, Window},
+    packet::{MOST_OFFSET, Packet, Window},
     parse::Parsed,
     stats,
 };
@@ -41,6 +41,41 @@ pub fn insert<F: Stages>(packet: &Packet, parsed: &Parsed<F>, mtu: u32) -> u32 {
     }
     stats::event(Event::ToaNoRoom);
     0
+}
+
+/// Returns 1 where a segment that has no option of ours may have one of the client's own making, which the worker would
+/// believe. Any byte that looks like the kind of one counts, wherever it stands.
+#[inline(never)]
+pub fn may_claim<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> u32 {
+    let offset = parsed.transport.offset;
+    if offset > MOST_OFFSET {
+        return 1;
+    }
+    let Ok(header) = packet.window::<{ tcp::LENGTH }>(offset) else {
+        return 1;
+    };
+    let length = (header.load::<u8>(tcp::DATA_OFFSET) >> 4) as usize * 4;
+    let mut at = tcp::LENGTH;
+    while at < LONGEST_HEADER {
+        if at >= length {
+            return 0;
+        }
+        let Ok(word) = packet.window::<4>(offset + at) else {
+            return 1;
+        };
+        let bytes: u32 = word.load(0);
+        if has_zero(bytes ^ 0xfefe_fefe) | has_zero(bytes ^ 0xfdfd_fdfd) {
+            return 1;
+        }
+        at += 4;
+    }
+    0
+}
+
+/// Whether one of four bytes is zero.
+#[inline(always)]
+const fn has_zero(bytes: u32) -> bool {
+    bytes.wrapping_sub(0x0101_0101) & !bytes & 0x8080_8080 != 0
 }
 
 #[inline(always)]
