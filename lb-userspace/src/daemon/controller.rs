@@ -17,8 +17,9 @@ use crate::{
     config::Config,
     dataplane::Tables,
     health::{Change, Monitor, Target, TargetId, Verdict},
-    neighbour::{Neighbours, NextHopState},
+    neighbour::{Neighbours, NextHopState, RESOLVING},
     reconcile,
+    schedule::KnownRings,
 };
 
 /// How often the maps are compared without cause.
@@ -30,6 +31,7 @@ const RAMP_STEP: Duration = Duration::from_secs(1);
 pub(super) struct Controller {
     pub(super) config: Arc<Config>,
     pub(super) tables: Tables,
+    pub(super) known_rings: KnownRings,
     pub(super) health: Arc<Monitor>,
     pub(super) neighbours: Neighbours,
     pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
@@ -106,7 +108,7 @@ impl Controller {
         let result = reconcile::observe(&self.tables)
             .map_err(|error| error.to_string())
             .and_then(|observed| {
-                let plan = reconcile::plan(&desired, &observed);
+                let plan = reconcile::plan_with(&desired, &observed, &mut self.known_rings);
                 reconcile::apply(&plan, &mut self.tables).map_err(|error| error.to_string())?;
                 Ok(plan)
             });
@@ -155,10 +157,12 @@ impl Controller {
     }
 }
 
-/// The next hops that are resolved.
+/// The next hops that are known, and zero where it is known that there is none. Of those that are still being asked for,
+/// the maps keep what they have: after a restart they know more.
 fn resolved(states: &BTreeMap<IpAddr, NextHopState>) -> BTreeMap<IpAddr, NextHop> {
     states
         .iter()
-        .filter_map(|(address, state)| Some((*address, state.hop?)))
+        .filter(|(_, state)| state.hop.is_some() || state.reason != RESOLVING)
+        .map(|(address, state)| (*address, state.hop.unwrap_or(NextHop::ZERO)))
         .collect()
 }

@@ -34,7 +34,7 @@ pub(super) struct Inspector {
     pub(super) health: Arc<Monitor>,
     pub(super) next_hops: watch::Receiver<NextHops>,
     pub(super) reconcile: watch::Receiver<ReconcileStatus>,
-    pub(super) interfaces: Vec<InterfaceStatus>,
+    pub(super) interfaces: watch::Receiver<Vec<InterfaceStatus>>,
     pub(super) warnings: Vec<String>,
     pub(super) started: SystemTime,
 }
@@ -168,6 +168,9 @@ impl Inspector {
 impl Inspect for Inspector {
     fn node(&self) -> Result<NodeStatus, InspectError> {
         let outcomes = self.tables.outcomes().map_err(InspectError::new)?;
+        let interfaces = self.interfaces.borrow().clone();
+        let problems = interfaces.iter().filter_map(|interface| interface.problem.clone());
+        let warnings = self.warnings.iter().cloned().chain(problems).collect();
         Ok(NodeStatus {
             name: self.config.node.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -176,14 +179,14 @@ impl Inspect for Inspector {
             uptime_seconds: self.started.elapsed().unwrap_or_default().as_secs(),
             config_path: self.config_path.clone(),
             map_abi: MAP_ABI_VERSION,
-            interfaces: self.interfaces.clone(),
+            interfaces,
             outcomes: outcomes
                 .into_iter()
                 .map(|(outcome, count)| (outcome.name().to_owned(), count))
                 .collect(),
             flows: self.flow_tables(),
             reconcile: self.reconcile.borrow().clone(),
-            warnings: self.warnings.clone(),
+            warnings,
         })
     }
 

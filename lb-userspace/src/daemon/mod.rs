@@ -27,32 +27,41 @@ use crate::{
     neighbour::Neighbours,
     raw_socket::Sender,
     reserve::Reservation,
+    schedule::KnownRings,
 };
 use controller::Controller;
 use inspect::Inspector;
+use interfaces::Interfaces;
 
 /// How long tasks may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// What becomes of the maps that are there at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapChoice {
+    /// They are taken over, with all flows. Refused where a program runs over maps that cannot be.
+    TakeOver,
+    /// New ones take their place in one step.
+    Replace,
+}
 
 /// Runs the controller until SIGTERM or SIGINT. Packets go on after it ends.
 ///
 /// # Errors
 ///
 /// When it cannot start; after that, what fails is logged and tried again.
-pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
+pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError> {
     let config = Arc::new(config::load(config_path)?);
     let node = &config.node;
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;
     let pins = Pins::new(&node.bpffs, &node.name);
+    match maps {
+        MapChoice::TakeOver => refuse_foreign(&pins)?,
+        MapChoice::Replace => pins.replace_maps()?,
+    }
     pins.prepare()?;
     let mut warnings = Vec::new();
-    for folder in pins.other_versions() {
-        warnings.push(format!(
-            "{} holds maps of another version of lbd; `lbd detach` removes them",
-            folder.display()
-        ));
-    }
     if let Err(error) = Reservation::add(node.nat_ports, &reservation_file(&config)) {
         warnings.push(error.to_string());
     }
@@ -65,6 +74,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     let mut controller = Controller {
         config: Arc::clone(&config),
         tables: Tables::open(&pins, Access::Write)?,
+        known_rings: KnownRings::default(),
         health: Arc::new(health),
         neighbours,
         next_hops: next_hops.clone(),
@@ -76,7 +86,12 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     // The maps are filled before the first packet can find them.
     controller.reconcile();
     interfaces::drop_others(&pins, &node.interfaces)?;
-    let interfaces = interfaces::attach(&mut program, &pins, node, &mut warnings).await?;
+    let log =
+        (node.packet_log != PacketLog::Off).then(|| tokio::spawn(dataplane::forward_program_log(program.take_log())));
+    let interfaces = Interfaces::new(program, pins.clone(), node);
+    interfaces.attach().await?;
+    // Nobody needs the programs before this one any more.
+    pins.release_former()?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -88,7 +103,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
         health: Arc::clone(&controller.health),
         next_hops,
         reconcile: reconcile_status,
-        interfaces,
+        interfaces: interfaces.status(),
         warnings,
         started: SystemTime::now(),
     };
@@ -96,14 +111,13 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve(socket, inspector, stopped.clone()));
+    tasks.spawn(interfaces.follow(stopped.clone()));
     tasks.spawn(send_punts(Punts::open(&pins)?, stopped.clone()));
     tasks.spawn_blocking({
         let sweeping = sweeping::Sweeping::new(Arc::clone(&config), Tables::open(&pins, Access::Write)?)?;
         let stopped = stopped.clone();
         move || sweeping.run(&stopped)
     });
-    let log = (node.packet_log != PacketLog::Off)
-        .then(|| tokio::spawn(dataplane::forward_program_log(program.into_object())));
     tracing::info!(node = node.name, socket = %node.socket.display(), "lbd is ready");
 
     let outcome = controller.run_until(terminated()).await;
@@ -135,6 +149,25 @@ pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
     let removed = Pins::new(&config.node.bpffs, &config.node.name).remove()?;
     Reservation::remove(&reservation_file(&config))?;
     Ok(removed)
+}
+
+/// Refuses to take the place of a program whose flows would be lost.
+fn refuse_foreign(pins: &Pins) -> Result<(), DaemonError> {
+    let interfaces = dataplane::foreign(pins)?;
+    if interfaces.is_empty() {
+        return Ok(());
+    }
+    let folders: Vec<_> = pins
+        .other_versions()
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    let folders = if folders.is_empty() {
+        "which are not pinned any more".to_owned()
+    } else {
+        folders.join(", ")
+    };
+    Err(dataplane::DataplaneError::Foreign { interfaces, folders }.into())
 }
 
 fn reservation_file(config: &Config) -> PathBuf {

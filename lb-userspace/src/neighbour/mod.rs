@@ -21,6 +21,9 @@ use std::{
 use lb_common::NextHop;
 use tokio::{sync::watch, task::JoinHandle};
 
+/// The reason for no hop while a neighbour is being asked.
+pub const RESOLVING: &str = "resolving";
+
 /// What is known of the way to one target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NextHopState {

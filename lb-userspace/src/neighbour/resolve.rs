@@ -192,7 +192,7 @@ impl Snapshot {
     fn mac(&self, key: &NeighbourKey) -> Result<Mac, String> {
         match self.neighbours.get(key) {
             Some(Neighbour::Fresh(mac) | Neighbour::Stale(mac)) => Ok(*mac),
-            Some(Neighbour::Resolving) | None => Err("resolving".to_owned()),
+            Some(Neighbour::Resolving) | None => Err(super::RESOLVING.to_owned()),
             Some(Neighbour::Failed) => Err("neighbour failed".to_owned()),
         }
     }

@@ -26,6 +26,11 @@ pub(super) struct Fake {
     pub(super) guards: BTreeMap<Guarded, GuardVerdict>,
     /// Writes that are left before the process "dies".
     pub(super) budget: usize,
+    /// Which of the next writes fail, in turn, without an end; none where it is empty.
+    pub(super) failing: Vec<bool>,
+    /// Whether all that must hold is checked at every write: not of maps that were wrong before.
+    pub(super) is_checked: bool,
+    writes: usize,
     /// Ring slots and backends that a packet under way may still see.
     hot_slots: Vec<u32>,
 }
@@ -42,6 +47,9 @@ impl Fake {
             classes: Classes::new(),
             guards: BTreeMap::new(),
             budget: usize::MAX,
+            failing: Vec::new(),
+            is_checked: true,
+            writes: 0,
             hot_slots: Vec::new(),
         }
     }
@@ -54,18 +62,25 @@ impl Fake {
             });
         }
         self.budget -= 1;
+        self.writes += 1;
+        if !self.failing.is_empty() && self.failing[self.writes % self.failing.len()] {
+            return Err(DataplaneError::Map {
+                name: "fake".to_owned(),
+                cause: "failed".into(),
+            });
+        }
         change(self);
-        self.check();
+        if self.is_checked {
+            self.check();
+        }
         Ok(())
     }
 
     /// A service never refers to a ring that is not written, nor to a backend that is not there or is another's.
     fn check(&self) {
         for (listing, index) in &self.listed {
-            // An index that lists nothing yet or no more may stand only until the next write of its service.
-            let Some(service) = self.services.get(index) else {
-                continue;
-            };
+            let service = self.services.get(index);
+            let service = service.unwrap_or_else(|| panic!("{listing:?} leads to nothing"));
             assert!(
                 service.ring.scheduler().is_some(),
                 "{listing:?} is listed, but its entry is empty"
@@ -187,10 +202,12 @@ impl Store for Fake {
         self.write(|fake| {
             let before = fake.backends.insert(index, *entry);
             assert!(
-                before.is_none_or(|before| before.status.state() == BackendState::Free),
+                !fake.is_checked || before.is_none_or(|before| before.status.state() == BackendState::Free),
                 "the entry was in use"
             );
-            assert!(before.is_none_or(|before| before.status.generation() == entry.status.generation()));
+            assert!(
+                !fake.is_checked || before.is_none_or(|before| before.status.generation() == entry.status.generation())
+            );
         })
     }
 
@@ -279,6 +296,11 @@ impl Store for Fake {
     }
 
     fn settle(&mut self) -> Result<(), DataplaneError> {
-        self.write(|fake| fake.hot_slots.clear())
+        // Waiting is no write: it ends with the process, but does not fail.
+        if self.budget > 0 {
+            self.budget -= 1;
+            self.hot_slots.clear();
+        }
+        Ok(())
     }
 }

@@ -17,5 +17,5 @@ pub use apply::{ApplyError, apply};
 pub use desired::{Desired, Known, desired};
 pub use entries::{Front, front};
 pub use observed::{Observed, observe};
-pub use plan::{Plan, Step, plan};
+pub use plan::{Plan, Step, plan, plan_with};
 pub use store::Store;
