@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkXdp, XdpAttached};
 use rtnetlink::MulticastGroup;
 use tokio::{
@@ -18,8 +18,8 @@ use crate::{
 
 /// How often interfaces are looked at without cause: what netlink should have told may be lost.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long changes are gathered: an interface that comes tells of itself several times.
-const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How long changes are gathered after one: an interface that comes tells of itself several times.
+const REST: Duration = Duration::from_millis(20);
 
 /// The interfaces of the configuration.
 #[derive(Clone)]
@@ -83,8 +83,9 @@ impl Interfaces {
                     is_open = next(&mut events) => is_open,
                     () = tokio::time::sleep(PERIOD) => events.is_some(),
                 };
-                tokio::time::sleep(DEBOUNCE).await;
+                drain(&mut events);
                 self.inner.lock().await.heal().await;
+                tokio::time::sleep(REST).await;
                 if !is_open {
                     break;
                 }
@@ -251,6 +252,13 @@ async fn next(events: &mut Option<Events>) -> bool {
     match events {
         Some(events) => events.events.next().await.is_some(),
         None => std::future::pending().await,
+    }
+}
+
+/// Takes what is there already: one look answers all of it.
+fn drain(events: &mut Option<Events>) {
+    if let Some(events) = events {
+        while let Some(Some(())) = events.events.next().now_or_never() {}
     }
 }
 

@@ -51,6 +51,8 @@ pub enum MapChoice {
 ///
 /// When it cannot start; after that, what fails is logged and tried again.
 pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError> {
+    // Who ends this process while it starts shall see it end in order.
+    let ended = terminated();
     let config = Arc::new(config::load(config_path)?);
     let node = &config.node;
     capabilities::check()?;
@@ -120,7 +122,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     });
     tracing::info!(node = node.name, socket = %node.socket.display(), "lbd is ready");
 
-    let outcome = controller.run_until(terminated()).await;
+    let outcome = controller.run_until(ended).await;
     let _ = stop.send(true);
     if tokio::time::timeout(SHUTDOWN, async { while tasks.join_next().await.is_some() {} })
         .await
@@ -208,17 +210,20 @@ async fn send_punts(mut punts: Punts, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Waits for a signal to end; returns its name.
-async fn terminated() -> &'static str {
+/// Watches for signals to end, from now on; the future gives the name of the first one.
+fn terminated() -> impl Future<Output = &'static str> {
     let signal = |kind| tokio::signal::unix::signal(kind);
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        },
-        _ => {
-            tracing::error!("signals cannot be watched; only SIGKILL ends this process");
-            std::future::pending().await
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        match signals {
+            (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            },
+            _ => {
+                tracing::error!("signals cannot be watched; only SIGKILL ends this process");
+                std::future::pending().await
+            }
         }
     }
 }
