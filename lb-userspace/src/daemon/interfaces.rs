@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     admin::model::InterfaceStatus,
     config::{Node, Word, XdpMode},
-    dataplane::{self, AttachedMode, DataplaneError, Loaded, Pins, Presence, detach},
+    dataplane::{self, AttachedMode, ClientHops, DataplaneError, Loaded, Pins, Presence, detach},
 };
 
 /// How often interfaces are looked at without cause: what netlink should have told may be lost.
@@ -33,24 +33,30 @@ struct Inner {
     pins: Pins,
     names: Vec<String>,
     mode: XdpMode,
+    client_hops: ClientHops,
     status: watch::Sender<Vec<InterfaceStatus>>,
 }
 
 impl Interfaces {
     /// Nothing is attached yet.
-    pub(super) fn new(program: Loaded, pins: Pins, node: &Node) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be opened.
+    pub(super) fn new(program: Loaded, pins: Pins, node: &Node) -> Result<Self, DataplaneError> {
         let (sender, status) = watch::channel(Vec::new());
         let inner = Inner {
             program,
+            client_hops: ClientHops::open(&pins)?,
             pins,
             names: node.interfaces.clone(),
             mode: node.xdp_mode,
             status: sender,
         };
-        Self {
+        Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
             status,
-        }
+        })
     }
 
     /// What is known of each.
@@ -173,6 +179,14 @@ impl Inner {
 
     /// Makes known what is, and logs what changed.
     fn publish(&self, all: Vec<InterfaceStatus>) {
+        match self.client_hops.forget_missing() {
+            Ok(0) => {}
+            Ok(ways) => tracing::info!(
+                ways,
+                "an interface has gone: answers to its clients are routed until they speak again"
+            ),
+            Err(error) => tracing::warn!(%error, "the kernel does not tell which interfaces there are"),
+        }
         self.status.send_if_modified(|known| {
             for now in &all {
                 let before = known.iter().find(|status| status.name == now.name);

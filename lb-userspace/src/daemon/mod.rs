@@ -90,7 +90,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     interfaces::drop_others(&pins, &node.interfaces)?;
     let log =
         (node.packet_log != PacketLog::Off).then(|| tokio::spawn(dataplane::forward_program_log(program.take_log())));
-    let interfaces = Interfaces::new(program, pins.clone(), node);
+    let interfaces = Interfaces::new(program, pins.clone(), node)?;
     interfaces.attach().await?;
     // Nobody needs the programs before this one any more.
     pins.release_former()?;

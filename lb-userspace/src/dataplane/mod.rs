@@ -1,6 +1,7 @@
 //! The kernel side as the controller sees it: pinned maps, the loaded program, its links. Nothing else touches aya.
 
 mod attach;
+mod client_hops;
 pub mod dump;
 mod error;
 pub mod flows;
@@ -20,6 +21,7 @@ mod syscall;
 mod tables;
 
 pub use attach::{Attached, AttachedMode, detach};
+pub use client_hops::ClientHops;
 pub use error::DataplaneError;
 pub use grace::wait_for_packets_under_way;
 pub use guards::{GuardVerdict, Guarded};
