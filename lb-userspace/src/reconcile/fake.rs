@@ -11,7 +11,10 @@ use super::{
     classes::{Classes, class},
     store::{Room, Store},
 };
-use crate::dataplane::{DataplaneError, GuardVerdict, Guarded, Listing};
+use crate::{
+    dataplane::{DataplaneError, GuardVerdict, Guarded, Listing},
+    schedule::Digest,
+};
 
 /// Maps in memory.
 #[derive(Clone, Debug)]
@@ -178,8 +181,9 @@ impl Store for Fake {
         Some(self.next_hops.get(&index).copied().unwrap_or(NextHop::ZERO))
     }
 
-    fn ring_slot(&self, index: u32) -> Option<RingSlot> {
-        Some(self.rings.get(&index).copied().unwrap_or(RingSlot::ZERO))
+    fn ring(&self, ring: Ring) -> Digest {
+        let slot = |index| self.rings.get(&index).copied().unwrap_or(RingSlot::ZERO);
+        Digest::of(&slots(ring).map(slot).collect::<Vec<_>>())
     }
 
     fn listed(&self) -> Result<Vec<(Listing, u32)>, DataplaneError> {

@@ -56,11 +56,7 @@ pub fn observe(store: &impl Store) -> Result<Observed, DataplaneError> {
         .collect();
     let rings = services
         .iter()
-        .map(|(index, service)| {
-            let offset = service.ring.offset();
-            let slots = offset..offset.saturating_add(service.ring.length());
-            (*index, slots.filter_map(|slot| store.ring_slot(slot)).collect())
-        })
+        .map(|(index, service)| (*index, store.ring(service.ring)))
         .collect();
     let listed = store.listed()?.into_iter().collect();
     Ok(Observed {

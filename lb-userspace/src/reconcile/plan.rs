@@ -316,7 +316,7 @@ impl<'a> Planner<'a> {
             return ring;
         }
         let slots = schedule::ring(scheduler, &members);
-        let digest = slots.iter().copied().collect();
+        let digest = schedule::Digest::of(&slots);
         self.known_rings.note(index, scheduler, members, digest);
         if let Some(ring) = has(digest) {
             return ring;

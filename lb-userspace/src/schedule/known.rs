@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lb_common::{RingSlot, Scheduler};
+use lb_common::{RingSlot, Scheduler, abi::Abi};
 
 use super::Member;
 
@@ -13,18 +13,24 @@ pub struct Digest {
     hash: u64,
 }
 
-impl FromIterator<RingSlot> for Digest {
-    fn from_iter<T: IntoIterator<Item = RingSlot>>(slots: T) -> Self {
+impl Digest {
+    /// Of slots as they lie in memory.
+    pub fn of_words(words: impl Iterator<Item = u64>) -> Self {
         // Nobody chooses slots in order to collide; each bit of the hash depends on each slot and its place.
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        slots.into_iter().fold(Self::default(), |digest, slot| {
-            let word = u64::from(slot.backend) << 32 | u64::from(slot.weight);
+        words.fold(Self::default(), |digest, word| {
             let product = u128::from(digest.hash ^ word ^ FACTOR) * u128::from(FACTOR);
             Self {
                 length: digest.length + 1,
                 hash: (product as u64 ^ (product >> 64) as u64).wrapping_add(FACTOR),
             }
         })
+    }
+
+    /// Of slots.
+    pub fn of(slots: &[RingSlot]) -> Self {
+        let word = |slot: &RingSlot| slot.as_bytes().try_into().map_or(0, u64::from_ne_bytes);
+        Self::of_words(slots.iter().map(word))
     }
 }
 
@@ -67,13 +73,14 @@ mod tests {
     use super::*;
 
     fn slots(backends: &[u32]) -> Digest {
-        backends
+        let slots: Vec<_> = backends
             .iter()
             .map(|backend| RingSlot {
                 backend: *backend,
                 weight: 1,
             })
-            .collect()
+            .collect();
+        Digest::of(&slots)
     }
 
     #[test]
