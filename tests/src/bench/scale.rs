@@ -102,7 +102,6 @@ fn capacity(flows: u32) -> Capacity {
         services: 16_384,
         backends: 65_536,
         ring_slots: (HASHED + 2) * MAGLEV_SLOTS,
-        ..Capacity::default()
     }
 }
 
