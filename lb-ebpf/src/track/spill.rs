@@ -12,6 +12,7 @@ pub fn mark<F: Stages>(bucket: u32) {
         // SAFETY: a pointer to a map value; so below.
         let marks = unsafe { &raw mut (*spills).marks }.cast::<u64>();
         atomic::or_u64(marks, bit);
+        // SAFETY: the second of the two words of the value.
         atomic::or_u64(unsafe { marks.add(1) }, bit);
     }
 }
