@@ -177,3 +177,40 @@ fn connections_outlive_a_link_that_flaps() {
     assert_eq!(verdict.kept.connections, 200);
     verdict.download.unwrap();
 }
+
+#[test]
+fn a_bridge_below_works_in_generic_mode_and_its_port_may_leave_and_return() {
+    let lab = Lab::new().unwrap();
+    let _workers = workers(&lab);
+    let balancer = &lab.balancers[0];
+    let [v4, v6] = virtual_addresses(0);
+    balancer
+        .namespace
+        .ip(&format!(
+            "link add br0 address {} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+             address flush dev eth0\nlink set eth0 master br0\nlink set br0 up\n\
+             address add {}/24 dev br0\naddress add {v4}/32 dev br0\naddress add {v6}/128 dev br0 nodad",
+            balancer.mac(),
+            balancer.v4(),
+        ))
+        .unwrap();
+    let mut config = web(&lab);
+    config.interfaces = vec!["br0".into()];
+    config.xdp_mode = "auto".into();
+    let lbd = Lbd::start(balancer, config).unwrap();
+    lbd.await_all_up("web");
+    assert_eq!(interface(&lbd, "br0")["xdp_mode"], "generic");
+    let witness = witness(&lab);
+    balancer.namespace.ip("link set eth0 nomaster").unwrap();
+    eventually(PATIENCE, "the bridge without a port is down", || {
+        warnings(&lbd).contains("br0 is down")
+    });
+    balancer.namespace.ip("link set eth0 master br0").unwrap();
+    eventually(PATIENCE, "the bridge is up", || !warnings(&lbd).contains("down"));
+    assert!(witness.is_flowing(), "log of lbd:\n{}", lbd.log());
+    let verdict = witness.finish();
+    verdict.print("the port of a bridge leaves and returns");
+    verdict.kept.assert_flawless();
+    assert_eq!(verdict.kept.connections, 200);
+    verdict.download.unwrap();
+}
