@@ -8,8 +8,10 @@ use std::{
 };
 
 use harness::{
+    bpffs::Bpffs,
     client::Load,
-    config::{Config, QUICK_HTTP_CHECK, Service},
+    config::{Config, Service},
+    fixture,
     forwarding::Forwarding,
     lab::{Lab, virtual_addresses},
     lbd::{self, Lbd},
@@ -18,6 +20,10 @@ use harness::{
     wait::{PATIENCE, eventually},
     witness::Witness,
     worker::Worker,
+};
+use lb_userspace::{
+    config::{Capacity, PacketLog},
+    dataplane::{self, Pins},
 };
 use serde_json::Value;
 
@@ -28,10 +34,14 @@ fn workers(lab: &Lab) -> Vec<Worker<'_>> {
         .collect()
 }
 
+/// A check that much traffic on a busy machine does not worry: what is seen is the packet path.
+const PATIENT_CHECK: &str =
+    "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 10\n";
+
 /// A node with the checked service `web` on the IPv4 address of the balancer.
 fn web(lab: &Lab) -> Config {
     let [v4, _] = virtual_addresses(0);
-    Config::new(lab, "one").with(Service::http(lab, "web", v4).health(QUICK_HTTP_CHECK))
+    Config::new(lab, "one").with(Service::http(lab, "web", v4).health(PATIENT_CHECK))
 }
 
 fn witness(lab: &Lab) -> Witness {
@@ -74,14 +84,45 @@ fn bpftool(arguments: &[&str]) -> Value {
 fn halves(pins: &Path) -> [Value; 2] {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let first = bpftool(&["prog", "show", "pinned", &text(&pins.join("program"))]);
-    let map = bpftool(&["map", "dump", "pinned", &text(&pins.join("maps/PROGRAMS"))]);
-    // The numbers of programs, as bytes in hexadecimal.
-    let bytes = map[0]["value"].as_array().unwrap().iter();
-    let bytes: Vec<u8> = bytes
-        .map(|byte| u8::from_str_radix(byte.as_str().unwrap().trim_start_matches("0x"), 16).unwrap())
-        .collect();
-    let number = u32::from_ne_bytes(bytes.try_into().unwrap());
-    [first, bpftool(&["prog", "show", "id", &number.to_string()])]
+    let second = slow_halves(&pins.join("maps/PROGRAMS"))[0];
+    [first, bpftool(&["prog", "show", "id", &second.to_string()])]
+}
+
+/// The numbers of the programs in a pinned map of them.
+fn slow_halves(pin: &Path) -> Vec<u32> {
+    let map = bpftool(&["map", "dump", "pinned", pin.to_str().unwrap()]);
+    let number = |entry: &Value| {
+        // As bytes in hexadecimal.
+        let bytes = entry["value"].as_array()?.iter();
+        let bytes = bytes.map(|byte| u8::from_str_radix(byte.as_str()?.trim_start_matches("0x"), 16).ok());
+        Some(u32::from_ne_bytes(bytes.collect::<Option<Vec<_>>>()?.try_into().ok()?))
+    };
+    map.as_array().unwrap().iter().filter_map(number).collect()
+}
+
+#[test]
+fn a_program_keeps_its_own_slow_halves_until_no_link_runs_it() {
+    let bpffs = Bpffs::mount().unwrap();
+    let pins = Pins::new(bpffs.path(), "halves");
+    pins.prepare().unwrap();
+    let load = || dataplane::load(&pins, &Capacity::default(), fixture::NAT_PORTS, PacketLog::Off).unwrap();
+    let folder = pins.maps();
+    let (map, former) = (folder.join("PROGRAMS"), folder.with_file_name("former"));
+    // As of processes that die: nothing of them is left but pins.
+    drop(load());
+    let first = slow_halves(&map);
+    assert_eq!(first.len(), 2);
+    drop(load());
+    let second = slow_halves(&map);
+    assert!(first.iter().all(|half| !second.contains(half)), "{first:?} {second:?}");
+    assert_eq!(slow_halves(&former.join("PROGRAMS-0")), first);
+    drop(load());
+    assert_eq!(slow_halves(&former.join("PROGRAMS-0")), first);
+    assert_eq!(slow_halves(&former.join("PROGRAMS-1")), second);
+    let third = slow_halves(&map);
+    pins.release_former().unwrap();
+    assert!(!former.exists());
+    assert_eq!(slow_halves(&map), third);
 }
 
 /// What packets end in that are not forwarded at once, though they are a client's or its worker's.
