@@ -201,11 +201,18 @@ fn a_bridge_below_works_in_generic_mode_and_its_port_may_leave_and_return() {
     lbd.await_all_up("web");
     assert_eq!(interface(&lbd, "br0")["xdp_mode"], "generic");
     let witness = witness(&lab);
-    balancer.namespace.ip("link set eth0 nomaster").unwrap();
+    // A port that is up beside the bridge would hand packets of flows to the kernel, which answers with RST.
+    balancer
+        .namespace
+        .ip("link set eth0 down\nlink set eth0 nomaster")
+        .unwrap();
     eventually(PATIENCE, "the bridge without a port is down", || {
         warnings(&lbd).contains("br0 is down")
     });
-    balancer.namespace.ip("link set eth0 master br0").unwrap();
+    balancer
+        .namespace
+        .ip("link set eth0 master br0\nlink set eth0 up")
+        .unwrap();
     eventually(PATIENCE, "the bridge is up", || !warnings(&lbd).contains("down"));
     assert!(witness.is_flowing(), "log of lbd:\n{}", lbd.log());
     let verdict = witness.finish();
