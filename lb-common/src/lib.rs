@@ -9,6 +9,7 @@ pub mod abi;
 pub mod address_class;
 pub mod backend;
 pub mod checksum;
+pub mod choice;
 pub mod endian;
 pub mod event;
 pub mod family;

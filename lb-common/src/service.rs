@@ -104,6 +104,8 @@ pub enum OnBackendDown {
     Reset = 1,
     /// Flows stay with the backend.
     Hold = 2,
+    /// All flows go to another backend; what a worker makes of a TCP connection that it does not know is its own affair.
+    Reschedule = 3,
 }
 
 impl OnBackendDown {
@@ -112,6 +114,7 @@ impl OnBackendDown {
     pub const fn from_number(number: u8) -> Self {
         match number {
             2 => Self::Hold,
+            3 => Self::Reschedule,
             _ => Self::Reset,
         }
     }

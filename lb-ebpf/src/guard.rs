@@ -3,12 +3,11 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use lb_common::{
     Outcome, RateKey, Service,
+    choice::Pace,
     service::{GUARD_DENY, Guards},
 };
 
 use crate::{atomic, family::Stages, maps::SERVICE_STATES, parse::Parsed, track};
-
-const SECOND: u64 = 1_000_000_000;
 
 /// Whether a packet may begin a flow.
 #[inline(always)]
@@ -40,8 +39,7 @@ fn examine<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> Resu
     Ok(())
 }
 
-/// The generic cell rate algorithm (ITU-T I.371, annex A, "virtual scheduling"): each source has one number, the time at
-/// which its next flow would come if all came evenly; a flow may come as much earlier as the burst takes.
+/// Whether a source keeps to its pace. Counts this flow.
 #[inline(always)]
 fn within_rate<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> Result<(), Outcome> {
     let key = RateKey::<F> {
@@ -50,24 +48,18 @@ fn within_rate<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service) -> 
     };
     // SAFETY: the helper takes no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let interval = SECOND / service.source_rate as u64;
-    let burst = if service.source_burst == 0 {
-        1
-    } else {
-        service.source_burst as u64
-    };
-    let Some(next) = F::rate(&key) else {
-        F::set_rate(&key, now + interval);
+    let pace = Pace::new(service.source_rate, service.source_burst);
+    let Some(place) = F::rate(&key) else {
+        F::set_rate(&key, now + pace.interval);
         return Ok(());
     };
     for _ in 0..4 {
         // SAFETY: a pointer to a map value that other CPUs change.
-        let expected = unsafe { core::ptr::read_volatile(next) };
-        let due = if expected > now { expected } else { now };
-        if due - now > interval * (burst - 1) {
+        let expected = unsafe { core::ptr::read_volatile(place) };
+        let Some(next) = pace.next(expected, now) else {
             return Err(Outcome::RateLimited);
-        }
-        if atomic::compare_and_swap_u64(next, expected, due + interval) {
+        };
+        if atomic::compare_and_swap_u64(place, expected, next) {
             return Ok(());
         }
     }

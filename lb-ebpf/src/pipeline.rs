@@ -63,14 +63,14 @@ pub fn follows<F: Stages>(parsed: &Parsed<F>, meta: Meta, backend: &Backend) -> 
         && match status.state() {
             BackendState::Up | BackendState::Draining => true,
             BackendState::Free => false,
-            BackendState::Down => holds(backend.service),
+            BackendState::Down => matches!(policy(backend), OnBackendDown::Hold),
         }
 }
 
-/// Whether the flows of a service stay with a backend that is down.
+/// What happens to the flows of a backend that is down.
 #[inline(always)]
-fn holds(service: u32) -> bool {
-    SERVICES
-        .get(service)
-        .is_some_and(|service| matches!(OnBackendDown::from_number(service.on_backend_down), OnBackendDown::Hold))
+pub fn policy(backend: &Backend) -> OnBackendDown {
+    SERVICES.get(backend.service).map_or(OnBackendDown::Reset, |service| {
+        OnBackendDown::from_number(service.on_backend_down)
+    })
 }

@@ -51,6 +51,8 @@ pub struct Chosen {
     pub is_entered: u32,
     /// 1 where the connection is not established yet.
     pub is_handshake: u32,
+    /// 1 where the packet is in the middle of a connection whose backend is down, and goes to another one.
+    pub is_moved: u32,
 }
 
 /// The room. A packet finds there what the last one left, so everything is written before it is read.

@@ -1,7 +1,11 @@
 //! Select: which backend takes a new flow.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use lb_common::{BackendLoad, Ring, RingSlot, Scheduler, Service, hash};
+use lb_common::{
+    BackendLoad, Ring, RingSlot, Scheduler, Service,
+    choice::{self, Load},
+    hash,
+};
 
 use crate::{
     atomic,
@@ -47,11 +51,8 @@ pub fn by_hash<F: Stages>(parsed: &Parsed<F>, service: &Service, ring: Ring) -> 
     if ring.length() == 0 {
         return None;
     }
-    let hash = match ring.scheduler()? {
-        Scheduler::SourceHash => hash::prefix(&parsed.key.source, service.source_prefix),
-        _ => hash::stable(&parsed.key),
-    };
-    Some(slot(ring, hash::reduce(hash, ring.length()))?.backend)
+    let position = choice::by_hash(ring.scheduler()?, &parsed.key, service.source_prefix, ring.length());
+    Some(slot(ring, position)?.backend)
 }
 
 /// The next position in turn.
@@ -60,7 +61,7 @@ fn turn(index: u32, length: u32) -> Option<u32> {
     let state = SERVICE_STATES.get_ptr_mut(index)?;
     // SAFETY: a pointer to a map value.
     let turn = atomic::fetch_add_u64(unsafe { &raw mut (*state).cursor }, 1);
-    Some((turn % length as u64) as u32)
+    Some(choice::by_turn(turn, length))
 }
 
 #[inline(always)]
@@ -79,11 +80,7 @@ fn slot(ring: Ring, position: u32) -> Option<&'static RingSlot> {
 fn lesser_of_two(ring: Ring) -> Option<u32> {
     let one = slot(ring, hash::reduce(random(), ring.length()))?;
     let other = slot(ring, hash::reduce(random(), ring.length()))?;
-    let lesser = if Load::of(other)?.is_below(&Load::of(one)?) {
-        other
-    } else {
-        one
-    };
+    let lesser = if load(other)?.is_below(&load(one)?) { other } else { one };
     Some(lesser.backend)
 }
 
@@ -97,10 +94,7 @@ fn least_loaded(ring: Ring, first: u32) -> u32 {
         ring,
         position: first,
         best: NONE,
-        load: Load {
-            flows: u32::MAX,
-            weight: 1,
-        },
+        load: Load::MOST,
     };
     repeat(ring.length(), compare, &mut search);
     search.best
@@ -119,7 +113,7 @@ extern "C" fn compare(_turn: u32, search: &mut Search) -> Step {
     let Some(slot) = slot(search.ring, search.position) else {
         return Step::Stop;
     };
-    let Some(load) = Load::of(slot) else {
+    let Some(load) = load(slot) else {
         return Step::Stop;
     };
     if load.is_below(&search.load) {
@@ -134,27 +128,8 @@ extern "C" fn compare(_turn: u32, search: &mut Search) -> Step {
     Step::Continue
 }
 
-/// Flows of a backend against its weight.
-struct Load {
-    flows: u32,
-    weight: u32,
-}
-
-impl Load {
-    #[inline(always)]
-    fn of(slot: &RingSlot) -> Option<Self> {
-        let load: &BackendLoad = BACKEND_LOADS.get(slot.backend)?;
-        // Handshakes count too, or a burst of SYNs would all go to the backend that happens to have one flow less.
-        let flows = load.active.wrapping_add(load.embryonic);
-        Some(Self {
-            flows,
-            weight: slot.weight,
-        })
-    }
-
-    /// Whether (flows + 1) / weight is less than the other's.
-    #[inline(always)]
-    fn is_below(&self, other: &Self) -> bool {
-        (self.flows as u64 + 1) * (other.weight as u64) < (other.flows as u64 + 1) * (self.weight as u64)
-    }
+#[inline(always)]
+fn load(slot: &RingSlot) -> Option<Load> {
+    let load: &BackendLoad = BACKEND_LOADS.get(slot.backend)?;
+    Some(Load::new(load, slot.weight))
 }

@@ -3,9 +3,9 @@
 
 use aya_log_ebpf::{debug, trace};
 use lb_common::{
-    AddressClass, Event, Mode, NextHop, Options, Outcome, Ports, Scheduler,
+    AddressClass, Backend, Event, Mode, NextHop, OnBackendDown, Options, Outcome, Ports, Scheduler,
     flow::Direction,
-    flow_table::Bind,
+    flow_table::{Bind, Meta},
     service::MAX_SOURCES,
     wire::{tcp, udp},
 };
@@ -17,7 +17,7 @@ use crate::{
     maps::{BACKENDS, NEXT_HOPS, SERVICES},
     packet::Packet,
     parse::{self, Parsed},
-    pipeline::{follows, may_be_answer, read, read_source},
+    pipeline::{follows, may_be_answer, policy, read, read_source},
     reset,
     rewrite::{nat, tunnel},
     room::Chosen,
@@ -68,6 +68,7 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
         return Err(number(Outcome::NotOurs));
     }
     room.chosen.is_handshake = !parsed.is_udp() as u32;
+    room.chosen.is_moved = 0;
     let found = F::search_flow(&parsed.key, &mut room.flow);
     if found != 0 {
         let flow = &room.flow;
@@ -85,11 +86,16 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
             }
             return TO_WORKER;
         }
+        let begins = parsed.is_syn() || parsed.is_udp() || parsed.flags & tcp::RST != 0;
+        room.chosen.is_moved = (!begins && may_move(flow.hit.meta, backend)) as u32;
         F::flow_released(&room.flow);
     }
     let is_left = found != 0 || room.flow.was_left != 0;
     if is_left && !parsed.is_syn() && !parsed.is_udp() {
-        return Err(F::refuse(packet));
+        if room.chosen.is_moved == 0 {
+            return Err(F::refuse(packet));
+        }
+        room.chosen.is_handshake = 0;
     }
     go_on(F::choose_backend(packet))?;
     if room.chosen.is_tracked != 0 {
@@ -101,6 +107,12 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
         }
     }
     TO_WORKER
+}
+
+/// Whether a connection goes on with another backend, because its own is down.
+#[inline(always)]
+fn may_move(meta: Meta, backend: &Backend) -> bool {
+    meta.is_generation(backend.status.generation()) && matches!(policy(backend), OnBackendDown::Reschedule)
 }
 
 /// Says that the packet goes on, where a function could have said what became of it.
@@ -242,7 +254,8 @@ pub fn choose<F: Stages>(packet: &Packet) -> u32 {
         let (service_index, service) = lookup::service(parsed)?;
         let translates = Mode::from_number(service.mode).is_some_and(Mode::translates);
         let begins = parsed.is_udp() || parsed.is_syn();
-        if translates && !begins {
+        let is_moved = room.chosen.is_moved != 0;
+        if translates && !begins && !is_moved {
             return Ok(Some(reset::answer(packet, parsed, Outcome::ResetNoFlow)));
         }
         if begins {
@@ -251,7 +264,7 @@ pub fn choose<F: Stages>(packet: &Packet) -> u32 {
         let ring = select::ring(service);
         let is_flooded = begins && !translates && guard::is_flooded(service_index, service);
         // A packet in the middle of a connection that is not known here goes where the peers would send it too.
-        let chosen = if begins && !is_flooded {
+        let chosen = if (begins || translates) && !is_flooded {
             select::backend(parsed, service_index, service, ring)
         } else {
             select::by_hash(parsed, service, ring)

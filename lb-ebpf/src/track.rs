@@ -274,7 +274,7 @@ pub fn claim<F: Stages>(room: &mut Room<F>, backend: &'static Backend, hop: u32)
     let udp = room.parsed.is_udp();
     let translates = mode(backend).translates();
     room.new.record = Record {
-        phase: if translates {
+        phase: if translates && room.chosen.is_moved == 0 {
             Phase::Opening
         } else {
             Phase::first(room.parsed.flags, udp)

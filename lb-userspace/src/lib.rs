@@ -6,13 +6,17 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod events;
+pub mod explain;
 pub mod flows;
 pub mod health;
 pub mod lock;
 pub mod neighbour;
 #[cfg(test)]
 mod netns;
+pub mod overrides;
 pub mod raw_socket;
 pub mod reconcile;
+pub mod reload;
 pub mod reserve;
 pub mod schedule;

@@ -193,6 +193,40 @@ fn flows_of_a_backend_that_goes_down_follow_the_policy() {
 }
 
 #[test]
+fn flows_of_a_backend_that_goes_down_go_to_another_where_the_policy_says_so() {
+    let both = |state| {
+        let mut service = service(false, TCP, &[1, 2]);
+        service.on_backend_down = OnBackendDown::Reschedule;
+        service.backends[0].state = Some(state);
+        vec![service]
+    };
+    let mut program = Program::with(both(BackendState::Up));
+    let begun = program.forward(&packet(false, TCP, 30_000, SYN));
+    assert_eq!(begun.destination, worker(false, 1));
+    program.forward(&Packet::tcp(worker(false, 1), begun.source, SYN | ACK));
+    program.forward(&packet(false, TCP, 30_000, ACK));
+    program.desire(both(BackendState::Down));
+    program.send(&packet(false, TCP, 30_000, RST), Outcome::StrayReset);
+
+    program.desire(both(BackendState::Up));
+    let begun = [30_001, 30_002].map(|port| program.forward(&packet(false, TCP, port, SYN)));
+    let port = if begun[0].destination == worker(false, 1) {
+        30_001
+    } else {
+        30_002
+    };
+    program.desire(both(BackendState::Down));
+    let moved = program.forward(&packet(false, TCP, port, ACK));
+    assert_eq!(moved.destination, worker(false, 2));
+    let refusal = Packet::tcp(worker(false, 2), moved.source, RST);
+    assert_eq!(
+        program.forward(&refusal).destination.port(),
+        port,
+        "the worker's answer reaches the client"
+    );
+}
+
+#[test]
 fn a_retransmitted_syn_leaves_a_backend_that_went_down() {
     let mut program = Program::with(vec![service(false, TCP, &[1, 2])]);
     assert_eq!(

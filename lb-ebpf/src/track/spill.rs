@@ -9,10 +9,10 @@ use crate::{atomic, family::Stages, maps::settings};
 pub fn mark<F: Stages>(bucket: u32) {
     let (index, bit) = Spills::place(bucket);
     if let Some(spills) = F::spills(index) {
-        // SAFETY: a pointer to a map value; so below.
+        // SAFETY: a pointer to a map value.
         let marks = unsafe { &raw mut (*spills).marks }.cast::<u64>();
         atomic::or_u64(marks, bit);
-        // SAFETY: the second of the two words of the value.
+        // SAFETY: the second of two words.
         atomic::or_u64(unsafe { marks.add(1) }, bit);
     }
 }

@@ -6,6 +6,7 @@ use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
 use super::{
     Inspect, InspectError,
+    fake_control::FakeControl,
     model::{
         BackendStatus, FlowCount, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus,
         InterfaceStatus, NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus,
@@ -77,9 +78,14 @@ impl Running {
             let _context = runtime.enter();
             socket::bind(path).expect("an admin socket")
         };
-        let served = runtime.spawn(server::serve(socket, Arc::new(fake), async {
-            let _ = stopped.await;
-        }));
+        let served = runtime.spawn(server::serve(
+            socket,
+            Arc::new(fake),
+            Arc::new(FakeControl::default()),
+            async {
+                let _ = stopped.await;
+            },
+        ));
         Self {
             runtime,
             stop: Some(stop),
@@ -199,6 +205,8 @@ fn backend(service: &str, name: &str, address: &str, state: &str) -> BackendStat
         name: name.to_owned(),
         address: address.parse().expect("an address and a port"),
         weight: 1,
+        configured_weight: 1,
+        overridden: None,
         fallback: false,
         state: state.to_owned(),
         cause: "2 checks in a row succeeded".to_owned(),

@@ -7,19 +7,33 @@
 //! | `GET /v1/services/{name}` | [`model::ServiceStatus`] |
 //! | `GET /v1/backends?service=` | array of [`model::BackendStatus`] |
 //! | `GET /v1/flows?service=&backend=&client=&limit=` | [`model::FlowPage`] |
+//! | `DELETE /v1/flows?service=&backend=&client=&all=` | [`model::Flushed`] |
+//! | `POST /v1/services/{name}/backends/{name}/{verb}` | `null`: it is done |
+//! | `POST /v1/reload?dry_run=` | [`Report`](crate::reload::Report) |
+//! | `GET /v1/events?after=&last=&limit=&wait=` | [`EventPage`](crate::events::EventPage) |
+//! | `GET /v1/explain?protocol=&client=&address=` | [`Explanation`](crate::explain::Explanation) |
+//!
+//! The verbs of a backend are `drain` (`?deadline=5m`), `undrain`, `disable`, `enable`, `weight` (`?value=3`) and
+//! `reset-weight`. `wait` lets the answer about events wait for so many seconds until there is one.
 //!
 //! Every error is a [`Problem`] with the status of the response.
 
+mod changes;
+mod control;
 mod inspect;
 pub mod model;
 mod parameters;
 mod problem;
+mod questions;
 pub mod server;
 pub mod socket;
 
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
+mod fake_control;
+#[cfg(test)]
 mod tests;
+pub use control::{Control, ControlError};
 pub use inspect::{Inspect, InspectError};
 pub use problem::Problem;

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::SystemTime,
@@ -17,6 +18,18 @@ pub const DEFAULT_FLOW_LIMIT: usize = 100;
 
 /// How many flows can be asked for at once.
 pub const MAX_FLOW_LIMIT: usize = 100_000;
+
+/// How many events are told if nobody says how many.
+pub const DEFAULT_EVENT_LIMIT: usize = 100;
+
+/// How many events can be asked for at once.
+pub const MAX_EVENT_LIMIT: usize = 1000;
+
+/// For how many seconds an answer about events can wait for one.
+pub const MAX_EVENT_WAIT: u64 = 60;
+
+/// The parameter that lets all flows be ended.
+pub const FLUSH_ALL: &str = "all";
 
 /// A moment as the API writes it: RFC 3339 in UTC, to the millisecond.
 pub fn timestamp(moment: SystemTime) -> String {
@@ -142,12 +155,17 @@ pub struct BackendStatus {
     pub address: SocketAddr,
     /// Whether it takes new flows only while no other backend of the service does.
     pub fallback: bool,
-    /// Share of new flows relative to the other backends.
+    /// Share of new flows relative to the other backends, as it is now.
     pub weight: u32,
+    /// The same as the configuration has it.
+    pub configured_weight: u32,
     /// `up`, `draining`, `down` or `unknown`.
     pub state: String,
     /// Why it is in this state.
     pub cause: String,
+    /// What an operator decided beside the configuration; `null`: nothing.
+    #[serde(rename = "override")]
+    pub overridden: Option<OverrideStatus>,
     /// What the health check found; `null`: it is not checked.
     pub health: Option<HealthStatus>,
     /// Where packets to it are sent; `null`: that is not known yet.
@@ -168,6 +186,21 @@ pub struct BackendStatus {
     pub to_client_packets: u64,
     /// Bytes from it, sent to clients.
     pub to_client_bytes: u64,
+}
+
+/// What an operator decided about a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideStatus {
+    /// `drain` or `disable`; `null`: neither.
+    pub intent: Option<String>,
+    /// Since when, see [`timestamp`].
+    pub since: Option<String>,
+    /// When the flows of a drain end at the latest, see [`timestamp`]; `null`: never.
+    pub deadline: Option<String>,
+    /// How long that is from now.
+    pub seconds_left: Option<u64>,
+    /// In place of the weight of the configuration.
+    pub weight: Option<u32>,
 }
 
 /// What the health check of a backend found.
@@ -239,6 +272,15 @@ pub struct FlowStatus {
     pub idle_ms: u64,
 }
 
+/// What became of flows that were to end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// Flows that were ended.
+    pub ended: u64,
+    /// Flows that stayed, because their packets came too fast.
+    pub kept: u64,
+}
+
 /// Which flows are wanted; what is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowFilter {
@@ -259,5 +301,25 @@ impl FlowFilter {
             *backend == flow.backend_name || backend.parse().is_ok_and(|address: SocketAddr| address == flow.backend)
         });
         service && client && backend
+    }
+}
+
+impl fmt::Display for FlowFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client = self.client.map(|client| client.to_string());
+        let parts = [
+            ("service", &self.service),
+            ("backend", &self.backend),
+            ("client", &client),
+        ];
+        let named: Vec<String> = parts
+            .into_iter()
+            .filter_map(|(what, name)| Some(format!("{what} {}", name.as_ref()?)))
+            .collect();
+        if named.is_empty() {
+            f.write_str("all services")
+        } else {
+            f.write_str(&named.join(", "))
+        }
     }
 }

@@ -6,6 +6,8 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::{config::Diagnostic, reload::Fixed};
+
 /// An error of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -18,6 +20,12 @@ pub struct Problem {
     pub status: u16,
     /// What is wrong with this request.
     pub detail: String,
+    /// What is wrong in a configuration file; not there in other problems.
+    #[serde(skip_serializing_if = "<[_]>::is_empty", default)]
+    pub diagnostics: Box<[Diagnostic]>,
+    /// What of a configuration file cannot be put into force; not there in other problems.
+    #[serde(skip_serializing_if = "<[_]>::is_empty", default)]
+    pub fixed: Box<[Fixed]>,
 }
 
 impl Problem {
@@ -32,6 +40,8 @@ impl Problem {
             title: status.canonical_reason().unwrap_or_default().to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
+            diagnostics: Box::default(),
+            fixed: Box::default(),
         }
     }
 

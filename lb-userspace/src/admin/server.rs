@@ -13,11 +13,12 @@ use axum::{
 use tokio::sync::watch;
 
 use super::{
-    Inspect, InspectError, Problem,
+    Control, Inspect, InspectError, Problem, changes,
     model::{
         BackendStatus, DEFAULT_FLOW_LIMIT, FlowCount, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus,
     },
     parameters::Parameters,
+    questions,
     socket::AdminSocket,
 };
 
@@ -25,7 +26,7 @@ use super::{
 const GRACE: Duration = Duration::from_secs(1);
 
 type Source = Arc<dyn Inspect>;
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 /// Serves until `shutdown` is there, and then for a moment more what was asked before. Removes the socket at the end.
 ///
@@ -35,11 +36,12 @@ type Answer<T> = Result<Json<T>, Problem>;
 pub async fn serve(
     socket: AdminSocket,
     source: Arc<dyn Inspect>,
+    control: Arc<dyn Control>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (listener, _removed_at_end) = socket.into_parts();
     let (stop, mut stopped) = watch::channel(false);
-    let serving = axum::serve(listener, router(source)).with_graceful_shutdown(async move {
+    let serving = axum::serve(listener, router(source, control)).with_graceful_shutdown(async move {
         shutdown.await;
         let _ = stop.send(true);
     });
@@ -54,7 +56,7 @@ pub async fn serve(
     }
 }
 
-fn router(source: Source) -> Router {
+fn router(source: Source, control: Arc<dyn Control>) -> Router {
     Router::new()
         .route("/v1/node", get(node))
         .route("/v1/services", get(services))
@@ -62,10 +64,12 @@ fn router(source: Source) -> Router {
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
         .route("/v1/flows/count", get(flow_count))
+        .with_state(source)
+        .merge(changes::routes(Arc::clone(&control)))
+        .merge(questions::routes(control))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(log))
-        .with_state(source)
 }
 
 async fn node(State(source): State<Source>, uri: Uri) -> Answer<NodeStatus> {
@@ -122,7 +126,7 @@ async fn flow_count(State(source): State<Source>, uri: Uri) -> Answer<FlowCount>
     .await
 }
 
-fn flow_filter(parameters: &Parameters) -> Result<FlowFilter, Problem> {
+pub(super) fn flow_filter(parameters: &Parameters) -> Result<FlowFilter, Problem> {
     Ok(FlowFilter {
         service: parameters.text("service").map(str::to_owned),
         backend: parameters.text("backend").map(str::to_owned),
@@ -142,9 +146,9 @@ fn known(source: &dyn Inspect, filter: &FlowFilter) -> Result<(), Problem> {
 }
 
 /// Puts a question to the controller, which may block, on a thread that is for that.
-async fn ask<T: Send + 'static>(
-    source: Source,
-    question: impl FnOnce(&dyn Inspect) -> Result<T, Problem> + Send + 'static,
+pub(super) async fn ask<S: Send + Sync + ?Sized + 'static, T: Send + 'static>(
+    source: Arc<S>,
+    question: impl FnOnce(&S) -> Result<T, Problem> + Send + 'static,
 ) -> Answer<T> {
     match tokio::task::spawn_blocking(move || question(&*source)).await {
         Ok(answer) => answer.map(Json),
@@ -200,13 +204,13 @@ async fn no_such_path(uri: Uri) -> Problem {
     let path = uri.path().escape_debug();
     Problem::not_found(format!(
         "there is no `{path}`; there are: /v1/node, /v1/services, /v1/services/NAME, /v1/backends, /v1/flows, \
-         /v1/flows/count"
+         /v1/flows/count, /v1/events, /v1/explain, /v1/reload, /v1/services/NAME/backends/NAME/VERB"
     ))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let detail = format!(
-        "{} can be read (GET), nothing else; the request was {method}",
+        "{} does not take {method}; the header `allow` says what it takes",
         uri.path()
     );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)

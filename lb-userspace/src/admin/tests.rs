@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     fake::{self, Fake, Running},
+    fake_control,
     socket::{self, SocketError},
 };
 use crate::cli::{self, Arguments, CliError};
@@ -107,6 +108,92 @@ fn refusals_are_problems_with_a_status() {
     let refused = lbctl(&path, &["service", "show", "none"]).unwrap_err();
     assert_eq!(refused.exit_code(), 1);
     assert!(refused.to_string().contains("none"), "{refused}");
+}
+
+#[test]
+fn what_is_to_be_done_arrives_at_the_controller() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let _running = Running::start(&path, Fake::default());
+    // What is typed; then what the controller is asked for, or words of the refusal.
+    let given_then: &[(&[&str], Result<&str, &str>)] = &[
+        (&["backend", "drain", "web/w1"], Ok("web/w1 Drain { deadline: None }")),
+        (
+            &["backend", "drain", "web/w1", "--deadline", "1m 30s"],
+            Ok("web/w1 Drain { deadline: Some(90s) }"),
+        ),
+        (&["backend", "drain", "web/w1", "--deadline", "soon"], Err("`soon`")),
+        (&["backend", "drain", "web/w1", "--deadline", "-5m"], Err("duration")),
+        (&["backend", "drain", "dns/x"], Err("no service `dns`")),
+        (&["backend", "undrain", "web/w1"], Err("disabled")),
+        (&["backend", "disable", "web/w1"], Ok("web/w1 Disable")),
+        (&["backend", "enable", "web/w2"], Ok("web/w2 Enable")),
+        (&["backend", "weight", "web/w1", "7"], Ok("web/w1 SetWeight(7)")),
+        (&["backend", "weight", "web/w1", "1001"], Err("0 to 1000")),
+        (&["backend", "weight", "web/w1", "--reset"], Ok("web/w1 ResetWeight")),
+        (&["flow", "flush"], Err("nothing says which")),
+        (&["flow", "flush", "--all"], Ok("flush all services")),
+        (
+            &["flow", "flush", "--service", "web", "--client", "192.0.2.1"],
+            Ok("flush service web, client 192.0.2.1"),
+        ),
+        (&["reload"], Err("`node.name` cannot change from \"a\" to its default")),
+    ];
+    let last = || json(&path, &["event", "list", "--limit", "1"])["events"][0]["cause"].clone();
+    for (typed, then) in given_then {
+        let mut typed = typed.to_vec();
+        if typed.contains(&"-5m") {
+            typed = vec!["backend", "drain", "web/w1", "--deadline=-5m"];
+        }
+        match (lbctl(&path, &typed), then) {
+            (Ok(_), Ok(asked)) => assert_eq!(last(), *asked, "{typed:?}"),
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{typed:?}: {error}"),
+            (Ok(text), Err(_)) => panic!("{typed:?} is not refused: {text}"),
+            (Err(error), Ok(_)) => panic!("{typed:?} is refused: {error}"),
+        }
+    }
+    assert_eq!(
+        json(&path, &["reload", "--dry-run"]),
+        serde_json::to_value(fake_control::report()).unwrap()
+    );
+    let (status, problem) = raw(&path, "POST /v1/reload");
+    assert_eq!((status, &problem["fixed"][0]["key"]), (422, &"node.name".into()));
+    let explained = json(&path, &["explain", "tcp", "203.0.113.7:50000", "192.0.2.10:80"]);
+    assert_eq!(
+        (&explained["verdict"], &explained["backend"]),
+        (&"would-begin".into(), &"w1".into())
+    );
+    for (typed, words) in [
+        (["explain", "sctp", "203.0.113.7:1", "192.0.2.10:80"], "tcp or udp"),
+        (
+            ["explain", "tcp", "[2001:db8::7]:1", "192.0.2.10:80"],
+            "different families",
+        ),
+    ] {
+        let refused = lbctl(&path, &typed).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}
+
+#[test]
+fn events_go_on_where_the_last_answer_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let _running = Running::start(&path, Fake::default());
+    lbctl(&path, &["backend", "disable", "web/w1"]).unwrap();
+    lbctl(&path, &["backend", "enable", "web/w1"]).unwrap();
+    let page = json(&path, &["event", "list"]);
+    assert_eq!(page["events"].as_array().unwrap().len(), 2);
+    assert_eq!(page["gap"], Value::Null);
+    let cursor = page["cursor"].as_str().unwrap();
+    for (request, status) in [
+        (format!("GET /v1/events?after={cursor}&last=3"), 400),
+        ("GET /v1/events?after=yesterday".to_owned(), 400),
+        ("GET /v1/events?wait=3600".to_owned(), 400),
+        ("DELETE /v1/events".to_owned(), 405),
+    ] {
+        assert_eq!(raw(&path, &request).0, status, "{request}");
+    }
 }
 
 #[test]

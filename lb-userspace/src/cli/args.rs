@@ -1,6 +1,9 @@
 //! The command line of `lbctl`.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -53,6 +56,13 @@ pub enum Noun {
     /// Flows.
     #[command(subcommand)]
     Flow(FlowVerb),
+    /// What happened, and why.
+    #[command(subcommand)]
+    Event(EventVerb),
+    /// Say which backend a packet would get or has, through which stages, and why.
+    Explain(ExplainArguments),
+    /// Put the configuration file into force, all of it or nothing.
+    Reload(ReloadArguments),
     /// Maps, read directly: these work without the daemon too.
     #[command(subcommand)]
     Map(MapVerb),
@@ -85,6 +95,102 @@ pub enum BackendVerb {
         /// Only those of this service.
         service: Option<String>,
     },
+    /// Give a backend no new flows; its old ones go on.
+    Drain {
+        /// Which one, as SERVICE/BACKEND.
+        target: BackendName,
+        /// After this time what is left is treated as `on_backend_down` of the service says, such as 5m.
+        #[arg(long, value_name = "DURATION")]
+        deadline: Option<String>,
+        /// Stay, and show how many flows are left, until there are none.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Give a drained backend new flows again.
+    Undrain {
+        /// Which one, as SERVICE/BACKEND.
+        target: BackendName,
+    },
+    /// Treat a backend as down, whatever its health.
+    Disable {
+        /// Which one, as SERVICE/BACKEND.
+        target: BackendName,
+    },
+    /// Treat a disabled backend as what its health says again.
+    Enable {
+        /// Which one, as SERVICE/BACKEND.
+        target: BackendName,
+    },
+    /// Give a backend another weight than the configuration does.
+    Weight {
+        /// Which one, as SERVICE/BACKEND.
+        target: BackendName,
+        /// The weight, 0 to 1000; 0: no new flows.
+        #[arg(required_unless_present = "reset", conflicts_with = "reset")]
+        weight: Option<u32>,
+        /// Back to the weight of the configuration.
+        #[arg(long)]
+        reset: bool,
+    },
+}
+
+/// A backend by the names of its service and its own.
+#[derive(Clone, Debug)]
+pub struct BackendName {
+    /// Name of the service.
+    pub service: String,
+    /// Name of the backend.
+    pub backend: String,
+}
+
+impl std::str::FromStr for BackendName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((service, backend)) if !service.is_empty() && !backend.is_empty() => Ok(Self {
+                service: service.to_owned(),
+                backend: backend.to_owned(),
+            }),
+            _ => Err("expected SERVICE/BACKEND, such as web/w1".to_owned()),
+        }
+    }
+}
+
+/// Verbs of `event`.
+#[derive(Debug, Subcommand)]
+pub enum EventVerb {
+    /// Show the last events.
+    List {
+        /// How many at most.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show events as they happen, until interrupted; with --json one object a line.
+    Follow {
+        /// Begin with so many that happened before.
+        #[arg(long, default_value_t = 10)]
+        last: usize,
+    },
+}
+
+/// A packet.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// tcp or udp.
+    pub protocol: String,
+    /// Where it comes from: address and port.
+    pub client: SocketAddr,
+    /// Where it goes to: virtual address and port.
+    pub virtual_address: SocketAddr,
+}
+
+/// How to reload.
+#[derive(Debug, Args)]
+pub struct ReloadArguments {
+    /// Only show what would change.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Verbs of `flow`.
@@ -94,6 +200,8 @@ pub enum FlowVerb {
     List(FlowList),
     /// Count flows, by phase and by service.
     Count(FlowChoice),
+    /// End flows; those of `nat` and `dnat` are reset at once.
+    Flush(FlowFlush),
 }
 
 /// Which flows to show.
@@ -104,6 +212,16 @@ pub struct FlowList {
     /// How many at most.
     #[arg(long)]
     pub limit: Option<usize>,
+}
+
+/// Which flows to end.
+#[derive(Debug, Args)]
+pub struct FlowFlush {
+    #[command(flatten)]
+    pub choice: FlowChoice,
+    /// All there are, where nothing else says which.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Which flows are meant.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, StatusCode, body::Bytes, header};
+use hyper::{Method, Request, StatusCode, body::Bytes, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -24,13 +24,18 @@ impl Client {
 
     /// The answer to GET of `path`.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        self.send(Method::GET, path).await
+    }
+
+    /// The answer to a request of `path`.
+    pub(super) async fn send<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, CliError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|cause| CliError::Unreachable {
                 path: self.socket.clone(),
                 cause,
             })?;
-        let (status, body) = exchange(stream, path)
+        let (status, body) = exchange(stream, method, path)
             .await
             .map_err(|cause| self.garbled(cause.to_string()))?;
         if status == StatusCode::OK {
@@ -50,10 +55,16 @@ impl Client {
     }
 }
 
-async fn exchange(stream: UnixStream, path: &str) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error>> {
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, "lbd")
         .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;

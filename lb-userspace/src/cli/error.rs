@@ -32,6 +32,9 @@ pub enum CliError {
     /// The daemon refused.
     #[error("{}", .0.detail)]
     Refused(Problem),
+    /// What the command is about is there no more.
+    #[error("{0} is not there any more")]
+    Gone(String),
     /// The maps cannot be read.
     #[error(transparent)]
     Maps(#[from] DataplaneError),

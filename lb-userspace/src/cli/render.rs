@@ -9,9 +9,9 @@ use crate::{
 };
 
 /// A column: its head, and whether it holds numbers.
-type Column = (&'static str, bool);
+pub(super) type Column = (&'static str, bool);
 
-fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)

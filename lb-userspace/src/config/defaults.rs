@@ -21,6 +21,9 @@ pub(super) const ON_BACKEND_DOWN: OnBackendDown = OnBackendDown::Reset;
 /// New flows a second above which a service that can do so spreads them by hash, without entries of their own.
 pub(super) const FLOOD_RATE: u32 = 50_000;
 
+/// How long the flows of a backend go on that a reload removes.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
 /// Weight of a backend.
 pub(super) const WEIGHT: u32 = 1;
 

@@ -43,6 +43,15 @@ use finding::{Finding, Problem};
 ///
 /// [`ConfigError::Unreadable`] if the file cannot be read, [`ConfigError::Invalid`] with every finding if it is wrong.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    load_with_text(path).map(|(config, _)| config)
+}
+
+/// As [`load`], with the text of the file.
+///
+/// # Errors
+///
+/// See [`load`].
+pub fn load_with_text(path: &Path) -> Result<(Config, String), ConfigError> {
     let bytes = fs::read(path).map_err(|cause| ConfigError::Unreadable {
         path: path.to_owned(),
         cause,
@@ -61,9 +70,9 @@ pub fn parse(file_name: &str, text: &str) -> Result<Config, ConfigError> {
         .map_err(|findings| ConfigError::Invalid(Invalid::new(file_name, text, findings)))
 }
 
-fn parse_bytes(file_name: &str, bytes: Vec<u8>) -> Result<Config, ConfigError> {
+fn parse_bytes(file_name: &str, bytes: Vec<u8>) -> Result<(Config, String), ConfigError> {
     match String::from_utf8(bytes) {
-        Ok(text) => parse(file_name, &text),
+        Ok(text) => parse(file_name, &text).map(|config| (config, text)),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let byte = error.as_bytes()[at];

@@ -168,6 +168,8 @@ pub struct Service {
     pub guard: Guard,
     /// What happens to the flows of a backend that is down.
     pub on_backend_down: OnBackendDown,
+    /// How long the flows of a backend go on that a reload removes; zero: they end with it.
+    pub drain_timeout: Duration,
     /// When a silent flow ends.
     pub timeouts: Timeouts,
     /// How backends are checked; `None`: they count as up.

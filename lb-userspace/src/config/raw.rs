@@ -85,6 +85,7 @@ pub(super) struct Service {
     pub(super) source_burst: Given<Number>,
     pub(super) syn_flood_rate: Given<Number>,
     pub(super) on_backend_down: Given<String>,
+    pub(super) drain_timeout: Given<DurationText>,
     #[serde(default)]
     pub(super) timeouts: Timeouts,
     pub(super) health: Given<Health>,

@@ -22,6 +22,7 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const SHORTEST_RAMP: Duration = Duration::from_secs(1);
 const LONGEST_RAMP: Duration = Duration::from_secs(60 * 60);
+const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Checks one `[[service]]`. `node` says what tunnels begin with where the service does not; `None` where that is wrong.
 pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings: &mut Findings) -> Option<Service> {
@@ -41,6 +42,8 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
     let on_backend_down = findings.optional(&raw.on_backend_down, defaults::ON_BACKEND_DOWN, |word| {
         words::choice(word)
     });
+    let drain = duration(Duration::ZERO, LONGEST_DRAIN);
+    let drain_timeout = findings.optional(&raw.drain_timeout, defaults::DRAIN_TIMEOUT, drain);
     let sources = sources(raw, address, mode, findings);
     let toa = toa(raw, mode, protocol, findings);
     let tunnel = tunnel::service(raw, mode, &node.copied().unwrap_or_default(), findings);
@@ -66,6 +69,7 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
         tunnel: tunnel?,
         guard: guard?,
         on_backend_down: on_backend_down?,
+        drain_timeout: drain_timeout?,
         timeouts: timeouts?,
         health: health?,
         backends: backends?.into_iter().map(|(_, backend)| backend).collect(),

@@ -131,6 +131,7 @@ fn what_is_not_said_has_its_default() {
             tunnel: Tunnel::default(),
             guard: Guard::default(),
             on_backend_down: OnBackendDown::Reset,
+            drain_timeout: Duration::from_secs(600),
             timeouts: Timeouts::default(),
             health: Some(HealthCheck {
                 probe: Probe::Http(HttpProbe {

@@ -66,7 +66,11 @@ impl Word for Scheduler {
 
 impl Word for OnBackendDown {
     const WHAT: &'static str = "policy";
-    const WORDS: &'static [(&'static str, Self)] = &[("reset", Self::Reset), ("hold", Self::Hold)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("reset", Self::Reset),
+        ("reschedule", Self::Reschedule),
+        ("hold", Self::Hold),
+    ];
 }
 
 /// The choice that `text` names.
@@ -122,7 +126,7 @@ mod tests {
             Scheduler::Maglev,
             Scheduler::Random,
         ]);
-        check(&[OnBackendDown::Reset, OnBackendDown::Hold]);
+        check(&[OnBackendDown::Reset, OnBackendDown::Reschedule, OnBackendDown::Hold]);
     }
 
     #[test]

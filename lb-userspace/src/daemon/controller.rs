@@ -1,35 +1,46 @@
-//! The loop that brings the maps to the desired state whenever something changed, and now and then without cause.
+//! The loop that brings the maps to the desired state whenever something changed, and now and then without cause; and that
+//! carries out what operators ask for, one thing after the other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
+use jiff::Timestamp;
 use lb_common::NextHop;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
 
-use super::{Verdicts, returned::Returned};
+use super::{InForce, Verdicts, commands::Command, interfaces::Interfaces, overriding::Drained, returned::Returned};
 use crate::{
     admin::model::ReconcileStatus,
     config::Config,
-    dataplane::Tables,
+    dataplane::{Pins, Tables},
+    events::{Events, Happening, Kind},
     health::{Change, Monitor, Target, TargetId, Verdict},
     neighbour::{Neighbours, NextHopState, RESOLVING},
+    overrides::Overrides,
     reconcile,
     schedule::KnownRings,
 };
 
 /// How often the maps are compared without cause.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How often the shares of backends that slowly start are renewed.
-const RAMP_STEP: Duration = Duration::from_secs(1);
+/// How often the shares of backends that slowly start are renewed, and drains are looked at.
+const STEP: Duration = Duration::from_secs(1);
 
 /// What the loop works with.
 pub(super) struct Controller {
-    pub(super) config: Arc<Config>,
+    pub(super) config_path: PathBuf,
+    pub(super) in_force: watch::Sender<Arc<InForce>>,
+    pub(super) interfaces: Interfaces,
+    pub(super) pins: Pins,
     pub(super) tables: Tables,
     pub(super) known_rings: KnownRings,
     pub(super) health: Arc<Monitor>,
@@ -38,14 +49,19 @@ pub(super) struct Controller {
     pub(super) health_changes: mpsc::UnboundedReceiver<Change>,
     pub(super) returned: Returned,
     pub(super) reconciled: watch::Sender<ReconcileStatus>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) drained: Drained,
+    pub(super) events: Events,
 }
 
 impl Controller {
     /// Tells health checks and neighbour resolution what to look at.
     pub(super) fn aim(&self) {
         let mut targets = BTreeMap::new();
-        let mut addresses = BTreeSet::new();
-        for service in &self.config.services {
+        let in_force = self.in_force.borrow();
+        let leaving = in_force.overrides.all_leaving().iter();
+        let mut addresses: BTreeSet<IpAddr> = leaving.map(|leaving| leaving.address.ip()).collect();
+        for service in &in_force.config().services {
             for backend in &service.backends {
                 addresses.insert(backend.address.ip());
                 let Some(check) = &service.health else { continue };
@@ -69,42 +85,78 @@ impl Controller {
     }
 
     /// Works until `end` is there; returns what it gave.
-    pub(super) async fn run_until<T>(mut self, end: impl Future<Output = T>) -> T {
+    pub(super) async fn run_until<T>(&mut self, end: impl Future<Output = T>) -> T {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut hangup = Hangup::watch();
         tokio::pin!(end);
         loop {
+            let is_moving = self.returned.any() || self.is_draining();
+            let deadline = self.until_deadline();
             tokio::select! {
                 ended = &mut end => return ended,
                 _ = period.tick() => {}
-                () = tokio::time::sleep(RAMP_STEP), if self.returned.any() => {}
+                () = tokio::time::sleep(STEP), if is_moving => {}
+                () = tokio::time::sleep(deadline.unwrap_or(PERIOD)), if deadline.is_some() => {}
                 Some(change) = self.health_changes.recv() => self.note(&change),
                 Ok(()) = self.next_hops.changed() => {}
+                Some(command) = self.commands.recv() => {
+                    self.obey(command).await;
+                    continue;
+                }
+                () = hangup.came() => {
+                    // What came of it is an event, and so in the log.
+                    let _ = self.reload(false).await;
+                    continue;
+                }
             }
             // What came meanwhile goes into the same change.
             while let Ok(change) = self.health_changes.try_recv() {
                 self.note(&change);
             }
-            tokio::task::block_in_place(|| self.reconcile());
+            tokio::task::block_in_place(|| {
+                self.reconcile();
+                if self.follow_drains() {
+                    self.reconcile();
+                }
+            });
         }
     }
 
-    /// Brings the maps to the desired state once.
-    pub(super) fn reconcile(&mut self) {
+    async fn obey(&mut self, command: Command) {
+        // Nobody waits for the answer any more where the request was given up.
+        match command {
+            Command::Reload { dry_run, reply } => drop(reply.send(self.reload(dry_run).await)),
+            Command::Override { id, verb, reply } => drop(reply.send(self.override_backend(id, verb))),
+        }
+    }
+
+    /// What the maps should hold for a configuration and overrides.
+    pub(super) fn desired(&self, config: &Config, overrides: &Overrides, now: Timestamp) -> reconcile::Desired {
         let verdicts: Verdicts = self
             .health
             .snapshot()
             .into_iter()
             .map(|(target, health)| (target, health.verdict))
             .collect();
-        let hops = resolved(&self.next_hops.borrow_and_update());
-        let returned = self.returned.elapsed(&self.config, Instant::now());
+        let hops = resolved(&self.next_hops.borrow());
+        let returned = self.returned.elapsed(config, Instant::now());
         let known = reconcile::Known {
+            overrides,
+            now,
             verdicts: &verdicts,
             returned: &returned,
             next_hops: &hops,
         };
-        let desired = reconcile::desired(&self.config, known);
+        reconcile::desired(config, known)
+    }
+
+    /// Brings the maps to the desired state once.
+    pub(super) fn reconcile(&mut self) {
+        let in_force = self.in_force.borrow().clone();
+        self.next_hops.mark_unchanged();
+        self.returned.forget_old(in_force.config(), Instant::now());
+        let desired = self.desired(in_force.config(), &in_force.overrides, Timestamp::now());
         let result = reconcile::observe(&self.tables)
             .map_err(|error| error.to_string())
             .and_then(|observed| {
@@ -125,9 +177,9 @@ impl Controller {
         match &error {
             // Once, not every five seconds.
             Some(error) if before.as_ref() != Some(error) => {
-                tracing::error!(%error, "the maps are not as they should be")
+                self.events.record(Happening::new(Kind::MapsWrong, error));
             }
-            None if before.is_some() => tracing::info!("the maps are as they should be again"),
+            None if before.is_some() => self.events.record(Happening::new(Kind::MapsRight, "")),
             _ => {}
         }
         if steps > 0 {
@@ -144,15 +196,33 @@ impl Controller {
 
     fn note(&mut self, change: &Change) {
         self.returned.note(change, Instant::now());
-        self.log(change);
+        let TargetId { service, backend } = &change.target;
+        let kind = match change.to {
+            Verdict::Up => Kind::BackendUp,
+            Verdict::Down => Kind::BackendDown,
+            Verdict::Unknown => Kind::BackendUnknown,
+        };
+        self.events
+            .record(Happening::new(kind, &change.cause).of_backend(service, backend));
+    }
+}
+
+/// SIGHUP, where it can be watched.
+struct Hangup(Option<tokio::signal::unix::Signal>);
+
+impl Hangup {
+    fn watch() -> Self {
+        let watched = signal(SignalKind::hangup());
+        if let Err(error) = &watched {
+            tracing::error!(%error, "SIGHUP cannot be watched; `lbctl reload` works");
+        }
+        Self(watched.ok())
     }
 
-    fn log(&self, change: &Change) {
-        let TargetId { service, backend } = &change.target;
-        match change.to {
-            Verdict::Up => tracing::info!(service, backend, cause = change.cause, "backend is up"),
-            Verdict::Down => tracing::warn!(service, backend, cause = change.cause, "backend is down"),
-            Verdict::Unknown => tracing::info!(service, backend, cause = change.cause, "backend is not checked yet"),
+    async fn came(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
         }
     }
 }

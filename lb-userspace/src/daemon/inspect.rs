@@ -1,76 +1,104 @@
 //! Answers what the admin API asks, from the maps as they are.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use lb_common::{Backend, BackendCounters, BackendLoad, BackendState, Phase, abi::MAP_ABI_VERSION, family::address};
+use jiff::Timestamp;
+use lb_common::{Backend, BackendCounters, BackendLoad, BackendState, Phase, abi::MAP_ABI_VERSION};
 use tokio::sync::watch;
 
+use super::{InForce, entries::Entries, naming::Namer};
 use crate::{
     admin::{
-        Inspect, InspectError,
+        ControlError, Inspect, InspectError,
         model::{
-            BackendStatus, FlowCount, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus,
-            InterfaceStatus, NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus, timestamp,
+            BackendStatus, FlowCount, FlowFilter, FlowPage, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
+            NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, timestamp,
         },
     },
-    config::{self, Config, Word},
-    dataplane::{DataplaneError, Tables, flows::FlowEntry},
+    config::{self, Word},
+    dataplane::{DataplaneError, Tables},
+    explain::{self, Explanation, Question},
     health::{Health, Monitor, TargetId, Verdict},
     neighbour::{NextHopState, NextHops},
-    reconcile::{self, Front},
+    overrides::{Intent, Override},
 };
 
 /// What the answers are made of.
 pub(super) struct Inspector {
-    pub(super) config: Arc<Config>,
+    pub(super) in_force: watch::Receiver<Arc<InForce>>,
     pub(super) config_path: PathBuf,
     pub(super) tables: Tables,
     pub(super) health: Arc<Monitor>,
     pub(super) next_hops: watch::Receiver<NextHops>,
     pub(super) reconcile: watch::Receiver<ReconcileStatus>,
     pub(super) interfaces: watch::Receiver<Vec<InterfaceStatus>>,
-    pub(super) warnings: Vec<String>,
     pub(super) started: SystemTime,
 }
 
-/// Backends in the maps: index and entry by what their service is known by, and their own address.
-type Entries = HashMap<(Front, SocketAddr), (u32, Backend)>;
+/// What the status of a backend is made of, besides the maps.
+struct Sight<'a> {
+    service: &'a config::Service,
+    entries: &'a Entries,
+    now: Timestamp,
+}
 
 impl Inspector {
-    fn entries(&self) -> Result<Entries, DataplaneError> {
-        let listed: HashSet<u32> = self.tables.listings()?.into_iter().map(|(_, index)| index).collect();
-        let services: HashMap<u32, Front> = listed
-            .into_iter()
-            .filter_map(|index| Some((index, reconcile::front(&self.tables.services.read(index)?)?)))
-            .collect();
-        let entries = (0..self.tables.backends.len())
-            .filter_map(|index| Some((index, self.tables.backends.read(index)?)))
-            .filter(|(_, backend)| backend.status.state() != BackendState::Free)
-            .filter_map(|(index, backend)| {
-                let ip = address::from_words(backend.status.family(), backend.address)?;
-                let at = services.get(&backend.service)?;
-                Some((
-                    (*at, SocketAddr::new(ip, backend.status.port().host())),
-                    (index, backend),
-                ))
-            });
-        Ok(entries.collect())
+    /// What is in force now.
+    fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.borrow())
+    }
+
+    /// Names flows by what is in force now.
+    pub(super) fn namer(&self) -> Namer {
+        Namer::new(self.in_force())
+    }
+
+    /// Which backend a packet would get or has.
+    pub(super) fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {
+        let found =
+            explain::explain(&self.tables, question).map_err(|error| ControlError::Failed(error.to_string()))?;
+        Ok(self.namer().explanation(question, found))
+    }
+
+    /// Refuses a filter by names that are not there. Flows can outlive the configuration of their backend, so an address
+    /// need not be known.
+    pub(super) fn is_known(&self, filter: &FlowFilter) -> Result<(), ControlError> {
+        let in_force = self.in_force();
+        let services = &in_force.config().services;
+        let nothing =
+            |kind: &str, name: &str| ControlError::NotFound(format!("there is no {kind} `{}`", name.escape_debug()));
+        if let Some(name) = &filter.service
+            && services.iter().all(|service| service.name != *name)
+        {
+            return Err(nothing("service", name));
+        }
+        if let Some(name) = &filter.backend
+            && name.parse::<SocketAddr>().is_err()
+            && services
+                .iter()
+                .flat_map(|service| &service.backends)
+                .all(|backend| backend.name != *name)
+        {
+            return Err(nothing("backend", name));
+        }
+        Ok(())
     }
 
     fn backend(
         &self,
-        service: &config::Service,
+        sight: &Sight<'_>,
         backend: &config::Backend,
-        entries: &Entries,
         health: Option<&Health>,
+        own: Option<&Override>,
     ) -> Result<BackendStatus, DataplaneError> {
-        let entry = entries.get(&(front(service), backend.address));
+        let Sight { service, entries, now } = *sight;
+        let entry = entries.find(service, backend.address);
         let (load, counters) = match entry {
             Some((index, _)) => (
                 self.tables.loads.read(*index).unwrap_or(BackendLoad::ZERO),
@@ -78,16 +106,22 @@ impl Inspector {
             ),
             None => (BackendLoad::ZERO, BackendCounters::ZERO),
         };
-        let (state, cause) = state(entry.map(|(_, backend)| backend), backend, health);
+        let weight = own.and_then(|own| own.weight).unwrap_or(backend.weight);
+        let (state, cause) = match own.and_then(|own| own.intent) {
+            Some(intent) if !is_down(health) => overridden(intent, now),
+            _ => state(entry.map(|(_, backend)| backend), weight, health),
+        };
         let hop = self.next_hops.borrow().get(&backend.address.ip()).cloned();
         Ok(BackendStatus {
             service: service.name.clone(),
             name: backend.name.clone(),
             address: backend.address,
-            weight: backend.weight,
+            weight,
+            configured_weight: backend.weight,
             fallback: backend.fallback,
             state: state.to_owned(),
             cause,
+            overridden: own.map(|own| override_status(own, now)),
             health: health.map(health_status),
             next_hop: hop.as_ref().and_then(next_hop),
             next_hop_problem: hop.filter(|hop| hop.hop.is_none()).map(|hop| hop.reason),
@@ -99,6 +133,28 @@ impl Inspector {
             to_client_packets: counters.to_client_packets,
             to_client_bytes: counters.to_client_bytes,
         })
+    }
+
+    /// The backends of a service that a reload removed, for as long as their flows go on.
+    fn leaving(&self, sight: &Sight<'_>, in_force: &InForce) -> Result<Vec<BackendStatus>, DataplaneError> {
+        let leaving = in_force.overrides.leaving(sight.service, sight.now);
+        leaving
+            .map(|leaving| {
+                let backend = config::Backend {
+                    name: leaving.backend.clone(),
+                    address: leaving.address,
+                    fallback: false,
+                    weight: 0,
+                };
+                let mut status = self.backend(sight, &backend, None, None)?;
+                status.state = "draining".to_owned();
+                status.cause = format!(
+                    "removed from the configuration; its flows may go on for {}",
+                    left(leaving.deadline, sight.now)
+                );
+                Ok(status)
+            })
+            .collect()
     }
 
     fn service(&self, service: &config::Service, backends: &[BackendStatus]) -> ServiceStatus {
@@ -120,37 +176,6 @@ impl Inspector {
         }
     }
 
-    fn flow(&self, entry: &FlowEntry, now: u32) -> FlowStatus {
-        let at = entry.key.destination;
-        let services = self.config.services.iter().filter(|service| {
-            let protocol = service.protocol.number() == entry.key.protocol;
-            protocol && service.address == at.ip() && service.ports.contains(at.port())
-        });
-        // A single port wins over a range that it lies in.
-        let service = services.min_by_key(|service| service.ports.count());
-        let backend = service.and_then(|service| {
-            let to = entry.worker;
-            let is = |address: SocketAddr| address.ip() == to.ip() && [0, to.port()].contains(&address.port());
-            service.backends.iter().find(|backend| is(backend.address))
-        });
-        FlowStatus {
-            protocol: if entry.key.protocol == config::Protocol::Tcp.number() {
-                "tcp"
-            } else {
-                "udp"
-            }
-            .to_owned(),
-            client: entry.key.source,
-            virtual_address: entry.key.destination,
-            source: entry.rewrite.source,
-            backend: entry.worker,
-            service: service.map(|service| service.name.clone()).unwrap_or_default(),
-            backend_name: backend.map(|backend| backend.name.clone()).unwrap_or_default(),
-            phase: entry.phase.name().to_owned(),
-            idle_ms: (self.tables.clock.tick() * entry.idle(now)).as_millis() as u64,
-        }
-    }
-
     fn flow_tables(&self) -> FlowTables {
         let entries = self.tables.count_flow_entries();
         let capacity = self.tables.flow_capacity();
@@ -168,11 +193,12 @@ impl Inspector {
 impl Inspect for Inspector {
     fn node(&self) -> Result<NodeStatus, InspectError> {
         let outcomes = self.tables.outcomes().map_err(InspectError::new)?;
+        let in_force = self.in_force();
         let interfaces = self.interfaces.borrow().clone();
         let problems = interfaces.iter().filter_map(|interface| interface.problem.clone());
-        let warnings = self.warnings.iter().cloned().chain(problems).collect();
+        let warnings = in_force.warnings.iter().cloned().chain(problems).collect();
         Ok(NodeStatus {
-            name: self.config.node.name.clone(),
+            name: in_force.config().node.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: timestamp(self.started),
@@ -193,7 +219,8 @@ impl Inspect for Inspector {
     fn services(&self) -> Result<Vec<ServiceStatus>, InspectError> {
         let backends = self.backends(None)?;
         Ok(self
-            .config
+            .in_force()
+            .config()
             .services
             .iter()
             .map(|service| {
@@ -208,31 +235,41 @@ impl Inspect for Inspector {
     }
 
     fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError> {
-        let entries = self.entries().map_err(InspectError::new)?;
+        let entries = Entries::read(&self.tables).map_err(InspectError::new)?;
         let health = self.health.snapshot();
+        let in_force = self.in_force();
+        let now = Timestamp::now();
         let mut found = Vec::new();
-        for known in self
-            .config
+        for known in in_force
+            .config()
             .services
             .iter()
             .filter(|known| service.is_none_or(|name| name == known.name))
         {
+            let sight = Sight {
+                service: known,
+                entries: &entries,
+                now,
+            };
             for backend in &known.backends {
                 let id = TargetId {
                     service: known.name.clone(),
                     backend: backend.name.clone(),
                 };
+                let own = in_force.overrides.of(&id);
                 found.push(
-                    self.backend(known, backend, &entries, health.get(&id))
+                    self.backend(&sight, backend, health.get(&id), own)
                         .map_err(InspectError::new)?,
                 );
             }
+            found.extend(self.leaving(&sight, &in_force).map_err(InspectError::new)?);
         }
         Ok(found)
     }
 
     fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError> {
         let now = self.tables.clock.now().map_err(InspectError::new)?;
+        let namer = self.namer();
         let mut page = FlowPage {
             flows: Vec::new(),
             truncated: false,
@@ -241,7 +278,7 @@ impl Inspect for Inspector {
             if !entry.to_worker || page.truncated {
                 return;
             }
-            let flow = self.flow(&entry, now);
+            let flow = namer.flow(&self.tables, &entry, now);
             if !filter.admits(&flow) {
                 return;
             }
@@ -256,6 +293,7 @@ impl Inspect for Inspector {
 
     fn count_flows(&self, filter: &FlowFilter) -> Result<FlowCount, InspectError> {
         let now = self.tables.clock.now().map_err(InspectError::new)?;
+        let namer = self.namer();
         let mut count = FlowCount::default();
         let mut phases: HashMap<Phase, u64> = HashMap::new();
         // Names are looked up once for each service, not for each of a million flows.
@@ -265,14 +303,14 @@ impl Inspect for Inspector {
             if !entry.to_worker || filter.client.is_some_and(|client| client != entry.key.source.ip()) {
                 return;
             }
-            if by_name && !filter.admits(&self.flow(&entry, now)) {
+            if by_name && !filter.admits(&namer.flow(&self.tables, &entry, now)) {
                 return;
             }
             count.total += 1;
             *phases.entry(entry.phase).or_default() += 1;
             services
                 .entry(entry.service)
-                .or_insert_with(|| (self.flow(&entry, now).service, 0))
+                .or_insert_with(|| (namer.flow(&self.tables, &entry, now).service, 0))
                 .1 += 1;
         });
         count.phases = phases
@@ -286,13 +324,8 @@ impl Inspect for Inspector {
     }
 }
 
-/// What a service of the configuration is known by in the maps.
-pub(super) fn front(service: &config::Service) -> Front {
-    (service.into(), service.ports.count() > 1)
-}
-
 /// The state of a backend as the packet path has it, and why.
-fn state(entry: Option<&Backend>, backend: &config::Backend, health: Option<&Health>) -> (&'static str, String) {
+fn state(entry: Option<&Backend>, weight: u32, health: Option<&Health>) -> (&'static str, String) {
     if let Some(health) = health.filter(|health| health.verdict == Verdict::Unknown) {
         return ("unknown", health.cause.clone());
     }
@@ -302,10 +335,55 @@ fn state(entry: Option<&Backend>, backend: &config::Backend, health: Option<&Hea
     };
     match entry.map(|entry| entry.status.state()) {
         Some(BackendState::Up) => ("up", cause),
-        Some(BackendState::Draining) if backend.weight == 0 => ("draining", "weight 0".to_owned()),
+        Some(BackendState::Draining) if weight == 0 => ("draining", "weight 0".to_owned()),
         Some(BackendState::Draining) => ("draining", cause),
         Some(BackendState::Down) => ("down", cause),
         Some(BackendState::Free) | None => ("unknown", "not in the maps yet".to_owned()),
+    }
+}
+
+fn is_down(health: Option<&Health>) -> bool {
+    health.is_some_and(|health| health.verdict == Verdict::Down)
+}
+
+/// The state of a backend that an operator decided about, and why.
+fn overridden(intent: Intent, now: Timestamp) -> (&'static str, String) {
+    match intent {
+        Intent::Disable { .. } => ("down", "disabled by an operator".to_owned()),
+        Intent::Drain { deadline: None, .. } => ("draining", "drained by an operator".to_owned()),
+        Intent::Drain {
+            deadline: Some(deadline),
+            ..
+        } if deadline > now => (
+            "draining",
+            format!(
+                "drained by an operator; its flows may go on for {}",
+                left(deadline, now)
+            ),
+        ),
+        Intent::Drain { .. } => ("down", "drained by an operator; the deadline is over".to_owned()),
+    }
+}
+
+/// The time until a moment, in whole seconds, for people.
+fn left(until: Timestamp, now: Timestamp) -> String {
+    let seconds = until.duration_since(now).as_secs().max(0).unsigned_abs();
+    format!("{:?}", Duration::from_secs(seconds))
+}
+
+fn override_status(own: &Override, now: Timestamp) -> OverrideStatus {
+    let (intent, since, deadline) = match own.intent {
+        None => (None, None, None),
+        Some(Intent::Drain { since, deadline }) => (Some("drain"), Some(since), deadline),
+        Some(Intent::Disable { since }) => (Some("disable"), Some(since), None),
+    };
+    let text = |moment: Timestamp| timestamp(moment.into());
+    OverrideStatus {
+        intent: intent.map(str::to_owned),
+        since: since.map(text),
+        deadline: deadline.map(text),
+        seconds_left: deadline.map(|deadline| deadline.duration_since(now).as_secs().max(0).unsigned_abs()),
+        weight: own.weight,
     }
 }
 

@@ -73,6 +73,28 @@ impl Interfaces {
         self.inner.lock().await.attach().await
     }
 
+    /// Attaches the program to other interfaces than before too. Those that are not wanted any more keep it.
+    ///
+    /// # Errors
+    ///
+    /// When a new one is missing, or no allowed mode works; then all is as before.
+    pub(super) async fn set(&self, names: &[String]) -> Result<(), DataplaneError> {
+        let mut inner = self.inner.lock().await;
+        for name in names.iter().filter(|name| !inner.names.contains(name)) {
+            if dataplane::presence(&inner.pins, name)? == Presence::Missing {
+                return Err(DataplaneError::NoInterface(name.clone()));
+            }
+        }
+        let before = std::mem::replace(&mut inner.names, names.to_vec());
+        let result = inner.attach().await;
+        if result.is_err() {
+            // Those that were attached just now have no business there.
+            let _ = drop_others(&inner.pins, &before);
+            inner.names = before;
+        }
+        result
+    }
+
     /// Attaches the program again where an interface came or came back, until told to end.
     pub(super) async fn follow(self, mut stopped: watch::Receiver<bool>) {
         loop {

@@ -1,9 +1,16 @@
 //! `lbd run`: wires everything together, and keeps it going until it is told to end.
 
+mod commands;
 mod controller;
+mod entries;
 mod error;
+mod flushing;
+mod in_force;
 mod inspect;
 mod interfaces;
+mod naming;
+mod overriding;
+mod reloading;
 mod returned;
 mod sweeping;
 
@@ -14,7 +21,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{signal::unix::SignalKind, sync::watch};
+use jiff::Timestamp;
+use tokio::{
+    signal::unix::SignalKind,
+    sync::{mpsc, watch},
+};
 
 pub use error::DaemonError;
 
@@ -22,17 +33,25 @@ use crate::{
     admin, capabilities,
     config::{self, Config, PacketLog},
     dataplane::{self, Access, Pins, Punts, Tables},
+    events::{Events, Happening, Kind},
     health::Monitor,
     lock::NodeLock,
     neighbour::Neighbours,
+    overrides::{self, Overrides},
     raw_socket::Sender,
+    reload::Source,
     reserve::Reservation,
     schedule::KnownRings,
 };
+use commands::Remote;
 use controller::Controller;
+use flushing::Flusher;
+use in_force::InForce;
 use inspect::Inspector;
 use interfaces::Interfaces;
 
+/// How many commands may wait for the one before them.
+const COMMANDS: usize = 16;
 /// How long tasks may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
@@ -53,7 +72,9 @@ pub enum MapChoice {
 pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError> {
     // Who ends this process while it starts shall see it end in order.
     let ended = terminated();
-    let config = Arc::new(config::load(config_path)?);
+    let events = Events::default();
+    let source = Arc::new(Source::load(config_path)?);
+    let config = &source.config;
     let node = &config.node;
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;
@@ -64,17 +85,33 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     }
     pins.prepare()?;
     let mut warnings = Vec::new();
-    if let Err(error) = Reservation::add(node.nat_ports, &reservation_file(&config)) {
+    if let Err(error) = Reservation::add(node.nat_ports, &reservation_file(config)) {
         warnings.push(error.to_string());
     }
+
+    let overrides = saved_overrides(config, &events, &mut warnings);
 
     let mut program = dataplane::load(&pins, &node.capacity, node.nat_ports, node.packet_log)?;
     warnings.append(&mut program.kept_sizes);
     let (health, health_changes) = Monitor::new();
     let (neighbours, next_hops) = Neighbours::spawn()?;
     let (reconciled, reconcile_status) = watch::channel(admin::model::ReconcileStatus::default());
+    let log = match node.packet_log {
+        PacketLog::Off => None,
+        PacketLog::Debug | PacketLog::Trace => Some(tokio::spawn(dataplane::forward_program_log(program.take_log()))),
+    };
+    let interfaces = Interfaces::new(program, pins.clone(), node)?;
+    let (commands, commands_given) = mpsc::channel(COMMANDS);
+    let (in_force, in_force_seen) = watch::channel(Arc::new(InForce {
+        source: Arc::clone(&source),
+        overrides: Arc::new(overrides),
+        warnings: Vec::new(),
+    }));
     let mut controller = Controller {
-        config: Arc::clone(&config),
+        config_path: config_path.to_owned(),
+        in_force,
+        interfaces: interfaces.clone(),
+        pins: pins.clone(),
         tables: Tables::open(&pins, Access::Write)?,
         known_rings: KnownRings::default(),
         health: Arc::new(health),
@@ -83,46 +120,66 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         health_changes,
         returned: returned::Returned::default(),
         reconciled,
+        commands: commands_given,
+        drained: overriding::Drained::default(),
+        events: events.clone(),
     };
     controller.aim();
     // The maps are filled before the first packet can find them.
     controller.reconcile();
     interfaces::drop_others(&pins, &node.interfaces)?;
-    let log =
-        (node.packet_log != PacketLog::Off).then(|| tokio::spawn(dataplane::forward_program_log(program.take_log())));
-    let interfaces = Interfaces::new(program, pins.clone(), node)?;
     interfaces.attach().await?;
     // Nobody needs the programs before this one any more.
     pins.release_former()?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    controller.in_force.send_modify(|in_force| {
+        *in_force = Arc::new(InForce {
+            warnings,
+            ..InForce::clone(in_force)
+        });
+    });
 
-    let inspector = Inspector {
-        config: Arc::clone(&config),
+    let inspector = Arc::new(Inspector {
+        in_force: in_force_seen.clone(),
         config_path: config_path.to_owned(),
         tables: Tables::open(&pins, Access::Read)?,
         health: Arc::clone(&controller.health),
         next_hops,
         reconcile: reconcile_status,
         interfaces: interfaces.status(),
-        warnings,
         started: SystemTime::now(),
+    });
+    let remote = Remote {
+        commands,
+        events: events.clone(),
+        flusher: Flusher::new(Tables::open(&pins, Access::Write)?)?,
+        inspector: Arc::clone(&inspector),
     };
     let socket = admin::socket::bind(&node.socket)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(serve(socket, inspector, stopped.clone()));
+    tasks.spawn(serve(socket, inspector, Arc::new(remote), stopped.clone()));
     tasks.spawn(interfaces.follow(stopped.clone()));
     tasks.spawn(send_punts(Punts::open(&pins)?, stopped.clone()));
     tasks.spawn_blocking({
-        let sweeping = sweeping::Sweeping::new(Arc::clone(&config), Tables::open(&pins, Access::Write)?)?;
+        let sweeping = sweeping::Sweeping::new(in_force_seen, Tables::open(&pins, Access::Write)?)?;
         let stopped = stopped.clone();
         move || sweeping.run(&stopped)
     });
+    let cause = format!(
+        "lbd {} as process {}, with {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        config_path.display()
+    );
+    events.record(Happening::new(Kind::DaemonStarted, cause));
     tracing::info!(node = node.name, socket = %node.socket.display(), "lbd is ready");
 
     let outcome = controller.run_until(ended).await;
+    events.record(Happening::new(Kind::DaemonEnding, outcome));
+    events.close();
     let _ = stop.send(true);
     if tokio::time::timeout(SHUTDOWN, async { while tasks.join_next().await.is_some() {} })
         .await
@@ -176,11 +233,39 @@ fn reservation_file(config: &Config) -> PathBuf {
     config.node.state_dir.join("reserved-ports")
 }
 
-async fn serve(socket: admin::socket::AdminSocket, inspector: Inspector, mut stopped: watch::Receiver<bool>) {
+/// What operators decided before, as far as it concerns backends that there are.
+fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>) -> Overrides {
+    let state_dir = &config.node.state_dir;
+    let mut overrides = overrides::load(state_dir).unwrap_or_else(|error| {
+        warnings.push(error.to_string());
+        events.record(Happening::new(Kind::OverridesUnreadable, error.to_string()));
+        Overrides::default()
+    });
+    let before = overrides.clone();
+    for gone in overrides.prune(config) {
+        let happening = Happening::new(Kind::OverrideCleared, "it is not in the configuration any more");
+        events.record(happening.of_backend(&gone.service, &gone.backend));
+    }
+    let now = Timestamp::now();
+    overrides.gone(|leaving| leaving.deadline <= now);
+    if overrides != before
+        && let Err(error) = overrides::save(state_dir, &overrides)
+    {
+        events.record(Happening::new(Kind::OverridesUnsaved, error.to_string()));
+    }
+    overrides
+}
+
+async fn serve(
+    socket: admin::socket::AdminSocket,
+    inspector: Arc<Inspector>,
+    remote: Arc<Remote>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let shutdown = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = admin::server::serve(socket, Arc::new(inspector), shutdown).await {
+    if let Err(error) = admin::server::serve(socket, inspector, remote, shutdown).await {
         tracing::error!(%error, "the admin API ended");
     }
 }

@@ -23,22 +23,29 @@ impl Returned {
         }
     }
 
-    /// How long ago each backend returned; those that have their full share by now are forgotten.
-    pub(super) fn elapsed(&mut self, config: &Config, now: Instant) -> BTreeMap<TargetId, Duration> {
-        let length = |name: &str| {
-            let service = config.services.iter().find(|service| service.name == name);
-            service.map_or(Duration::ZERO, |service| service.slow_start)
-        };
+    /// Forgets those that have their full share by now.
+    pub(super) fn forget_old(&mut self, config: &Config, now: Instant) {
         self.0
-            .retain(|target, since| now.saturating_duration_since(*since) < length(&target.service));
+            .retain(|target, since| now.saturating_duration_since(*since) < length(config, &target.service));
+    }
+
+    /// How long ago each backend returned whose share still grows.
+    pub(super) fn elapsed(&self, config: &Config, now: Instant) -> BTreeMap<TargetId, Duration> {
         let elapsed = |(target, since): (&TargetId, &Instant)| (target.clone(), now.saturating_duration_since(*since));
-        self.0.iter().map(elapsed).collect()
+        let grows = |(target, elapsed): &(TargetId, Duration)| *elapsed < length(config, &target.service);
+        self.0.iter().map(elapsed).filter(grows).collect()
     }
 
     /// Whether there are any.
     pub(super) fn any(&self) -> bool {
         !self.0.is_empty()
     }
+}
+
+/// For how long shares grow in a service.
+fn length(config: &Config, name: &str) -> Duration {
+    let service = config.services.iter().find(|service| service.name == name);
+    service.map_or(Duration::ZERO, |service| service.slow_start)
 }
 
 #[cfg(test)]
@@ -72,9 +79,12 @@ mod tests {
             [(target("web"), seconds(10))].into()
         );
         returned.note(&change("web", Verdict::Up, Verdict::Down), start);
+        returned.forget_old(&config, start);
         assert!(!returned.any());
         returned.note(&change("web", Verdict::Down, Verdict::Up), start);
         assert_eq!(returned.elapsed(&config, start + seconds(30)), BTreeMap::new());
+        assert!(returned.any());
+        returned.forget_old(&config, start + seconds(30));
         assert!(!returned.any());
     }
 }

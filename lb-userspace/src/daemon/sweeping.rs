@@ -9,9 +9,9 @@ use std::{
 use lb_common::{V4, V6};
 use tokio::sync::watch;
 
-use super::inspect;
+use super::{InForce, entries};
 use crate::{
-    config::{Config, Timeouts},
+    config::Timeouts,
     dataplane::{Tables, flows::FlowEntry},
     flows::sweep::Sweeper,
     raw_socket::{self, Sender},
@@ -28,15 +28,15 @@ const STEP: Duration = Duration::from_millis(50);
 /// What the walks need.
 pub(super) struct Sweeping {
     tables: Tables,
-    config: Arc<Config>,
+    in_force: watch::Receiver<Arc<InForce>>,
     sender: Sender,
 }
 
 impl Sweeping {
-    pub(super) fn new(config: Arc<Config>, tables: Tables) -> std::io::Result<Self> {
+    pub(super) fn new(in_force: watch::Receiver<Arc<InForce>>, tables: Tables) -> std::io::Result<Self> {
         Ok(Self {
             tables,
-            config,
+            in_force,
             sender: Sender::new()?,
         })
     }
@@ -48,9 +48,10 @@ impl Sweeping {
             .services
             .read(index)
             .and_then(|service| reconcile::front(&service));
-        let services = &self.config.services;
+        let in_force = self.in_force.borrow();
+        let services = &in_force.config().services;
         front
-            .and_then(|front| services.iter().find(|service| inspect::front(service) == front))
+            .and_then(|front| services.iter().find(|service| entries::front(service) == front))
             .map_or_else(Timeouts::default, |service| service.timeouts)
     }
 

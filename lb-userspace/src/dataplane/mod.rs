@@ -31,6 +31,6 @@ pub use loader::{Loaded, load};
 pub use pins::Pins;
 pub use program_log::{ProgramLog, forward as forward_program_log};
 pub use punts::Punts;
-pub use settings::Clock;
+pub use settings::{Clock, monotonic};
 pub use shared::{Record, SharedArray};
 pub use tables::{Access, Tables};

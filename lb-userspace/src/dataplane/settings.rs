@@ -64,7 +64,12 @@ fn ticks(seconds: u64, jiffies_per_second: u32, shift: u32) -> u32 {
         .min(Meta::TICKS / 2)
 }
 
-fn monotonic() -> io::Result<u64> {
+/// The kernel's coarse monotonic clock, which the packet path reads too, in nanoseconds.
+///
+/// # Errors
+///
+/// When the kernel has no such clock.
+pub fn monotonic() -> io::Result<u64> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
     Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }

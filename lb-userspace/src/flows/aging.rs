@@ -45,7 +45,7 @@ pub fn fate(flow: &Situation<'_>) -> Fate {
     if idle >= timeout(flow) {
         return Fate::End;
     }
-    let left_behind = flow.backend == BackendState::Down && flow.on_backend_down == OnBackendDown::Reset;
+    let left_behind = flow.backend == BackendState::Down && flow.on_backend_down != OnBackendDown::Hold;
     if !left_behind || flow.phase.is_over() {
         return Fate::Keep;
     }
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn fates_follow_phase_silence_and_backend() {
         use BackendState::{Down, Draining, Free, Up};
-        use OnBackendDown::{Hold, Reset};
+        use OnBackendDown::{Hold, Reschedule, Reset};
         use Phase::*;
         let (tcp, udp) = (tcp::PROTOCOL, udp::PROTOCOL);
         let timeouts = Timeouts::default();
@@ -200,6 +200,24 @@ mod tests {
                 status(Down, 1),
                 Hold,
                 Fate::Keep,
+            ),
+            (
+                "a client whose flow is to move is made to speak",
+                Established,
+                tcp,
+                5,
+                status(Down, 1),
+                Reschedule,
+                Fate::Nudge,
+            ),
+            (
+                "UDP moves on at once",
+                Established,
+                udp,
+                5,
+                status(Down, 1),
+                Reschedule,
+                Fate::End,
             ),
             ("UDP moves on", Established, udp, 5, status(Down, 1), Reset, Fate::End),
             (

@@ -140,7 +140,7 @@ fn policy(tables: &Tables, service: u32) -> OnBackendDown {
 }
 
 /// Ends a flow in both directions unless a packet came since it was looked at; says whether it did.
-fn finish(tables: &Tables, flow: &FlowEntry) -> bool {
+pub fn finish(tables: &Tables, flow: &FlowEntry) -> bool {
     let answers = tables.other_direction(flow);
     if !tables.end_flow(flow) {
         return false;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lb_common::{AddressClass, Mode, address_class::place, family::address};
 
 use super::Desired;
+use crate::dataplane::Tables;
 
 /// Words of the table that are not zero, by their index.
 pub type Classes = BTreeMap<u32, u64>;
@@ -30,16 +31,24 @@ pub fn classes(desired: &Desired) -> Classes {
 }
 
 fn add(table: &mut Classes, address: std::net::IpAddr, bits: u8) {
-    let words = address::to_words(address);
-    let used = if address.is_ipv4() { 1 } else { words.len() };
-    let (word, shift) = place(&words[..used]);
+    let (word, shift) = place_of(address);
     *table.entry(word).or_default() |= u64::from(bits) << shift;
 }
 
 /// The bits that the table has for an address.
 #[cfg(test)]
-pub(super) fn class(table: &Classes, address: std::net::IpAddr) -> AddressClass {
-    let words = address::to_words(address);
-    let (word, shift) = place(&words[..if address.is_ipv4() { 1 } else { 4 }]);
+pub(super) fn bits(table: &Classes, address: std::net::IpAddr) -> AddressClass {
+    let (word, shift) = place_of(address);
     AddressClass((table.get(&word).copied().unwrap_or(0) >> shift) as u8)
+}
+
+/// What the packet path takes an address for.
+pub fn class(tables: &Tables, address: std::net::IpAddr) -> AddressClass {
+    let (word, shift) = place_of(address);
+    AddressClass((tables.address_classes.read(word).unwrap_or(0) >> shift) as u8)
+}
+
+fn place_of(address: std::net::IpAddr) -> (u32, u32) {
+    let words = address::to_words(address);
+    place(&words[..if address.is_ipv4() { 1 } else { words.len() }])
 }

@@ -1,4 +1,4 @@
-//! What the maps should hold: a pure function of configuration, health and next hops.
+//! What the maps should hold: a pure function of configuration, health, operators' overrides, next hops and time.
 
 use std::{
     collections::BTreeMap,
@@ -7,12 +7,14 @@ use std::{
 };
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use lb_common::{BackendState, Mode, NextHop, OnBackendDown, Scheduler};
 
 use crate::{
     config::{self, Config, Guard, PortRange},
     dataplane::VirtualAddress,
     health::{TargetId, Verdict},
+    overrides::{Overrides, Standing},
     schedule::ramp,
 };
 
@@ -83,9 +85,13 @@ pub struct DesiredTunnel {
     pub port: u16,
 }
 
-/// What is known of workers and neighbours.
+/// What is known of workers and neighbours, and what operators decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
+    /// What operators decided, which goes before what health checks say.
+    pub overrides: &'a Overrides,
+    /// The moment that deadlines are compared with.
+    pub now: Timestamp,
     /// What health checks say.
     pub verdicts: &'a BTreeMap<TargetId, Verdict>,
     /// Backends that were down and came up, and how long ago.
@@ -94,7 +100,8 @@ pub struct Known<'a> {
     pub next_hops: &'a BTreeMap<IpAddr, NextHop>,
 }
 
-/// What the maps should hold, given the configuration and what is known of workers and neighbours.
+/// What the maps should hold, given the configuration, what operators decided, and what is known of workers and
+/// neighbours.
 pub fn desired(config: &Config, known: Known<'_>) -> Desired {
     let services = config.services.iter().map(|service| DesiredService {
         at: service.into(),
@@ -115,30 +122,44 @@ pub fn desired(config: &Config, known: Known<'_>) -> Desired {
 }
 
 fn backends(service: &config::Service, known: Known<'_>) -> Vec<DesiredBackend> {
-    let weights = weights(service, known.returned);
+    let weights = weights(service, known);
     let backends = service.backends.iter().zip(weights);
-    backends
-        .map(|(backend, weight)| DesiredBackend {
-            address: backend.address,
-            fallback: backend.fallback,
-            weight,
-            state: match service.health {
-                None => Some(in_service(backend.weight)),
-                Some(_) => match known
-                    .verdicts
-                    .get(&target(service, backend))
-                    .copied()
-                    .unwrap_or_default()
-                {
-                    Verdict::Up => Some(in_service(backend.weight)),
-                    Verdict::Down => Some(BackendState::Down),
-                    Verdict::Unknown => None,
-                },
-            },
-            next_hop: known.next_hops.get(&backend.address.ip()).copied(),
-            tunnel: tunnel(service, backend.address.ip()),
-        })
-        .collect()
+    let configured = backends.map(|(backend, weight)| DesiredBackend {
+        address: backend.address,
+        fallback: backend.fallback,
+        weight,
+        state: state(service, backend, known),
+        next_hop: known.next_hops.get(&backend.address.ip()).copied(),
+        tunnel: tunnel(service, backend.address.ip()),
+    });
+    let leaving = known
+        .overrides
+        .leaving(service, known.now)
+        .map(|leaving| DesiredBackend {
+            address: leaving.address,
+            fallback: false,
+            weight: 0,
+            state: Some(BackendState::Draining),
+            next_hop: known.next_hops.get(&leaving.address.ip()).copied(),
+            tunnel: tunnel(service, leaving.address.ip()),
+        });
+    configured.chain(leaving).collect()
+}
+
+/// Whether a backend takes packets: what an operator decided goes before what health says, but a backend that is down
+/// does not drain.
+fn state(service: &config::Service, backend: &config::Backend, known: Known<'_>) -> Option<BackendState> {
+    let id = target(service, backend);
+    let verdict = match service.health {
+        None => Verdict::Up,
+        Some(_) => known.verdicts.get(&id).copied().unwrap_or_default(),
+    };
+    match (known.overrides.standing(&id, known.now), verdict) {
+        (Standing::Down, _) | (_, Verdict::Down) => Some(BackendState::Down),
+        (Standing::Draining, _) => Some(BackendState::Draining),
+        (Standing::AsHealthSays, Verdict::Up) => Some(in_service(known.overrides.weight(&id, backend.weight))),
+        (Standing::AsHealthSays, Verdict::Unknown) => None,
+    }
 }
 
 fn target(service: &config::Service, backend: &config::Backend) -> TargetId {
@@ -150,13 +171,12 @@ fn target(service: &config::Service, backend: &config::Backend) -> TargetId {
 
 /// The shares of all backends in their order, less for those that returned not long ago. Fallback backends are the last
 /// resort, and have all of their share at once.
-fn weights(service: &config::Service, returned: &BTreeMap<TargetId, Duration>) -> Vec<u32> {
+fn weights(service: &config::Service, known: Known<'_>) -> Vec<u32> {
+    let own = |backend: &config::Backend| known.overrides.weight(&target(service, backend), backend.weight);
     let share = |backend: &config::Backend| {
-        let elapsed = returned
-            .get(&target(service, backend))
-            .copied()
-            .unwrap_or(Duration::MAX);
-        (backend.weight, ramp::share(elapsed, service.slow_start))
+        let elapsed = known.returned.get(&target(service, backend)).copied();
+        let elapsed = elapsed.unwrap_or(Duration::MAX);
+        (own(backend), ramp::share(elapsed, service.slow_start))
     };
     let ordinary: Vec<_> = service
         .backends
@@ -169,8 +189,8 @@ fn weights(service: &config::Service, returned: &BTreeMap<TargetId, Duration>) -
         .backends
         .iter()
         .map(|backend| {
-            let own = if backend.fallback { None } else { ramped.next() };
-            own.unwrap_or(backend.weight)
+            let ramped = if backend.fallback { None } else { ramped.next() };
+            ramped.unwrap_or_else(|| own(backend))
         })
         .collect()
 }
@@ -202,7 +222,7 @@ mod tests {
 
     use super::*;
     use crate::reconcile::{
-        classes::{class, classes},
+        classes::{bits, classes},
         entries,
     };
 
@@ -218,6 +238,8 @@ mod tests {
             backend: "back".to_owned(),
         };
         let known = Known {
+            overrides: &Overrides::default(),
+            now: Timestamp::UNIX_EPOCH,
             verdicts: &BTreeMap::new(),
             returned: &returned.map(|elapsed| (target, elapsed)).into_iter().collect(),
             next_hops: &BTreeMap::new(),
@@ -307,6 +329,77 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operator_decided_goes_before_what_health_says() {
+        use crate::overrides::{Leaving, Verb};
+        use BackendState::{Down, Draining, Up};
+        let text = format!(
+            "{NODE}[[service]]\nname = \"s\"\naddress = \"192.0.2.1\"\nport = 80\nhealth = {{ type = \"tcp\" }}\n\
+             backend = [{{ name = \"a\", address = \"10.0.0.1\", weight = 2 }}, {{ name = \"b\", address = \"10.0.0.2\" }}]\n"
+        );
+        let config = crate::config::parse("lbd.toml", &text).unwrap();
+        let id = |backend: &str| TargetId {
+            service: "s".to_owned(),
+            backend: backend.to_owned(),
+        };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let drain = Verb::Drain {
+            deadline: Some(Duration::from_secs(60)),
+        };
+        // What is done to `a` at 0, what health says of it, the second; then its state and weight.
+        for (verbs, verdict, second, state, weight) in [
+            (&[][..], Verdict::Up, 10, Some(Up), 2),
+            (&[], Verdict::Unknown, 10, None, 2),
+            (&[drain], Verdict::Up, 59, Some(Draining), 2),
+            (&[drain], Verdict::Unknown, 59, Some(Draining), 2),
+            (&[drain], Verdict::Down, 59, Some(Down), 2),
+            (&[drain], Verdict::Up, 60, Some(Down), 2),
+            (&[Verb::Disable], Verdict::Up, 0, Some(Down), 2),
+            (&[Verb::Disable, Verb::Enable], Verdict::Up, 0, Some(Up), 2),
+            (&[Verb::SetWeight(7)], Verdict::Up, 0, Some(Up), 7),
+            (&[Verb::SetWeight(0)], Verdict::Up, 0, Some(Draining), 0),
+            (&[Verb::SetWeight(7)], Verdict::Down, 0, Some(Down), 7),
+        ] {
+            let mut overrides = Overrides::default();
+            for verb in verbs {
+                overrides.change(&id("a"), *verb, at(0)).unwrap();
+            }
+            let known = Known {
+                overrides: &overrides,
+                now: at(second),
+                verdicts: &[(id("a"), verdict), (id("b"), Verdict::Up)].into(),
+                returned: &BTreeMap::new(),
+                next_hops: &BTreeMap::new(),
+            };
+            let service = desired(&config, known).services.remove(0);
+            let [a, b] = &service.backends[..] else {
+                panic!("two backends")
+            };
+            assert_eq!((a.state, a.weight), (state, weight), "{verbs:?} {verdict:?} {second}");
+            assert_eq!((b.state, b.weight), (Some(Up), 1), "the other is as it was");
+        }
+        let mut overrides = Overrides::default();
+        overrides.leave(Leaving {
+            service: "s".to_owned(),
+            backend: "c".to_owned(),
+            address: "10.0.0.3:80".parse().unwrap(),
+            since: at(0),
+            deadline: at(60),
+        });
+        for (second, states) in [(59, vec![None, None, Some(Draining)]), (60, vec![None, None])] {
+            let known = Known {
+                overrides: &overrides,
+                now: at(second),
+                verdicts: &BTreeMap::new(),
+                returned: &BTreeMap::new(),
+                next_hops: &BTreeMap::new(),
+            };
+            let service = desired(&config, known).services.remove(0);
+            let found: Vec<_> = service.backends.iter().map(|backend| backend.state).collect();
+            assert_eq!(found, states, "a removed backend drains until {second}");
+        }
+    }
+
+    #[test]
     fn addresses_have_the_classes_of_what_they_are() {
         use lb_common::AddressClass as Class;
         let backend = "backend = [{ address = \"10.0.0.1\" }]\n";
@@ -331,7 +424,7 @@ mod tests {
             let table = classes(&Desired {
                 services: vec![desired_of(&format!("{service}{backend}"), None)],
             });
-            let found = ["192.0.2.1", "192.0.2.7", "10.0.0.1"].map(|text| class(&table, text.parse().unwrap()).0);
+            let found = ["192.0.2.1", "192.0.2.7", "10.0.0.1"].map(|text| bits(&table, text.parse().unwrap()).0);
             assert_eq!(found, [virtual_address, source, worker], "{service}");
         }
     }

@@ -8,7 +8,7 @@ use lb_common::{
 };
 
 use super::{
-    classes::{Classes, class},
+    classes::{self, Classes},
     store::{Room, Store},
 };
 use crate::{
@@ -116,7 +116,7 @@ impl Fake {
     /// What belongs to a listed service is known by its class.
     fn check_classes(&self, listing: Listing, service: &Service) {
         let expect = |address, bits: u8, what: &str| {
-            let class = class(&self.classes, address);
+            let class = classes::bits(&self.classes, address);
             assert_eq!(class.0 & bits, bits, "{what} of {listing:?} has no class");
         };
         expect(listing.first().address, AddressClass::VIRTUAL, "the address");

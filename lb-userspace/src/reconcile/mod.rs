@@ -14,6 +14,7 @@ pub mod store;
 mod tests;
 
 pub use apply::{ApplyError, apply};
+pub use classes::class;
 pub use desired::{Desired, Known, desired};
 pub use entries::{Front, front};
 pub use observed::{Observed, observe};

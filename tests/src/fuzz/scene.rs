@@ -38,8 +38,13 @@ fn service(mode: Mode, v6: bool, protocol: u8) -> DesiredService {
     if let Some(hop) = &mut service.backends[1].next_hop {
         hop.tags = Tags::vlan(VLAN);
     }
-    if v6 {
-        service.on_backend_down = OnBackendDown::Hold;
+    service.on_backend_down = match (v6, mode.encapsulates()) {
+        (false, _) => OnBackendDown::Reset,
+        (true, false) => OnBackendDown::Hold,
+        (true, true) => OnBackendDown::Reschedule,
+    };
+    if v6 && mode == Mode::Nat {
+        service.on_backend_down = OnBackendDown::Reschedule;
     }
     service
 }

@@ -13,7 +13,7 @@ pub mod sums;
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::{Action, BackendState, Mode, Outcome, Phase};
+use lb_common::{Action, BackendState, Mode, OnBackendDown, Outcome, Phase};
 
 pub use self::state::{Backend, Flow, Hop, Key, Model, Service};
 use self::{
@@ -177,10 +177,14 @@ impl Model {
     ) -> Way {
         let udp = ip.protocol == UDP;
         let is_syn = !udp && transport.flags & (SYN | ACK | RST | FIN) == SYN;
+        let mut moves = false;
         if let Some(flow) = self.flows.get(&key).cloned() {
             let service = &self.services[flow.service];
             let backend = service.backends.iter().find(|backend| backend.id == flow.backend);
-            let holds = backend.is_some_and(|backend| backend.state != BackendState::Down || service.hold);
+            let holds = backend.is_some_and(|backend| {
+                backend.state != BackendState::Down || service.on_backend_down == OnBackendDown::Hold
+            });
+            let may_move = backend.is_some() && service.on_backend_down == OnBackendDown::Reschedule;
             if holds && !(is_syn && phase::is_over(flow.phase)) {
                 let flow = self.flows.get_mut(&key).expect("it was just there");
                 flow.phase = if service.mode.translates() {
@@ -195,7 +199,8 @@ impl Model {
             }
             let is_gone = backend.is_none();
             self.forget(&key);
-            if !is_syn && !udp {
+            moves = may_move && !is_syn && !udp && transport.flags & RST == 0;
+            if !is_syn && !udp && !moves {
                 let refused = self.refused(frame, ip, transport, Outcome::ResetBackendDown);
                 let outcome = match &refused {
                     Ok(_) => Outcome::ResetBackendDown,
@@ -215,7 +220,7 @@ impl Model {
             return Err(Outcome::NotOurs);
         };
         let translates = self.services[service].mode.translates();
-        if translates && !udp && !is_syn {
+        if translates && !udp && !is_syn && !moves {
             return self.refused(frame, ip, transport, Outcome::ResetNoFlow);
         }
         let up: Vec<Backend> = self.services[service].up().cloned().collect();
@@ -229,7 +234,7 @@ impl Model {
             service,
             backend: up[0].id,
             bound: key.client,
-            phase: phase::first(translates, transport.flags, udp),
+            phase: phase::first(translates && !moves, transport.flags, udp),
             hop: Hop::back(frame, ip),
         };
         if !translates && !udp && transport.flags & RST != 0 {

@@ -83,8 +83,8 @@ pub struct Service {
     pub at: (SocketAddr, u8),
     /// How packets reach workers.
     pub mode: Mode,
-    /// Whether flows stay with a backend that is down.
-    pub hold: bool,
+    /// What happens to the flows of a backend that is down.
+    pub on_backend_down: OnBackendDown,
     /// Source addresses of `nat`.
     pub sources: Vec<IpAddr>,
     /// Source ports of `nat`.
@@ -191,7 +191,7 @@ impl Model {
                     service.at.protocol,
                 ),
                 mode: service.mode,
-                hold: service.on_backend_down == OnBackendDown::Hold,
+                on_backend_down: service.on_backend_down,
                 sources: service.sources.clone(),
                 ports: (service.nat_ports.low, service.nat_ports.high),
                 backends: backends.collect(),

@@ -14,7 +14,10 @@ use crate::{
 };
 
 pub(super) async fn run(verb: BackendVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
-    let BackendVerb::List { service } = verb;
+    let service = match verb {
+        BackendVerb::List { service } => service,
+        verb => return super::overrides::run(verb, client, json, out).await,
+    };
     let query = service
         .map(|name| format!("?service={}", escape(&name)))
         .unwrap_or_default();

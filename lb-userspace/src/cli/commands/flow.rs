@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
+use hyper::Method;
+
 use super::print_json;
 use crate::{
-    admin::model::{FlowCount, FlowPage},
+    admin::model::{FLUSH_ALL, FlowCount, FlowPage, Flushed},
     cli::{
         CliError,
-        args::{FlowChoice, FlowVerb},
+        args::{FlowChoice, FlowFlush, FlowVerb},
         client::{Client, escape},
         render,
     },
@@ -29,6 +31,23 @@ pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut d
                 return print_json(&count, out);
             }
             Ok(write!(out, "{}", render::flow_count(&count))?)
+        }
+        FlowVerb::Flush(FlowFlush { choice, all }) => {
+            let all = all.then(|| format!("{FLUSH_ALL}=true"));
+            let path = format!("/v1/flows{}", query(&choice, all));
+            let flushed: Flushed = client.send(Method::DELETE, &path).await?;
+            if json {
+                return print_json(&flushed, out);
+            }
+            writeln!(out, "{} flows ended", flushed.ended)?;
+            if flushed.kept > 0 {
+                writeln!(
+                    out,
+                    "{} stayed, because their packets came too fast: try again",
+                    flushed.kept
+                )?;
+            }
+            Ok(())
         }
     }
 }

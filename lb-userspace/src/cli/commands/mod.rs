@@ -1,9 +1,13 @@
 //! One file for each noun.
 
 mod backend;
+mod event;
+mod explain;
 mod flow;
 mod map;
 mod node;
+mod overrides;
+mod reload;
 mod service;
 
 use std::io::{IsTerminal, Write};
@@ -28,6 +32,9 @@ pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(),
         Noun::Service(verb) => service::run(verb, &client(&place)?, json, out).await,
         Noun::Backend(verb) => backend::run(verb, &client(&place)?, json, out).await,
         Noun::Flow(verb) => flow::run(verb, &client(&place)?, json, out).await,
+        Noun::Event(verb) => event::run(verb, &client(&place)?, json, out).await,
+        Noun::Explain(packet) => explain::run(packet, &client(&place)?, json, out).await,
+        Noun::Reload(how) => reload::run(how, &client(&place)?, json, out).await,
         Noun::Map(verb) => map::run(verb, &pins(&place)?, json, out),
     }
 }

@@ -1,0 +1,123 @@
+//! Requests that change something: reload, overrides of backends, the end of flows.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Path, State, rejection::PathRejection},
+    http::{StatusCode, Uri},
+    routing::{delete, post},
+};
+use jiff::fmt::friendly::SpanParser;
+
+use super::{
+    Control, ControlError, Problem,
+    model::{FLUSH_ALL, Flushed},
+    parameters::Parameters,
+    server::{Answer, ask, flow_filter},
+};
+use crate::{
+    health::TargetId,
+    overrides::Verb,
+    reload::{ReloadError, Report},
+};
+
+type Target = Arc<dyn Control>;
+
+/// Largest weight of a backend, as in the configuration file.
+const MOST_WEIGHT: u32 = 1000;
+
+/// The routes of this file.
+pub(super) fn routes(target: Target) -> Router {
+    Router::new()
+        .route("/v1/reload", post(reload))
+        .route(
+            "/v1/services/{service}/backends/{backend}/{verb}",
+            post(override_backend),
+        )
+        .route("/v1/flows", delete(flush))
+        .with_state(target)
+}
+
+async fn reload(State(target): State<Target>, uri: Uri) -> Answer<Report> {
+    let parameters = Parameters::read(&uri, &["dry_run"])?;
+    let dry_run = parameters.value("dry_run", "true or false")?.unwrap_or(false);
+    ask(target, move |target| Ok(target.reload(dry_run)?)).await
+}
+
+async fn override_backend(
+    State(target): State<Target>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
+    uri: Uri,
+) -> Answer<()> {
+    let Path((service, backend, verb)) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let verb = verb_of(&verb, &uri)?;
+    let id = TargetId { service, backend };
+    ask(target, move |target| Ok(target.override_backend(id, verb)?)).await
+}
+
+fn verb_of(word: &str, uri: &Uri) -> Result<Verb, Problem> {
+    let nothing_else = |verb| Parameters::read(uri, &[]).map(|_| verb);
+    match word {
+        "drain" => {
+            let parameters = Parameters::read(uri, &["deadline"])?;
+            let deadline = parameters.text("deadline").map(deadline).transpose()?;
+            Ok(Verb::Drain { deadline })
+        }
+        "undrain" => nothing_else(Verb::Undrain),
+        "disable" => nothing_else(Verb::Disable),
+        "enable" => nothing_else(Verb::Enable),
+        "weight" => {
+            let parameters = Parameters::read(uri, &["value"])?;
+            let value = parameters.number("value", 0..=MOST_WEIGHT)?;
+            let missing = || Problem::bad_request(format!("`value` is missing; expected 0 to {MOST_WEIGHT}"));
+            value.map(Verb::SetWeight).ok_or_else(missing)
+        }
+        "reset-weight" => nothing_else(Verb::ResetWeight),
+        other => Err(Problem::not_found(format!(
+            "a backend has no verb `{}`; there are: drain, undrain, disable, enable, weight, reset-weight",
+            other.escape_debug()
+        ))),
+    }
+}
+
+fn deadline(text: &str) -> Result<Duration, Problem> {
+    SpanParser::new().parse_unsigned_duration(text).map_err(|_| {
+        let text = text.escape_debug();
+        Problem::bad_request(format!(
+            "`deadline` is `{text}`; expected a duration such as 5m or 1h 30m"
+        ))
+    })
+}
+
+async fn flush(State(target): State<Target>, uri: Uri) -> Answer<Flushed> {
+    let parameters = Parameters::read(&uri, &["service", "backend", "client", FLUSH_ALL])?;
+    let filter = flow_filter(&parameters)?;
+    let all = parameters.value(FLUSH_ALL, "true or false")?.unwrap_or(false);
+    if filter == Default::default() && !all {
+        let sentence =
+            format!("nothing says which flows; expected `service`, `backend` or `client`, or `{FLUSH_ALL}=true`");
+        return Err(Problem::bad_request(sentence));
+    }
+    ask(target, move |target| Ok(target.flush(&filter)?)).await
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ControlError::NotFound(_) => Self::not_found(detail),
+            ControlError::Refused(_) => Self::new(StatusCode::CONFLICT, detail),
+            ControlError::Failed(_) => Self::internal(detail),
+            ControlError::Reload(error) => {
+                let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+                match error {
+                    ReloadError::Config(error) => problem.diagnostics = error.diagnostics().into(),
+                    ReloadError::Fixed(fixed) => problem.fixed = fixed.into(),
+                    ReloadError::NoRoom(_) | ReloadError::Interface(_) | ReloadError::Maps(_) => {}
+                }
+                problem
+            }
+        }
+    }
+}

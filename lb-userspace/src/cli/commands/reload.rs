@@ -1,0 +1,126 @@
+//! `lbctl reload`
+
+use std::io::Write;
+
+use hyper::Method;
+
+use super::print_json;
+use crate::{
+    cli::{CliError, args::ReloadArguments, client::Client},
+    reload::{Action, Change, Report},
+};
+
+pub(super) async fn run(
+    how: ReloadArguments,
+    client: &Client,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    let path = format!("/v1/reload?dry_run={}", how.dry_run);
+    let report: Report = client.send(Method::POST, &path).await?;
+    if json {
+        return print_json(&report, out);
+    }
+    Ok(write!(out, "{}", render(&report))?)
+}
+
+fn render(report: &Report) -> String {
+    let mut text = String::new();
+    let mut place = None;
+    for change in &report.changes {
+        if change.key.is_some() || change.backend.is_some() {
+            let service = change.service.as_deref();
+            if place != Some(service) {
+                text += &format!(
+                    "~ {}\n",
+                    service.map_or("node".to_owned(), |name| format!("service {name}"))
+                );
+                place = Some(service);
+            }
+            text += "    ";
+        }
+        text += &line(change);
+    }
+    text += &match (report.changes.len(), report.applied) {
+        (0, _) => format!("{}: nothing differs from what is in force\n", report.file),
+        (changes, true) => format!(
+            "{}: applied, {changes} changes, {} writes to maps\n",
+            report.file, report.steps
+        ),
+        (changes, false) => format!(
+            "{}: right, {changes} changes, {} writes to maps; nothing is applied\n",
+            report.file, report.steps
+        ),
+    };
+    for warning in &report.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    text
+}
+
+fn line(change: &Change) -> String {
+    let sign = match change.action {
+        Action::Added => "+",
+        Action::Removed => "-",
+        Action::Changed => "~",
+    };
+    let what = match (&change.backend, &change.service) {
+        (Some(backend), _) => format!("backend {backend}"),
+        (None, Some(service)) => format!("service {service}"),
+        (None, None) => String::new(),
+    };
+    let note = change
+        .note
+        .as_ref()
+        .map(|note| format!(" ({note})"))
+        .unwrap_or_default();
+    let Some(key) = &change.key else {
+        return format!("{sign} {what}{note}\n");
+    };
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".to_owned());
+    let of = change
+        .backend
+        .as_ref()
+        .map(|backend| format!("backend {backend}: "))
+        .unwrap_or_default();
+    format!(
+        "{of}{key}: {} -> {}{note}\n",
+        value(&change.before),
+        value(&change.after)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_shown_below_what_they_are_of() {
+        let change = |action, service: Option<&str>, backend: Option<&str>, key: Option<&str>| Change {
+            action,
+            service: service.map(str::to_owned),
+            backend: backend.map(str::to_owned),
+            key: key.map(str::to_owned),
+            before: key.map(|_| "1".to_owned()),
+            after: None,
+            note: key.is_none().then(|| "so".to_owned()),
+        };
+        let report = Report {
+            applied: false,
+            file: "f".to_owned(),
+            changes: vec![
+                change(Action::Changed, None, None, Some("tunnel.gue_port")),
+                change(Action::Changed, Some("web"), None, Some("slow_start")),
+                change(Action::Changed, Some("web"), Some("w1"), Some("weight")),
+                change(Action::Removed, Some("web"), Some("w2"), None),
+                change(Action::Added, Some("dns"), None, None),
+            ],
+            steps: 7,
+            warnings: vec!["beware".to_owned()],
+        };
+        let expected = "~ node\n    tunnel.gue_port: 1 -> default\n~ service web\n    slow_start: 1 -> default\n    \
+                        backend w1: weight: 1 -> default\n    - backend w2 (so)\n+ service dns (so)\n\
+                        f: right, 5 changes, 7 writes to maps; nothing is applied\nwarning: beware\n";
+        assert_eq!(render(&report), expected);
+    }
+}

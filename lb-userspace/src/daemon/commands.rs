@@ -1,0 +1,73 @@
+//! What the admin API asks the controller to do: commands are carried out one after the other, by its loop.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{flushing::Flusher, inspect::Inspector};
+use crate::{
+    admin::{
+        Control, ControlError,
+        model::{FlowFilter, Flushed},
+    },
+    events::Events,
+    explain::{Explanation, Question},
+    health::TargetId,
+    overrides::Verb,
+    reload::{ReloadError, Report},
+};
+
+/// Something to do.
+pub(super) enum Command {
+    /// Put the configuration file into force, or say what that would change.
+    Reload {
+        dry_run: bool,
+        reply: oneshot::Sender<Result<Report, ReloadError>>,
+    },
+    /// Carry out what an operator decided about a backend.
+    Override {
+        id: TargetId,
+        verb: Verb,
+        reply: oneshot::Sender<Result<(), ControlError>>,
+    },
+}
+
+/// Hands commands to the loop and waits for their ends.
+pub(super) struct Remote {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) events: Events,
+    pub(super) flusher: Flusher,
+    pub(super) inspector: Arc<Inspector>,
+}
+
+impl Remote {
+    fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ControlError> {
+        let gone = || ControlError::Failed("the controller ends".to_owned());
+        let (reply, answer) = oneshot::channel();
+        self.commands.blocking_send(command(reply)).map_err(|_| gone())?;
+        answer.blocking_recv().map_err(|_| gone())
+    }
+}
+
+impl Control for Remote {
+    fn reload(&self, dry_run: bool) -> Result<Report, ControlError> {
+        Ok(self.ask(|reply| Command::Reload { dry_run, reply })??)
+    }
+
+    fn override_backend(&self, id: TargetId, verb: Verb) -> Result<(), ControlError> {
+        self.ask(|reply| Command::Override { id, verb, reply })?
+    }
+
+    fn flush(&self, filter: &FlowFilter) -> Result<Flushed, ControlError> {
+        self.inspector.is_known(filter)?;
+        self.flusher.flush(&self.inspector, filter, &self.events)
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {
+        self.inspector.explain(question)
+    }
+
+    fn events(&self) -> &Events {
+        &self.events
+    }
+}

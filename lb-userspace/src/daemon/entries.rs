@@ -1,0 +1,57 @@
+//! The entries of the maps by what an operator knows them by.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+};
+
+use lb_common::{Backend, BackendLoad, BackendState, family::address};
+
+use crate::{
+    config,
+    dataplane::{DataplaneError, Tables},
+    reconcile::{self, Front},
+};
+
+/// Backends in the maps: index and entry by what their service is known by, and their own address.
+pub(super) struct Entries(HashMap<(Front, SocketAddr), (u32, Backend)>);
+
+impl Entries {
+    /// Reads them.
+    pub(super) fn read(tables: &Tables) -> Result<Self, DataplaneError> {
+        let listed: HashSet<u32> = tables.listings()?.into_iter().map(|(_, index)| index).collect();
+        let services: HashMap<u32, Front> = listed
+            .into_iter()
+            .filter_map(|index| Some((index, reconcile::front(&tables.services.read(index)?)?)))
+            .collect();
+        let entries = (0..tables.backends.len())
+            .filter_map(|index| Some((index, tables.backends.read(index)?)))
+            .filter(|(_, backend)| backend.status.state() != BackendState::Free)
+            .filter_map(|(index, backend)| {
+                let ip = address::from_words(backend.status.family(), backend.address)?;
+                let at = services.get(&backend.service)?;
+                Some((
+                    (*at, SocketAddr::new(ip, backend.status.port().host())),
+                    (index, backend),
+                ))
+            });
+        Ok(Self(entries.collect()))
+    }
+
+    /// The entry of a backend of a service, and its index.
+    pub(super) fn find(&self, service: &config::Service, backend: SocketAddr) -> Option<&(u32, Backend)> {
+        self.0.get(&(front(service), backend))
+    }
+
+    /// The flows of a backend now, opening and established; `None`: it is not in the maps.
+    pub(super) fn flows(&self, tables: &Tables, service: &config::Service, backend: SocketAddr) -> Option<u64> {
+        let (index, _) = self.find(service, backend)?;
+        let load = tables.loads.read(*index).unwrap_or(BackendLoad::ZERO);
+        Some(u64::from(load.active) + u64::from(load.embryonic))
+    }
+}
+
+/// What a service of the configuration is known by in the maps.
+pub(super) fn front(service: &config::Service) -> Front {
+    (service.into(), service.ports.count() > 1)
+}

@@ -1,0 +1,219 @@
+//! What operators decide about backends, carried out; and drains, followed to their ends.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{controller::Controller, entries::Entries};
+use crate::{
+    admin::ControlError,
+    config::{Backend, Service},
+    events::{Events, Happening, Kind},
+    health::TargetId,
+    overrides::{self, Intent, Overrides, Verb},
+};
+
+/// So many seconds a removed backend stays at least: handshakes that are not in the flow table yet may still find it.
+const LEAST_STAY: i64 = 5;
+
+/// Backends whose drain has ended, and that has been told.
+#[derive(Debug, Default)]
+pub(super) struct Drained(BTreeSet<TargetId>);
+
+impl Controller {
+    /// Carries out what an operator decided about a backend.
+    pub(super) fn override_backend(&mut self, id: TargetId, verb: Verb) -> Result<(), ControlError> {
+        let now = Timestamp::now();
+        let in_force = self.in_force.borrow().clone();
+        let (service, backend) = self.known(&id)?;
+        if backend.fallback && matches!(verb, Verb::SetWeight(_)) {
+            let sentence = format!(
+                "{}/{} is a fallback backend, which has no weight",
+                id.service, id.backend
+            );
+            return Err(ControlError::Refused(sentence));
+        }
+        let mut overrides = Overrides::clone(&in_force.overrides);
+        if !overrides.change(&id, verb, now)? {
+            return Ok(());
+        }
+        if matches!(verb, Verb::SetWeight(_) | Verb::ResetWeight) {
+            self.is_there_room(&overrides)?;
+        }
+        // What is not on the disk is not promised.
+        overrides::save(&in_force.config().node.state_dir, &overrides)
+            .map_err(|error| ControlError::Failed(error.to_string()))?;
+        let set = overrides.of(&id).is_some_and(|own| match verb {
+            Verb::Undrain | Verb::Enable => own.intent.is_some(),
+            Verb::ResetWeight => own.weight.is_some(),
+            _ => true,
+        });
+        let kind = if set { Kind::OverrideSet } else { Kind::OverrideCleared };
+        self.events
+            .record(Happening::new(kind, sentence(verb)).of_backend(&id.service, &id.backend));
+        if let Verb::Drain { .. } = verb {
+            self.drained.0.remove(&id);
+            let flows = Entries::read(&self.tables)
+                .ok()
+                .and_then(|entries| entries.flows(&self.tables, &service, backend.address));
+            let cause = format!("{} flows go on", flows.unwrap_or_default());
+            self.events
+                .record(Happening::new(Kind::DrainBegun, cause).of_backend(&id.service, &id.backend));
+        }
+        self.in_force.send_modify(|in_force| {
+            *in_force = Arc::new(super::InForce {
+                overrides: Arc::new(overrides),
+                ..super::InForce::clone(in_force)
+            });
+        });
+        tokio::task::block_in_place(|| self.reconcile());
+        Ok(())
+    }
+
+    /// A backend of the configuration.
+    fn known(&self, id: &TargetId) -> Result<(Service, Backend), ControlError> {
+        let in_force = self.in_force.borrow();
+        let mut services = in_force.config().services.iter();
+        let nothing =
+            |kind: &str, name: &str| ControlError::NotFound(format!("there is no {kind} `{}`", name.escape_debug()));
+        let service = services
+            .find(|service| service.name == id.service)
+            .ok_or_else(|| nothing("service", &id.service))?;
+        let backend = service.backends.iter().find(|backend| backend.name == id.backend);
+        let backend = backend.ok_or_else(|| nothing(&format!("backend of service {}", service.name), &id.backend))?;
+        Ok((service.clone(), backend.clone()))
+    }
+
+    /// Refuses weights that need more ring slots than the map has.
+    fn is_there_room(&self, overrides: &Overrides) -> Result<(), ControlError> {
+        let in_force = self.in_force.borrow().clone();
+        let problems = |overrides| {
+            self.trial(&in_force.source.config, overrides)
+                .map(|plan| plan.problems)
+                .map_err(ControlError::Failed)
+        };
+        let before = problems(&in_force.overrides)?;
+        let new: Vec<String> = problems(overrides)?
+            .into_iter()
+            .filter(|problem| !before.contains(problem))
+            .collect();
+        if new.is_empty() {
+            Ok(())
+        } else {
+            Err(ControlError::Refused(new.join("; ")))
+        }
+    }
+
+    /// Whether there are drains or removed backends whose flows are to be watched.
+    pub(super) fn is_draining(&self) -> bool {
+        let in_force = self.in_force.borrow();
+        let mut drains = in_force
+            .overrides
+            .all()
+            .filter(|(id, own)| matches!(own.intent, Some(Intent::Drain { .. })) && !self.drained.0.contains(*id));
+        !in_force.overrides.all_leaving().is_empty() || drains.next().is_some()
+    }
+
+    /// How long until a deadline changes something.
+    pub(super) fn until_deadline(&self) -> Option<std::time::Duration> {
+        let now = Timestamp::now();
+        let next = self.in_force.borrow().overrides.next_deadline(now)?;
+        Some(next.duration_since(now).unsigned_abs())
+    }
+
+    /// Looks at how far drains have come, and lets removed backends go whose flows have ended. Says whether the desired
+    /// state is another now.
+    pub(super) fn follow_drains(&mut self) -> bool {
+        if !self.is_draining() {
+            return false;
+        }
+        let Ok(entries) = Entries::read(&self.tables) else {
+            return false;
+        };
+        let now = Timestamp::now();
+        let in_force = self.in_force.borrow().clone();
+        let service = |name: &str| in_force.config().services.iter().find(|service| service.name == name);
+        for (id, own) in in_force.overrides.all() {
+            let Some(Intent::Drain { deadline, .. }) = own.intent else {
+                continue;
+            };
+            let flows = service(&id.service).and_then(|service| {
+                let backend = service.backends.iter().find(|backend| backend.name == id.backend)?;
+                entries.flows(&self.tables, service, backend.address)
+            });
+            self.drained.note(
+                id,
+                flows,
+                deadline.is_some_and(|deadline| deadline <= now),
+                &self.events,
+            );
+        }
+        let mut overrides = Overrides::clone(&in_force.overrides);
+        let gone = overrides.gone(|leaving| {
+            let stayed = now.duration_since(leaving.since).as_secs() >= LEAST_STAY;
+            let flows = service(&leaving.service)
+                .and_then(|service| entries.flows(&self.tables, service, leaving.address))
+                .unwrap_or(0);
+            leaving.deadline <= now || flows == 0 && stayed
+        });
+        for leaving in &gone {
+            let cause = if leaving.deadline <= now {
+                "removed from the configuration; the time for its flows is over"
+            } else {
+                "removed from the configuration; it has no flows any more"
+            };
+            self.events
+                .record(Happening::new(Kind::DrainEnded, cause).of_backend(&leaving.service, &leaving.backend));
+        }
+        if gone.is_empty() {
+            return false;
+        }
+        self.put_overrides(overrides);
+        true
+    }
+
+    /// Puts overrides into force and saves them; where that fails, they hold until the daemon ends.
+    pub(super) fn put_overrides(&mut self, overrides: Overrides) {
+        let in_force = self.in_force.borrow().clone();
+        if let Err(error) = overrides::save(&in_force.config().node.state_dir, &overrides) {
+            self.events
+                .record(Happening::new(Kind::OverridesUnsaved, error.to_string()));
+        }
+        self.in_force.send_replace(Arc::new(super::InForce {
+            overrides: Arc::new(overrides),
+            ..super::InForce::clone(&in_force)
+        }));
+        self.aim();
+    }
+}
+
+impl Drained {
+    /// Tells once that a drain has ended.
+    fn note(&mut self, id: &TargetId, flows: Option<u64>, is_late: bool, events: &Events) {
+        let flows = flows.unwrap_or(0);
+        if self.0.contains(id) || flows > 0 && !is_late {
+            return;
+        }
+        self.0.insert(id.clone());
+        let cause = if flows == 0 {
+            "no flows are left".to_owned()
+        } else {
+            format!("the deadline is reached, {flows} flows are left to the policy of the service")
+        };
+        events.record(Happening::new(Kind::DrainEnded, cause).of_backend(&id.service, &id.backend));
+    }
+}
+
+fn sentence(verb: Verb) -> String {
+    match verb {
+        Verb::Drain { deadline: None } => "drain, without a deadline".to_owned(),
+        Verb::Drain {
+            deadline: Some(deadline),
+        } => format!("drain, within {deadline:?}"),
+        Verb::Undrain => "drain".to_owned(),
+        Verb::Disable => "disabled".to_owned(),
+        Verb::Enable => "disabled".to_owned(),
+        Verb::SetWeight(weight) => format!("weight {weight}"),
+        Verb::ResetWeight => "weight".to_owned(),
+    }
+}

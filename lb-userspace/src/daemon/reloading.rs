@@ -1,0 +1,213 @@
+//! Puts another configuration into force, or says why not.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    InForce,
+    controller::Controller,
+    entries::{Entries, front},
+    interfaces,
+};
+use crate::{
+    config::{self, Config},
+    events::{Happening, Kind},
+    neighbour::{NextHopState, RESOLVING},
+    overrides::{Leaving, Overrides, deadline_after},
+    reconcile,
+    reload::{self, Action, ReloadError, Report, Source},
+};
+
+/// How long a reload waits for next hops.
+const NEXT_HOP_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Controller {
+    /// Puts what the configuration file says now into force, all of it or nothing; or only says what that would change.
+    pub(super) async fn reload(&mut self, dry_run: bool) -> Result<Report, ReloadError> {
+        let result = self.try_reload(dry_run).await;
+        match &result {
+            _ if dry_run => {}
+            Ok(report) => self.events.record(Happening::new(Kind::ReloadApplied, summary(report))),
+            Err(error) => self
+                .events
+                .record(Happening::new(Kind::ReloadRefused, error.to_string())),
+        }
+        result
+    }
+
+    async fn try_reload(&mut self, dry_run: bool) -> Result<Report, ReloadError> {
+        let path = self.config_path.clone();
+        let next = Arc::new(tokio::task::block_in_place(|| Source::load(&path))?);
+        let before = self.in_force.borrow().clone();
+        let fixed = reload::fixed(&before.source, &next);
+        if !fixed.is_empty() {
+            return Err(ReloadError::Fixed(fixed));
+        }
+        let now = Timestamp::now();
+        let mut report = Report {
+            applied: false,
+            file: path.display().to_string(),
+            changes: reload::compare(&before.source, &next),
+            steps: 0,
+            warnings: Vec::new(),
+        };
+        let overrides = self.overrides_for(&before, &next.config, &mut report, now);
+        let trial = tokio::task::block_in_place(|| self.trial(&next.config, &overrides)).map_err(ReloadError::Maps)?;
+        if !trial.problems.is_empty() {
+            return Err(ReloadError::NoRoom(trial.problems));
+        }
+        report.steps = trial.steps.len();
+        if dry_run {
+            return Ok(report);
+        }
+        let wanted = &next.config.node;
+        if before.config().node.interfaces != wanted.interfaces
+            && let Err(error) = self.interfaces.set(&wanted.interfaces).await
+        {
+            return Err(ReloadError::Interface(error.to_string()));
+        }
+        self.in_force.send_replace(Arc::new(InForce {
+            source: Arc::clone(&next),
+            overrides: Arc::clone(&before.overrides),
+            warnings: before.warnings.clone(),
+        }));
+        if overrides != *before.overrides {
+            self.put_overrides(overrides);
+        }
+        self.aim();
+        self.await_next_hops().await;
+        tokio::task::block_in_place(|| self.reconcile());
+        report.applied = true;
+        report.warnings.extend(self.reconciled.borrow().last_error.clone());
+        if before.config().node.interfaces != wanted.interfaces {
+            self.note_interfaces(&before.config().node.interfaces, &wanted.interfaces, &mut report);
+        }
+        Ok(report)
+    }
+
+    /// The overrides that go with another configuration: those about backends that are no more are forgotten, and backends
+    /// that are removed may stay for as long as their flows go on.
+    fn overrides_for(&self, before: &InForce, next: &Config, report: &mut Report, now: Timestamp) -> Overrides {
+        let mut overrides = Overrides::clone(&before.overrides);
+        if let Ok(entries) = Entries::read(&self.tables) {
+            for old in &before.config().services {
+                let Some(new) = next.services.iter().find(|new| new.name == old.name) else {
+                    continue;
+                };
+                if front(old) != front(new) || old.mode != new.mode || new.drain_timeout.is_zero() {
+                    continue;
+                }
+                for (backend, address, flows) in removed(old, new, &entries, self) {
+                    let deadline = deadline_after(now, new.drain_timeout);
+                    let note = format!("its {flows} flows may go on for {:?}", new.drain_timeout);
+                    annotate(report, &old.name, &backend, &note);
+                    overrides.leave(Leaving {
+                        service: old.name.clone(),
+                        backend,
+                        address,
+                        since: now,
+                        deadline,
+                    });
+                }
+            }
+        }
+        for gone in overrides.prune(next) {
+            let sentence = format!(
+                "the override of {}/{} is forgotten: it is not in the file",
+                gone.service, gone.backend
+            );
+            report.warnings.push(sentence);
+        }
+        overrides
+    }
+
+    /// Waits a moment for the next hops of backends that are new, so that they begin with one.
+    async fn await_next_hops(&mut self) {
+        let in_force = self.in_force.borrow().clone();
+        let services = in_force.config().services.iter();
+        let addresses: BTreeSet<_> = services
+            .flat_map(|service| &service.backends)
+            .map(|backend| backend.address.ip())
+            .collect();
+        let found = self.next_hops.wait_for(|hops| {
+            let is_decided = |state: &NextHopState| state.hop.is_some() || state.reason != RESOLVING;
+            addresses
+                .iter()
+                .all(|address| hops.get(address).is_some_and(is_decided))
+        });
+        // Those that answer later begin later.
+        let _ = tokio::time::timeout(NEXT_HOP_PATIENCE, found).await;
+    }
+
+    /// What would be written for a configuration and overrides, and what would not fit.
+    pub(super) fn trial(&self, config: &Config, overrides: &Overrides) -> Result<reconcile::Plan, String> {
+        let observed = reconcile::observe(&self.tables).map_err(|error| error.to_string())?;
+        let desired = self.desired(config, overrides, Timestamp::now());
+        Ok(reconcile::plan(&desired, &observed))
+    }
+
+    /// Takes the program off interfaces that are no longer wanted, and tells of all that changed.
+    fn note_interfaces(&self, before: &[String], after: &[String], report: &mut Report) {
+        if let Err(error) = interfaces::drop_others(&self.pins, after) {
+            report.warnings.push(error.to_string());
+        }
+        let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
+        for (kind, names) in [
+            (Kind::InterfaceAttached, after.difference(&before)),
+            (Kind::InterfaceDetached, before.difference(&after)),
+        ] {
+            for name in names {
+                self.events
+                    .record(Happening::new(kind, "by the configuration").of_interface(name));
+            }
+        }
+    }
+}
+
+/// Backends of the old service that the new one has not, and that have flows: name, address and how many flows.
+fn removed(
+    old: &config::Service,
+    new: &config::Service,
+    entries: &Entries,
+    controller: &Controller,
+) -> Vec<(String, SocketAddr, u64)> {
+    let stays = |address: SocketAddr| new.backends.iter().any(|backend| backend.address == address);
+    let takes_packets = |address| {
+        entries.find(old, address).is_some_and(|(_, entry)| {
+            use lb_common::BackendState::{Draining, Up};
+            matches!(entry.status.state(), Up | Draining)
+        })
+    };
+    old.backends
+        .iter()
+        .filter(|backend| !stays(backend.address) && takes_packets(backend.address))
+        .map(|backend| {
+            let flows = entries.flows(&controller.tables, old, backend.address);
+            (backend.name.clone(), backend.address, flows.unwrap_or(0))
+        })
+        .collect()
+}
+
+/// Adds to what is told of a backend that is removed, or that moves.
+fn annotate(report: &mut Report, service: &str, backend: &str, note: &str) {
+    let is_it = |change: &&mut reload::Change| {
+        change.service.as_deref() == Some(service)
+            && change.backend.as_deref() == Some(backend)
+            && (change.action == Action::Removed || matches!(change.key.as_deref(), Some("address" | "port")))
+    };
+    for change in report.changes.iter_mut().filter(is_it) {
+        change.note = Some(match change.note.take() {
+            Some(known) => format!("{known}; {note}"),
+            None => note.to_owned(),
+        });
+    }
+}
+
+fn summary(report: &Report) -> String {
+    match report.changes.len() {
+        0 => format!("{}: nothing differs", report.file),
+        1 => format!("{}: 1 change, {} writes", report.file, report.steps),
+        changes => format!("{}: {changes} changes, {} writes", report.file, report.steps),
+    }
+}

@@ -1,0 +1,67 @@
+//! The kinds of events: one list.
+
+macro_rules! kinds {
+    ($( $variant:ident, $word:literal, $alarming:literal, $sentence:literal; )+) => {
+        /// What kind of thing happened.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $( #[doc = $sentence] $variant, )+
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[ $( Self::$variant, )+ ];
+
+            /// The word that API and CLI use.
+            pub const fn word(self) -> &'static str {
+                match self { $( Self::$variant => $word, )+ }
+            }
+
+            /// What happened, for people.
+            pub const fn sentence(self) -> &'static str {
+                match self { $( Self::$variant => $sentence, )+ }
+            }
+
+            /// Whether somebody may have to do something.
+            pub const fn is_alarming(self) -> bool {
+                match self { $( Self::$variant => $alarming, )+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    DaemonStarted, "daemon-started", false, "the daemon is ready";
+    DaemonEnding, "daemon-ending", false, "the daemon ends, packets are forwarded on";
+    BackendUp, "backend-up", false, "backend is up";
+    BackendDown, "backend-down", true, "backend is down";
+    BackendUnknown, "backend-unknown", false, "backend is not checked yet";
+    OverrideSet, "override-set", false, "an operator's override is set";
+    OverrideCleared, "override-cleared", false, "an operator's override is cleared";
+    OverridesUnreadable, "overrides-unreadable", true, "the operator's overrides cannot be read";
+    OverridesUnsaved, "overrides-unsaved", true, "the operator's overrides cannot be saved";
+    DrainBegun, "drain-begun", false, "drain begins";
+    DrainEnded, "drain-ended", false, "drain has ended";
+    ReloadApplied, "reload-applied", false, "the configuration is applied";
+    ReloadRefused, "reload-refused", true, "the configuration is refused, the one before stays in force";
+    FlowsFlushed, "flows-flushed", false, "flows were ended by an operator";
+    InterfaceLost, "interface-lost", true, "an interface is gone";
+    InterfaceReturned, "interface-returned", false, "an interface is back";
+    InterfaceAttached, "interface-attached", false, "the program is attached to an interface";
+    InterfaceDetached, "interface-detached", false, "the program is taken off an interface";
+    MapsWrong, "maps-wrong", true, "the maps are not as they should be";
+    MapsRight, "maps-right", false, "the maps are as they should be again";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_unique() {
+        for kind in Kind::ALL {
+            let same = Kind::ALL.iter().filter(|other| other.word() == kind.word());
+            assert_eq!(same.count(), 1, "{}", kind.word());
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What happened to the node: numbered events with their causes, of which the last ones are kept in memory.
+
+mod journal;
+mod kind;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+pub use journal::{BadCursor, Cursor, EventPage, Journal, Start};
+pub use kind::Kind;
+
+/// How many events are kept.
+const KEPT: usize = 10_000;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// From 1 since the daemon started, without gaps.
+    pub number: u64,
+    /// When, as RFC 3339 in UTC, to the millisecond.
+    pub at: String,
+    /// The word of a [`Kind`]; newer daemons may have others.
+    pub kind: String,
+    /// The service that it happened to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<String>,
+    /// The backend of that service.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backend: Option<String>,
+    /// The interface that it happened to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interface: Option<String>,
+    /// Why, or what it was.
+    pub cause: String,
+}
+
+/// Something that happens now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    kind: Kind,
+    service: Option<String>,
+    backend: Option<String>,
+    interface: Option<String>,
+    cause: String,
+}
+
+impl Happening {
+    /// Something that concerns the whole node.
+    pub fn new(kind: Kind, cause: impl Into<String>) -> Self {
+        Self {
+            kind,
+            service: None,
+            backend: None,
+            interface: None,
+            cause: cause.into(),
+        }
+    }
+
+    /// It concerns a backend.
+    #[must_use]
+    pub fn of_backend(self, service: &str, backend: &str) -> Self {
+        Self {
+            service: Some(service.to_owned()),
+            backend: Some(backend.to_owned()),
+            ..self
+        }
+    }
+
+    /// It concerns an interface.
+    #[must_use]
+    pub fn of_interface(self, interface: &str) -> Self {
+        Self {
+            interface: Some(interface.to_owned()),
+            ..self
+        }
+    }
+
+    fn log(&self) {
+        let (service, backend) = (self.service.as_deref(), self.backend.as_deref());
+        let interface = self.interface.as_deref();
+        let cause = self.cause.as_str();
+        if self.kind.is_alarming() {
+            tracing::warn!(service, backend, interface, cause, "{}", self.kind.sentence());
+        } else {
+            tracing::info!(service, backend, interface, cause, "{}", self.kind.sentence());
+        }
+    }
+}
+
+/// The journal of this process; clones are handles of the same one.
+#[derive(Clone, Debug)]
+pub struct Events(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    journal: Mutex<Journal>,
+    /// Number of the newest event, and whether there will be no more.
+    newest: watch::Sender<(u64, bool)>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new(SystemTime::now())
+    }
+}
+
+impl Events {
+    /// An empty journal of a daemon that started at this moment.
+    pub fn new(started: SystemTime) -> Self {
+        let epoch = started
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis() as u64;
+        Self(Arc::new(Shared {
+            journal: Mutex::new(Journal::new(epoch, KEPT)),
+            newest: watch::Sender::new((0, false)),
+        }))
+    }
+
+    /// Writes down what happens, also to the log.
+    pub fn record(&self, happening: Happening) {
+        happening.log();
+        let number = self.journal(|journal| journal.append(SystemTime::now(), happening));
+        self.0.newest.send_modify(|newest| newest.0 = number);
+    }
+
+    /// The events from a place on, at most `limit`.
+    pub fn page(&self, from: Start, limit: usize) -> EventPage {
+        self.journal(|journal| journal.page(from, limit))
+    }
+
+    /// As [`Events::page`], but waits for up to `patience` where there is none yet.
+    pub async fn page_when_there_is_one(&self, from: Start, limit: usize, patience: Duration) -> EventPage {
+        let mut newest = self.0.newest.subscribe();
+        // What `from` says now: the end moves while this waits.
+        let first = self.page(from, limit);
+        let Some(cursor) = first.place().filter(|_| first.events.is_empty() && first.gap.is_none()) else {
+            return first;
+        };
+        let came = newest.wait_for(|(number, ended)| *number > cursor.number() || *ended);
+        let _ = tokio::time::timeout(patience, came).await;
+        self.page(Start::After(cursor), limit)
+    }
+
+    /// Lets those go that wait for events: there will be none.
+    pub fn close(&self) {
+        self.0.newest.send_modify(|newest| newest.1 = true);
+    }
+
+    fn journal<T>(&self, work: impl FnOnce(&mut Journal) -> T) -> T {
+        // Nothing panics while it holds the lock, and the journal is right at every instant.
+        work(&mut self.0.journal.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn whoever_waits_gets_the_next_event_and_the_end_lets_all_go() {
+        let events = Events::default();
+        events.record(Happening::new(Kind::DaemonStarted, "here"));
+        let end = events.page(Start::End, 10);
+        assert!(end.events.is_empty());
+        let cursor = end.place().unwrap();
+        let waiting = tokio::spawn({
+            let events = events.clone();
+            async move { events.page_when_there_is_one(Start::After(cursor), 10, PATIENCE).await }
+        });
+        events.record(Happening::new(Kind::BackendDown, "refused").of_backend("web", "w1"));
+        let page = waiting.await.unwrap();
+        let [event] = &page.events[..] else {
+            panic!("one event, not {:?}", page.events)
+        };
+        assert_eq!((event.number, event.kind.as_str()), (2, "backend-down"));
+        assert_eq!(
+            (event.service.as_deref(), event.backend.as_deref()),
+            (Some("web"), Some("w1"))
+        );
+        let waiting = tokio::spawn({
+            let events = events.clone();
+            async move { events.page_when_there_is_one(Start::End, 10, PATIENCE).await }
+        });
+        events.close();
+        assert!(waiting.await.unwrap().events.is_empty());
+    }
+}

@@ -1,0 +1,241 @@
+//! What operators decided about backends, beside the configuration: drained, disabled, another weight. And backends that
+//! a reload removed, for as long as their flows go on. Pure; moments are arguments.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use file::{FileError, load, save};
+
+use crate::{
+    config::{Config, Service},
+    health::TargetId,
+};
+
+/// What an operator wants of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// It takes no new flows; the old ones go on until the deadline.
+    Drain {
+        /// When that began.
+        since: Timestamp,
+        /// When what is left is treated as the service treats flows of a dead backend; `None`: never.
+        deadline: Option<Timestamp>,
+    },
+    /// It counts as down, whatever its health.
+    Disable {
+        /// When that began.
+        since: Timestamp,
+    },
+}
+
+/// What an operator decided about a backend. At least one of both is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Override {
+    /// Whether it takes flows.
+    pub intent: Option<Intent>,
+    /// In place of the weight of the configuration.
+    pub weight: Option<u32>,
+}
+
+/// What an operator can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// No new flows, from now on.
+    Drain {
+        /// How long the old ones may go on; `None`: as long as they like.
+        deadline: Option<Duration>,
+    },
+    /// Take new flows again.
+    Undrain,
+    /// Count as down.
+    Disable,
+    /// Count as what health says again.
+    Enable,
+    /// Have another weight.
+    SetWeight(u32),
+    /// Have the weight of the configuration again.
+    ResetWeight,
+}
+
+/// Why a verb makes no sense, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// What overrides make of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// What health says.
+    AsHealthSays,
+    /// No new flows.
+    Draining,
+    /// Nothing.
+    Down,
+}
+
+/// A backend that a reload removed, whose flows go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Its service.
+    pub service: String,
+    /// Its name.
+    pub backend: String,
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// When it was removed.
+    pub since: Timestamp,
+    /// When its flows end at the latest.
+    pub deadline: Timestamp,
+}
+
+/// Everything that operators decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    of: BTreeMap<TargetId, Override>,
+    leaving: Vec<Leaving>,
+}
+
+impl Overrides {
+    /// What was decided about a backend.
+    pub fn of(&self, id: &TargetId) -> Option<&Override> {
+        self.of.get(id)
+    }
+
+    /// All that was decided, by backend.
+    pub fn all(&self) -> impl Iterator<Item = (&TargetId, &Override)> {
+        self.of.iter()
+    }
+
+    /// Whether a backend takes flows, as far as operators decide it.
+    pub fn standing(&self, id: &TargetId, now: Timestamp) -> Standing {
+        match self.of.get(id).and_then(|own| own.intent) {
+            None => Standing::AsHealthSays,
+            Some(Intent::Disable { .. }) => Standing::Down,
+            Some(Intent::Drain { deadline, .. }) if deadline.is_some_and(|deadline| deadline <= now) => Standing::Down,
+            Some(Intent::Drain { .. }) => Standing::Draining,
+        }
+    }
+
+    /// The weight of a backend, given that of the configuration.
+    pub fn weight(&self, id: &TargetId, configured: u32) -> u32 {
+        self.of.get(id).and_then(|own| own.weight).unwrap_or(configured)
+    }
+
+    /// Carries out a verb. Says whether it changed anything.
+    ///
+    /// # Errors
+    ///
+    /// When it makes no sense for what was decided before.
+    pub fn change(&mut self, id: &TargetId, verb: Verb, now: Timestamp) -> Result<bool, Refused> {
+        let before = self.of.get(id).copied().unwrap_or_default();
+        let mut after = before;
+        let name = format!("{}/{}", id.service, id.backend);
+        match (verb, before.intent) {
+            (Verb::Drain { deadline }, intent) => {
+                let deadline = deadline.map(|time| later(now, time)).transpose()?;
+                let since = match intent {
+                    Some(Intent::Drain { since, .. }) => since,
+                    _ => now,
+                };
+                after.intent = Some(Intent::Drain { since, deadline });
+            }
+            (Verb::Undrain, Some(Intent::Disable { .. })) => {
+                return Err(Refused(format!("{name} is disabled, not draining: `enable` ends that")));
+            }
+            (Verb::Enable, Some(Intent::Drain { .. })) => {
+                return Err(Refused(format!(
+                    "{name} is draining, not disabled: `undrain` ends that"
+                )));
+            }
+            (Verb::Undrain | Verb::Enable, _) => after.intent = None,
+            (Verb::Disable, Some(Intent::Disable { .. })) => {}
+            (Verb::Disable, _) => after.intent = Some(Intent::Disable { since: now }),
+            (Verb::SetWeight(weight), _) => after.weight = Some(weight),
+            (Verb::ResetWeight, _) => after.weight = None,
+        }
+        if after == Override::default() {
+            self.of.remove(id);
+        } else {
+            self.of.insert(id.clone(), after);
+        }
+        Ok(before != after)
+    }
+
+    /// Forgets what was decided about backends that are not in the configuration, and those that left and are in it again.
+    /// Returns those about which something was forgotten.
+    pub fn prune(&mut self, config: &Config) -> Vec<TargetId> {
+        let known = |id: &TargetId| {
+            let service = config.services.iter().find(|service| service.name == id.service);
+            service.is_some_and(|service| service.backends.iter().any(|backend| backend.name == id.backend))
+        };
+        let gone: Vec<TargetId> = self.of.keys().filter(|id| !known(id)).cloned().collect();
+        self.of.retain(|id, _| known(id));
+        self.leaving.retain(|leaving| {
+            let service = config.services.iter().find(|service| service.name == leaving.service);
+            service.is_some_and(|service| {
+                service
+                    .backends
+                    .iter()
+                    .all(|backend| backend.address != leaving.address)
+            })
+        });
+        gone
+    }
+
+    /// The backends of a service that were removed and whose flows go on.
+    pub fn leaving<'a>(&'a self, service: &'a Service, now: Timestamp) -> impl Iterator<Item = &'a Leaving> {
+        self.leaving
+            .iter()
+            .filter(move |leaving| leaving.service == service.name && leaving.deadline > now)
+    }
+
+    /// All backends that were removed and whose flows go on.
+    pub fn all_leaving(&self) -> &[Leaving] {
+        &self.leaving
+    }
+
+    /// Lets the flows of a removed backend go on.
+    pub fn leave(&mut self, leaving: Leaving) {
+        self.leaving
+            .retain(|other| (&other.service, other.address) != (&leaving.service, leaving.address));
+        self.leaving.push(leaving);
+    }
+
+    /// Forgets removed backends; returns those.
+    pub fn gone(&mut self, is_gone: impl Fn(&Leaving) -> bool) -> Vec<Leaving> {
+        let (gone, left) = std::mem::take(&mut self.leaving)
+            .into_iter()
+            .partition(|leaving| is_gone(leaving));
+        self.leaving = left;
+        gone
+    }
+
+    /// The next moment at which a deadline changes something.
+    pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        let drains = self.of.values().filter_map(|own| match own.intent {
+            Some(Intent::Drain { deadline, .. }) => deadline,
+            _ => None,
+        });
+        let leaving = self.leaving.iter().map(|leaving| leaving.deadline);
+        drains.chain(leaving).filter(|deadline| *deadline > now).min()
+    }
+}
+
+/// A moment that much later.
+fn later(now: Timestamp, time: Duration) -> Result<Timestamp, Refused> {
+    SignedDuration::try_from(time)
+        .ok()
+        .and_then(|time| now.checked_add(time).ok())
+        .ok_or_else(|| Refused("the deadline is too far away; expected one within some thousand years".to_owned()))
+}
+
+/// When what is removed now ends at the latest.
+pub fn deadline_after(now: Timestamp, time: Duration) -> Timestamp {
+    later(now, time).unwrap_or(Timestamp::MAX)
+}

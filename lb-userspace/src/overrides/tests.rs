@@ -1,0 +1,186 @@
+//! Verbs, deadlines and the file.
+
+use std::fs;
+
+use super::*;
+
+fn id(backend: &str) -> TargetId {
+    TargetId {
+        service: "web".to_owned(),
+        backend: backend.to_owned(),
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn drain(seconds: u64) -> Verb {
+    Verb::Drain {
+        deadline: Some(Duration::from_secs(seconds)),
+    }
+}
+
+#[test]
+fn verbs_do_what_they_say_and_deadlines_come() {
+    use Standing::*;
+    // Verbs, one each second from 100; then the standing at a second, and the weight where the configuration has 5.
+    let given_then: &[(&[Verb], i64, Standing, u32)] = &[
+        (&[], 1000, AsHealthSays, 5),
+        (&[Verb::Drain { deadline: None }], i64::from(u32::MAX), Draining, 5),
+        (&[drain(60)], 159, Draining, 5),
+        (&[drain(60)], 160, Down, 5),
+        (&[drain(60), drain(600)], 200, Draining, 5),
+        (&[drain(60), Verb::Undrain], 1000, AsHealthSays, 5),
+        (&[Verb::Disable], 100, Down, 5),
+        (&[Verb::Disable, Verb::Enable], 101, AsHealthSays, 5),
+        (&[Verb::Disable, drain(60)], 120, Draining, 5),
+        (&[Verb::SetWeight(9)], 100, AsHealthSays, 9),
+        (&[Verb::SetWeight(9), Verb::Disable, Verb::Enable], 200, AsHealthSays, 9),
+        (&[Verb::SetWeight(9), Verb::ResetWeight], 200, AsHealthSays, 5),
+        (&[Verb::Undrain, Verb::Enable, Verb::ResetWeight], 200, AsHealthSays, 5),
+    ];
+    for (verbs, second, standing, weight) in given_then {
+        let mut overrides = Overrides::default();
+        for (when, verb) in (100..).zip(*verbs) {
+            overrides.change(&id("w1"), *verb, at(when)).unwrap();
+        }
+        assert_eq!(overrides.standing(&id("w1"), at(*second)), *standing, "{verbs:?}");
+        assert_eq!(overrides.weight(&id("w1"), 5), *weight, "{verbs:?}");
+        assert_eq!(overrides.standing(&id("w2"), at(*second)), AsHealthSays);
+        if *standing == AsHealthSays && *weight == 5 {
+            assert_eq!(overrides, Overrides::default(), "nothing is left of {verbs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_verb_that_ends_something_else_is_refused_and_says_what_would_help() {
+    for (first, second, word) in [
+        (Verb::Disable, Verb::Undrain, "enable"),
+        (drain(60), Verb::Enable, "undrain"),
+    ] {
+        let mut overrides = Overrides::default();
+        assert_eq!(overrides.change(&id("w1"), first, at(0)), Ok(true));
+        let before = overrides.clone();
+        let refused = overrides.change(&id("w1"), second, at(1)).unwrap_err();
+        assert!(refused.0.contains(word), "{refused}");
+        assert_eq!(overrides, before);
+    }
+    let mut overrides = Overrides::default();
+    let endless = Verb::Drain {
+        deadline: Some(Duration::MAX),
+    };
+    assert!(overrides.change(&id("w1"), endless, at(0)).is_err());
+    assert_eq!(overrides.change(&id("w1"), Verb::Disable, at(0)), Ok(true));
+    assert_eq!(
+        overrides.change(&id("w1"), Verb::Disable, at(9)),
+        Ok(false),
+        "as it was"
+    );
+}
+
+#[test]
+fn the_next_deadline_is_the_first_that_is_to_come() {
+    let mut overrides = Overrides::default();
+    assert_eq!(overrides.next_deadline(at(0)), None);
+    overrides.change(&id("w1"), drain(100), at(0)).unwrap();
+    overrides.change(&id("w2"), drain(50), at(0)).unwrap();
+    for (now, next) in [(0, Some(50)), (49, Some(50)), (50, Some(100)), (100, None)] {
+        assert_eq!(overrides.next_deadline(at(now)), next.map(at), "{now}");
+    }
+}
+
+fn config(backends: &str) -> Config {
+    let text = format!(
+        "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\naddress = \"192.0.2.1\"\nport = 80\n{backends}"
+    );
+    crate::config::parse("lbd.toml", &text).unwrap()
+}
+
+fn leaving(host: u8) -> Leaving {
+    Leaving {
+        service: "web".to_owned(),
+        backend: format!("w{host}"),
+        address: SocketAddr::from(([10, 0, 0, host], 80)),
+        since: at(0),
+        deadline: at(100),
+    }
+}
+
+#[test]
+fn what_concerns_no_backend_any_more_is_forgotten() {
+    let mut overrides = Overrides::default();
+    for backend in ["w1", "w2"] {
+        overrides.change(&id(backend), Verb::Disable, at(0)).unwrap();
+    }
+    overrides.leave(leaving(1));
+    overrides.leave(leaving(3));
+    let config = config("backend = [{ name = \"w1\", address = \"10.0.0.1\" }]\n");
+    assert_eq!(overrides.prune(&config), [id("w2")]);
+    assert!(overrides.of(&id("w1")).is_some());
+    let service = &config.services[0];
+    assert_eq!(overrides.leaving(service, at(99)).collect::<Vec<_>>(), [&leaving(3)]);
+    assert_eq!(overrides.leaving(service, at(100)).count(), 0, "its time is over");
+    assert_eq!(overrides.gone(|leaving| leaving.deadline <= at(100)), [leaving(3)]);
+    assert!(overrides.all_leaving().is_empty());
+}
+
+#[test]
+fn overrides_survive_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(load(folder.path()).unwrap(), Overrides::default(), "there is none yet");
+    let mut overrides = Overrides::default();
+    overrides.change(&id("w1"), drain(60), at(100)).unwrap();
+    overrides.change(&id("w1"), Verb::SetWeight(7), at(100)).unwrap();
+    overrides.change(&id("w2"), Verb::Disable, at(100)).unwrap();
+    overrides
+        .change(&id("w3"), Verb::Drain { deadline: None }, at(100))
+        .unwrap();
+    overrides.change(&id("w4"), Verb::SetWeight(0), at(100)).unwrap();
+    overrides.leave(leaving(1));
+    save(folder.path(), &overrides).unwrap();
+    assert_eq!(load(folder.path()).unwrap(), overrides);
+    save(folder.path(), &Overrides::default()).unwrap();
+    assert_eq!(load(folder.path()).unwrap(), Overrides::default());
+}
+
+#[test]
+fn a_file_that_is_broken_or_of_another_version_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("overrides.json");
+    let cases: [(&[u8], &str); 6] = [
+        (b"", "EOF"),
+        (b"{\"version\": 1, \"overrides\": [", "EOF"),
+        (b"\xff\xfe", "expected value"),
+        (b"{\"version\": 2, \"later\": true}", "version 2, expected 1"),
+        (b"{\"version\": 1, \"overrides\": [{\"service\": \"web\"}]}", "backend"),
+        (
+            b"{\"version\": 1, \"overrides\": [{\"service\": \"w\", \"backend\": \"b\", \"weight\": -1}]}",
+            "-1",
+        ),
+    ];
+    for (bytes, words) in cases {
+        fs::write(&file, bytes).unwrap();
+        let error = load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("unreadable"), "{error}");
+        assert!(!file.exists());
+        assert_eq!(
+            fs::read(folder.path().join("overrides.json.unreadable")).unwrap(),
+            bytes
+        );
+        assert_eq!(load(folder.path()).unwrap(), Overrides::default());
+    }
+}
+
+#[test]
+fn a_save_that_fails_leaves_what_was_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut overrides = Overrides::default();
+    overrides.change(&id("w1"), Verb::Disable, at(0)).unwrap();
+    save(folder.path(), &overrides).unwrap();
+    // A folder in the way of the new file.
+    fs::create_dir(folder.path().join("overrides.json.new")).unwrap();
+    assert!(save(folder.path(), &Overrides::default()).is_err());
+    assert_eq!(load(folder.path()).unwrap(), overrides);
+}

@@ -1,0 +1,183 @@
+//! What two configurations differ in: which services and backends by what they mean, which keys by what the files say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::{Table, Value};
+
+use super::{Action, Change, Source};
+use crate::config::{Backend, Service};
+
+/// A key with dots between tables, its value before and its value after.
+pub(super) type Key = (String, Option<String>, Option<String>);
+
+/// Keys of a service whose change ends flows, and which.
+const CONSEQUENCES: [(&[&str], &str); 3] = [
+    (
+        &["address", "port", "ports", "protocol", "mode"],
+        "ends the flows of the service",
+    ),
+    (&["source"], "ends the flows from source addresses that change"),
+    (
+        &["tunnel_source", "gue_port"],
+        "ends the flows through tunnels that change",
+    ),
+];
+
+/// What `after` changes.
+pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if before.config.node != after.config.node {
+        let keys = keys(before.document.get("node"), after.document.get("node"), &[]);
+        changes.extend(keys.into_iter().map(|key| changed(None, None, key, None)));
+    }
+    let (old, new) = (services(before), services(after));
+    for after in &new {
+        match old.iter().find(|before| before.model.name == after.model.name) {
+            None => changes.push(whole(Action::Added, &after.model.name, None, front(after.model))),
+            Some(before) if before.model != after.model => changes.extend(service(before, after)),
+            Some(_) => {}
+        }
+    }
+    let is_gone = |before: &&Placed<'_>| new.iter().all(|after| before.model.name != after.model.name);
+    for before in old.iter().filter(is_gone) {
+        changes.push(whole(Action::Removed, &before.model.name, None, front(before.model)));
+    }
+    changes
+}
+
+/// A service and its place in the file.
+struct Placed<'a> {
+    model: &'a Service,
+    table: Option<&'a Value>,
+}
+
+fn services(source: &Source) -> Vec<Placed<'_>> {
+    let tables = source.document.get("service").and_then(Value::as_array);
+    let place = |(index, model)| Placed {
+        model,
+        table: tables.and_then(|tables| tables.get(index)),
+    };
+    source.config.services.iter().enumerate().map(place).collect()
+}
+
+fn service(before: &Placed<'_>, after: &Placed<'_>) -> Vec<Change> {
+    let name = &after.model.name;
+    let mut changes: Vec<Change> = keys(before.table, after.table, &["backend", "fallback"])
+        .into_iter()
+        .map(|key| {
+            let consequence = CONSEQUENCES.iter().find(|(keys, _)| keys.contains(&key.0.as_str()));
+            changed(Some(name), None, key, consequence.map(|(_, note)| (*note).to_owned()))
+        })
+        .collect();
+    let (old, new) = (backends(before), backends(after));
+    for (model, table) in &new {
+        match old.iter().find(|(other, _)| other.name == model.name) {
+            None => changes.push(whole(Action::Added, name, Some(model), backend(model))),
+            Some((other, before)) if other != model => changes.extend(
+                keys(*before, *table, &[])
+                    .into_iter()
+                    .map(|key| changed(Some(name), Some(model), key, None)),
+            ),
+            Some(_) => {}
+        }
+    }
+    let is_gone = |(before, _): &&(&Backend, _)| new.iter().all(|(after, _)| before.name != after.name);
+    for (model, _) in old.iter().filter(is_gone) {
+        changes.push(whole(Action::Removed, name, Some(model), backend(model)));
+    }
+    changes
+}
+
+/// The backends of a service with their tables: the ordinary ones come first.
+fn backends<'a>(service: &Placed<'a>) -> Vec<(&'a Backend, Option<&'a Value>)> {
+    let of = |key: &str| {
+        let list = service.table.and_then(|table| table.get(key)).and_then(Value::as_array);
+        list.into_iter().flatten()
+    };
+    let mut tables = of("backend").chain(of("fallback"));
+    service
+        .model
+        .backends
+        .iter()
+        .map(|model| (model, tables.next()))
+        .collect()
+}
+
+fn changed(service: Option<&str>, backend: Option<&Backend>, key: Key, note: Option<String>) -> Change {
+    let (key, before, after) = key;
+    Change {
+        action: Action::Changed,
+        service: service.map(str::to_owned),
+        backend: backend.map(|backend| backend.name.clone()),
+        key: Some(key),
+        before,
+        after,
+        note,
+    }
+}
+
+fn whole(action: Action, service: &str, backend: Option<&Backend>, note: String) -> Change {
+    Change {
+        action,
+        service: Some(service.to_owned()),
+        backend: backend.map(|backend| backend.name.clone()),
+        key: None,
+        before: None,
+        after: None,
+        note: Some(note),
+    }
+}
+
+fn front(service: &Service) -> String {
+    let at = std::net::SocketAddr::new(service.address, service.ports.low);
+    let protocol = service.protocol.name();
+    let backends = service.backends.len();
+    if service.ports.count() > 1 {
+        format!("{at}-{}, {protocol}, {backends} backends", service.ports.high)
+    } else {
+        format!("{at}, {protocol}, {backends} backends")
+    }
+}
+
+fn backend(backend: &Backend) -> String {
+    let at = match backend.address.port() {
+        0 => backend.address.ip().to_string(),
+        _ => backend.address.to_string(),
+    };
+    if backend.fallback {
+        format!("{at}, fallback")
+    } else {
+        format!("{at}, weight {}", backend.weight)
+    }
+}
+
+/// The keys in which two tables differ, but those named.
+pub(super) fn keys(before: Option<&Value>, after: Option<&Value>, but: &[&str]) -> Vec<Key> {
+    let flat = |value: Option<&Value>| {
+        let mut found = BTreeMap::new();
+        if let Some(Value::Table(table)) = value {
+            flatten("", table, but, &mut found);
+        }
+        found
+    };
+    let (before, after) = (flat(before), flat(after));
+    let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    all.into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| (key.clone(), before.get(key).cloned(), after.get(key).cloned()))
+        .collect()
+}
+
+fn flatten(path: &str, table: &Table, but: &[&str], found: &mut BTreeMap<String, String>) {
+    for (key, value) in table.iter().filter(|(key, _)| !but.contains(&key.as_str())) {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        match value {
+            Value::Table(inner) => flatten(&path, inner, &[], found),
+            value => drop(found.insert(path, value.to_string())),
+        }
+    }
+}
