@@ -25,6 +25,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Path of the file itself.
     pub file: PathBuf,
+    /// Further lines of the table `[node]`, and tables within it.
+    pub node_keys: String,
     /// The services.
     pub services: Vec<Service>,
 }
@@ -66,6 +68,7 @@ impl Config {
             socket: file(".sock"),
             state_dir: file(".state"),
             file: file(".toml"),
+            node_keys: String::new(),
             services: Vec::new(),
         }
     }
@@ -82,6 +85,7 @@ impl Config {
             "[node]\nname = {:?}\ninterfaces = {:?}\nxdp_mode = {:?}\nstate_dir = {:?}\nbpffs = {:?}\nsocket = {:?}\n",
             self.name, self.interfaces, self.xdp_mode, self.state_dir, self.bpffs, self.socket
         );
+        text.push_str(&self.node_keys);
         for service in &self.services {
             service.write(&mut text);
         }

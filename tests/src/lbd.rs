@@ -44,6 +44,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 pub struct Lbd<'a> {
     namespace: &'a Namespace,
     config: Config,
+    binary: PathBuf,
     process: Option<Process>,
 }
 
@@ -58,6 +59,7 @@ impl<'a> Lbd<'a> {
         let mut lbd = Self {
             namespace: &host.namespace,
             config,
+            binary: binary("lbd")?,
             process: None,
         };
         lbd.restart()?;
@@ -69,14 +71,47 @@ impl<'a> Lbd<'a> {
         &self.config
     }
 
+    /// Changes its configuration, from the next start on.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) -> Result<()> {
+        change(&mut self.config);
+        Ok(fs::write(&self.config.file, self.config.text())?)
+    }
+
+    /// Takes another program, from the next start on.
+    pub fn upgrade(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
+    /// Starts it again after it has ended, and does not wait for anything.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or is still running.
+    pub fn begin(&mut self) -> Result<()> {
+        self.process = Some(self.run(&[])?);
+        Ok(())
+    }
+
     /// Starts it again after it has ended, and waits until it is ready.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start), and when it is still running.
     pub fn restart(&mut self) -> Result<()> {
-        ensure!(self.process.is_none(), "lbd is still running");
-        let mut process = Process::start("lbd", run_command(self.namespace, &self.config.file)?)?;
+        self.restart_with(&[])
+    }
+
+    /// The same with further arguments of `lbd run`.
+    ///
+    /// # Errors
+    ///
+    /// As [`restart`](Self::restart).
+    pub fn restart_with(&mut self, arguments: &[&str]) -> Result<()> {
+        let mut process = self.run(arguments)?;
         let mut ended = None;
         let ready = wait::until(wait::PATIENCE, || {
             ended = process.status().ok().flatten();
@@ -98,6 +133,17 @@ impl<'a> Lbd<'a> {
             (None, true) => self.process = Some(process),
         }
         Ok(())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Process> {
+        ensure!(self.process.is_none(), "lbd is still running");
+        let mut command = self.namespace.command(path_text(&self.binary)?);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(&self.config.file)
+            .args(arguments);
+        Process::start("lbd", command)
     }
 
     /// Whether the daemon with that process id answers at the socket; a predecessor or `lbctl` alone does not count.
@@ -242,7 +288,9 @@ impl Drop for Lbd<'_> {
 /// When it is still running after `patience`.
 pub fn run_to_end(host: &Host, config: &Config, patience: Duration) -> Result<(std::process::ExitStatus, String)> {
     fs::write(&config.file, config.text())?;
-    let mut process = Process::start("lbd", run_command(&host.namespace, &config.file)?)?;
+    let mut command = host.namespace.command(path_text(&binary("lbd")?)?);
+    command.arg("run").arg("--config").arg(&config.file);
+    let mut process = Process::start("lbd", command)?;
     let status = process.wait(patience)?;
     Ok((status, process.log()))
 }
@@ -254,12 +302,6 @@ pub fn run_to_end(host: &Host, config: &Config, patience: Duration) -> Result<(s
 /// When `lbd` cannot be started.
 pub fn check(file: &Path) -> Result<Output> {
     Ok(Command::new(binary("lbd")?).arg("check").arg(file).output()?)
-}
-
-fn run_command(namespace: &Namespace, file: &Path) -> Result<Command> {
-    let mut command = namespace.command(path_text(&binary("lbd")?)?);
-    command.arg("run").arg("--config").arg(file);
-    Ok(command)
 }
 
 fn final_log(mut process: Process) -> String {

@@ -28,5 +28,6 @@ pub mod tools;
 pub mod topology;
 pub mod udp;
 pub mod wait;
+pub mod witness;
 pub mod worker;
 pub mod xdp_pass;

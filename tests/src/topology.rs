@@ -3,7 +3,10 @@
 //! Addresses follow from a host's number `n`: `10.77.0.n`, `fd77::n` (n in decimal digits) and `02:77:00:00:00:nn`
 //! (n in hexadecimal).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -148,7 +151,7 @@ impl Host {
 pub struct Fabric {
     namespace: Namespace,
     program: PassProgram,
-    links: Vec<PassLink>,
+    links: Mutex<Vec<PassLink>>,
 }
 
 impl Fabric {
@@ -170,7 +173,7 @@ impl Fabric {
         Ok(Self {
             namespace,
             program: PassProgram::load()?,
-            links: Vec::new(),
+            links: Mutex::default(),
         })
     }
 
@@ -181,16 +184,36 @@ impl Fabric {
     /// When the number is taken, or the kernel refuses.
     pub fn add_host(&mut self, label: &str, number: u8) -> Result<Host> {
         let host = Host::create(label, number, Subnet::Fabric)?;
-        let port = port_of(&host);
+        self.connect(&host)?;
+        Ok(host)
+    }
+
+    /// Takes a host's network card out.
+    ///
+    /// # Errors
+    ///
+    /// When the host is not on this bridge.
+    pub fn remove_card(&self, host: &Host) -> Result<()> {
+        host.namespace.ip("link delete eth0")
+    }
+
+    /// Gives a host without a network card one, with the addresses that it began with.
+    ///
+    /// # Errors
+    ///
+    /// When it has one.
+    pub fn connect(&self, host: &Host) -> Result<()> {
+        let port = port_of(host);
         self.namespace.ip(&format!(
             "link add {port} type veth peer name eth0 netns {}\nlink set {port} master br0\nlink set {port} up",
             host.namespace.name()
         ))?;
         disable_offloads(&self.namespace, &port)?;
         host.configure()
-            .with_context(|| format!("cannot configure host {label}"))?;
-        self.links.push(self.program.attach(&self.namespace, &port)?);
-        Ok(host)
+            .with_context(|| format!("cannot configure host {}", host.label))?;
+        let link = self.program.attach(&self.namespace, &port)?;
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+        Ok(())
     }
 
     /// Cuts or mends a host's cable: it keeps running and neither end is told.

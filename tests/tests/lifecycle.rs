@@ -289,13 +289,3 @@ fn maps_can_be_read_while_the_controller_is_away() {
     let unknown = lbd.lbctl(&["map", "dump", "NO_SUCH_MAP"]).unwrap_err().to_string();
     assert!(unknown.contains("NO_SUCH_MAP"), "{unknown}");
 }
-
-#[test]
-fn a_missing_interface_is_named() {
-    let lab = Lab::new().unwrap();
-    let mut config = web(&lab, "one", 0);
-    config.interfaces = vec!["eth9".into()];
-    let (status, log) = lbd::run_to_end(&lab.balancers[0], &config, PATIENCE).unwrap();
-    assert!(!status.success() && log.contains("eth9"), "{status}: {log}");
-    assert!(!has_xdp(&lab.balancers[0]));
-}

@@ -141,6 +141,7 @@ fn interface(name: &str, ifindex: u32, xdp_mode: &str, wanted_mode: &str) -> Int
         ifindex,
         xdp_mode: xdp_mode.to_owned(),
         wanted_mode: wanted_mode.to_owned(),
+        problem: None,
     }
 }
 

@@ -57,7 +57,7 @@ pub struct NodeStatus {
     pub config_path: PathBuf,
     /// Version of the layout of the maps.
     pub map_abi: u32,
-    /// Interfaces with the XDP program.
+    /// Interfaces of the configuration.
     pub interfaces: Vec<InterfaceStatus>,
     /// Packets by outcome, since the maps were created.
     pub outcomes: BTreeMap<String, u64>,
@@ -69,17 +69,19 @@ pub struct NodeStatus {
     pub warnings: Vec<String>,
 }
 
-/// An interface with the XDP program.
+/// An interface of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
     /// Name.
     pub name: String,
-    /// Index.
+    /// Index; 0 where there is no such interface.
     pub ifindex: u32,
-    /// How the program is attached: `native` or `generic`.
+    /// How the program is attached: `native`, `generic`, or `none` where it is not.
     pub xdp_mode: String,
     /// How the configuration wants it: `auto`, `native` or `generic`.
     pub wanted_mode: String,
+    /// What keeps packets from the program, or slows them; `null`: nothing.
+    pub problem: Option<String>,
 }
 
 /// How full the flow tables are.

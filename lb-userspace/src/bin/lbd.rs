@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
-use lb_userspace::{config, daemon};
+use lb_userspace::{
+    config,
+    daemon::{self, MapChoice},
+};
 use tracing_subscriber::EnvFilter;
 
 /// Layer-4 load balancer: an XDP program and the controller that keeps it true.
@@ -35,6 +38,12 @@ enum Command {
         /// What is logged: error, warn, info, debug, trace, or filters such as `info,lb_userspace::health=debug`.
         #[arg(long, value_name = "FILTER", env = "LBD_LOG", default_value = "info")]
         log: String,
+        /// Begin with empty maps, of this version's layout and of the sizes in the configuration.
+        ///
+        /// The interfaces are taken over in one step. Flows are forgotten: connections of the modes nat and dnat end, others
+        /// go on where the scheduler is maglev or source-hash.
+        #[arg(long)]
+        replace_maps: bool,
     },
     /// Check a configuration file without touching anything.
     ///
@@ -67,7 +76,15 @@ fn main() -> ExitCode {
             config,
             log_format,
             log,
-        } => run(&config, log_format, &log),
+            replace_maps,
+        } => {
+            let maps = if replace_maps {
+                MapChoice::Replace
+            } else {
+                MapChoice::TakeOver
+            };
+            run(&config, log_format, &log, maps)
+        }
         Command::Check { file, json } => check(&file, json),
         Command::Detach { config } => detach(&config),
     };
@@ -77,7 +94,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(config: &Path, format: LogFormat, filter: &str) -> anyhow::Result<ExitCode> {
+fn run(config: &Path, format: LogFormat, filter: &str, maps: MapChoice) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -88,7 +105,7 @@ fn run(config: &Path, format: LogFormat, filter: &str) -> anyhow::Result<ExitCod
     }
     tokio::runtime::Runtime::new()
         .context("cannot start the runtime")?
-        .block_on(daemon::run(config))?;
+        .block_on(daemon::run(config, maps))?;
     Ok(ExitCode::SUCCESS)
 }
 

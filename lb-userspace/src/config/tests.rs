@@ -1088,6 +1088,21 @@ proptest! {
     }
 
     #[test]
+    fn any_change_of_the_bytes_of_the_example_is_taken_or_refused(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..64_usize, any::<Vec<u8>>()), 1..6),
+    ) {
+        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        for (at, removed, piece) in changes {
+            let at = at.index(bytes.len() + 1);
+            let end = (at + removed).min(bytes.len());
+            bytes.splice(at..end, piece);
+        }
+        if let Err(error) = parse_bytes("lbd.toml", bytes) {
+            prop_assert!(!error.diagnostics().is_empty());
+        }
+    }
+
+    #[test]
     fn any_change_of_the_example_is_taken_or_refused(mutations in mutations()) {
         let mut text: Vec<char> = EXAMPLE.chars().collect();
         for (at, removed, piece) in mutations {

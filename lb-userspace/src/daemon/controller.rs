@@ -17,16 +17,17 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{InForce, Verdicts, commands::Command, overriding::Drained, returned::Returned};
+use super::{InForce, Verdicts, commands::Command, interfaces::Interfaces, overriding::Drained, returned::Returned};
 use crate::{
     admin::model::ReconcileStatus,
     config::Config,
-    dataplane::{Loaded, Pins, Tables},
+    dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
     health::{Change, Monitor, Target, TargetId, Verdict},
-    neighbour::{Neighbours, NextHopState},
+    neighbour::{Neighbours, NextHopState, RESOLVING},
     overrides::Overrides,
     reconcile,
+    schedule::KnownRings,
 };
 
 /// How often the maps are compared without cause.
@@ -38,9 +39,10 @@ const STEP: Duration = Duration::from_secs(1);
 pub(super) struct Controller {
     pub(super) config_path: PathBuf,
     pub(super) in_force: watch::Sender<Arc<InForce>>,
-    pub(super) program: Loaded,
+    pub(super) interfaces: Interfaces,
     pub(super) pins: Pins,
     pub(super) tables: Tables,
+    pub(super) known_rings: KnownRings,
     pub(super) health: Arc<Monitor>,
     pub(super) neighbours: Neighbours,
     pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
@@ -158,7 +160,7 @@ impl Controller {
         let result = reconcile::observe(&self.tables)
             .map_err(|error| error.to_string())
             .and_then(|observed| {
-                let plan = reconcile::plan(&desired, &observed);
+                let plan = reconcile::plan_with(&desired, &observed, &mut self.known_rings);
                 reconcile::apply(&plan, &mut self.tables).map_err(|error| error.to_string())?;
                 Ok(plan)
             });
@@ -225,10 +227,12 @@ impl Hangup {
     }
 }
 
-/// The next hops that are resolved.
+/// The next hops that are known, and zero where it is known that there is none. Of those that are still being asked for,
+/// the maps keep what they have: after a restart they know more.
 fn resolved(states: &BTreeMap<IpAddr, NextHopState>) -> BTreeMap<IpAddr, NextHop> {
     states
         .iter()
-        .filter_map(|(address, state)| Some((*address, state.hop?)))
+        .filter(|(_, state)| state.hop.is_some() || state.reason != RESOLVING)
+        .map(|(address, state)| (*address, state.hop.unwrap_or(NextHop::ZERO)))
         .collect()
 }

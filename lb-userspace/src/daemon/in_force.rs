@@ -1,8 +1,8 @@
-//! What is in force: configuration, operators' overrides and attached interfaces, of one moment.
+//! What is in force: configuration, operators' overrides and warnings, of one moment.
 
 use std::sync::Arc;
 
-use crate::{admin::model::InterfaceStatus, config::Config, overrides::Overrides, reload::Source};
+use crate::{config::Config, overrides::Overrides, reload::Source};
 
 /// What is in force. It is never changed, but replaced as a whole, so that whoever looks sees things that fit together.
 #[derive(Clone)]
@@ -11,8 +11,6 @@ pub(super) struct InForce {
     pub(super) source: Arc<Source>,
     /// What operators decided.
     pub(super) overrides: Arc<Overrides>,
-    /// Interfaces with the program.
-    pub(super) interfaces: Vec<InterfaceStatus>,
     /// What an operator should know, in sentences.
     pub(super) warnings: Vec<String>,
 }

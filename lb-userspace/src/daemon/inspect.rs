@@ -17,8 +17,8 @@ use crate::{
     admin::{
         ControlError, Inspect, InspectError,
         model::{
-            BackendStatus, FlowCount, FlowFilter, FlowPage, FlowTable, FlowTables, HealthStatus, NextHopStatus,
-            NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, timestamp,
+            BackendStatus, FlowCount, FlowFilter, FlowPage, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
+            NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, timestamp,
         },
     },
     config::{self, Word},
@@ -37,6 +37,7 @@ pub(super) struct Inspector {
     pub(super) health: Arc<Monitor>,
     pub(super) next_hops: watch::Receiver<NextHops>,
     pub(super) reconcile: watch::Receiver<ReconcileStatus>,
+    pub(super) interfaces: watch::Receiver<Vec<InterfaceStatus>>,
     pub(super) started: SystemTime,
 }
 
@@ -193,6 +194,9 @@ impl Inspect for Inspector {
     fn node(&self) -> Result<NodeStatus, InspectError> {
         let outcomes = self.tables.outcomes().map_err(InspectError::new)?;
         let in_force = self.in_force();
+        let interfaces = self.interfaces.borrow().clone();
+        let problems = interfaces.iter().filter_map(|interface| interface.problem.clone());
+        let warnings = in_force.warnings.iter().cloned().chain(problems).collect();
         Ok(NodeStatus {
             name: in_force.config().node.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -201,14 +205,14 @@ impl Inspect for Inspector {
             uptime_seconds: self.started.elapsed().unwrap_or_default().as_secs(),
             config_path: self.config_path.clone(),
             map_abi: MAP_ABI_VERSION,
-            interfaces: in_force.interfaces.clone(),
+            interfaces,
             outcomes: outcomes
                 .into_iter()
                 .map(|(outcome, count)| (outcome.name().to_owned(), count))
                 .collect(),
             flows: self.flow_tables(),
             reconcile: self.reconcile.borrow().clone(),
-            warnings: in_force.warnings.clone(),
+            warnings,
         })
     }
 

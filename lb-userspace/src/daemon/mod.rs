@@ -41,24 +41,37 @@ use crate::{
     raw_socket::Sender,
     reload::Source,
     reserve::Reservation,
+    schedule::KnownRings,
 };
 use commands::Remote;
 use controller::Controller;
 use flushing::Flusher;
 use in_force::InForce;
 use inspect::Inspector;
+use interfaces::Interfaces;
 
 /// How many commands may wait for the one before them.
 const COMMANDS: usize = 16;
 /// How long tasks may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
+/// What becomes of the maps that are there at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapChoice {
+    /// They are taken over, with all flows. Refused where a program runs over maps that cannot be.
+    TakeOver,
+    /// New ones take their place in one step.
+    Replace,
+}
+
 /// Runs the controller until SIGTERM or SIGINT. Packets go on after it ends.
 ///
 /// # Errors
 ///
 /// When it cannot start; after that, what fails is logged and tried again.
-pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
+pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError> {
+    // Who ends this process while it starts shall see it end in order.
+    let ended = terminated();
     let events = Events::default();
     let source = Arc::new(Source::load(config_path)?);
     let config = &source.config;
@@ -66,14 +79,12 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;
     let pins = Pins::new(&node.bpffs, &node.name);
+    match maps {
+        MapChoice::TakeOver => refuse_foreign(&pins)?,
+        MapChoice::Replace => pins.replace_maps()?,
+    }
     pins.prepare()?;
     let mut warnings = Vec::new();
-    for folder in pins.other_versions() {
-        warnings.push(format!(
-            "{} holds maps of another version of lbd; `lbd detach` removes them",
-            folder.display()
-        ));
-    }
     if let Err(error) = Reservation::add(node.nat_ports, &reservation_file(config)) {
         warnings.push(error.to_string());
     }
@@ -89,19 +100,20 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
         PacketLog::Off => None,
         PacketLog::Debug | PacketLog::Trace => Some(tokio::spawn(dataplane::forward_program_log(program.take_log()))),
     };
+    let interfaces = Interfaces::new(program, pins.clone(), node)?;
     let (commands, commands_given) = mpsc::channel(COMMANDS);
     let (in_force, in_force_seen) = watch::channel(Arc::new(InForce {
         source: Arc::clone(&source),
         overrides: Arc::new(overrides),
-        interfaces: Vec::new(),
         warnings: Vec::new(),
     }));
     let mut controller = Controller {
         config_path: config_path.to_owned(),
         in_force,
-        program,
+        interfaces: interfaces.clone(),
         pins: pins.clone(),
         tables: Tables::open(&pins, Access::Write)?,
+        known_rings: KnownRings::default(),
         health: Arc::new(health),
         neighbours,
         next_hops: next_hops.clone(),
@@ -116,13 +128,14 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     // The maps are filled before the first packet can find them.
     controller.reconcile();
     interfaces::drop_others(&pins, &node.interfaces)?;
-    let interfaces = interfaces::attach(&mut controller.program, &pins, node, &mut warnings).await?;
+    interfaces.attach().await?;
+    // Nobody needs the programs before this one any more.
+    pins.release_former()?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     controller.in_force.send_modify(|in_force| {
         *in_force = Arc::new(InForce {
-            interfaces,
             warnings,
             ..InForce::clone(in_force)
         });
@@ -135,6 +148,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
         health: Arc::clone(&controller.health),
         next_hops,
         reconcile: reconcile_status,
+        interfaces: interfaces.status(),
         started: SystemTime::now(),
     });
     let remote = Remote {
@@ -147,6 +161,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve(socket, inspector, Arc::new(remote), stopped.clone()));
+    tasks.spawn(interfaces.follow(stopped.clone()));
     tasks.spawn(send_punts(Punts::open(&pins)?, stopped.clone()));
     tasks.spawn_blocking({
         let sweeping = sweeping::Sweeping::new(in_force_seen, Tables::open(&pins, Access::Write)?)?;
@@ -162,7 +177,7 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
     events.record(Happening::new(Kind::DaemonStarted, cause));
     tracing::info!(node = node.name, socket = %node.socket.display(), "lbd is ready");
 
-    let outcome = controller.run_until(terminated()).await;
+    let outcome = controller.run_until(ended).await;
     events.record(Happening::new(Kind::DaemonEnding, outcome));
     events.close();
     let _ = stop.send(true);
@@ -193,6 +208,25 @@ pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
     let removed = Pins::new(&config.node.bpffs, &config.node.name).remove()?;
     Reservation::remove(&reservation_file(&config))?;
     Ok(removed)
+}
+
+/// Refuses to take the place of a program whose flows would be lost.
+fn refuse_foreign(pins: &Pins) -> Result<(), DaemonError> {
+    let interfaces = dataplane::foreign(pins)?;
+    if interfaces.is_empty() {
+        return Ok(());
+    }
+    let folders: Vec<_> = pins
+        .other_versions()
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    let folders = if folders.is_empty() {
+        "which are not pinned any more".to_owned()
+    } else {
+        folders.join(", ")
+    };
+    Err(dataplane::DataplaneError::Foreign { interfaces, folders }.into())
 }
 
 fn reservation_file(config: &Config) -> PathBuf {
@@ -261,17 +295,20 @@ async fn send_punts(mut punts: Punts, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Waits for a signal to end; returns its name.
-async fn terminated() -> &'static str {
+/// Watches for signals to end, from now on; the future gives the name of the first one.
+fn terminated() -> impl Future<Output = &'static str> {
     let signal = |kind| tokio::signal::unix::signal(kind);
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        },
-        _ => {
-            tracing::error!("signals cannot be watched; only SIGKILL ends this process");
-            std::future::pending().await
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        match signals {
+            (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            },
+            _ => {
+                tracing::error!("signals cannot be watched; only SIGKILL ends this process");
+                std::future::pending().await
+            }
         }
     }
 }

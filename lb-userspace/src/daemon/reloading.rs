@@ -61,30 +61,16 @@ impl Controller {
         if dry_run {
             return Ok(report);
         }
-        let mut warnings = Vec::new();
-        let mut interfaces = before.interfaces.clone();
         let wanted = &next.config.node;
-        if before.config().node.interfaces != wanted.interfaces {
-            interfaces = match interfaces::attach(&mut self.program, &self.pins, wanted, &mut warnings).await {
-                Ok(interfaces) => interfaces,
-                Err(error) => {
-                    // Those that were attached just now have no business there.
-                    let _ = interfaces::drop_others(&self.pins, &before.config().node.interfaces);
-                    return Err(ReloadError::Interface(error.to_string()));
-                }
-            };
+        if before.config().node.interfaces != wanted.interfaces
+            && let Err(error) = self.interfaces.set(&wanted.interfaces).await
+        {
+            return Err(ReloadError::Interface(error.to_string()));
         }
-        let known = before.warnings.iter().cloned();
-        let new = warnings
-            .iter()
-            .filter(|warning| !before.warnings.contains(warning))
-            .cloned();
-        let all_warnings = known.chain(new).collect();
         self.in_force.send_replace(Arc::new(InForce {
             source: Arc::clone(&next),
             overrides: Arc::clone(&before.overrides),
-            interfaces,
-            warnings: all_warnings,
+            warnings: before.warnings.clone(),
         }));
         if overrides != *before.overrides {
             self.put_overrides(overrides);
@@ -93,7 +79,6 @@ impl Controller {
         self.await_next_hops().await;
         tokio::task::block_in_place(|| self.reconcile());
         report.applied = true;
-        report.warnings.append(&mut warnings);
         report.warnings.extend(self.reconciled.borrow().last_error.clone());
         if before.config().node.interfaces != wanted.interfaces {
             self.note_interfaces(&before.config().node.interfaces, &wanted.interfaces, &mut report);

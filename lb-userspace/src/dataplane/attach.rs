@@ -9,7 +9,10 @@ use aya::programs::{
 };
 use nix::{libc, net::if_::if_nametoindex};
 
-use super::{DataplaneError, Loaded, Pins};
+use super::{
+    DataplaneError, Loaded, Pins,
+    links::{self, Presence},
+};
 use crate::config;
 
 /// How the program is attached to an interface.
@@ -52,6 +55,10 @@ impl Loaded {
             mode,
             fallback,
         };
+        if links::presence(pins, interface)? == Presence::Bare {
+            // A link that is left from an interface that had the name before.
+            detach(pins, interface)?;
+        }
         if adopt(program, pins, interface)? {
             return Ok(attached(AttachedMode::Adopted, None));
         }

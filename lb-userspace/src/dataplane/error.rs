@@ -30,7 +30,9 @@ pub enum DataplaneError {
         folder: PathBuf,
     },
     /// A pinned map has another layout than this program.
-    #[error("the pinned map {name} has {found}, this version needs {expected}; `lbd detach` removes the old maps")]
+    #[error(
+        "the pinned map {name} has {found}, this version needs {expected}; `lbd run --replace-maps` makes new ones and takes the interfaces over in one step, but forgets all flows"
+    )]
     Layout {
         /// Name of the map.
         name: String,
@@ -38,6 +40,18 @@ pub enum DataplaneError {
         found: String,
         /// The sizes that this program needs.
         expected: String,
+    },
+    /// Interfaces run a program over maps that this version cannot use.
+    #[error(
+        "the program on {} was loaded over other maps than this version's ({folders}), so that its flows cannot be taken over. \
+         Nothing was changed and packets go on as before. Either start the lbd again that loaded it; or `lbd run --replace-maps`, \
+         which begins with empty maps and takes the interfaces over in one step: connections of the modes nat and dnat end, \
+         others go on where the scheduler is maglev or source-hash", interfaces.join(", "))]
+    Foreign {
+        /// The interfaces.
+        interfaces: Vec<String>,
+        /// The folders of other maps, as text.
+        folders: String,
     },
     /// An operation on a map failed.
     #[error("map {name}: {cause}")]

@@ -16,7 +16,7 @@ use lb_common::{
     next_hop::ClientHop,
 };
 
-use super::{DataplaneError, Pins, settings, tables};
+use super::{DataplaneError, Pins, links, settings, tables};
 use crate::config::{Capacity, PacketLog, PortRange};
 
 /// The object, as the build made it.
@@ -57,39 +57,39 @@ struct Expected {
 
 /// Loads the program over the maps that are pinned for the node, and writes the node's settings.
 ///
+/// What runs already is left as it is, with slow halves of its own: call [`Pins::release_former`] when every link runs
+/// the new program. Where no link leads packets to the maps, and their sizes differ from those wanted, they are made anew.
+///
 /// # Errors
 ///
 /// When a pinned map has another layout, or the kernel refuses a map or the program.
 pub fn load(pins: &Pins, capacity: &Capacity, nat_ports: PortRange, log: PacketLog) -> Result<Loaded, DataplaneError> {
     let expected = expected(capacity);
     let mut kept_sizes = Vec::new();
+    let is_live = links::any_live(pins)?;
+    match kept(pins, &expected) {
+        Ok(kept) if is_live => kept_sizes = kept,
+        Ok(kept) if kept.is_empty() => {}
+        Err(error) if is_live => return Err(error),
+        // No packet has passed through these maps since their interfaces went, or a first start was cut short.
+        _ => pins.remove_maps()?,
+    }
     let mut loader = EbpfLoader::new();
     let level = log_level(log);
     loader.override_global("AYA_LOG_LEVEL", &level, true);
-    for Expected {
-        map,
-        key,
-        value,
-        entries,
-    } in &expected
-    {
-        let pin = pins.map(map.name);
-        if let Some(found) = pinned_entries(&pin, map.name, *key, *value)?
-            && found != *entries
-        {
-            kept_sizes.push(format!(
-                "map {} keeps its {found} entries, the configuration asks for {entries}: \
-                 `lbd detach` and a new start change the size, and end all flows",
-                map.name
-            ));
-        }
-        loader.map_max_entries(map.name, *entries).map_pin_path(map.name, pin);
+    for Expected { map, entries, .. } in &expected {
+        loader
+            .map_max_entries(map.name, *entries)
+            .map_pin_path(map.name, pins.map(map.name));
     }
+    pins.set_aside(maps::PROGRAMS.name)?;
     let mut object = loader
         .load(OBJECT)
         .map_err(|error| DataplaneError::Load(error.into()))?;
-    program(&mut object, PROGRAM)?
-        .load()
+    let first = program(&mut object, PROGRAM)?;
+    first.load().map_err(|error| DataplaneError::Load(error.into()))?;
+    first
+        .pin(pins.program())
         .map_err(|error| DataplaneError::Load(error.into()))?;
     for (name, index) in SLOW {
         go_on_with(&mut object, name, index)?;
@@ -227,6 +227,29 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
         shape(maps::OUTCOMES, 4, 8, fixed(maps::OUTCOMES)),
         shape(maps::PUNTS, 0, 0, fixed(maps::PUNTS)),
     ]
+}
+
+/// Maps that are pinned with another size, as sentences for the operator. Refuses one of another layout.
+fn kept(pins: &Pins, expected: &[Expected]) -> Result<Vec<String>, DataplaneError> {
+    let mut kept = Vec::new();
+    for Expected {
+        map,
+        key,
+        value,
+        entries,
+    } in expected
+    {
+        if let Some(found) = pinned_entries(&pins.map(map.name), map.name, *key, *value)?
+            && found != *entries
+        {
+            kept.push(format!(
+                "map {} keeps its {found} entries, the configuration asks for {entries}: `lbd run --replace-maps` changes \
+                 the size, and forgets all flows",
+                map.name
+            ));
+        }
+    }
+    Ok(kept)
 }
 
 /// How many entries a pinned map has; `None` when it is not pinned. Refuses one of another layout.

@@ -13,6 +13,9 @@ use nix::{
 
 use super::DataplaneError;
 
+/// Name of the pin of the program that was loaded last, in the folder of the version.
+const PROGRAM: &str = "program";
+
 /// The folders of one node on a BPF file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
@@ -72,17 +75,88 @@ impl Pins {
             .collect())
     }
 
-    /// Layout versions, other than this program's, whose maps are still pinned.
-    pub fn other_versions(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(&self.node) else {
-            return Vec::new();
+    /// The pin of the program that was loaded last. It tells whose program a link runs.
+    pub(super) fn program(&self) -> PathBuf {
+        self.version.join(PROGRAM)
+    }
+
+    /// The folder of what former programs need as long as links may run them: the kernel empties a map of programs when
+    /// nobody holds it.
+    pub(super) fn former(&self) -> PathBuf {
+        self.version.join("former")
+    }
+
+    /// The pins of programs over this version's maps, the last one and former ones.
+    pub(super) fn own_programs(&self) -> Vec<PathBuf> {
+        let is_program = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(PROGRAM))
         };
+        entries(&self.former())
+            .into_iter()
+            .filter(is_program)
+            .chain([self.program()])
+            .filter(|path| path.exists())
+            .collect()
+    }
+
+    /// Moves the last program, and the map of programs that it goes on with, to the former ones, so that the next one
+    /// gets a map of its own: no packet passes halves of two programs.
+    pub(super) fn set_aside(&self, programs: &str) -> Result<(), DataplaneError> {
+        let former = self.former();
+        create(&former)?;
+        for (from, name) in [(self.program(), PROGRAM), (self.map(programs), programs)] {
+            if from.exists() {
+                rename(&from, &unused(&former, name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what only former programs needed. To be called when every link runs the last one.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be removed.
+    pub fn release_former(&self) -> Result<(), DataplaneError> {
+        let folders = self.other_versions().into_iter().chain([self.former()]);
+        let folders: Vec<_> = folders.filter(|folder| folder.exists()).collect();
+        if !folders.is_empty() {
+            // Packets may be on their way from the first half of a former program to the second.
+            super::wait_for_packets_under_way();
+        }
+        folders.iter().try_for_each(|folder| remove_all(folder))
+    }
+
+    /// Folders of maps that are not this program's: of another layout, or replaced.
+    pub fn other_versions(&self) -> Vec<PathBuf> {
         let links = self.links();
-        entries
-            .flatten()
-            .map(|entry| entry.path())
+        entries(&self.node)
+            .into_iter()
             .filter(|path| *path != links && *path != self.version)
             .collect()
+    }
+
+    /// Moves this version's maps to another folder, where a program that runs finds what it needs. New ones can be made
+    /// in their place.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be moved.
+    pub fn replace_maps(&self) -> Result<(), DataplaneError> {
+        if !self.version.exists() {
+            return Ok(());
+        }
+        let name = format!("v{MAP_ABI_VERSION}-replaced");
+        rename(&self.version, &unused(&self.node, &name))
+    }
+
+    /// Removes this version's maps, which no link may use.
+    pub(super) fn remove_maps(&self) -> Result<(), DataplaneError> {
+        if self.version.exists() {
+            remove_all(&self.version)?;
+        }
+        create(&self.maps())
     }
 
     /// Creates the folders; mounts a BPF file system where none is.
@@ -107,13 +181,8 @@ impl Pins {
             .map_err(|error| failed(error.into()))?;
             tracing::info!(path = %self.bpffs.display(), "mounted a BPF file system");
         }
-        for folder in [self.maps(), self.links()] {
-            fs::create_dir_all(&folder).map_err(|cause| DataplaneError::Folder {
-                path: folder.clone(),
-                cause,
-            })?;
-        }
-        Ok(())
+        create(&self.maps())?;
+        create(&self.links())
     }
 
     /// Removes everything that is pinned for the node: links first, so that no packet finds half of the maps.
@@ -122,19 +191,50 @@ impl Pins {
     ///
     /// When something cannot be removed.
     pub fn remove(&self) -> Result<bool, DataplaneError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |cause| DataplaneError::Folder { path, cause }
-        };
         if !self.node.exists() {
             return Ok(false);
         }
         for folder in [self.links(), self.node.clone()] {
             if folder.exists() {
-                fs::remove_dir_all(&folder).map_err(failed(&folder))?;
+                remove_all(&folder)?;
             }
         }
         Ok(true)
+    }
+}
+
+fn create(folder: &Path) -> Result<(), DataplaneError> {
+    fs::create_dir_all(folder).map_err(failed(folder))
+}
+
+fn remove_all(folder: &Path) -> Result<(), DataplaneError> {
+    fs::remove_dir_all(folder).map_err(failed(folder))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), DataplaneError> {
+    fs::rename(from, to).map_err(failed(from))
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> DataplaneError {
+    let path = path.to_owned();
+    move |cause| DataplaneError::Folder { path, cause }
+}
+
+/// What is in a folder; nothing where it cannot be read.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// A path in the folder that is not taken: the name and a number.
+fn unused(folder: &Path, name: &str) -> PathBuf {
+    let mut number = 0_u32;
+    loop {
+        let path = folder.join(format!("{name}-{number}"));
+        if !path.exists() {
+            return path;
+        }
+        number += 1;
     }
 }
 

@@ -169,6 +169,18 @@ impl<T: Record> SharedArray<T> {
     }
 }
 
+impl SharedArray<RingSlot> {
+    /// The words of some slots; none behind the end.
+    pub fn slots(&self, from: u32, count: u32) -> impl Iterator<Item = u64> + '_ {
+        const { assert!(size_of::<RingSlot>() == 8, "a slot is one word") };
+        let end = from.saturating_add(count).min(self.entries);
+        let count = end.saturating_sub(from) as usize;
+        // SAFETY: within the mapping, which is page-aligned and lives as long as `self`.
+        let words = unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(from.min(end) as usize), count) };
+        words.iter().map(|word| word.load(Ordering::Relaxed))
+    }
+}
+
 impl SharedArray<BackendLoad> {
     /// Adds to the embryonic and active flows of a backend; negative amounts take away.
     pub fn adjust(&self, index: u32, embryonic: i32, active: i32) {

@@ -1,8 +1,14 @@
-//! Operations on maps with keys that aya has not: reading many entries at once, taking one out, keys with a prefix.
+//! Operations that aya has not: on maps, reading many entries at once, taking one out, keys with a prefix; and asking
+//! links where they are.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 use lb_common::abi::Abi;
@@ -10,7 +16,9 @@ use nix::libc;
 
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 /// Entries asked for at once, at first.
 const BATCH: usize = 4096;
@@ -54,15 +62,64 @@ struct RunAttributes {
     context: [u64; 5],
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
+#[repr(C)]
+#[derive(Default)]
+struct PinAttributes {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct InfoAttributes {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// What the kernel tells of a link to an interface.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    kind: u32,
+    id: u32,
+    /// The program that it runs.
+    pub(super) program: u32,
+    reserved: u32,
+    /// The interface; 0 where that is gone.
+    pub(super) ifindex: u32,
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the attributes have the layout and size that the kernel reads for the command; pointers in them refer
     // to memory that the callers keep.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(())
+        Ok(result)
     }
+}
+
+/// What a pinned link is attached to and runs.
+pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut pinned = PinAttributes {
+        path: path.as_ptr() as u64,
+        ..PinAttributes::default()
+    };
+    let fd = bpf(BPF_OBJ_GET, &mut pinned)?;
+    // SAFETY: the command answers with a new descriptor that is nobody else's.
+    let link = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let mut info = LinkInfo::default();
+    let mut attributes = InfoAttributes {
+        fd: link.as_raw_fd() as u32,
+        length: size_of::<LinkInfo>() as u32,
+        info: &raw mut info as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(info)
 }
 
 /// Calls `each` for the entries of a map. Entries that come or go meanwhile may be seen or not.
@@ -87,7 +144,7 @@ pub(super) fn for_each<K: Abi, V: Abi>(map: &impl AsFd, mut each: impl FnMut(&K,
         };
         let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes);
         let last = match result {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             // One chain of the hash table is longer than the batch.
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && size < BATCH << 8 => {
@@ -120,7 +177,7 @@ pub(super) fn put<K: Abi, V: Abi>(map: &impl AsFd, key: &K, value: &V) -> io::Re
         value: value.as_bytes().as_ptr() as u64,
         ..ElementAttributes::default()
     };
-    bpf(BPF_MAP_UPDATE_ELEM, &mut attributes)
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attributes).map(drop)
 }
 
 /// Removes an entry, if it is there.
@@ -132,7 +189,7 @@ pub(super) fn remove<K: Abi>(map: &impl AsFd, key: &K) -> io::Result<()> {
     };
     match bpf(BPF_MAP_DELETE_ELEM, &mut attributes) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        result => result,
+        result => result.map(drop),
     }
 }
 

@@ -216,7 +216,7 @@ pub(super) fn open(pins: &Pins, map: maps::Map) -> Result<MapData, DataplaneErro
     MapData::from_pin(path).map_err(|cause| DataplaneError::map(map.name, cause))
 }
 
-fn shared<T: Record>(pins: &Pins, map: maps::Map, access: Access) -> Result<SharedArray<T>, DataplaneError> {
+pub(super) fn shared<T: Record>(pins: &Pins, map: maps::Map, access: Access) -> Result<SharedArray<T>, DataplaneError> {
     let data = open(pins, map)?;
     let info = data.info().map_err(|cause| DataplaneError::map(map.name, cause))?;
     if info.value_size() as usize != size_of::<T>() {

@@ -23,11 +23,15 @@ pub struct ApplyError {
 /// At the first step that fails.
 pub fn apply(plan: &Plan, store: &mut impl Store) -> Result<(), ApplyError> {
     for (number, step) in plan.steps.iter().enumerate() {
-        write(step, store).map_err(|cause| ApplyError {
-            done: number + 1,
-            all: plan.steps.len(),
-            cause,
-        })?;
+        if let Err(cause) = write(step, store) {
+            // The next plan may come at once, and use again what this one let go.
+            let _ = store.settle();
+            return Err(ApplyError {
+                done: number + 1,
+                all: plan.steps.len(),
+                cause,
+            });
+        }
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ pub struct DesiredBackend {
     pub weight: u32,
     /// Whether it takes packets; `None` while that is not known: then it stays as it is, and begins by draining.
     pub state: Option<BackendState>,
-    /// Where its frames go; `None` while not resolved.
+    /// Where its frames go, zero where nobody is found; `None` while that is not known: then it stays as it is.
     pub next_hop: Option<NextHop>,
     /// The way of its packets in the tunnel modes.
     pub tunnel: Option<DesiredTunnel>,

@@ -11,7 +11,10 @@ use super::{
     classes::{self, Classes},
     store::{Room, Store},
 };
-use crate::dataplane::{DataplaneError, GuardVerdict, Guarded, Listing};
+use crate::{
+    dataplane::{DataplaneError, GuardVerdict, Guarded, Listing},
+    schedule::Digest,
+};
 
 /// Maps in memory.
 #[derive(Clone, Debug)]
@@ -26,6 +29,11 @@ pub(super) struct Fake {
     pub(super) guards: BTreeMap<Guarded, GuardVerdict>,
     /// Writes that are left before the process "dies".
     pub(super) budget: usize,
+    /// Which of the next writes fail, in turn, without an end; none where it is empty.
+    pub(super) failing: Vec<bool>,
+    /// Whether all that must hold is checked at every write: not of maps that were wrong before.
+    pub(super) is_checked: bool,
+    writes: usize,
     /// Ring slots and backends that a packet under way may still see.
     hot_slots: Vec<u32>,
 }
@@ -42,6 +50,9 @@ impl Fake {
             classes: Classes::new(),
             guards: BTreeMap::new(),
             budget: usize::MAX,
+            failing: Vec::new(),
+            is_checked: true,
+            writes: 0,
             hot_slots: Vec::new(),
         }
     }
@@ -54,18 +65,25 @@ impl Fake {
             });
         }
         self.budget -= 1;
+        self.writes += 1;
+        if !self.failing.is_empty() && self.failing[self.writes % self.failing.len()] {
+            return Err(DataplaneError::Map {
+                name: "fake".to_owned(),
+                cause: "failed".into(),
+            });
+        }
         change(self);
-        self.check();
+        if self.is_checked {
+            self.check();
+        }
         Ok(())
     }
 
     /// A service never refers to a ring that is not written, nor to a backend that is not there or is another's.
     fn check(&self) {
         for (listing, index) in &self.listed {
-            // An index that lists nothing yet or no more may stand only until the next write of its service.
-            let Some(service) = self.services.get(index) else {
-                continue;
-            };
+            let service = self.services.get(index);
+            let service = service.unwrap_or_else(|| panic!("{listing:?} leads to nothing"));
             assert!(
                 service.ring.scheduler().is_some(),
                 "{listing:?} is listed, but its entry is empty"
@@ -163,8 +181,9 @@ impl Store for Fake {
         Some(self.next_hops.get(&index).copied().unwrap_or(NextHop::ZERO))
     }
 
-    fn ring_slot(&self, index: u32) -> Option<RingSlot> {
-        Some(self.rings.get(&index).copied().unwrap_or(RingSlot::ZERO))
+    fn ring(&self, ring: Ring) -> Digest {
+        let slot = |index| self.rings.get(&index).copied().unwrap_or(RingSlot::ZERO);
+        Digest::of(&slots(ring).map(slot).collect::<Vec<_>>())
     }
 
     fn listed(&self) -> Result<Vec<(Listing, u32)>, DataplaneError> {
@@ -187,10 +206,12 @@ impl Store for Fake {
         self.write(|fake| {
             let before = fake.backends.insert(index, *entry);
             assert!(
-                before.is_none_or(|before| before.status.state() == BackendState::Free),
+                !fake.is_checked || before.is_none_or(|before| before.status.state() == BackendState::Free),
                 "the entry was in use"
             );
-            assert!(before.is_none_or(|before| before.status.generation() == entry.status.generation()));
+            assert!(
+                !fake.is_checked || before.is_none_or(|before| before.status.generation() == entry.status.generation())
+            );
         })
     }
 
@@ -279,6 +300,11 @@ impl Store for Fake {
     }
 
     fn settle(&mut self) -> Result<(), DataplaneError> {
-        self.write(|fake| fake.hot_slots.clear())
+        // Waiting is no write: it ends with the process, but does not fail.
+        if self.budget > 0 {
+            self.budget -= 1;
+            self.hot_slots.clear();
+        }
+        Ok(())
     }
 }

@@ -18,5 +18,5 @@ pub use classes::class;
 pub use desired::{Desired, Known, desired};
 pub use entries::{Front, front};
 pub use observed::{Observed, observe};
-pub use plan::{Plan, Step, plan};
+pub use plan::{Plan, Step, plan, plan_with};
 pub use store::Store;

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lb_common::{Backend, BackendState, NextHop, RingSlot, Service};
+use lb_common::{Backend, BackendState, NextHop, Service};
 
 use super::{
     classes::Classes,
     store::{Room, Store},
 };
-use crate::dataplane::{DataplaneError, GuardVerdict, Guarded, Listing};
+use crate::{
+    dataplane::{DataplaneError, GuardVerdict, Guarded, Listing},
+    schedule,
+};
 
 /// What the maps hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +30,8 @@ pub struct Observed {
     pub backends: BTreeMap<u32, Backend>,
     /// The next hops of the backends in use, by index of the backend.
     pub next_hops: BTreeMap<u32, NextHop>,
-    /// The ring of each service, by index of the service.
-    pub rings: BTreeMap<u32, Vec<RingSlot>>,
+    /// What the ring of each service holds, by index of the service.
+    pub rings: BTreeMap<u32, schedule::Digest>,
 }
 
 /// Reads what the maps hold.
@@ -53,11 +56,7 @@ pub fn observe(store: &impl Store) -> Result<Observed, DataplaneError> {
         .collect();
     let rings = services
         .iter()
-        .map(|(index, service)| {
-            let offset = service.ring.offset();
-            let slots = offset..offset.saturating_add(service.ring.length());
-            (*index, slots.filter_map(|slot| store.ring_slot(slot)).collect())
-        })
+        .map(|(index, service)| (*index, store.ring(service.ring)))
         .collect();
     let listed = store.listed()?.into_iter().collect();
     Ok(Observed {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     dataplane::{GuardVerdict, Guarded, Listing},
-    schedule::{self, Member},
+    schedule::{self, KnownRings, Member},
 };
 
 #[allow(missing_docs, reason = "the fields of all steps say what they are")]
@@ -64,7 +64,12 @@ pub struct Plan {
 
 /// The writes that turn `observed` into `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
-    let mut planner = Planner::new(observed);
+    plan_with(desired, observed, &mut KnownRings::default())
+}
+
+/// The same, without building rings again whose members are as they were at the last call with the same `known`.
+pub fn plan_with(desired: &Desired, observed: &Observed, known: &mut KnownRings) -> Plan {
+    let mut planner = Planner::new(observed, known);
     planner.classes(&classes(desired));
     for service in &desired.services {
         planner.service(service);
@@ -85,6 +90,7 @@ struct Planner<'a> {
     free_services: Box<dyn Iterator<Item = u32> + 'a>,
     free_backends: Box<dyn Iterator<Item = u32> + 'a>,
     ring_space: RingSpace,
+    known_rings: &'a mut KnownRings,
     /// What addresses may be besides; what guards of former services left.
     first: Vec<Step>,
     /// Next hops, new backends, backends that come up; new rings; new guards.
@@ -100,7 +106,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(observed: &'a Observed) -> Self {
+    fn new(observed: &'a Observed, known_rings: &'a mut KnownRings) -> Self {
         let mut by_front = HashMap::new();
         let found: HashSet<u32> = observed.listed.values().copied().collect();
         for (index, service) in &observed.services {
@@ -141,6 +147,7 @@ impl<'a> Planner<'a> {
             free_services: Box::new((0..room.services).filter(|index| !observed.services.contains_key(index))),
             free_backends: Box::new(never.chain(former)),
             ring_space: RingSpace::new(room.ring_slots, rings),
+            known_rings,
             first: Vec::new(),
             prepare: Vec::new(),
             switch: Vec::new(),
@@ -179,9 +186,9 @@ impl<'a> Planner<'a> {
             return;
         };
         self.kept_services.push(index);
-        let slots = schedule::ring(desired.scheduler, &self.members(index, desired));
+        let members = self.members(index, desired);
         self.guards(index, desired);
-        let ring = self.ring(index, desired, slots);
+        let ring = self.ring(index, desired, members);
         let entry = entries::service(desired, ring, self.observed.services.get(&index));
         match self.observed.services.get(&index) {
             None => self.switch.push(Step::FillService { index, entry }),
@@ -239,7 +246,10 @@ impl<'a> Planner<'a> {
             return None;
         };
         self.kept_backends.push(index);
-        let hop = desired.next_hop.unwrap_or(NextHop::ZERO);
+        // Of one that is not known the maps may know more, such as after a restart.
+        let last_hop = known.map(|(index, _)| index).or_else(|| before.first().copied());
+        let last_hop = last_hop.and_then(|index| observed.next_hops.get(&index).copied());
+        let hop = desired.next_hop.or(last_hop).unwrap_or(NextHop::ZERO);
         let status_at = |index: &u32| observed.backends.get(index).map(|backend| backend.status);
         let last = known
             .map(|(_, status)| status)
@@ -294,12 +304,22 @@ impl<'a> Planner<'a> {
     }
 
     /// The ring word of a service: the one it has when its slots are right, else a new one.
-    fn ring(&mut self, index: u32, desired: &DesiredService, slots: Vec<RingSlot>) -> Ring {
+    fn ring(&mut self, index: u32, desired: &DesiredService, members: Vec<Member>) -> Ring {
+        let scheduler = desired.scheduler;
         let now = self.observed.services.get(&index).map(|service| service.ring);
-        if let (Some(now), Some(present)) = (now, self.observed.rings.get(&index))
-            && *present == slots
-        {
-            return Ring::new(desired.scheduler, now.offset(), now.length());
+        let has = |digest| match (now, self.observed.rings.get(&index)) {
+            (Some(now), Some(present)) if *present == digest => Some(Ring::new(scheduler, now.offset(), now.length())),
+            _ => None,
+        };
+        let known = self.known_rings.digest(index, scheduler, &members);
+        if let Some(ring) = known.and_then(has) {
+            return ring;
+        }
+        let slots = schedule::ring(scheduler, &members);
+        let digest = schedule::Digest::of(&slots);
+        self.known_rings.note(index, scheduler, members, digest);
+        if let Some(ring) = has(digest) {
+            return ring;
         }
         let length = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let place = if length <= Ring::MAX_LENGTH {
@@ -312,18 +332,20 @@ impl<'a> Planner<'a> {
                 "no room for the {length} ring slots of service {}: the map holds {} for all services",
                 desired.at.address, self.observed.room.ring_slots
             ));
-            return now.unwrap_or(Ring::new(desired.scheduler, 0, 0));
+            return now.unwrap_or(Ring::new(scheduler, 0, 0));
         };
         if length > 0 {
             self.prepare.push(Step::FillRing { offset, slots });
         }
-        Ring::new(desired.scheduler, offset, length)
+        Ring::new(scheduler, offset, length)
     }
 
     /// Plans the removal of what was not asked for.
     fn remove_the_rest(&mut self) {
         self.kept_services.sort_unstable();
         self.kept_backends.sort_unstable();
+        let kept = &self.kept_services;
+        self.known_rings.retain(|index| kept.binary_search(&index).is_ok());
         for listing in self
             .observed
             .listed

@@ -3,7 +3,10 @@
 use lb_common::{Backend, BackendState, BackendStatus, NextHop, Ring, RingSlot, Service};
 
 use super::classes::Classes;
-use crate::dataplane::{DataplaneError, GuardVerdict, Guarded, Listing, Tables};
+use crate::{
+    dataplane::{DataplaneError, GuardVerdict, Guarded, Listing, Tables},
+    schedule::Digest,
+};
 
 /// How many entries the maps have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +29,8 @@ pub trait Store {
     fn backend(&self, index: u32) -> Option<Backend>;
     /// Reads a next hop.
     fn next_hop(&self, index: u32) -> Option<NextHop>;
-    /// Reads a ring slot.
-    fn ring_slot(&self, index: u32) -> Option<RingSlot>;
+    /// What the slots of a ring are.
+    fn ring(&self, ring: Ring) -> Digest;
     /// Reads which services packets can find.
     ///
     /// # Errors
@@ -96,8 +99,8 @@ impl Store for Tables {
         self.next_hops.read(index)
     }
 
-    fn ring_slot(&self, index: u32) -> Option<RingSlot> {
-        self.rings.read(index)
+    fn ring(&self, ring: Ring) -> Digest {
+        Digest::of_words(self.rings.slots(ring.offset(), ring.length()))
     }
 
     fn listed(&self) -> Result<Vec<(Listing, u32)>, DataplaneError> {

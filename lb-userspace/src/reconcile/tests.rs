@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::{BackendState, Mode, NextHop, OnBackendDown, Scheduler};
+use lb_common::{BackendState, BackendStatus, Mode, NextHop, OnBackendDown, Ring, RingSlot, Scheduler};
 use proptest::prelude::*;
 
 use super::{
@@ -11,12 +11,13 @@ use super::{
     desired::{DesiredBackend, DesiredService, DesiredTunnel},
     entries,
     fake::Fake,
-    observe, plan,
+    observe, plan, plan_with,
     store::Room,
 };
 use crate::{
     config::{Guard, PortRange},
     dataplane::{GuardVerdict, Listing, VirtualAddress},
+    schedule::KnownRings,
 };
 
 const ROOM: Room = Room {
@@ -300,11 +301,12 @@ proptest! {
         first in any_desired(),
         second in any_desired(),
         third in any_desired(),
-        deaths in prop::collection::vec(0_usize..40, 2),
+        deaths in prop::collection::vec(any::<prop::sample::Index>(), 2),
     ) {
         let mut fake = Fake::new(ROOM);
         for (desired, death) in [&first, &second].into_iter().zip(deaths) {
-            fake.budget = death;
+            let steps = plan(desired, &observe(&fake).unwrap()).steps.len();
+            fake.budget = death.index(steps + 1);
             reconcile(desired, &mut fake);
             fake.budget = usize::MAX;
             // A start takes longer than any packet.
@@ -312,6 +314,163 @@ proptest! {
         }
         prop_assert_eq!(reconcile(&third, &mut fake), Vec::<String>::new());
         assert_arrived(&third, &fake);
+    }
+
+    /// The maps in memory check at every write that succeeds that no service leads to nothing.
+    #[test]
+    fn writes_that_fail_at_random_leave_no_service_without_its_backends_and_are_made_up_for(
+        sequence in prop::collection::vec(any_desired(), 1..6),
+        failing in prop::collection::vec(prop::bool::weighted(0.2), 1..50),
+    ) {
+        let mut fake = Fake::new(ROOM);
+        for desired in &sequence {
+            // As often as the state stays the same: sometimes not to the end.
+            fake.failing.clone_from(&failing);
+            for _ in 0..3 {
+                reconcile(desired, &mut fake);
+            }
+        }
+        fake.failing.clear();
+        let last = sequence.last().unwrap();
+        prop_assert_eq!(reconcile(last, &mut fake), Vec::<String>::new());
+        assert_arrived(last, &fake);
+        prop_assert_eq!(plan(last, &observe(&fake).unwrap()).steps, Vec::<Step>::new());
+    }
+
+    #[test]
+    fn any_state_of_the_maps_heals(
+        before in any_desired(),
+        after in any_desired(),
+        damages in prop::collection::vec(any_damage(), 0..12),
+    ) {
+        let mut fake = Fake::new(ROOM);
+        reconcile(&before, &mut fake);
+        fake.is_checked = false;
+        for damage in &damages {
+            damage.strike(&mut fake);
+        }
+        // What is found in two places may need to be let go before it finds its own.
+        for _ in 0..2 {
+            reconcile(&after, &mut fake);
+        }
+        prop_assert_eq!(reconcile(&after, &mut fake), Vec::<String>::new());
+        assert_arrived(&after, &fake);
+        prop_assert_eq!(plan(&after, &observe(&fake).unwrap()).steps, Vec::<Step>::new());
+    }
+
+    #[test]
+    fn rings_that_are_known_are_planned_like_those_that_are_built(sequence in prop::collection::vec(any_desired(), 1..6)) {
+        let mut known = KnownRings::default();
+        let mut fake = Fake::new(ROOM);
+        for desired in &sequence {
+            for _ in 0..2 {
+                let observed = observe(&fake).unwrap();
+                let plan = plan(desired, &observed);
+                prop_assert_eq!(&plan, &plan_with(desired, &observed, &mut known));
+                apply(&plan, &mut fake).unwrap();
+            }
+        }
+    }
+}
+
+/// Something that no controller does to maps.
+#[derive(Clone, Debug)]
+enum Damage {
+    List(u16, u32),
+    Unlist(prop::sample::Index),
+    Service(u32, u32, Option<u32>),
+    Backend(u32, u32),
+    Status(u32, u64),
+    Slot(u32, u32),
+    Hop(u32),
+    Class(u32, u64),
+    Guard(u32, u8),
+}
+
+fn any_damage() -> impl Strategy<Value = Damage> {
+    let (service, backend, slot) = (0..ROOM.services, 0..ROOM.backends, 0..ROOM.ring_slots);
+    prop_oneof![
+        (1_u16..40, service.clone()).prop_map(|(port, index)| Damage::List(port, index)),
+        any::<prop::sample::Index>().prop_map(Damage::Unlist),
+        (service.clone(), service.clone(), prop::option::of(slot.clone()))
+            .prop_map(|(from, to, ring)| Damage::Service(from, to, ring)),
+        (0..8_u32, 0..8_u32).prop_map(|(from, to)| Damage::Backend(from, to)),
+        (backend.clone(), any::<u64>()).prop_map(|(index, word)| Damage::Status(index, word)),
+        (0..40_u32, backend.clone()).prop_map(|(slot, backend)| Damage::Slot(slot, backend)),
+        (0..8_u32).prop_map(Damage::Hop),
+        (0..64_u32, any::<u64>()).prop_map(|(index, word)| Damage::Class(index, word)),
+        (service, 0_u8..4).prop_map(|(service, net)| Damage::Guard(service, net)),
+    ]
+}
+
+impl Damage {
+    fn strike(&self, fake: &mut Fake) {
+        match *self {
+            Self::List(port, index) => {
+                let at = service(port, Scheduler::Random, vec![]).at;
+                fake.listed.insert(Listing::Port(at), index);
+            }
+            Self::Unlist(which) => {
+                let mut listings: Vec<_> = fake.listed.keys().copied().collect();
+                listings.sort_by_key(|listing| format!("{listing:?}"));
+                if !listings.is_empty() {
+                    fake.listed.remove(which.get(&listings));
+                }
+            }
+            Self::Service(from, to, ring) => match (fake.services.get(&from).copied(), ring) {
+                (Some(mut entry), Some(offset)) => {
+                    entry.ring = Ring::new(Scheduler::Random, offset, 7);
+                    fake.services.insert(to, entry);
+                }
+                (Some(entry), None) => drop(fake.services.insert(to, entry)),
+                (None, _) => drop(fake.services.remove(&to)),
+            },
+            Self::Backend(from, to) => match fake.backends.get(&from).copied() {
+                Some(entry) => drop(fake.backends.insert(to, entry)),
+                None => drop(fake.backends.remove(&to)),
+            },
+            Self::Status(index, word) => {
+                if let Some(backend) = fake.backends.get_mut(&index) {
+                    backend.status = BackendStatus(word);
+                }
+            }
+            Self::Slot(slot, backend) => drop(fake.rings.insert(slot, RingSlot { backend, weight: 1 })),
+            Self::Hop(index) => drop(fake.next_hops.insert(index, NextHop::new(9, [9; 6], [9; 6]))),
+            Self::Class(index, word) => drop(fake.classes.insert(index, word)),
+            Self::Guard(service, net) => {
+                let guarded = crate::dataplane::Guarded {
+                    service,
+                    sources: ipnet::IpNet::new([10, net, 0, 0].into(), 16).unwrap(),
+                };
+                fake.guards.insert(guarded, GuardVerdict::Deny);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_next_hop_that_is_not_known_yet_stays_as_it_is_and_one_that_is_gone_goes() {
+    let with = |next_hop| Desired {
+        services: vec![service(
+            80,
+            Scheduler::RoundRobin,
+            vec![DesiredBackend {
+                next_hop,
+                ..backend(1, 1, Some(BackendState::Up))
+            }],
+        )],
+    };
+    let hop = NextHop::new(2, [2; 6], [1; 6]);
+    let mut fake = Fake::new(ROOM);
+    for (next_hop, expected) in [
+        (None, NextHop::ZERO),
+        (Some(hop), hop),
+        // As after a restart, before the kernel has answered.
+        (None, hop),
+        (Some(NextHop::ZERO), NextHop::ZERO),
+    ] {
+        reconcile(&with(next_hop), &mut fake);
+        assert_eq!(fake.next_hops[&0], expected, "{next_hop:?}");
     }
 }
 

@@ -1,10 +1,13 @@
 //! The rings that the packet path chooses from.
 
+mod known;
 mod maglev;
 pub mod ramp;
 mod smooth;
 
 use std::net::SocketAddr;
+
+pub use known::{Digest, KnownRings};
 
 use lb_common::{RingSlot, Scheduler, service::MAGLEV_SLOTS};
 

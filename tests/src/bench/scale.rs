@@ -3,10 +3,11 @@
 use std::{net::Ipv4Addr, time::Instant};
 
 use anyhow::{Result, ensure};
-use lb_common::{BackendState, Mode};
+use lb_common::{BackendState, Mode, Scheduler, service::MAGLEV_SLOTS};
 use lb_userspace::{
     config::Capacity,
     reconcile::{self, Desired, desired::DesiredService},
+    schedule::KnownRings,
 };
 use serde::Serialize;
 
@@ -15,6 +16,9 @@ use super::{
     packets::{Bench, Case, Kind, Options},
 };
 use crate::{bpffs::Bpffs, fixture};
+
+/// How many services with tables of hashes are compared.
+const HASHED: u32 = 200;
 
 /// A result.
 #[derive(Debug, Serialize)]
@@ -47,9 +51,11 @@ pub fn run(options: &Options) -> Result<()> {
         )?;
         show(options, measure(&mut bench, "services", services as u64, 1, options)?)?;
         if services == 10_000 {
-            change(&mut bench, services, options)?;
+            change(&mut bench, "ordinary", many(services), options)?;
         }
     }
+    let mut bench = Bench::with(bpffs.path(), "maglev", &capacity(1 << 20), hashed(1))?;
+    change(&mut bench, "maglev", hashed(HASHED), options)?;
     for backends in [1, 16, 256, 1024] {
         let service = wide(backends);
         let mut bench = Bench::with(
@@ -95,7 +101,7 @@ fn capacity(flows: u32) -> Capacity {
         flows_v6: 1024,
         services: 16_384,
         backends: 65_536,
-        ..Capacity::default()
+        ring_slots: (HASHED + 2) * MAGLEV_SLOTS,
     }
 }
 
@@ -110,6 +116,15 @@ fn many(count: u32) -> Vec<DesiredService> {
             service
         })
         .collect()
+}
+
+/// The same with tables of hashes.
+fn hashed(count: u32) -> Vec<DesiredService> {
+    let mut services = many(count);
+    for service in &mut services {
+        service.scheduler = Scheduler::Maglev;
+    }
+    services
 }
 
 /// A service with many workers.
@@ -141,26 +156,42 @@ fn measure(bench: &mut Bench, what: &'static str, size: u64, flows: u64, options
     })
 }
 
-/// How long it takes to bring a changed backend among many services to the maps.
-fn change(bench: &mut Bench, services: u32, options: &Options) -> Result<()> {
-    let mut desired = Desired {
-        services: many(services),
-    };
-    desired.services[services as usize / 2].backends[0].state = Some(BackendState::Down);
+/// How long it takes to compare the maps of many services with what they should be, and to bring a changed backend
+/// there.
+fn change(bench: &mut Bench, what: &'static str, services: Vec<DesiredService>, options: &Options) -> Result<()> {
+    let size = services.len();
+    let mut desired = Desired { services };
+    let mut known = KnownRings::default();
+    reconcile(bench, &desired, &mut known, ("first", what), options)?;
+    reconcile(bench, &desired, &mut known, ("nothing changed", what), options)?;
+    desired.services[size / 2].backends[0].state = Some(BackendState::Down);
+    reconcile(bench, &desired, &mut known, ("one backend changed", what), options)
+}
+
+fn reconcile(
+    bench: &mut Bench,
+    desired: &Desired,
+    known: &mut KnownRings,
+    (what, kind): (&'static str, &'static str),
+    options: &Options,
+) -> Result<()> {
     let begin = Instant::now();
-    let plan = reconcile::plan(&desired, &reconcile::observe(&bench.tables)?);
+    let plan = reconcile::plan_with(desired, &reconcile::observe(&bench.tables)?, known);
     ensure!(plan.problems.is_empty(), "the plan has problems: {:?}", plan.problems);
+    let planned = begin.elapsed().as_secs_f64() * 1e3;
     reconcile::apply(&plan, &mut bench.tables)?;
     let milliseconds = begin.elapsed().as_secs_f64() * 1e3;
+    let (services, steps) = (desired.services.len(), plan.steps.len());
     if options.json {
         println!(
             "{}",
-            serde_json::json!({ "what": "change", "size": services, "steps": plan.steps.len(), "ms": milliseconds })
+            serde_json::json!({
+                "what": what, "kind": kind, "size": services, "steps": steps, "planned_ms": planned, "ms": milliseconds,
+            })
         );
     } else {
         println!(
-            "one backend changed among {services} services: {} steps in {milliseconds:.1} ms",
-            plan.steps.len()
+            "{what}, {services} {kind} services: {steps} steps in {milliseconds:.1} ms, {planned:.1} of them for the plan"
         );
     }
     Ok(())
