@@ -10,9 +10,14 @@
 //!
 //! Every error is a [`Problem`] with the status of the response.
 
+mod access;
+mod credentials;
 mod inspect;
+mod limits;
+mod listeners;
 pub mod model;
 mod parameters;
+mod patience;
 mod problem;
 pub mod server;
 pub mod socket;
@@ -21,5 +26,9 @@ pub mod socket;
 pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transport_tests;
+pub use credentials::CredentialsError;
 pub use inspect::{Inspect, InspectError};
+pub use listeners::{ListenError, Listeners};
 pub use problem::Problem;

@@ -1,6 +1,6 @@
 //! Serves the admin API on its socket.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -10,47 +10,91 @@ use axum::{
     response::Response,
     routing::get,
 };
-use tokio::sync::watch;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, watch},
+};
 
 use super::{
-    Inspect, InspectError, Problem,
+    Inspect, InspectError, Listeners, Problem, access,
+    credentials::Credentials,
+    limits,
     model::{
         BackendStatus, DEFAULT_FLOW_LIMIT, FlowCount, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus,
     },
     parameters::Parameters,
-    socket::AdminSocket,
 };
 
 /// How long requests may go on after `shutdown`.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Questions that are answered at the same time.
+const MOST_AT_ONCE: usize = 4;
 
 type Source = Arc<dyn Inspect>;
 type Answer<T> = Result<Json<T>, Problem>;
 
 /// Serves until `shutdown` is there, and then for a moment more what was asked before. Removes the socket at the end.
 ///
-/// # Errors
-///
-/// When the socket no longer works.
-pub async fn serve(
-    socket: AdminSocket,
-    source: Arc<dyn Inspect>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (listener, _removed_at_end) = socket.into_parts();
-    let (stop, mut stopped) = watch::channel(false);
-    let serving = axum::serve(listener, router(source)).with_graceful_shutdown(async move {
+/// SIGHUP, and a reload through the API, make it read tokens and certificate again.
+pub async fn serve(listeners: Listeners, source: Arc<dyn Inspect>, shutdown: impl Future<Output = ()> + Send) {
+    let (stop, stopped) = watch::channel(false);
+    let credentials = listeners.credentials();
+    let routes = around(router(source), credentials.clone());
+    let serving = listeners.serve(routes, stopped);
+    let out_of_grace = async move {
         shutdown.await;
         let _ = stop.send(true);
-    });
-    let out_of_grace = async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        result = serving => result,
+        () = serving => {}
         // A client that never ends its request must not keep the controller from ending.
-        () = out_of_grace => Ok(()),
+        () = out_of_grace => {}
+        () = reload_at_signals(credentials) => {}
+    }
+}
+
+/// Everything that a request passes on its way to its route, from the outside in.
+fn around(routes: Router, credentials: Option<Arc<Credentials>>) -> Router {
+    routes
+        .layer(middleware::from_fn_with_state(
+            credentials.clone(),
+            reload_with_the_rest,
+        ))
+        .layer(middleware::from_fn(limits::read_body))
+        .layer(middleware::from_fn_with_state(credentials, access::authorize))
+        .layer(middleware::from_fn(limits::only_problems))
+        .layer(middleware::from_fn(log))
+}
+
+/// Reads the credentials again after a reload through the API.
+async fn reload_with_the_rest(
+    State(credentials): State<Option<Arc<Credentials>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let reloads = request.uri().path() == "/v1/reload" && request.uri().query().is_none();
+    let response = next.run(request).await;
+    if let (Some(credentials), true) = (&credentials, reloads && response.status().is_success()) {
+        reload(credentials);
+    }
+    response
+}
+
+async fn reload_at_signals(credentials: Option<Arc<Credentials>>) {
+    let (Some(credentials), Ok(mut signals)) = (credentials, signal(SignalKind::hangup())) else {
+        return std::future::pending().await;
+    };
+    while signals.recv().await.is_some() {
+        reload(&credentials);
+    }
+}
+
+fn reload(credentials: &Credentials) {
+    match credentials.reload() {
+        Ok(()) => tracing::info!("tokens and certificate of the admin API are read again"),
+        Err(error) => tracing::error!(%error, "tokens and certificate of the admin API stay as they were"),
     }
 }
 
@@ -64,7 +108,6 @@ fn router(source: Source) -> Router {
         .route("/v1/flows/count", get(flow_count))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(log))
         .with_state(source)
 }
 
@@ -146,6 +189,9 @@ async fn ask<T: Send + 'static>(
     source: Source,
     question: impl FnOnce(&dyn Inspect) -> Result<T, Problem> + Send + 'static,
 ) -> Answer<T> {
+    // However many ask, the controller's own work finds a processor.
+    static TURNS: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
+    let _turn = TURNS.acquire().await;
     match tokio::task::spawn_blocking(move || question(&*source)).await {
         Ok(answer) => answer.map(Json),
         Err(error) => Err(Problem::internal(format!("the request could not be handled: {error}"))),

@@ -92,10 +92,10 @@ pub async fn run(config_path: &Path) -> Result<(), DaemonError> {
         warnings,
         started: SystemTime::now(),
     };
-    let socket = admin::socket::bind(&node.socket)?;
+    let listeners = admin::Listeners::open(&node.socket, &config.api)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(serve(socket, inspector, stopped.clone()));
+    tasks.spawn(serve(listeners, inspector, stopped.clone()));
     tasks.spawn(send_punts(Punts::open(&pins)?, stopped.clone()));
     tasks.spawn_blocking({
         let sweeping = sweeping::Sweeping::new(Arc::clone(&config), Tables::open(&pins, Access::Write)?)?;
@@ -141,13 +141,11 @@ fn reservation_file(config: &Config) -> PathBuf {
     config.node.state_dir.join("reserved-ports")
 }
 
-async fn serve(socket: admin::socket::AdminSocket, inspector: Inspector, mut stopped: watch::Receiver<bool>) {
+async fn serve(listeners: admin::Listeners, inspector: Inspector, mut stopped: watch::Receiver<bool>) {
     let shutdown = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = admin::server::serve(socket, Arc::new(inspector), shutdown).await {
-        tracing::error!(%error, "the admin API ended");
-    }
+    admin::server::serve(listeners, Arc::new(inspector), shutdown).await;
 }
 
 /// Sends the packets that the packet path could not, until told to end.
