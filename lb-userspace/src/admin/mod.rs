@@ -6,6 +6,7 @@
 //! | `GET /v1/services` | array of [`model::ServiceStatus`] |
 //! | `GET /v1/services/{name}` | [`model::ServiceStatus`] |
 //! | `GET /v1/backends?service=` | array of [`model::BackendStatus`] |
+//! | `GET /v1/openapi.json` | the description of all of it, `docs/openapi.json` |
 //! | `GET /v1/flows?service=&backend=&client=&limit=` | [`model::FlowPage`] |
 //!
 //! Every error is a [`Problem`] with the status of the response.
@@ -16,6 +17,7 @@ mod inspect;
 mod limits;
 mod listeners;
 pub mod model;
+mod openapi;
 mod parameters;
 mod patience;
 mod problem;

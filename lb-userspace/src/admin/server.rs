@@ -22,6 +22,7 @@ use super::{
     model::{
         BackendStatus, DEFAULT_FLOW_LIMIT, FlowCount, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus,
     },
+    openapi,
     parameters::Parameters,
 };
 
@@ -106,6 +107,7 @@ fn router(source: Source) -> Router {
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
         .route("/v1/flows/count", get(flow_count))
+        .route("/v1/openapi.json", get(openapi::document))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(source)
@@ -246,7 +248,7 @@ async fn no_such_path(uri: Uri) -> Problem {
     let path = uri.path().escape_debug();
     Problem::not_found(format!(
         "there is no `{path}`; there are: /v1/node, /v1/services, /v1/services/NAME, /v1/backends, /v1/flows, \
-         /v1/flows/count"
+         /v1/flows/count, /v1/openapi.json"
     ))
 }
 

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use clap::Parser;
+
 use super::fake::{Fake, Running};
 use crate::config::{Api, Listen, Tls};
 
@@ -239,4 +241,41 @@ fn callers_who_are_slow_or_many_shut_nobody_else_out() {
         curl(&["-H", &header, &url]).0 == 200
     });
     assert!(again, "there is room again");
+}
+
+#[test]
+fn lbctl_speaks_to_the_tcp_listener_and_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = listen(folder.path(), true);
+    let endpoint = format!("https://{}", listen.address);
+    let _running = serve(folder.path(), listen);
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    secret(folder.path().join("wrong"), "wrong-wrong-wrong-wrong-wrong");
+    let lbctl = |token: &str, roots: &str| {
+        let (token, roots) = (file(token), file(roots));
+        let arguments = [
+            "lbctl",
+            "--endpoint",
+            &endpoint,
+            "--token-file",
+            &token,
+            "--ca-file",
+            &roots,
+        ];
+        let arguments = crate::cli::Arguments::parse_from(arguments.iter().chain(&["node", "status", "--json"]));
+        let mut out = Vec::new();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let result = runtime.block_on(crate::cli::run(arguments, &mut out));
+        result.map_err(|error| error.exit_code())
+    };
+    assert_eq!(lbctl("read", "cert.pem"), Ok(()));
+    assert_eq!(lbctl("wrong", "cert.pem"), Err(4));
+    assert_eq!(lbctl("none", "cert.pem"), Err(2));
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    fs::write(folder.path().join("other.pem"), other.cert.pem()).unwrap();
+    assert_eq!(
+        lbctl("read", "other.pem"),
+        Err(3),
+        "a stranger's certificate is not trusted"
+    );
 }
