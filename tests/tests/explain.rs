@@ -15,7 +15,7 @@ use lb_userspace::{
 };
 
 const HOSTS: [u8; 4] = [1, 2, 3, 4];
-const CLIENTS: u16 = 120;
+const CLIENTS: u16 = 40;
 
 fn client(v6: bool, number: u16) -> SocketAddr {
     let [high, low] = number.wrapping_mul(40_503).to_be_bytes();

@@ -5,14 +5,15 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
 use super::{
-    Inspect, InspectError,
+    Inspect, InspectError, Listeners,
     fake_control::FakeControl,
     model::{
         BackendStatus, FlowCount, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus,
         InterfaceStatus, NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus,
     },
-    server, socket,
+    server,
 };
+use crate::config::Api;
 
 /// The fake controller.
 #[derive(Debug, Default)]
@@ -66,20 +67,25 @@ impl Inspect for Fake {
 pub(crate) struct Running {
     runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
-    served: Option<JoinHandle<std::io::Result<()>>>,
+    served: Option<JoinHandle<()>>,
 }
 
 impl Running {
     /// Serves `fake` at `path`.
     pub(crate) fn start(path: &Path, fake: Fake) -> Self {
+        Self::start_with(path, fake, &Api::default())
+    }
+
+    /// Serves `fake` at `path` and where `api` says.
+    pub(crate) fn start_with(path: &Path, fake: Fake, api: &Api) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let (stop, stopped) = oneshot::channel();
-        let socket = {
+        let listeners = {
             let _context = runtime.enter();
-            socket::bind(path).expect("an admin socket")
+            Listeners::open(path, api).expect("an admin socket")
         };
         let served = runtime.spawn(server::serve(
-            socket,
+            listeners,
             Arc::new(fake),
             Arc::new(FakeControl::default()),
             async {
@@ -98,7 +104,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(served) = self.served.take() {
-            self.runtime.block_on(served).expect("no panic").expect("no error");
+            self.runtime.block_on(served).expect("no panic");
         }
     }
 }

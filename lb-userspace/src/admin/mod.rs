@@ -6,6 +6,7 @@
 //! | `GET /v1/services` | array of [`model::ServiceStatus`] |
 //! | `GET /v1/services/{name}` | [`model::ServiceStatus`] |
 //! | `GET /v1/backends?service=` | array of [`model::BackendStatus`] |
+//! | `GET /v1/openapi.json` | the description of all of it, `docs/openapi.json` |
 //! | `GET /v1/flows?service=&backend=&client=&limit=` | [`model::FlowPage`] |
 //! | `DELETE /v1/flows?service=&backend=&client=&all=` | [`model::Flushed`] |
 //! | `POST /v1/services/{name}/backends/{name}/{verb}` | `null`: it is done |
@@ -18,11 +19,17 @@
 //!
 //! Every error is a [`Problem`] with the status of the response.
 
+mod access;
 mod changes;
 mod control;
+mod credentials;
 mod inspect;
+mod limits;
+mod listeners;
 pub mod model;
+mod openapi;
 mod parameters;
+mod patience;
 mod problem;
 mod questions;
 pub mod server;
@@ -34,6 +41,11 @@ pub(crate) mod fake;
 mod fake_control;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transport_tests;
+
 pub use control::{Control, ControlError};
+pub use credentials::CredentialsError;
 pub use inspect::{Inspect, InspectError};
+pub use listeners::{ListenError, Listeners};
 pub use problem::Problem;

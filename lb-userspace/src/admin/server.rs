@@ -1,6 +1,6 @@
 //! Serves the admin API on its socket.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -10,49 +10,98 @@ use axum::{
     response::Response,
     routing::get,
 };
-use tokio::sync::watch;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, watch},
+};
 
 use super::{
-    Control, Inspect, InspectError, Problem, changes,
+    Control, Inspect, InspectError, Listeners, Problem, access, changes,
+    credentials::Credentials,
+    limits,
     model::{
         BackendStatus, DEFAULT_FLOW_LIMIT, FlowCount, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus,
     },
+    openapi,
     parameters::Parameters,
     questions,
-    socket::AdminSocket,
 };
 
 /// How long requests may go on after `shutdown`.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Questions that are answered at the same time.
+const MOST_AT_ONCE: usize = 4;
 
 type Source = Arc<dyn Inspect>;
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 /// Serves until `shutdown` is there, and then for a moment more what was asked before. Removes the socket at the end.
 ///
-/// # Errors
-///
-/// When the socket no longer works.
+/// SIGHUP, and a reload through the API, make it read tokens and certificate again.
 pub async fn serve(
-    socket: AdminSocket,
+    listeners: Listeners,
     source: Arc<dyn Inspect>,
     control: Arc<dyn Control>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (listener, _removed_at_end) = socket.into_parts();
-    let (stop, mut stopped) = watch::channel(false);
-    let serving = axum::serve(listener, router(source, control)).with_graceful_shutdown(async move {
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let (stop, stopped) = watch::channel(false);
+    let credentials = listeners.credentials();
+    let routes = around(router(source, control), credentials.clone());
+    let serving = listeners.serve(routes, stopped);
+    let out_of_grace = async move {
         shutdown.await;
         let _ = stop.send(true);
-    });
-    let out_of_grace = async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        result = serving => result,
+        () = serving => {}
         // A client that never ends its request must not keep the controller from ending.
-        () = out_of_grace => Ok(()),
+        () = out_of_grace => {}
+        () = reload_at_signals(credentials) => {}
+    }
+}
+
+/// Everything that a request passes on its way to its route, from the outside in.
+fn around(routes: Router, credentials: Option<Arc<Credentials>>) -> Router {
+    routes
+        .layer(middleware::from_fn_with_state(
+            credentials.clone(),
+            reload_with_the_rest,
+        ))
+        .layer(middleware::from_fn(limits::read_body))
+        .layer(middleware::from_fn_with_state(credentials, access::authorize))
+        .layer(middleware::from_fn(limits::only_problems))
+        .layer(middleware::from_fn(log))
+}
+
+/// Reads the credentials again after a reload through the API.
+async fn reload_with_the_rest(
+    State(credentials): State<Option<Arc<Credentials>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let reloads = request.uri().path() == "/v1/reload" && request.uri().query().is_none();
+    let response = next.run(request).await;
+    if let (Some(credentials), true) = (&credentials, reloads && response.status().is_success()) {
+        reload(credentials);
+    }
+    response
+}
+
+async fn reload_at_signals(credentials: Option<Arc<Credentials>>) {
+    let (Some(credentials), Ok(mut signals)) = (credentials, signal(SignalKind::hangup())) else {
+        return std::future::pending().await;
+    };
+    while signals.recv().await.is_some() {
+        reload(&credentials);
+    }
+}
+
+fn reload(credentials: &Credentials) {
+    match credentials.reload() {
+        Ok(()) => tracing::info!("tokens and certificate of the admin API are read again"),
+        Err(error) => tracing::error!(%error, "tokens and certificate of the admin API stay as they were"),
     }
 }
 
@@ -64,12 +113,12 @@ fn router(source: Source, control: Arc<dyn Control>) -> Router {
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
         .route("/v1/flows/count", get(flow_count))
+        .route("/v1/openapi.json", get(openapi::document))
         .with_state(source)
         .merge(changes::routes(Arc::clone(&control)))
         .merge(questions::routes(control))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(log))
 }
 
 async fn node(State(source): State<Source>, uri: Uri) -> Answer<NodeStatus> {
@@ -150,6 +199,9 @@ pub(super) async fn ask<S: Send + Sync + ?Sized + 'static, T: Send + 'static>(
     source: Arc<S>,
     question: impl FnOnce(&S) -> Result<T, Problem> + Send + 'static,
 ) -> Answer<T> {
+    // However many ask, the controller's own work finds a processor.
+    static TURNS: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
+    let _turn = TURNS.acquire().await;
     match tokio::task::spawn_blocking(move || question(&*source)).await {
         Ok(answer) => answer.map(Json),
         Err(error) => Err(Problem::internal(format!("the request could not be handled: {error}"))),
@@ -204,7 +256,7 @@ async fn no_such_path(uri: Uri) -> Problem {
     let path = uri.path().escape_debug();
     Problem::not_found(format!(
         "there is no `{path}`; there are: /v1/node, /v1/services, /v1/services/NAME, /v1/backends, /v1/flows, \
-         /v1/flows/count, /v1/events, /v1/explain, /v1/reload, /v1/services/NAME/backends/NAME/VERB"
+         /v1/flows/count, /v1/events, /v1/explain, /v1/reload, /v1/services/NAME/backends/NAME/VERB, /v1/openapi.json"
     ))
 }
 

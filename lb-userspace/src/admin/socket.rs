@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, lchown},
     path::{Path, PathBuf},
 };
 
@@ -11,12 +11,14 @@ use nix::libc;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
-/// The owner and the group of the socket may use the API.
-const SOCKET_MODE: u32 = 0o660;
+/// The owner and the group of the socket may connect.
+const GROUP_MODE: u32 = 0o660;
+/// Everybody may connect.
+const OPEN_MODE: u32 = 0o666;
 /// Everybody may see that there is a socket.
 const FOLDER_MODE: u32 = 0o755;
 /// Connections that may wait to be accepted.
-const BACKLOG: i32 = 128;
+pub(super) const BACKLOG: i32 = 128;
 
 /// Why there is no admin socket.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,15 @@ pub enum SocketError {
     },
 }
 
+/// Whom the file system lets connect; what they may do then is another question.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Door {
+    /// The owner and a group, by default that of the process.
+    Group(Option<u32>),
+    /// Everybody.
+    Open,
+}
+
 /// The admin socket, ready to be served. It is removed when this is dropped.
 #[derive(Debug)]
 pub struct AdminSocket {
@@ -96,6 +107,11 @@ impl Drop for SocketFile {
 ///
 /// When another process listens there, something else has the name, or the system refuses.
 pub fn bind(path: &Path) -> Result<AdminSocket, SocketError> {
+    bind_with(path, Door::Group(None))
+}
+
+/// As [`bind`], for those whom `door` names.
+pub(super) fn bind_with(path: &Path, door: Door) -> Result<AdminSocket, SocketError> {
     if let Some(folder) = path.parent() {
         create_folder(folder)?;
     }
@@ -118,7 +134,16 @@ pub fn bind(path: &Path) -> Result<AdminSocket, SocketError> {
         identity: (found.dev(), found.ino()),
     };
     // Nobody can connect before `listen`, so nobody slips in whatever the umask left open.
-    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE)).map_err(failed("set the mode of"))?;
+    let mode = match door {
+        Door::Group(group) => {
+            if group.is_some() {
+                lchown(path, None, group).map_err(failed("set the group of"))?;
+            }
+            GROUP_MODE
+        }
+        Door::Open => OPEN_MODE,
+    };
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of"))?;
     socket.listen(BACKLOG).map_err(failed("listen at"))?;
     let listener = UnixListener::from_std(socket.into()).map_err(failed("listen at"))?;
     Ok(AdminSocket { listener, file })

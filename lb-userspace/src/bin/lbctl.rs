@@ -14,7 +14,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli::run(arguments, &mut std::io::stdout().lock())) {
+    cli::fit_to_terminal();
+    match runtime.block_on(cli::run_or_watch(arguments, &mut std::io::stdout().lock())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,13 +3,14 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
 
 /// Shows what a load balancer does.
 ///
-/// Exit status: 0 done; 1 failed; 2 wrong usage; 3 the daemon cannot be reached.
+/// Exit status: 0 done; 1 failed; 2 wrong usage; 3 the daemon cannot be reached; 4 not allowed.
 #[derive(Debug, Parser)]
 #[command(name = "lbctl", version, arg_required_else_help = true)]
 pub struct Arguments {
@@ -19,6 +20,10 @@ pub struct Arguments {
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Show it again every so many seconds, by default 2, until interrupted; with --json, one line each time.
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = seconds)]
+    pub watch: Option<Duration>,
     /// What to do.
     #[command(subcommand)]
     pub noun: Noun,
@@ -33,6 +38,21 @@ pub struct Place {
     /// Admin socket of the node, instead of what the configuration says.
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Admin API over TCP instead of the socket: https://HOST:PORT, or http:// where the network is trusted.
+    #[arg(long, global = true, value_name = "URL", env = "LBCTL_ENDPOINT")]
+    pub endpoint: Option<String>,
+    /// File with the token for --endpoint.
+    #[arg(long, global = true, value_name = "FILE", env = "LBCTL_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates that --endpoint is trusted by, in PEM.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "LBCTL_CA_FILE",
+        default_value = "/etc/ssl/certs/ca-certificates.crt"
+    )]
+    pub ca_file: PathBuf,
     /// Mount point of the BPF file system with the node's maps, together with --node instead of the configuration.
     #[arg(long, global = true, value_name = "PATH", requires = "node")]
     pub bpffs: Option<PathBuf>,
@@ -66,6 +86,11 @@ pub enum Noun {
     /// Maps, read directly: these work without the daemon too.
     #[command(subcommand)]
     Map(MapVerb),
+    /// Print the completions of a shell, for example: lbctl completion bash > /etc/bash_completion.d/lbctl
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Verbs of `node`.
@@ -251,4 +276,28 @@ pub enum MapVerb {
         #[arg(long, default_value_t = 1000)]
         limit: usize,
     },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let expected = "expected seconds from 0.1 to 86400";
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(expected.to_owned()),
+    }
+}
+
+impl Noun {
+    /// Whether it only shows something, and so can be done again and again.
+    pub(super) fn only_shows(&self) -> bool {
+        matches!(
+            self,
+            Self::Node(NodeVerb::Status)
+                | Self::Service(ServiceVerb::List | ServiceVerb::Show { .. })
+                | Self::Backend(BackendVerb::List { .. })
+                | Self::Flow(FlowVerb::List(_) | FlowVerb::Count(_))
+                | Self::Event(EventVerb::List { .. })
+                | Self::Explain(_)
+                | Self::Map(MapVerb::List | MapVerb::Dump { .. })
+        )
+    }
 }

@@ -6,20 +6,39 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request, StatusCode, body::Bytes, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+};
 
-use super::CliError;
+use super::{
+    CliError,
+    args::Place,
+    endpoint::{Endpoint, Stream},
+};
 
 /// Asks the daemon at a socket.
 pub(super) struct Client {
+    /// For messages, the endpoint where there is one.
     socket: PathBuf,
+    endpoint: Option<Endpoint>,
 }
 
 impl Client {
     pub(super) fn new(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            endpoint: None,
         }
+    }
+
+    /// One that asks over TCP.
+    pub(super) fn remote(place: &Place) -> Result<Self, CliError> {
+        let url = place.endpoint.as_deref().unwrap_or_default();
+        Ok(Self {
+            socket: url.into(),
+            endpoint: Some(Endpoint::new(url, place)?),
+        })
     }
 
     /// The answer to GET of `path`.
@@ -29,15 +48,7 @@ impl Client {
 
     /// The answer to a request of `path`.
     pub(super) async fn send<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, CliError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|cause| CliError::Unreachable {
-                path: self.socket.clone(),
-                cause,
-            })?;
-        let (status, body) = exchange(stream, method, path)
-            .await
-            .map_err(|cause| self.garbled(cause.to_string()))?;
+        let (status, body) = self.ask(method, path).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&body).map_err(|error| self.garbled(error.to_string()));
         }
@@ -45,6 +56,27 @@ impl Client {
             Ok(problem) => Err(CliError::Refused(problem)),
             Err(_) => Err(self.garbled(format!("status {status}"))),
         }
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), CliError> {
+        let exchanged = match &self.endpoint {
+            None => {
+                let connected = UnixStream::connect(&self.socket).await;
+                let stream = connected.map_err(|cause| CliError::Unreachable {
+                    path: self.socket.clone(),
+                    cause,
+                })?;
+                exchange(stream, method, path, None).await
+            }
+            Some(endpoint) => {
+                let authorization = Some(endpoint.authorization.as_str());
+                match endpoint.connect().await? {
+                    Stream::Plain(stream) => exchange(stream, method, path, authorization).await,
+                    Stream::Tls(stream) => exchange(stream, method, path, authorization).await,
+                }
+            }
+        };
+        exchanged.map_err(|cause| self.garbled(cause.to_string()))
     }
 
     fn garbled(&self, cause: String) -> CliError {
@@ -56,17 +88,18 @@ impl Client {
 }
 
 async fn exchange(
-    stream: UnixStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     method: Method,
     path: &str,
+    authorization: Option<&str>,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, "lbd")
-        .body(Empty::<Bytes>::new())?;
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, "lbd");
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();

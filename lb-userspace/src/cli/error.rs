@@ -21,6 +21,17 @@ pub enum CliError {
         /// Why.
         cause: io::Error,
     },
+    /// The TCP listener does not answer.
+    #[error("cannot reach lbd at {url}: {cause}")]
+    Endpoint {
+        /// Where.
+        url: String,
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// The command line cannot be carried out.
+    #[error("{0}")]
+    Usage(String),
     /// The daemon answered something that is no answer.
     #[error("lbd at {} gave no usable answer: {cause}", path.display())]
     Garbled {
@@ -47,8 +58,9 @@ impl CliError {
     /// The status to end with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreachable { .. } => 3,
-            Self::Config { .. } => 2,
+            Self::Unreachable { .. } | Self::Endpoint { .. } => 3,
+            Self::Config { .. } | Self::Usage(_) => 2,
+            Self::Refused(problem) if [401, 403].contains(&problem.status) => 4,
             _ => 1,
         }
     }

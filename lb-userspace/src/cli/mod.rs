@@ -3,13 +3,18 @@
 mod args;
 mod client;
 mod commands;
+mod endpoint;
 mod error;
+mod fit;
 mod render;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+
+use clap::Parser;
 
 pub use args::Arguments;
 pub use error::CliError;
+pub use fit::fit_to_terminal;
 
 /// Carries a command out and writes what it found to `out`.
 ///
@@ -18,4 +23,34 @@ pub use error::CliError;
 /// What was in the way; [`CliError::exit_code`] says with which status to end.
 pub async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), CliError> {
     commands::run(arguments, out).await
+}
+
+/// Carries the command of this process out, with `--watch` again and again until it fails or is interrupted.
+///
+/// # Errors
+///
+/// See [`run`].
+pub async fn run_or_watch(mut arguments: Arguments, out: &mut dyn Write) -> Result<(), CliError> {
+    const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
+    let Some(interval) = arguments.watch else {
+        return run(arguments, out).await;
+    };
+    if !arguments.noun.only_shows() {
+        return Err(CliError::Usage(
+            "--watch is for commands that show something".to_owned(),
+        ));
+    }
+    let redraw = std::io::stdout().is_terminal() && !arguments.json;
+    loop {
+        // Whole before it is shown, so that a terminal does not flicker.
+        let mut shown = Vec::new();
+        run(arguments, &mut shown).await?;
+        if redraw {
+            write!(out, "{HOME_AND_CLEAR}")?;
+        }
+        out.write_all(&shown)?;
+        out.flush()?;
+        tokio::time::sleep(interval).await;
+        arguments = Arguments::parse();
+    }
 }

@@ -3,6 +3,7 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use super::fit;
 use crate::{
     admin::model::{BackendStatus, FlowCount, FlowPage, NodeStatus, ServiceStatus},
     dataplane::dump::MapSummary,
@@ -16,10 +17,22 @@ pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Strin
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(columns.iter().map(|(head, number)| cell(head.to_string(), *number)));
-    for row in rows {
-        table.add_row(columns.iter().zip(row).map(|((_, number), text)| cell(text, *number)));
+    let numbers: Vec<bool> = columns.iter().map(|(_, number)| *number).collect();
+    let head = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
+    let mut rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    if let Some(width) = fit::width() {
+        fit::fit(&mut rows, &numbers, width);
     }
+    let mut rows = rows.into_iter().map(|row| {
+        row.into_iter()
+            .zip(&numbers)
+            .map(|(text, number)| cell(text, *number))
+            .collect::<Vec<_>>()
+    });
+    if let Some(head) = rows.next() {
+        table.set_header(head);
+    }
+    table.add_rows(rows);
     table.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 

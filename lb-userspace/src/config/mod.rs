@@ -5,6 +5,7 @@
 //! first two.
 
 mod address;
+mod api;
 mod backend;
 mod defaults;
 mod duration;

@@ -17,8 +17,43 @@ pub use super::ports::PortRange;
 pub struct Config {
     /// This balancer.
     pub node: Node,
+    /// Who may use the admin API, and where it listens besides its socket.
+    pub api: Api,
     /// What it balances, in the order of the file.
     pub services: Vec<Service>,
+}
+
+/// Who may use the admin API, and where it listens besides its socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Api {
+    /// Group whose members may read through the socket, by name or number; `None`: the group of the process.
+    pub read_group: Option<String>,
+    /// Group whose members may change things through the socket too, by name or number.
+    pub admin_group: Option<String>,
+    /// The TCP listener.
+    pub listen: Option<Listen>,
+}
+
+/// The TCP listener of the admin API: at least one token is there, and TLS, unless the file says it need not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Where.
+    pub address: SocketAddr,
+    /// File with the token of those who may read.
+    pub read_token: Option<PathBuf>,
+    /// File with the token of those who may change things too.
+    pub admin_token: Option<PathBuf>,
+    /// Certificate and key.
+    pub tls: Option<Tls>,
+}
+
+/// Files of a TLS server, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and those that lead to its root.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// This balancer.

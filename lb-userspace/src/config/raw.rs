@@ -23,6 +23,7 @@ pub(super) type Number = i128;
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct File {
     pub(super) node: Given<Node>,
+    pub(super) api: Given<Api>,
     #[serde(default)]
     pub(super) service: Vec<Spanned<Service>>,
 }
@@ -42,6 +43,19 @@ pub(super) struct Node {
     pub(super) tunnel: Tunnel,
     #[serde(default)]
     pub(super) capacity: Capacity,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Api {
+    pub(super) read_group: Given<String>,
+    pub(super) admin_group: Given<String>,
+    pub(super) listen: Given<String>,
+    pub(super) read_token_file: Given<String>,
+    pub(super) admin_token_file: Given<String>,
+    pub(super) certificate: Given<String>,
+    pub(super) key: Given<String>,
+    pub(super) plaintext: Given<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -98,6 +98,7 @@ fn the_example_is_valid_and_means_what_it_says() {
 fn what_is_not_said_has_its_default() {
     let text = format!("{WEB}[service.health]\ntype = \"http\"\n[[service.backend]]\naddress = \"198.51.100.1\"\n");
     let expected = Config {
+        api: Api::default(),
         node: Node {
             name: "lb1".into(),
             interfaces: vec!["eth0".into()],
@@ -194,7 +195,7 @@ fn unknown_keys_and_wrong_types_are_all_reported() {
         "nod = 1\n[node]\nname = 5\nintrfaces = [\"eth0\"]\n[[service]]\nport = \"80\"\nsource = [1, \"a\", 2.0]\n\
          [service.timeouts]\nudp = 10\n[[service.backend]]\nweigth = 1\n",
         &[
-            (1, 1, "unknown key `nod`", "one of `node`, `service`"),
+            (1, 1, "unknown key `nod`", "one of `node`, `api`, `service`"),
             (3, 8, "`name` is an integer", "a string"),
             (4, 1, "unknown key `intrfaces`", "`interfaces`"),
             (6, 8, "`port` is a string", "an integer"),

@@ -3,7 +3,7 @@
 use toml::Spanned;
 
 use super::{
-    Config, Service, Tunnel,
+    Config, Service, Tunnel, api,
     finding::{Finding, Findings, Problem, Seen},
     node, raw, room, service,
     words::Word,
@@ -32,6 +32,7 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
             None
         }
     };
+    let api = api::check(file.api.as_ref(), findings);
     let tunnel = node.as_ref().map(|node| node.tunnel);
     let services = services(&file.service, tunnel.as_ref(), findings);
     if let (Some(raw), Some(node)) = (&file.node, &node) {
@@ -39,6 +40,7 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
     }
     Some(Config {
         node: node?,
+        api: api?,
         services: services.into_iter().map(|(_, service)| service).collect(),
     })
 }

@@ -1,7 +1,7 @@
 //! Why the controller cannot start.
 
 use crate::{
-    admin::socket::SocketError, capabilities::Missing, config::ConfigError, dataplane::DataplaneError, lock::LockError,
+    admin::ListenError, capabilities::Missing, config::ConfigError, dataplane::DataplaneError, lock::LockError,
     neighbour::NeighbourError, reserve::ReserveError,
 };
 
@@ -15,7 +15,7 @@ pub enum DaemonError {
     Lock(#[from] LockError),
     Dataplane(#[from] DataplaneError),
     Neighbour(#[from] NeighbourError),
-    Socket(#[from] SocketError),
+    Listen(#[from] ListenError),
     Reserve(#[from] ReserveError),
     RawSocket(#[from] std::io::Error),
 }

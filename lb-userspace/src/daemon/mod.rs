@@ -157,10 +157,10 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         flusher: Flusher::new(Tables::open(&pins, Access::Write)?)?,
         inspector: Arc::clone(&inspector),
     };
-    let socket = admin::socket::bind(&node.socket)?;
+    let listeners = admin::Listeners::open(&node.socket, &config.api)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(serve(socket, inspector, Arc::new(remote), stopped.clone()));
+    tasks.spawn(serve(listeners, inspector, Arc::new(remote), stopped.clone()));
     tasks.spawn(interfaces.follow(stopped.clone()));
     tasks.spawn(send_punts(Punts::open(&pins)?, stopped.clone()));
     tasks.spawn_blocking({
@@ -257,7 +257,7 @@ fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>)
 }
 
 async fn serve(
-    socket: admin::socket::AdminSocket,
+    listeners: admin::Listeners,
     inspector: Arc<Inspector>,
     remote: Arc<Remote>,
     mut stopped: watch::Receiver<bool>,
@@ -265,9 +265,7 @@ async fn serve(
     let shutdown = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = admin::server::serve(socket, inspector, remote, shutdown).await {
-        tracing::error!(%error, "the admin API ended");
-    }
+    admin::server::serve(listeners, inspector, remote, shutdown).await;
 }
 
 /// Sends the packets that the packet path could not, until told to end.

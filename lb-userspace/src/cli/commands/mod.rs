@@ -12,6 +12,7 @@ mod service;
 
 use std::io::{IsTerminal, Write};
 
+use clap::CommandFactory;
 use serde::Serialize;
 
 use super::{
@@ -26,7 +27,12 @@ use crate::{
 
 /// Carries a command out.
 pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), CliError> {
-    let Arguments { place, json, noun } = arguments;
+    let Arguments {
+        place,
+        json,
+        noun,
+        watch: _,
+    } = arguments;
     match noun {
         Noun::Node(verb) => node::run(verb, &client(&place)?, json, out).await,
         Noun::Service(verb) => service::run(verb, &client(&place)?, json, out).await,
@@ -35,6 +41,12 @@ pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(),
         Noun::Event(verb) => event::run(verb, &client(&place)?, json, out).await,
         Noun::Explain(packet) => explain::run(packet, &client(&place)?, json, out).await,
         Noun::Reload(how) => reload::run(how, &client(&place)?, json, out).await,
+        Noun::Completion { shell } => {
+            // Into memory first: the generator does not survive a reader who has gone.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "lbctl", &mut script);
+            Ok(out.write_all(&script)?)
+        }
         Noun::Map(verb) => map::run(verb, &pins(&place)?, json, out),
     }
 }
@@ -42,6 +54,7 @@ pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(),
 fn client(place: &Place) -> Result<Client, CliError> {
     match &place.socket {
         Some(socket) => Ok(Client::new(socket)),
+        None if place.endpoint.is_some() => Client::remote(place),
         None => Ok(Client::new(&configuration(place)?.node.socket)),
     }
 }

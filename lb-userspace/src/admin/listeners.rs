@@ -1,0 +1,335 @@
+//! Where the admin API listens: takes connections, as many as there is room for, and gives none more time than is fair.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use nix::unistd::{Gid, Group};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    access::{Access, Caller, Groups},
+    credentials::{Credentials, CredentialsError},
+    patience::Patience,
+    socket::{self, AdminSocket, SocketError},
+};
+use crate::config::Api;
+
+/// Connections of those who may change things: nobody else can use these up.
+const ADMIN_CONNECTIONS: usize = 64;
+/// Connections of those who may read.
+const READ_CONNECTIONS: usize = 64;
+/// Connections of local users who may do nothing but be told so.
+const OTHER_CONNECTIONS: usize = 8;
+/// Connections to the TCP listener.
+const REMOTE_CONNECTIONS: usize = 64;
+
+/// How long a TLS handshake, or the head of a request, may take; also how long a connection may idle.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take to read on.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// Bytes that the head of a request may have.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Header fields that a request may have.
+const HEADER_FIELDS: usize = 64;
+/// How long to leave connections where they are after one could not be taken, for want of descriptors for example.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The answer where there is no room, in the form of the others.
+const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 123\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections are open; try again later\"}";
+
+/// Why the admin API cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The Unix socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A group is not there.
+    #[error("`{key}` in [api] is \"{name}\": {cause}; expected a group that `getent group` shows, or its number")]
+    Group {
+        /// The key.
+        key: &'static str,
+        /// The group.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The tokens or the certificate.
+    #[error("the TCP listener of the admin API: {0}")]
+    Credentials(#[from] CredentialsError),
+    /// The TCP socket.
+    #[error("cannot listen at {address} for the admin API: {cause}")]
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+/// Everything that the admin API listens at. The Unix socket is removed when this is dropped.
+#[derive(Debug)]
+pub struct Listeners {
+    socket: AdminSocket,
+    groups: Groups,
+    remote: Option<Remote>,
+}
+
+#[derive(Debug)]
+struct Remote {
+    listener: TcpListener,
+    credentials: Arc<Credentials>,
+}
+
+impl Listeners {
+    /// Listens at the Unix socket `path`, and where `api` says. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When something is in the way; then nothing listens.
+    pub fn open(path: &std::path::Path, api: &Api) -> Result<Self, ListenError> {
+        let number = |key, name: &Option<String>| name.as_deref().map(|name| group(key, name)).transpose();
+        let read = number("read_group", &api.read_group)?;
+        let admin = number("admin_group", &api.admin_group)?;
+        let remote = match &api.listen {
+            Some(listen) => {
+                let credentials = Arc::new(Credentials::read(listen)?);
+                let failed = |cause| ListenError::Tcp {
+                    address: listen.address,
+                    cause,
+                };
+                let listener = bind_tcp(listen.address).map_err(failed)?;
+                Some(Remote { listener, credentials })
+            }
+            None => None,
+        };
+        let door = match (read, admin) {
+            (None, None) => socket::Door::Group(None),
+            (Some(group), None) | (None, Some(group)) => socket::Door::Group(Some(group)),
+            // The file system knows one group only: the credentials of the peer decide.
+            (Some(_), Some(_)) => socket::Door::Open,
+        };
+        let read = read.unwrap_or_else(|| Gid::effective().as_raw());
+        Ok(Self {
+            socket: socket::bind_with(path, door)?,
+            groups: Groups { read, admin },
+            remote,
+        })
+    }
+
+    /// What requests to the TCP listener are judged by.
+    pub(super) fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.remote.as_ref().map(|remote| Arc::clone(&remote.credentials))
+    }
+
+    /// Serves until told to stop, and then until all that was asked before is answered.
+    pub(super) async fn serve(self, router: Router, mut stopped: watch::Receiver<bool>) {
+        let (listener, _removed_at_end) = self.socket.into_parts();
+        let rooms = Rooms::default();
+        let server = Server {
+            router,
+            stopped: stopped.clone(),
+        };
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                taken = listener.accept() => match taken {
+                    Ok((stream, _)) => take_local(stream, self.groups, &rooms, &server, &mut connections),
+                    Err(error) => pause(&error).await,
+                },
+                (taken, remote) = next_remote(self.remote.as_ref()) => match taken {
+                    Ok((stream, _)) => take_remote(stream, remote, &rooms, &server, &mut connections),
+                    Err(error) => pause(&error).await,
+                },
+                Some(_) = connections.join_next() => {}
+                () = told(&mut stopped) => break,
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+/// Room for connections, by who makes them.
+struct Rooms {
+    admin: Arc<Semaphore>,
+    read: Arc<Semaphore>,
+    other: Arc<Semaphore>,
+    remote: Arc<Semaphore>,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            admin: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            read: Arc::new(Semaphore::new(READ_CONNECTIONS)),
+            other: Arc::new(Semaphore::new(OTHER_CONNECTIONS)),
+            remote: Arc::new(Semaphore::new(REMOTE_CONNECTIONS)),
+        }
+    }
+}
+
+impl Rooms {
+    fn of(&self, caller: Caller) -> Option<OwnedSemaphorePermit> {
+        let room = match caller {
+            Caller::Local(Access::Admin) => &self.admin,
+            Caller::Local(Access::Read) => &self.read,
+            Caller::Local(Access::None) => &self.other,
+            Caller::Remote => &self.remote,
+        };
+        Arc::clone(room).try_acquire_owned().ok()
+    }
+}
+
+/// What every connection is served with.
+#[derive(Clone)]
+struct Server {
+    router: Router,
+    stopped: watch::Receiver<bool>,
+}
+
+fn take_local(stream: UnixStream, groups: Groups, rooms: &Rooms, server: &Server, connections: &mut JoinSet<()>) {
+    let access = groups.access_of(&stream).unwrap_or_else(|error| {
+        tracing::warn!(%error, "it is not known who called at the admin socket; refused");
+        Access::None
+    });
+    let caller = Caller::Local(access);
+    let Some(permit) = rooms.of(caller) else {
+        let _ = stream.try_write(NO_ROOM);
+        return;
+    };
+    let server = server.clone();
+    connections.spawn(async move {
+        server.speak(stream, caller).await;
+        drop(permit);
+    });
+}
+
+fn take_remote(stream: TcpStream, remote: &Remote, rooms: &Rooms, server: &Server, connections: &mut JoinSet<()>) {
+    let tls = remote.credentials.tls();
+    let Some(permit) = rooms.of(Caller::Remote) else {
+        if tls.is_none() {
+            let _ = stream.try_write(NO_ROOM);
+        }
+        return;
+    };
+    let server = server.clone();
+    connections.spawn(async move {
+        match tls {
+            None => server.speak(stream, Caller::Remote).await,
+            Some(tls) => match tokio::time::timeout(HEAD_TIME, TlsAcceptor::from(tls).accept(stream)).await {
+                Ok(Ok(stream)) => server.speak(stream, Caller::Remote).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the admin API failed"),
+                Err(_) => tracing::debug!("a TLS handshake with the admin API did not end in time"),
+            },
+        }
+        drop(permit);
+    });
+}
+
+impl Server {
+    /// Answers the requests of one connection.
+    async fn speak(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, caller: Caller) {
+        let router = TowerToHyperService::new(self.router);
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(caller);
+            hyper::service::Service::call(&router, request)
+        });
+        let stream = TokioIo::new(Patience::new(stream, WRITE_TIME));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(HEADER_FIELDS)
+            .serve_connection(stream, service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told(&mut self.stopped) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to the admin API ended");
+        }
+    }
+}
+
+/// The next connection to the TCP listener; never, if there is none.
+async fn next_remote(remote: Option<&Remote>) -> (io::Result<(TcpStream, SocketAddr)>, &Remote) {
+    match remote {
+        Some(remote) => (remote.listener.accept().await, remote),
+        None => std::future::pending().await,
+    }
+}
+
+/// Until told to stop.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "the admin API cannot take a connection");
+    tokio::time::sleep(PAUSE).await;
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // A restart must not wait for connections of the past.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(socket::BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The number of a group.
+fn group(key: &'static str, name: &str) -> Result<u32, ListenError> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let failed = |cause: String| ListenError::Group {
+        key,
+        name: name.to_owned(),
+        cause,
+    };
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(failed("there is no such group".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NO_ROOM;
+
+    #[test]
+    fn the_answer_without_room_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(NO_ROOM).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.ends_with(&format!("content-length: {}", body.len())),
+            "{} {head}",
+            body.len()
+        );
+        let problem: crate::admin::Problem = serde_json::from_str(body).unwrap();
+        assert_eq!(problem.status, 503);
+    }
+}

@@ -1,0 +1,281 @@
+//! Who is let in, by which way, and how much of it: over real sockets, asked by curl where it can be.
+
+use std::{
+    fs::{self, Permissions},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use clap::Parser;
+
+use super::fake::{Fake, Running};
+use crate::config::{Api, Listen, Tls};
+
+const READ: &str = "read-read-read-read-read-read-01";
+const ADMIN: &str = "admin-admin-admin-admin-admin-01";
+
+/// More than any of the server's time limits.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn secret(path: PathBuf, text: &str) -> PathBuf {
+    fs::write(&path, format!("{text}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+/// A listener in `folder`, with a certificate for 127.0.0.1 that curl can check by `folder/cert.pem`.
+fn listen(folder: &Path, with_tls: bool) -> Listen {
+    let tls = with_tls.then(|| {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+        Tls {
+            certificate: folder.join("cert.pem"),
+            key: secret(folder.join("key.pem"), &made.signing_key.serialize_pem()),
+        }
+    });
+    Listen {
+        address: free_port(),
+        read_token: Some(secret(folder.join("read"), READ)),
+        admin_token: Some(secret(folder.join("admin"), ADMIN)),
+        tls,
+    }
+}
+
+/// Status, media type and body of what curl gets.
+fn curl(arguments: &[&str]) -> (u16, String, String) {
+    let output = Command::new("curl")
+        .args(["-sS", "--noproxy", "*", "-w", "\n%{http_code} %{content_type}"])
+        .args(arguments)
+        .output()
+        .expect("curl");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (body, last) = text.rsplit_once('\n').unwrap();
+    let (status, kind) = last.split_once(' ').unwrap();
+    (status.parse().unwrap(), kind.to_owned(), body.to_owned())
+}
+
+fn serve(folder: &Path, listen: Listen) -> Running {
+    let api = Api {
+        listen: Some(listen),
+        ..Api::default()
+    };
+    Running::start_with(&folder.join("s"), Fake::default(), &api)
+}
+
+#[test]
+fn over_tls_a_token_opens_what_it_is_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = listen(folder.path(), true);
+    let address = listen.address;
+    let _running = serve(folder.path(), listen);
+    let certificate = folder.path().join("cert.pem");
+    let url = format!("https://{address}/v1/node");
+    let ask = |method: &str, token: &str| {
+        let header = format!("authorization: {token}");
+        curl(&[
+            "--cacert",
+            certificate.to_str().unwrap(),
+            "-X",
+            method,
+            "-H",
+            &header,
+            &url,
+        ])
+    };
+    for (method, token, then) in [
+        ("GET", format!("Bearer {READ}"), 200),
+        ("GET", format!("bearer {ADMIN}"), 200),
+        ("GET", String::new(), 401),
+        ("GET", "Bearer wrong-wrong-wrong-wrong-wrong".to_owned(), 401),
+        ("GET", format!("Bearer {}", &READ[..READ.len() - 1]), 401),
+        ("GET", format!("Basic {READ}"), 401),
+        ("POST", format!("Bearer {READ}"), 403),
+        ("POST", format!("Bearer {ADMIN}"), 405),
+    ] {
+        let (status, kind, body) = ask(method, &token);
+        assert_eq!(status, then, "{method} {token}: {body}");
+        let problem = kind == "application/problem+json";
+        assert_eq!(problem, then != 200, "{method} {token}: {kind}");
+    }
+    let plain = curl(&[&format!("http://{address}/v1/node")]);
+    assert_eq!(plain.0, 0, "the TLS listener does not speak plain HTTP: {plain:?}");
+}
+
+#[test]
+fn a_token_is_changed_by_a_reload_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = listen(folder.path(), false);
+    let credentials = super::credentials::Credentials::read(&files).unwrap();
+    let may = |token: &str| credentials.access(token.as_bytes());
+    assert_eq!(may(READ), super::access::Access::Read);
+    let new = "another-another-another-another";
+    secret(folder.path().join("read"), new);
+    credentials.reload().unwrap();
+    assert_eq!(
+        (may(new), may(READ)),
+        (super::access::Access::Read, super::access::Access::None)
+    );
+    for (text, mode, then) in [
+        ("short", 0o600, "expected 24"),
+        (ADMIN, 0o600, "is the same"),
+        (READ, 0o644, "mode 644"),
+    ] {
+        let path = secret(folder.path().join("read"), text);
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let error = credentials.reload().unwrap_err().to_string();
+        assert!(error.contains(then), "{error}");
+        assert_eq!(may(new), super::access::Access::Read, "what was in force stays");
+    }
+}
+
+#[test]
+fn other_users_read_by_their_group_and_change_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("s");
+    let api = Api {
+        read_group: Some("54321".to_owned()),
+        admin_group: Some("54322".to_owned()),
+        listen: None,
+    };
+    let _running = Running::start_with(&path, Fake::default(), &api);
+    let as_nobody = |method: &str, group: u32| {
+        let output = Command::new("curl")
+            .args([
+                "-sS",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "-X",
+                method,
+                "http://lbd/v1/node",
+            ])
+            .arg("--unix-socket")
+            .arg(&path)
+            .uid(65_534)
+            .gid(group)
+            .output()
+            .expect("curl");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (method, group, then) in [
+        ("GET", 65_534, "403"),
+        ("GET", 54_321, "200"),
+        ("POST", 54_321, "403"),
+        ("POST", 54_322, "405"),
+    ] {
+        assert_eq!(as_nobody(method, group), then, "{method} as a member of {group}");
+    }
+}
+
+#[test]
+fn bodies_and_heads_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let _running = Running::start(&path, Fake::default());
+    let large = folder.path().join("large");
+    fs::write(&large, vec![b'x'; 70_000]).unwrap();
+    let data = format!("@{}", large.display());
+    let socket = path.to_str().unwrap();
+    for chunked in ["content-type: application/json", "transfer-encoding: chunked"] {
+        let (status, kind, _) = curl(&[
+            "--unix-socket",
+            socket,
+            "-H",
+            chunked,
+            "--data-binary",
+            &data,
+            "http://lbd/v1/node",
+        ]);
+        assert_eq!((status, kind.as_str()), (413, "application/problem+json"), "{chunked}");
+    }
+    let header = format!("x-large: {}", "x".repeat(20_000));
+    let (status, ..) = curl(&["--unix-socket", socket, "-H", &header, "http://lbd/v1/node"]);
+    assert_eq!(status, 431);
+}
+
+#[test]
+fn callers_who_are_slow_or_many_shut_nobody_else_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = listen(folder.path(), false);
+    let address = listen.address;
+    let _running = serve(folder.path(), listen);
+    let mut slow = TcpStream::connect(address).unwrap();
+    slow.write_all(b"GET /v1/node HTTP/1.1\r\nhost:").unwrap();
+    let crowd: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let path = folder.path().join("s");
+    let mut local = UnixStream::connect(&path).unwrap();
+    local.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(local, "GET /v1/node HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    local.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "the owner gets through: {answer}");
+    let mut last = crowd.last().unwrap();
+    last.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut refusal = String::new();
+    last.read_to_string(&mut refusal).unwrap();
+    assert!(refusal.starts_with("HTTP/1.1 503"), "{refusal}");
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut rest = Vec::new();
+    // The server ends the connection, with or without a word.
+    let ended = slow.read_to_end(&mut rest);
+    assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+    drop(crowd);
+    let header = format!("authorization: Bearer {READ}");
+    let url = format!("http://{address}/v1/node");
+    let again = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        curl(&["-H", &header, &url]).0 == 200
+    });
+    assert!(again, "there is room again");
+}
+
+#[test]
+fn lbctl_speaks_to_the_tcp_listener_and_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = listen(folder.path(), true);
+    let endpoint = format!("https://{}", listen.address);
+    let _running = serve(folder.path(), listen);
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    secret(folder.path().join("wrong"), "wrong-wrong-wrong-wrong-wrong");
+    let lbctl = |token: &str, roots: &str| {
+        let (token, roots) = (file(token), file(roots));
+        let arguments = [
+            "lbctl",
+            "--endpoint",
+            &endpoint,
+            "--token-file",
+            &token,
+            "--ca-file",
+            &roots,
+        ];
+        let arguments = crate::cli::Arguments::parse_from(arguments.iter().chain(&["node", "status", "--json"]));
+        let mut out = Vec::new();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let result = runtime.block_on(crate::cli::run(arguments, &mut out));
+        result.map_err(|error| error.exit_code())
+    };
+    assert_eq!(lbctl("read", "cert.pem"), Ok(()));
+    assert_eq!(lbctl("wrong", "cert.pem"), Err(4));
+    assert_eq!(lbctl("none", "cert.pem"), Err(2));
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    fs::write(folder.path().join("other.pem"), other.cert.pem()).unwrap();
+    assert_eq!(
+        lbctl("read", "other.pem"),
+        Err(3),
+        "a stranger's certificate is not trusted"
+    );
+}

@@ -1,0 +1,136 @@
+//! The way to an admin API over TCP: `http://HOST:PORT` or `https://HOST:PORT`, with a token.
+
+use std::{fs, path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{CliError, args::Place};
+
+/// An API that is reached over TCP.
+pub(super) struct Endpoint {
+    /// As it was given, for messages.
+    url: String,
+    host: String,
+    port: u16,
+    tls: Option<TlsConnector>,
+    /// The value of the header `authorization`.
+    pub(super) authorization: String,
+}
+
+/// A connection to an endpoint.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Endpoint {
+    /// What `--endpoint` and the options around it mean.
+    pub(super) fn new(url: &str, place: &Place) -> Result<Self, CliError> {
+        let (tls, host, port) = parse(url).ok_or_else(|| {
+            CliError::Usage(format!(
+                "--endpoint is \"{url}\"; expected https://HOST:PORT or http://HOST:PORT"
+            ))
+        })?;
+        let token = place.token_file.as_deref().ok_or_else(|| {
+            CliError::Usage("--endpoint wants a token; expected --token-file FILE, or LBCTL_TOKEN_FILE".to_owned())
+        })?;
+        let text = fs::read_to_string(token).map_err(|error| unreadable(token, &error))?;
+        let tls = tls.then(|| connector(&place.ca_file)).transpose()?;
+        Ok(Self {
+            url: url.to_owned(),
+            host,
+            port,
+            tls,
+            authorization: format!("Bearer {}", text.trim()),
+        })
+    }
+
+    /// Connects; with TLS, only to a server whose certificate is good for the host.
+    pub(super) async fn connect(&self) -> Result<Stream, CliError> {
+        let failed = |cause: String| CliError::Endpoint {
+            url: self.url.clone(),
+            cause,
+        };
+        let connected = TcpStream::connect((self.host.as_str(), self.port)).await;
+        let stream =
+            connected.map_err(|error| failed(format!("{error}; is `listen` of [api] there, and lbd running?")))?;
+        let Some(tls) = &self.tls else {
+            return Ok(Stream::Plain(stream));
+        };
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| failed(error.to_string()))?;
+        match tls.connect(name, stream).await {
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            Err(error) => Err(failed(format!("{error}; --ca-file names the certificates to trust"))),
+        }
+    }
+}
+
+/// Whether with TLS, host and port.
+fn parse(url: &str) -> Option<(bool, String, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let tls = match scheme {
+        "https" => true,
+        "http" => false,
+        _ => return None,
+    };
+    let (host, port) = rest.strip_suffix('/').unwrap_or(rest).rsplit_once(':')?;
+    let host = host
+        .strip_prefix('[')
+        .map_or(Some(host), |host| host.strip_suffix(']'))?;
+    let known = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
+    let host = (!host.is_empty() && host.chars().all(known)).then(|| host.to_owned())?;
+    Some((tls, host, port.parse().ok()?))
+}
+
+fn connector(roots: &Path) -> Result<TlsConnector, CliError> {
+    let bytes = fs::read(roots).map_err(|error| unreadable(roots, &error))?;
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
+    if store.is_empty() {
+        return Err(CliError::Usage(format!(
+            "{} has no certificate in PEM; expected those to trust",
+            roots.display()
+        )));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| CliError::Usage(error.to_string()))?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
+    CliError::Usage(format!("cannot read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn endpoints_have_scheme_host_and_port() {
+        let host = |tls, host: &str, port| Some((tls, host.to_owned(), port));
+        assert_eq!(
+            parse("https://lb1.example.net:9440"),
+            host(true, "lb1.example.net", 9440)
+        );
+        assert_eq!(parse("http://[::1]:9440/"), host(false, "::1", 9440));
+        for wrong in [
+            "lb1:9440",
+            "ftp://lb1:1",
+            "https://lb1",
+            "https://:1",
+            "https://lb1:x",
+            "https://[::1:1",
+            "https://a/b:1",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

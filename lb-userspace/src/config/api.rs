@@ -1,0 +1,214 @@
+//! Checks of `[api]`: who may use the admin API, and where it listens besides its socket.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use toml::Spanned;
+
+use super::{
+    Api, Listen, Tls,
+    finding::{Findings, Problem, Span},
+    names, raw,
+};
+
+/// The longest name that useradd gives a group.
+const LONGEST_GROUP: usize = 32;
+
+/// Checks `[api]`.
+pub(super) fn check(raw: Option<&Spanned<raw::Api>>, findings: &mut Findings) -> Option<Api> {
+    let Some(raw) = raw else {
+        return Some(Api::default());
+    };
+    let table = raw.span();
+    let raw = raw.get_ref();
+    let group = |name: &String| group(name).map(Some);
+    let read_group = findings.optional(&raw.read_group, None, group);
+    let admin_group = findings.optional(&raw.admin_group, None, group);
+    let listen = listen(raw, &table, findings);
+    Some(Api {
+        read_group: read_group?,
+        admin_group: admin_group?,
+        listen: listen?,
+    })
+}
+
+/// Where to listen; the outer `None` if something is wrong.
+fn listen(raw: &raw::Api, table: &Span, findings: &mut Findings) -> Option<Option<Listen>> {
+    let path = |path: &String| names::absolute(path).map(Some);
+    let read_token = findings.optional(&raw.read_token_file, None, path);
+    let admin_token = findings.optional(&raw.admin_token_file, None, path);
+    let certificate = findings.optional(&raw.certificate, None, path);
+    let key = findings.optional(&raw.key, None, path);
+    let plaintext = raw.plaintext.as_ref().is_some_and(|given| *given.get_ref());
+    let address = findings.optional(&raw.listen, None, |text| address(text).map(Some));
+    let (read_token, admin_token, certificate, key) = (read_token?, admin_token?, certificate?, key?);
+
+    let Some(given) = &raw.listen else {
+        return orphan(raw, findings).then_some(None);
+    };
+    let address = address??;
+    if read_token.is_none() && admin_token.is_none() {
+        let problem = Problem::new(
+            "`listen` without a token would let everybody in",
+            "`read_token_file` or `admin_token_file`, or both",
+        );
+        findings.add(given.span(), problem);
+        return None;
+    }
+    if read_token.is_some() && read_token == admin_token {
+        let problem = Problem::new("both tokens are in one file", "a file for each token");
+        findings.add(table.clone(), problem);
+        return None;
+    }
+    let tls = tls(certificate, key, table, findings)?;
+    if tls.is_none() && !plaintext && !address.ip().is_loopback() {
+        let problem = Problem::new(
+            format!("{address} without TLS would show the tokens to the network"),
+            "`certificate` and `key`, a loopback address, or `plaintext = true` where the network is trusted",
+        );
+        findings.add(given.span(), problem);
+        return None;
+    }
+    if let (Some(_), Some(given)) = (&tls, raw.plaintext.as_ref().filter(|given| *given.get_ref())) {
+        let problem = Problem::new("`plaintext` together with `certificate`", "one of the two");
+        findings.add(given.span(), problem);
+        return None;
+    }
+    Some(Some(Listen {
+        address,
+        read_token,
+        admin_token,
+        tls,
+    }))
+}
+
+fn tls(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    table: &Span,
+    findings: &mut Findings,
+) -> Option<Option<Tls>> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(Some(Tls { certificate, key })),
+        (None, None) => Some(None),
+        (None, Some(_)) => {
+            findings.missing(
+                table,
+                "certificate",
+                "the path of a file with the certificate chain in PEM",
+            );
+            None
+        }
+        (Some(_), None) => {
+            findings.missing(table, "key", "the path of a file with the private key in PEM");
+            None
+        }
+    }
+}
+
+/// Notes the first key that means nothing without `listen`; whether there is none.
+fn orphan(raw: &raw::Api, findings: &mut Findings) -> bool {
+    let paths = [&raw.read_token_file, &raw.admin_token_file, &raw.certificate, &raw.key];
+    let spans = paths.into_iter().flatten().map(Spanned::span);
+    let Some(span) = spans.chain(raw.plaintext.as_ref().map(Spanned::span)).next() else {
+        return true;
+    };
+    let problem = Problem::new(
+        "this key is for the TCP listener, and there is none",
+        "`listen`, such as \"127.0.0.1:9440\"",
+    );
+    findings.add(span, problem);
+    false
+}
+
+fn address(text: &str) -> Result<SocketAddr, Problem> {
+    let expected = "an address and a port, such as \"127.0.0.1:9440\" or \"[::1]:9440\"";
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => {
+            let problem = format!("\"{}\" is no address to listen at", text.escape_debug());
+            Err(Problem::new(problem, expected))
+        }
+    }
+}
+
+/// The name or number of a group.
+fn group(name: &str) -> Result<String, Problem> {
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > LONGEST_GROUP || !name.chars().all(known) {
+        return Err(Problem::new(
+            format!("\"{}\" cannot be a group", name.escape_debug()),
+            "the name of a group or its number, as `getent group` shows them",
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+
+    fn api(keys: &str) -> Result<crate::config::Api, String> {
+        let text = format!("[node]\nname = \"lb1\"\ninterfaces = [\"eth0\"]\n[api]\n{keys}");
+        parse("lbd.toml", &text)
+            .map(|config| config.api)
+            .map_err(|error| error.to_string())
+    }
+
+    const TOKEN: &str = "admin_token_file = \"/t\"\n";
+    const TLS: &str = "certificate = \"/c\"\nkey = \"/k\"\n";
+
+    #[test]
+    fn a_listener_wants_a_token_and_beyond_loopback_tls_or_a_word() {
+        for (keys, wrong) in [
+            ("listen = \"127.0.0.1:9440\"\n".to_owned(), "without a token"),
+            (format!("listen = \"192.0.2.1:9440\"\n{TOKEN}"), "without TLS"),
+            (format!("listen = \"[::]:9440\"\n{TOKEN}"), "without TLS"),
+            (format!("listen = \"[::1]:0\"\n{TOKEN}"), "no address to listen at"),
+            (
+                format!("listen = \"[::1]:1\"\n{TOKEN}key = \"/k\"\n"),
+                "`certificate` is missing",
+            ),
+            (
+                format!("listen = \"[::1]:1\"\n{TOKEN}certificate = \"/c\"\n"),
+                "`key` is missing",
+            ),
+            (
+                format!("listen = \"[::1]:1\"\n{TOKEN}{TLS}plaintext = true\n"),
+                "one of the two",
+            ),
+            (
+                format!("listen = \"[::1]:1\"\n{TOKEN}read_token_file = \"/t\"\n"),
+                "in one file",
+            ),
+            (TOKEN.to_owned(), "there is none"),
+            ("plaintext = true\n".to_owned(), "there is none"),
+            ("read_group = \"a b\"\n".to_owned(), "cannot be a group"),
+        ] {
+            let error = api(&keys).expect_err(&keys);
+            assert!(error.contains(wrong), "{keys}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_is_safe_is_taken() {
+        assert_eq!(api(""), Ok(crate::config::Api::default()));
+        let open = api(&format!("listen = \"127.0.0.1:9440\"\n{TOKEN}"))
+            .unwrap()
+            .listen
+            .unwrap();
+        assert!(open.tls.is_none() && open.read_token.is_none() && open.admin_token.is_some());
+        assert!(
+            api(&format!("listen = \"192.0.2.1:9440\"\n{TOKEN}{TLS}"))
+                .unwrap()
+                .listen
+                .unwrap()
+                .tls
+                .is_some()
+        );
+        assert!(api(&format!("listen = \"192.0.2.1:9440\"\n{TOKEN}plaintext = true\n")).is_ok());
+        assert_eq!(
+            api("read_group = \"lbd\"\n").unwrap().read_group.as_deref(),
+            Some("lbd")
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! Changes of a running controller under traffic that notices everything: reload, drain, weight.
+
+use std::{net::SocketAddr, process::Command};
+
+use harness::{
+    config::{Config, Service},
+    lab::{Lab, virtual_addresses},
+    lbd::Lbd,
+    wait::{PATIENCE, eventually},
+    witness::{Verdict, Witness},
+    worker::Worker,
+};
+use serde_json::Value;
+
+/// A check that much traffic on a busy machine does not worry: what is seen is the packet path.
+const PATIENT_CHECK: &str =
+    "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 10\n";
+
+fn workers(lab: &Lab) -> Vec<Worker<'_>> {
+    lab.workers
+        .iter()
+        .map(|host| Worker::start(host, 80).unwrap())
+        .collect()
+}
+
+fn web(lab: &Lab) -> Config {
+    let [v4, _] = virtual_addresses(0);
+    Config::new(lab, "one").with(Service::http(lab, "web", v4).health(PATIENT_CHECK))
+}
+
+fn witness(lab: &Lab) -> Witness {
+    let [v4, _] = virtual_addresses(0);
+    Witness::start(&lab.client.namespace, SocketAddr::new(v4, 80)).unwrap()
+}
+
+/// Ends the traffic, which must have gone on to the end without a flaw.
+#[track_caller]
+fn finish(witness: Witness, what: &str) {
+    let is_flowing = witness.is_flowing();
+    let verdict: Verdict = witness.finish();
+    verdict.assert_flawless(what);
+    assert!(is_flowing, "traffic does not go on");
+}
+
+fn backend(lbd: &Lbd<'_>, name: &str) -> Value {
+    let list = lbd.lbctl(&["backend", "list"]).unwrap();
+    let rows = list.as_array().unwrap();
+    rows.iter().find(|row| row["name"] == name).unwrap().clone()
+}
+
+/// Names of the backends of `web`.
+fn names(lbd: &Lbd<'_>) -> Vec<String> {
+    let states = lbd.backend_states("web").unwrap();
+    states.into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn reloads_that_add_remove_and_reweight_break_nothing() {
+    let lab = Lab::new().unwrap();
+    let _workers = workers(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let witness = witness(&lab);
+    let whole = lbd.config().services[0].backends.clone();
+    let without = whole[..whole.len() - 1].to_vec();
+    let mut reweighted = whole.clone();
+    reweighted[0].2 = 5;
+    for backends in [without, whole.clone(), reweighted, whole.clone()] {
+        let expected: Vec<String> = backends.iter().map(|(name, ..)| name.clone()).collect();
+        lbd.reconfigure(|config| config.services[0].backends = backends)
+            .unwrap();
+        let shown = lbd.lbctl(&["reload", "--dry-run"]).unwrap();
+        assert_eq!(shown["applied"], false);
+        assert_ne!(shown["changes"].as_array().unwrap().len(), 0, "{shown}");
+        let report = lbd.lbctl(&["reload"]).unwrap();
+        assert_eq!(report["applied"], true, "{report}");
+        lbd.await_all_up("web");
+        let there = names(&lbd);
+        assert!(expected.iter().all(|name| there.contains(name)), "{there:?}");
+        assert!(witness.is_flowing(), "traffic does not go on");
+    }
+
+    // A file that is wrong changes nothing, and says where it is wrong.
+    let text = lbd.config().text();
+    std::fs::write(&lbd.config().file, text.replace("[[service]]", "[[servise]]")).unwrap();
+    let before = names(&lbd);
+    let refused = format!("{:#}", lbd.lbctl(&["reload"]).unwrap_err());
+    assert!(refused.contains("servise"), "{refused}");
+    assert_eq!(names(&lbd), before);
+    let events = lbd.lbctl(&["event", "list"]).unwrap();
+    let kinds: Vec<&str> = events["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|event| event["kind"].as_str())
+        .collect();
+    assert_eq!(
+        kinds.iter().filter(|kind| **kind == "reload-applied").count(),
+        4,
+        "{kinds:?}"
+    );
+    assert!(kinds.contains(&"reload-refused"), "{kinds:?}");
+    finish(witness, "4 reloads");
+}
+
+#[test]
+fn a_signal_reloads_too() {
+    let lab = Lab::new().unwrap();
+    let _workers = workers(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    let first = names(&lbd)[0].clone();
+    lbd.reconfigure(|config| config.services[0].backends[0].2 = 7).unwrap();
+    let id = lbd.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    eventually(PATIENCE, "the new weight is in force", || {
+        backend(&lbd, &first)["configured_weight"] == 7
+    });
+}
+
+#[test]
+fn a_drained_backend_keeps_its_flows_and_gets_no_new_ones_also_after_a_restart() {
+    let lab = Lab::new().unwrap();
+    let _workers = workers(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let witness = witness(&lab);
+    let name = names(&lbd)[0].clone();
+    let target = format!("web/{name}");
+    lbd.lbctl(&["backend", "drain", &target]).unwrap();
+    let total = |lbd: &Lbd<'_>| backend(lbd, &name)["total"].as_u64().unwrap();
+    let drained = total(&lbd);
+    assert!(witness.is_flowing());
+    assert_eq!(total(&lbd), drained, "a drained backend gets no new flows");
+    assert!(
+        backend(&lbd, &name)["active"].as_u64().unwrap() > 0,
+        "it keeps the old ones"
+    );
+
+    lbd.kill9().unwrap();
+    lbd.restart().unwrap();
+    lbd.await_state("web", &name, "draining");
+    assert_eq!(backend(&lbd, &name)["override"]["intent"], "drain");
+    assert!(witness.is_flowing());
+    assert_eq!(total(&lbd), drained, "nor after a restart");
+
+    lbd.lbctl(&["backend", "undrain", &target]).unwrap();
+    eventually(PATIENCE, "it gets new flows again", || total(&lbd) > drained);
+    lbd.lbctl(&["backend", "weight", &target, "9"]).unwrap();
+    assert_eq!(backend(&lbd, &name)["weight"], 9);
+    lbd.lbctl(&["backend", "weight", &target, "--reset"]).unwrap();
+    assert_eq!(backend(&lbd, &name)["override"], Value::Null);
+    finish(witness, "a drain, a death and an undrain");
+}
