@@ -19,7 +19,7 @@ pub struct NodeLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another controller holds it.
-    #[error("another lbd{} runs for this node: it holds {}; a second one on this machine needs another node.name", holder(pid), path.display())]
+    #[error("another lbd{} runs for this node: it holds {}; stop it first, or give a second one another node.name", holder(pid), path.display())]
     Held {
         /// The lock file.
         path: PathBuf,

@@ -129,8 +129,10 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
     let services = config.services.len();
     println!(
-        "{}: right: {services} services with {backends} backends",
-        file.display()
+        "{}: right: {services} service{} with {backends} backend{}",
+        file.display(),
+        if services == 1 { "" } else { "s" },
+        if backends == 1 { "" } else { "s" }
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -33,7 +33,7 @@ pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Strin
         table.set_header(head);
     }
     table.add_rows(rows);
-    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+    table.lines().map(|line| without_edges(&line)).collect()
 }
 
 fn cell(text: String, number: bool) -> Cell {
@@ -270,7 +270,7 @@ pub(super) fn entries(entries: &[Value]) -> String {
             cell(plain(value), value.is_number())
         }));
     }
-    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+    table.lines().map(|line| without_edges(&line)).collect()
 }
 
 fn plain(value: &Value) -> String {
@@ -281,6 +281,11 @@ fn plain(value: &Value) -> String {
         Value::Object(fields) => fields.values().map(plain).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     }
+}
+
+/// A line of a table without the blank before its first column and those behind its last.
+fn without_edges(line: &str) -> String {
+    format!("{}\n", line.strip_prefix(' ').unwrap_or(line).trim_end())
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ fn describe(error: &dyn std::error::Error) -> String {
     let mut busy = false;
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            busy |= matches!(io.raw_os_error(), Some(libc::EBUSY));
+            busy |= matches!(io.raw_os_error(), Some(libc::EBUSY | libc::EEXIST));
         }
         text = format!("{text}: {inner}");
         cause = inner.source();
