@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long)]
     only_load: bool,
     /// After how many seconds a machine is killed
-    #[arg(long, value_name = "N", default_value_t = 600)]
+    #[arg(long, value_name = "N", default_value_t = 1800)]
     timeout: u64,
 }
 
