@@ -46,6 +46,9 @@ pub fn steer<F: Stages>(packet: &Packet) -> u32 {
         }
         let draft = F::draft().ok_or(Outcome::Inconsistent)?;
         quoted(packet, ip, draft)?;
+        if ip.class.0 == 0 && draft.quoted.source != ip.key.destination {
+            return Err(Outcome::NotOurs);
+        }
         // The quoted packet went to where the error comes from: its answers' 5-tuple finds the flow.
         draft.quoted.reverse_into(&mut draft.rewritten);
         let flow = &mut room.flow;

@@ -14,7 +14,8 @@ use crate::{
     parse::{Link, Parsed},
 };
 
-/// Reads the IP header, and says [`Outcome::NotOurs`] of most packets that are none of ours.
+/// Reads the IP header, and says [`Outcome::NotOurs`] of most packets that are none of ours. A packet of ICMP may be an error
+/// that a router sends to a client of `dnat`; it has no class then.
 #[inline(always)]
 pub fn read<F: Stages>(packet: &Packet, link: &Link, parsed: &mut Parsed<F>) -> Result<(), Outcome> {
     F::parse_ip(packet, link.l3, parsed)?;
@@ -22,7 +23,8 @@ pub fn read<F: Stages>(packet: &Packet, link: &Link, parsed: &mut Parsed<F>) -> 
     parsed.class = lookup::class(&parsed.key.destination);
     if !parsed.class.has(AddressClass::VIRTUAL | AddressClass::SOURCE) {
         parsed.class = AddressClass(lookup::class(&parsed.key.source).0 & AddressClass::WORKER);
-        if !parsed.class.has(AddressClass::WORKER) {
+        let may_be_error = parsed.key.protocol == F::ICMP && parsed.transport.fragment == 0;
+        if !parsed.class.has(AddressClass::WORKER) && !may_be_error {
             return Err(Outcome::NotOurs);
         }
     }

@@ -45,6 +45,12 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
     let link = parse::link(packet).map_err(number)?;
     read(packet, &link, &mut room.parsed).map_err(number)?;
     let parsed = &mut room.parsed;
+    if parsed.class.0 == 0 {
+        return Err(match F::send_error(packet) {
+            NOT_TCP_UDP | MALFORMED | GO_ON => number(Outcome::NotOurs),
+            outcome => outcome,
+        });
+    }
     read_source(parsed);
     if parsed.transport.fragment == 0 && matches!(parsed.key.protocol, tcp::PROTOCOL | udp::PROTOCOL) {
         parse::transport(packet, parsed).map_err(number)?;
@@ -114,6 +120,9 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
 fn may_move(meta: Meta, backend: &Backend) -> bool {
     meta.is_generation(backend.status.generation()) && matches!(policy(backend), OnBackendDown::Reschedule)
 }
+
+const NOT_TCP_UDP: u32 = Outcome::NotTcpUdp as u32;
+const MALFORMED: u32 = Outcome::Malformed as u32;
 
 /// Says that the packet goes on, where a function could have said what became of it.
 pub const GO_ON: u32 = u32::MAX;

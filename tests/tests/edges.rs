@@ -189,8 +189,11 @@ fn icmp_errors_about_packets_to_workers_reach_the_client() {
             let first = Packet::udp(client(v6, 40_000), fixture::front(mode, v6), b"question");
             let sent = program.forward(&first);
             let (kind, code) = if v6 { (1, 4) } else { (3, 3) };
-            let error = sent.quoted_by(sent.destination, kind, code, 0, 8);
-            let (run, outcomes) = program.run_bytes(&error);
+            let router = SocketAddr::new(client(v6, 0).ip(), 0);
+            let [from_worker, from_router] =
+                [sent.destination, router].map(|from| program.run_bytes(&sent.quoted_by(from, kind, code, 0, 8)));
+            assert_eq!(from_router.1, ["forwarded"], "{mode:?} {v6}");
+            let (run, outcomes) = from_worker;
             assert_eq!((run.action, outcomes), (TRANSMIT, vec!["forwarded"]), "{mode:?} {v6}");
             let offset = if v6 { 14 + 40 + 8 } else { 14 + 20 + 8 };
             let ports = offset + if v6 { 40 } else { 20 };
@@ -590,4 +593,24 @@ fn who_is_refused_enters_no_flow_by_packets_in_the_middle_of_a_connection() {
         program.send(&packet, Outcome::Forwarded);
     }
     assert_eq!(program.flows().len(), 3);
+}
+
+#[test]
+fn errors_of_others_pass_as_they_are() {
+    for v6 in [false, true] {
+        let mut program = Program::with(one(Mode::Dnat, v6, TCP));
+        let sent = program.forward(&tcp(Mode::Dnat, v6, 40_000, SYN));
+        let kind = if v6 { 1 } else { 3 };
+        // About a packet of another client, and one about the flow's that goes to somebody else.
+        let mut other = sent.clone();
+        other.source.set_port(40_001);
+        let foreign = other.quoted_by(sent.destination, kind, 0, 0, 8);
+        let mut astray = sent.quoted_by(client(v6, 0), kind, 0, 0, 8);
+        let last = if v6 { 14 + 39 } else { 14 + 19 };
+        astray[last] ^= 1;
+        for frame in [&astray, &foreign] {
+            let (run, outcomes) = program.run_bytes(frame);
+            assert_eq!((run.action, outcomes, &run.bytes), (PASS, vec!["not_ours"], frame));
+        }
+    }
 }

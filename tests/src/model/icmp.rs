@@ -12,6 +12,16 @@ use super::{
 };
 
 impl Model {
+    /// What becomes of a message of ICMP or ICMPv6 to an address that is not ours: a client's, of `dnat`.
+    pub(super) fn error_to_client(&mut self, frame: &[u8], ip: &Ip, seen: &Seen) -> Way {
+        let is_to_sender = quote(frame, ip).is_ok_and(|quote| quote.source.ip() == ip.destination);
+        match self.error(frame, ip, seen) {
+            Err(Outcome::NotTcpUdp | Outcome::Malformed) => Err(Outcome::NotOurs),
+            _ if !is_to_sender => Err(Outcome::NotOurs),
+            way => way,
+        }
+    }
+
     /// What becomes of a message of ICMP or ICMPv6.
     pub(super) fn error(&mut self, frame: &[u8], ip: &Ip, seen: &Seen) -> Way {
         let message = &frame[ip.l4..ip.end];

@@ -114,7 +114,12 @@ impl Model {
     fn way(&mut self, frame: &[u8], seen: &Seen, table: &dyn Fn(Key) -> Option<Entry>) -> Way {
         let mut ip = Ip::read(frame)?;
         if !self.is_ours(&ip) {
-            return Err(Outcome::NotOurs);
+            let is_icmp = ip.protocol == ICMP[usize::from(ip.v6)] && ip.fragment.is_none();
+            return if is_icmp {
+                self.error_to_client(frame, &ip, seen)
+            } else {
+                Err(Outcome::NotOurs)
+            };
         }
         ip.skip_extensions(frame)?;
         let id = (ip.source, ip.destination, ip.fragment.unwrap_or(0), ip.protocol);
