@@ -7,6 +7,7 @@ use lb_common::{
 };
 
 use crate::{
+    cells::opaque,
     client_hop, emit,
     family::Stages,
     maps::NEXT_HOPS,
@@ -102,6 +103,8 @@ fn quoted<F: Stages>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>) -> R
     if l4 > MOST_OFFSET || l4 + 8 > ip.transport.offset + ip.transport.length {
         return Err(Outcome::Malformed);
     }
+    // The verifier of Linux 6.1 forgets the bound, so that the window has to take its own.
+    let l4 = opaque(l4 as u64) as usize;
     let header: Window<8> = packet.window(l4)?;
     draft.quoted = FlowKey {
         source,
