@@ -9,6 +9,8 @@ use lb_userspace::{
     reconcile::desired::{DesiredBackend, DesiredService, DesiredTunnel},
 };
 
+use crate::packet::Packet;
+
 /// TCP's protocol number.
 pub const TCP: u8 = 6;
 /// UDP's protocol number.
@@ -111,4 +113,24 @@ pub fn backend(mode: Mode, v6: bool, host: u8, outer_v6: bool) -> DesiredBackend
         }),
         tunnel: mode.encapsulates().then_some(tunnel),
     }
+}
+
+/// A client.
+pub fn client(v6: bool, port: u16) -> SocketAddr {
+    let address = if v6 {
+        IpAddr::from([0xfd78, 0, 0, 0, 0, 0, 0, 9])
+    } else {
+        IpAddr::from([10, 78, 0, 9])
+    };
+    SocketAddr::new(address, port)
+}
+
+/// A segment of that client to the service of a mode.
+pub fn tcp(mode: Mode, v6: bool, port: u16, flags: u8) -> Packet {
+    Packet::tcp(client(v6, port), front(mode, v6), flags)
+}
+
+/// The service of a mode with one worker.
+pub fn one(mode: Mode, v6: bool, protocol: u8) -> Vec<DesiredService> {
+    vec![service(mode, v6, protocol, [1])]
 }

@@ -1,0 +1,118 @@
+//! What enters the flow table, by which way it goes then, and that it stays true while the configuration changes.
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use harness::{
+    fixture::{self, TCP, one, tcp},
+    packet::{ACK, Packet, SYN},
+    program::Program,
+};
+use lb_common::{Mode, Outcome, address_class};
+use lb_userspace::config::Capacity;
+
+/// A client's address that stands in the same place among the classes of addresses as another address.
+fn in_the_place_of(address: IpAddr) -> IpAddr {
+    let IpAddr::V4(address) = address else {
+        unreachable!("IPv4")
+    };
+    let place = |bits: u32| address_class::place(&[bits.to_be()]);
+    let sought = place(address.to_bits());
+    let found = (0x0b00_0000..).find(|bits| place(*bits) == sought);
+    Ipv4Addr::from_bits(found.expect("there are many")).into()
+}
+
+#[test]
+fn a_client_whose_address_is_taken_for_ours_gets_answers_too() {
+    for like in [
+        fixture::virtual_address(Mode::Dnat, false),
+        fixture::worker(Mode::Dnat, false, 1).ip(),
+    ] {
+        let mut program = Program::with(one(Mode::Dnat, false, TCP));
+        let first = Packet::tcp(
+            SocketAddr::new(in_the_place_of(like), 40_000),
+            fixture::front(Mode::Dnat, false),
+            SYN,
+        );
+        let out = program.forward(&first);
+        let back = program.forward(&Packet::tcp(out.destination, out.source, SYN | ACK));
+        assert_eq!((back.source, back.destination), (first.destination, first.source));
+    }
+}
+
+#[test]
+fn packets_of_a_flow_that_a_full_table_refuses_go_the_same_way() {
+    let service = fixture::service(Mode::Dsr, false, TCP, [1, 2, 3, 4]);
+    let capacity = Capacity {
+        flows_v4: 8,
+        ..Capacity::default()
+    };
+    let mut program = Program::new(capacity, vec![service]);
+    for port in 1..300 {
+        program.send(&tcp(Mode::Dsr, false, 20_000 + port, ACK), Outcome::Forwarded);
+    }
+    let mut workers = HashSet::new();
+    for port in 1..100 {
+        let [syn, ack] = [SYN, ACK].map(|flags| {
+            let out = program.send(&tcp(Mode::Dsr, false, 30_000 + port, flags), Outcome::Forwarded);
+            out[..6].to_vec()
+        });
+        assert_eq!(syn, ack, "port {port}");
+        workers.insert(syn);
+    }
+    assert_eq!(workers.len(), 4);
+}
+
+#[test]
+fn flows_keep_their_source_address_when_another_one_goes() {
+    let [one, other]: [IpAddr; 2] = [[10, 77, 9, 1].into(), [10, 77, 9, 2].into()];
+    let mut service = fixture::service(Mode::Nat, false, TCP, [1]);
+    service.sources = vec![one, other];
+    let mut program = Program::with(vec![service.clone()]);
+    let sent = |program: &mut Program, port, flags| program.forward(&tcp(Mode::Nat, false, port, flags)).source;
+    let before: Vec<_> = (30_000..30_040).map(|port| sent(&mut program, port, SYN)).collect();
+    assert!(before.iter().any(|source| source.ip() == one) && before.iter().any(|source| source.ip() == other));
+    service.sources = vec![other];
+    program.desire(vec![service]);
+    for (port, before) in (30_000..).zip(before) {
+        let now = sent(&mut program, port, ACK);
+        assert_eq!(
+            now.ip(),
+            other,
+            "nothing leaves from an address that is not the service's"
+        );
+        if before.ip() == other {
+            assert_eq!(now, before);
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_leaves_takes_its_flows_out_of_the_numbers() {
+    let service = |hosts: &[u8]| vec![fixture::service(Mode::Nat, false, TCP, hosts.iter().copied())];
+    let mut program = Program::with(service(&[1, 2]));
+    for port in 30_000..30_010 {
+        program.forward(&tcp(Mode::Nat, false, port, SYN));
+    }
+    let flows = |program: &Program| program.tables.service_states.read(0).unwrap().flows;
+    assert_eq!((flows(&program), program.load()), (10, (10, 0)));
+    program.desire(service(&[2]));
+    assert_eq!((flows(&program), program.load()), (5, (5, 0)));
+}
+
+#[test]
+fn who_is_refused_enters_no_flow_by_packets_in_the_middle_of_a_connection() {
+    let mut service = fixture::service(Mode::Dsr, false, TCP, [1]);
+    service.guard.connection_limit = 3;
+    service.guard.deny = vec!["10.78.0.0/24".parse().unwrap()];
+    let mut program = Program::with(vec![service]);
+    program.send(&tcp(Mode::Dsr, false, 30_000, ACK), Outcome::GuardDenied);
+    for host in 1..=10 {
+        let client = SocketAddr::from(([10, 79, 0, host], 30_000));
+        let packet = Packet::tcp(client, fixture::front(Mode::Dsr, false), ACK);
+        program.send(&packet, Outcome::Forwarded);
+    }
+    assert_eq!(program.flows().len(), 3);
+}
