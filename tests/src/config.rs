@@ -56,6 +56,10 @@ pub struct Service {
 pub const QUICK_HTTP_CHECK: &str =
     "type = \"http\"\npath = \"/healthz\"\ninterval = \"100ms\"\ntimeout = \"100ms\"\nrise = 2\nfall = 2\n";
 
+/// A check that much traffic on a busy machine does not worry: what is seen is the packet path.
+pub const PATIENT_CHECK: &str =
+    "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 10\n";
+
 impl Config {
     /// One for the balancer `name` of a lab, native on `eth0`, without services.
     pub fn new(lab: &Lab, name: &str) -> Self {

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     client::{Load, Report, Traffic},
     content::{self, Hash},
+    lab::{Lab, virtual_addresses},
     netns::Namespace,
     wait::{self, PATIENCE},
 };
@@ -41,12 +42,17 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Starts it, and waits until all connections are open.
+    /// Starts it to port 80 of the IPv4 address of the first balancer of a lab, and waits until all connections are open.
     ///
-    /// # Errors
+    /// # Panics
     ///
     /// When they are not open in time.
-    pub fn start(client: &Namespace, target: SocketAddr) -> Result<Self> {
+    pub fn of(lab: &Lab) -> Self {
+        let [v4, _] = virtual_addresses(0);
+        Self::start(&lab.client.namespace, (v4, 80).into()).expect("traffic begins")
+    }
+
+    fn start(client: &Namespace, target: SocketAddr) -> Result<Self> {
         let mut load = Load::new(target).concurrency(KEPT).keep_alive().endless(KEPT_PAUSE);
         // A packet that is lost is repeated, the third time after some seconds.
         load.patience = PATIENCE;
@@ -81,8 +87,30 @@ impl Witness {
         })
     }
 
+    /// Ends it. It must have gone on to the end, and nothing may have been lost.
+    ///
+    /// # Panics
+    ///
+    /// When traffic does not go on, a request failed, a connection broke or the download was not what it should be.
+    #[track_caller]
+    pub fn assert_flawless(self, what: &str) {
+        let is_flowing = self.is_flowing();
+        self.finish().assert_kept(what).assert_flawless();
+        assert!(is_flowing, "traffic does not go on");
+    }
+
+    /// Ends it. Who was connected must not have noticed anything; who begins meanwhile may have.
+    ///
+    /// # Panics
+    ///
+    /// When a kept connection broke, or the download.
+    #[track_caller]
+    pub fn assert_kept(self, what: &str) {
+        self.finish().assert_kept(what);
+    }
+
     /// Ends it and tells what it saw.
-    pub fn finish(self) -> Verdict {
+    fn finish(self) -> Verdict {
         Verdict {
             kept: self.kept.stop(),
             fresh: self.fresh.stop(),
@@ -93,18 +121,28 @@ impl Witness {
 
 /// What the traffic saw.
 #[derive(Debug)]
-pub struct Verdict {
+struct Verdict {
     /// Connections that stay.
-    pub kept: Report,
+    kept: Report,
     /// New connections.
-    pub fresh: Report,
+    fresh: Report,
     /// The download: how many bytes, if they were right.
-    pub download: Result<u64>,
+    download: Result<u64>,
 }
 
 impl Verdict {
+    /// Prints the numbers. Returns what became of new connections, where the others are as they should be.
+    #[track_caller]
+    fn assert_kept(self, what: &str) -> Report {
+        self.print(what);
+        self.kept.assert_flawless();
+        assert_eq!(self.kept.connections, KEPT as u64, "a connection had to be made anew");
+        self.download.expect("the download goes through");
+        self.fresh
+    }
+
     /// Prints the numbers.
-    pub fn print(&self, what: &str) {
+    fn print(&self, what: &str) {
         let broken = self.kept.connections.saturating_sub(KEPT as u64);
         eprintln!(
             "{what}: {KEPT} connections stayed but {broken}, with {} requests, {} failed; of {} new connections {} failed; \
@@ -118,20 +156,6 @@ impl Verdict {
                 Err(error) => format!("{error:#}"),
             }
         );
-    }
-
-    /// Prints the numbers, and fails a test when anything was lost.
-    ///
-    /// # Panics
-    ///
-    /// When a request failed, a connection broke or the download was not what it should be.
-    #[track_caller]
-    pub fn assert_flawless(self, what: &str) {
-        self.print(what);
-        self.kept.assert_flawless();
-        self.fresh.assert_flawless();
-        assert_eq!(self.kept.connections, KEPT as u64, "a connection had to be made anew");
-        self.download.expect("the download goes through");
     }
 }
 

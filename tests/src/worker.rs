@@ -38,6 +38,7 @@ use tokio::{
 
 use crate::{
     content::{self, Hash},
+    lab::Lab,
     netns::Namespace,
     topology::Host,
 };
@@ -69,6 +70,18 @@ struct Running {
 }
 
 impl<'a> Worker<'a> {
+    /// Starts one on port 80 of every worker of a lab.
+    ///
+    /// # Panics
+    ///
+    /// When a port is taken.
+    pub fn all(lab: &'a Lab) -> Vec<Self> {
+        lab.workers
+            .iter()
+            .map(|host| Self::start(host, 80).expect("port 80 of a worker is free"))
+            .collect()
+    }
+
     /// Starts one that has the host's name.
     ///
     /// # Errors

@@ -19,13 +19,6 @@ use harness::{
 };
 use hyper::{Method, body::Bytes};
 
-fn workers(lab: &Lab) -> Vec<Worker<'_>> {
-    lab.workers
-        .iter()
-        .map(|host| Worker::start(host, 80).unwrap())
-        .collect()
-}
-
 /// A balancer with one HTTP service per family, named `v4` and `v6`, each made by `service`.
 fn balance(lab: &Lab, service: impl Fn(&str, IpAddr) -> Service) -> Lbd<'_> {
     let [v4, v6] = virtual_addresses(0);
@@ -42,7 +35,7 @@ fn targets(port: u16) -> [SocketAddr; 2] {
 #[test]
 fn a_thousand_connections_are_spread_exactly_over_two_equal_workers() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let lbd = balance(&lab, |name, address| Service::http(&lab, name, address));
     for target in targets(80) {
         let report = Load::new(target)
@@ -66,7 +59,7 @@ fn weights_are_kept_exactly() {
         ..Plan::default()
     })
     .unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let _lbd = balance(&lab, |name, address| {
         Service::http(&lab, name, address).weights(&[3, 1, 0])
     });
@@ -110,7 +103,7 @@ fn udp_flows_are_spread_exactly_and_each_stays_with_its_worker() {
 #[test]
 fn a_slow_worker_gets_clearly_less_from_least_connection() {
     let lab = Lab::new().unwrap();
-    let workers = workers(&lab);
+    let workers = Worker::all(&lab);
     workers[1].set_delay(Duration::from_millis(50));
     let _lbd = balance(&lab, |name, address| {
         Service::http(&lab, name, address).scheduler("least-connection")
@@ -137,7 +130,7 @@ fn the_fewest_connections_are_counted_over_open_ones_not_over_requests() {
         ..Plan::default()
     })
     .unwrap();
-    let workers = workers(&lab);
+    let workers = Worker::all(&lab);
     let _lbd = balance(&lab, |name, address| {
         Service::http(&lab, name, address).scheduler("least-connection")
     });
@@ -168,7 +161,7 @@ fn the_fewest_connections_are_counted_over_open_ones_not_over_requests() {
 #[test]
 fn keep_alive_connections_stay_with_their_worker() {
     let lab = Lab::new().unwrap();
-    let workers = workers(&lab);
+    let workers = Worker::all(&lab);
     let _lbd = balance(&lab, |name, address| Service::http(&lab, name, address));
     for target in targets(80) {
         let report = Load::new(target)
@@ -186,7 +179,7 @@ fn keep_alive_connections_stay_with_their_worker() {
 fn ten_megabytes_arrive_whole_in_both_directions() {
     const LENGTH: usize = 10_000_000;
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let _lbd = balance(&lab, |name, address| Service::http(&lab, name, address));
     let expected = content::bytes(LENGTH);
     for target in targets(80) {
@@ -213,7 +206,7 @@ fn a_client_behind_a_router_is_served() {
         ..Plan::default()
     })
     .unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let _lbd = balance(&lab, |name, address| Service::http(&lab, name, address));
     for target in targets(80) {
         let report = Load::new(target).run(&lab.client.namespace);
@@ -225,7 +218,7 @@ fn a_client_behind_a_router_is_served() {
 #[test]
 fn the_generic_mode_balances_too() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let [v4, _] = virtual_addresses(0);
     let mut config = Config::new(&lab, "balancer").with(Service::http(&lab, "web", v4));
     config.xdp_mode = "generic".into();
@@ -242,7 +235,7 @@ fn the_generic_mode_balances_too() {
 #[test]
 fn counters_and_flows_tell_what_happened() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let lbd = balance(&lab, |name, address| Service::http(&lab, name, address));
     let [target, _] = targets(80);
     Load::new(target)
@@ -299,7 +292,7 @@ fn counters_and_flows_tell_what_happened() {
 fn curl_downloads_through_the_balancer() {
     tools::require(&["curl"]).unwrap();
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let _lbd = balance(&lab, |name, address| Service::http(&lab, name, address));
     for target in targets(80) {
         let mut names = Vec::new();
@@ -321,7 +314,7 @@ fn curl_downloads_through_the_balancer() {
 fn wrk_sees_no_errors() {
     tools::require(&["wrk"]).unwrap();
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let _lbd = balance(&lab, |name, address| Service::http(&lab, name, address));
     for target in targets(80) {
         let mut wrk = lab.client.namespace.command("wrk");

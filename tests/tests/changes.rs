@@ -1,45 +1,20 @@
 //! Changes of a running controller under traffic that notices everything: reload, drain, weight.
 
-use std::{net::SocketAddr, process::Command};
+use std::process::Command;
 
 use harness::{
-    config::{Config, Service},
+    config::{Config, PATIENT_CHECK, Service},
     lab::{Lab, virtual_addresses},
     lbd::Lbd,
     wait::{PATIENCE, eventually},
-    witness::{Verdict, Witness},
+    witness::Witness,
     worker::Worker,
 };
 use serde_json::Value;
 
-/// A check that much traffic on a busy machine does not worry: what is seen is the packet path.
-const PATIENT_CHECK: &str =
-    "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 10\n";
-
-fn workers(lab: &Lab) -> Vec<Worker<'_>> {
-    lab.workers
-        .iter()
-        .map(|host| Worker::start(host, 80).unwrap())
-        .collect()
-}
-
 fn web(lab: &Lab) -> Config {
     let [v4, _] = virtual_addresses(0);
     Config::new(lab, "one").with(Service::http(lab, "web", v4).health(PATIENT_CHECK))
-}
-
-fn witness(lab: &Lab) -> Witness {
-    let [v4, _] = virtual_addresses(0);
-    Witness::start(&lab.client.namespace, SocketAddr::new(v4, 80)).unwrap()
-}
-
-/// Ends the traffic, which must have gone on to the end without a flaw.
-#[track_caller]
-fn finish(witness: Witness, what: &str) {
-    let is_flowing = witness.is_flowing();
-    let verdict: Verdict = witness.finish();
-    verdict.assert_flawless(what);
-    assert!(is_flowing, "traffic does not go on");
 }
 
 fn backend(lbd: &Lbd<'_>, name: &str) -> Value {
@@ -57,10 +32,10 @@ fn names(lbd: &Lbd<'_>) -> Vec<String> {
 #[test]
 fn reloads_that_add_remove_and_reweight_break_nothing() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     lbd.await_all_up("web");
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     let whole = lbd.config().services[0].backends.clone();
     let without = whole[..whole.len() - 1].to_vec();
     let mut reweighted = whole.clone();
@@ -100,13 +75,13 @@ fn reloads_that_add_remove_and_reweight_break_nothing() {
         "{kinds:?}"
     );
     assert!(kinds.contains(&"reload-refused"), "{kinds:?}");
-    finish(witness, "4 reloads");
+    witness.assert_flawless("4 reloads");
 }
 
 #[test]
 fn a_signal_reloads_too() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     let first = names(&lbd)[0].clone();
     lbd.reconfigure(|config| config.services[0].backends[0].2 = 7).unwrap();
@@ -120,10 +95,10 @@ fn a_signal_reloads_too() {
 #[test]
 fn a_drained_backend_keeps_its_flows_and_gets_no_new_ones_also_after_a_restart() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     lbd.await_all_up("web");
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     let name = names(&lbd)[0].clone();
     let target = format!("web/{name}");
     lbd.lbctl(&["backend", "drain", &target]).unwrap();
@@ -149,5 +124,5 @@ fn a_drained_backend_keeps_its_flows_and_gets_no_new_ones_also_after_a_restart()
     assert_eq!(backend(&lbd, &name)["weight"], 9);
     lbd.lbctl(&["backend", "weight", &target, "--reset"]).unwrap();
     assert_eq!(backend(&lbd, &name)["override"], Value::Null);
-    finish(witness, "a drain, a death and an undrain");
+    witness.assert_flawless("a drain, a death and an undrain");
 }

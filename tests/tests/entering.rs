@@ -3,6 +3,8 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    thread,
+    time::Instant,
 };
 
 use harness::{
@@ -10,7 +12,7 @@ use harness::{
     packet::{ACK, Packet, SYN},
     program::Program,
 };
-use lb_common::{Mode, Outcome, address_class};
+use lb_common::{Event, Mode, Outcome, address_class};
 use lb_userspace::config::Capacity;
 
 /// A client's address that stands in the same place among the classes of addresses as another address.
@@ -115,4 +117,66 @@ fn who_is_refused_enters_no_flow_by_packets_in_the_middle_of_a_connection() {
         program.send(&packet, Outcome::Forwarded);
     }
     assert_eq!(program.flows().len(), 3);
+}
+
+#[test]
+fn every_packet_of_a_flow_keeps_it_young() {
+    let mut program = Program::with(one(Mode::Dnat, false, TCP));
+    let out = program.forward(&tcp(Mode::Dnat, false, 30_000, SYN));
+    let answer = Packet::tcp(out.destination, out.source, SYN | ACK);
+    let back = |flags| Packet::tcp(answer.source, answer.destination, flags);
+    program.forward(&answer);
+    program.forward(&tcp(Mode::Dnat, false, 30_000, ACK));
+    let seen = |program: &Program, to_worker| {
+        let flows = program.flows();
+        let entry = flows.iter().find(|entry| entry.to_worker == to_worker);
+        entry.expect("both directions").meta.last_seen()
+    };
+    for to_worker in [true, false] {
+        let before = seen(&program, to_worker);
+        thread::sleep(3 * program.tables.clock.tick());
+        // It goes on as before: there is nothing else to note.
+        program.forward(&if to_worker {
+            tcp(Mode::Dnat, false, 30_000, ACK)
+        } else {
+            back(ACK)
+        });
+        assert!(seen(&program, to_worker) > before, "to worker: {to_worker}");
+    }
+}
+
+#[test]
+fn an_established_flow_does_not_outlive_its_backend() {
+    for v6 in [false, true] {
+        let service = |host| vec![fixture::service(Mode::Nat, v6, TCP, [host])];
+        let mut program = Program::with(service(1));
+        let out = program.forward(&tcp(Mode::Nat, v6, 30_000, SYN));
+        program.forward(&Packet::tcp(out.destination, out.source, SYN | ACK));
+        program.forward(&tcp(Mode::Nat, v6, 30_000, ACK));
+        let answer = Packet::tcp(out.destination, out.source, ACK);
+        program.forward(&answer);
+        program.desire(service(2));
+        program.send(&answer, Outcome::NotOurs);
+        program.send(&tcp(Mode::Nat, v6, 30_000, ACK), Outcome::ResetBackendDown);
+    }
+}
+
+#[test]
+fn new_flows_above_the_flood_rate_are_spread_without_entries() {
+    const RATE: usize = 10;
+    const SYNS: usize = 60;
+    let mut service = fixture::service(Mode::Dsr, false, TCP, [1, 2]);
+    service.guard.flood_rate = RATE as u32;
+    let mut program = Program::with(vec![service]);
+    let begin = Instant::now();
+    for port in 0..SYNS as u16 {
+        program.send(&tcp(Mode::Dsr, false, 30_000 + port, SYN), Outcome::Forwarded);
+    }
+    // The rate counts anew in each second that begins meanwhile.
+    let most = RATE * (begin.elapsed().as_secs() as usize + 2);
+    let flows = program.flows().len();
+    assert!((RATE..=most).contains(&flows), "{flows} flows");
+    let events = program.tables.events().unwrap();
+    let flooded = events.iter().find(|(event, _)| *event == Event::Flooded);
+    assert_eq!(flooded.map(|(_, count)| *count), Some((SYNS - flows) as u64));
 }

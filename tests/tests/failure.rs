@@ -16,13 +16,6 @@ use harness::{
     worker::Worker,
 };
 
-fn workers(lab: &Lab) -> Vec<Worker<'_>> {
-    lab.workers
-        .iter()
-        .map(|host| Worker::start(host, 80).unwrap())
-        .collect()
-}
-
 /// A balancer with the checked services `v4` and `v6`, all of whose backends are up.
 fn balance(lab: &Lab) -> Lbd<'_> {
     let [v4, v6] = virtual_addresses(0);
@@ -67,7 +60,7 @@ fn answered(traffic: &[Traffic; 2]) -> u64 {
 #[test]
 fn a_killed_worker_costs_requests_only_until_it_is_noticed_and_serves_again_when_revived() {
     let lab = Lab::new().unwrap();
-    let mut workers = workers(&lab);
+    let mut workers = Worker::all(&lab);
     let lbd = balance(&lab);
     for (service, target) in targets() {
         let traffic = traffic(&lab, target);
@@ -101,7 +94,7 @@ fn a_killed_worker_costs_requests_only_until_it_is_noticed_and_serves_again_when
 #[test]
 fn an_idle_connection_to_a_silently_dead_worker_is_reset() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let lbd = balance(&lab);
     for (service, target) in targets() {
         let mut connections = [idle(&lab, target), idle(&lab, target)];
@@ -163,7 +156,7 @@ fn request(stream: &mut TcpStream) -> std::io::Result<String> {
 #[test]
 fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_first() {
     let lab = Lab::new().unwrap();
-    let mut workers = workers(&lab);
+    let mut workers = Worker::all(&lab);
     let lbd = balance(&lab);
     workers.iter_mut().for_each(Worker::kill);
     for (service, target) in targets() {
@@ -196,7 +189,7 @@ fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_fi
 #[test]
 fn the_cause_of_a_down_backend_is_told() {
     let lab = Lab::new().unwrap();
-    let mut workers = workers(&lab);
+    let mut workers = Worker::all(&lab);
     let lbd = balance(&lab);
     workers[0].kill();
     lbd.await_state("v4", "worker-1", "down");
@@ -225,7 +218,7 @@ fn the_cause_of_a_down_backend_is_told() {
 #[test]
 fn a_removed_neighbour_entry_is_learned_again() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let lbd = balance(&lab);
     for (service, target) in targets() {
         let traffic = traffic(&lab, target);
@@ -270,7 +263,7 @@ fn a_worker_that_is_silent_about_its_new_hardware_address_is_found_again() {
 }
 
 fn move_and_find_again(lab: &Lab) {
-    let workers = workers(lab);
+    let workers = Worker::all(lab);
     let lbd = balance(lab);
     lab.workers[0]
         .namespace
@@ -296,7 +289,7 @@ fn flows_of_workers_that_live_are_untouched_by_one_that_dies() {
         ..Plan::default()
     })
     .unwrap();
-    let mut workers = workers(&lab);
+    let mut workers = Worker::all(&lab);
     let lbd = balance(&lab);
     for (service, target) in targets() {
         let load = Load::new(target)

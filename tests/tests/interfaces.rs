@@ -13,23 +13,11 @@ use harness::{
 };
 use serde_json::Value;
 
-fn workers(lab: &Lab) -> Vec<Worker<'_>> {
-    lab.workers
-        .iter()
-        .map(|host| Worker::start(host, 80).unwrap())
-        .collect()
-}
-
 fn web(lab: &Lab) -> Config {
     let [v4, _] = virtual_addresses(0);
     // A check that a short interruption does not worry: what is seen is the packet path.
     let patient = QUICK_HTTP_CHECK.replace("fall = 2", "fall = 100");
     Config::new(lab, "one").with(Service::http(lab, "web", v4).health(&patient))
-}
-
-fn witness(lab: &Lab) -> Witness {
-    let [v4, _] = virtual_addresses(0);
-    Witness::start(&lab.client.namespace, (v4, 80).into()).unwrap()
 }
 
 /// What `lbctl` says of an interface.
@@ -54,7 +42,7 @@ fn warnings(lbd: &Lbd<'_>) -> String {
 #[test]
 fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let balancer = &lab.balancers[0];
     let mut config = web(&lab);
     config.interfaces.push("eth9".into());
@@ -62,7 +50,7 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
     lbd.await_all_up("web");
     assert!(warnings(&lbd).contains("eth9 is missing"), "{}", warnings(&lbd));
     assert_eq!(interface(&lbd, "eth9")["xdp_mode"], "none");
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     for _ in 0..3 {
         balancer
             .namespace
@@ -88,13 +76,13 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
         attached["problem"].as_str().unwrap().contains("eth9 is down"),
         "{attached}"
     );
-    witness.finish().assert_flawless("an interface beside comes and goes");
+    witness.assert_flawless("an interface beside comes and goes");
 }
 
 #[test]
 fn another_interface_that_takes_the_name_gets_the_program() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let balancer = &lab.balancers[0];
     let add = "link add eth9 type veth peer name eth8";
     balancer.namespace.ip(add).unwrap();
@@ -116,12 +104,12 @@ fn another_interface_that_takes_the_name_gets_the_program() {
 #[test]
 fn connections_outlive_the_network_card_of_the_balancer() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let balancer = &lab.balancers[0];
     let lbd = Lbd::start(balancer, web(&lab)).unwrap();
     lbd.await_all_up("web");
     let before = interface(&lbd, "eth0");
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     for _ in 0..2 {
         lab.fabric.remove_card(balancer).unwrap();
         await_mode(&lbd, "eth0", "none");
@@ -137,22 +125,18 @@ fn connections_outlive_the_network_card_of_the_balancer() {
     eventually(PATIENCE, "all is well", || warnings(&lbd) == "[]");
     let [v4, _] = virtual_addresses(0);
     Load::new((v4, 80).into()).run(&lab.client.namespace).assert_flawless();
-    let verdict = witness.finish();
-    verdict.print("the network card is replaced twice");
     // Who begins while there is no address may be told so; nobody who is connected is.
-    verdict.kept.assert_flawless();
-    assert_eq!(verdict.kept.connections, 200);
-    verdict.download.unwrap();
+    witness.assert_kept("the network card is replaced twice");
 }
 
 #[test]
 fn connections_outlive_a_link_that_flaps() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let balancer = &lab.balancers[0];
     let lbd = Lbd::start(balancer, web(&lab)).unwrap();
     lbd.await_all_up("web");
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     for turn in 0..6 {
         if turn % 2 == 0 {
             lab.fabric.set_cable(balancer, false).unwrap();
@@ -171,17 +155,13 @@ fn connections_outlive_a_link_that_flaps() {
         eventually(PATIENCE, "the link is seen to be up", || warnings(&lbd) == "[]");
         assert!(witness.is_flowing(), "log of lbd:\n{}", lbd.log());
     }
-    let verdict = witness.finish();
-    verdict.print("the link flaps six times");
-    verdict.kept.assert_flawless();
-    assert_eq!(verdict.kept.connections, 200);
-    verdict.download.unwrap();
+    witness.assert_kept("the link flaps six times");
 }
 
 #[test]
 fn a_bridge_below_works_in_generic_mode_and_its_port_may_leave_and_return() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let balancer = &lab.balancers[0];
     let [v4, v6] = virtual_addresses(0);
     balancer
@@ -200,7 +180,7 @@ fn a_bridge_below_works_in_generic_mode_and_its_port_may_leave_and_return() {
     let lbd = Lbd::start(balancer, config).unwrap();
     lbd.await_all_up("web");
     assert_eq!(interface(&lbd, "br0")["xdp_mode"], "generic");
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     // A port that is up beside the bridge would hand packets of flows to the kernel, which answers with RST.
     balancer
         .namespace
@@ -215,9 +195,5 @@ fn a_bridge_below_works_in_generic_mode_and_its_port_may_leave_and_return() {
         .unwrap();
     eventually(PATIENCE, "the bridge is up", || !warnings(&lbd).contains("down"));
     assert!(witness.is_flowing(), "log of lbd:\n{}", lbd.log());
-    let verdict = witness.finish();
-    verdict.print("the port of a bridge leaves and returns");
-    verdict.kept.assert_flawless();
-    assert_eq!(verdict.kept.connections, 200);
-    verdict.download.unwrap();
+    witness.assert_kept("the port of a bridge leaves and returns");
 }

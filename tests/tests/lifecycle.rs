@@ -13,13 +13,6 @@ use harness::{
     worker::Worker,
 };
 
-fn workers(lab: &Lab) -> Vec<Worker<'_>> {
-    lab.workers
-        .iter()
-        .map(|host| Worker::start(host, 80).unwrap())
-        .collect()
-}
-
 /// A node with the checked service `web` on the IPv4 address of a balancer.
 fn web(lab: &Lab, name: &str, balancer: u8) -> Config {
     let [v4, _] = virtual_addresses(balancer);
@@ -141,7 +134,7 @@ fn duplicate_names_and_addresses_are_refused() {
 #[test]
 fn packets_flow_while_a_killed_controller_is_away_and_flows_survive_its_return() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab, "one", 0)).unwrap();
     lbd.await_all_up("web");
     let fresh = load(0)
@@ -179,7 +172,7 @@ fn packets_flow_while_a_killed_controller_is_away_and_flows_survive_its_return()
 #[test]
 fn after_a_clean_end_packets_flow_until_it_is_detached() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab, "one", 0)).unwrap();
     lbd.await_all_up("web");
     let kept = load(0)
@@ -219,7 +212,7 @@ fn after_a_clean_end_packets_flow_until_it_is_detached() {
 #[test]
 fn a_worker_that_died_while_the_controller_was_away_is_noticed_on_return() {
     let lab = Lab::new().unwrap();
-    let mut workers = workers(&lab);
+    let mut workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab, "one", 0)).unwrap();
     lbd.await_all_up("web");
     lbd.kill9().unwrap();
@@ -239,7 +232,7 @@ fn two_balancers_work_side_by_side() {
         ..Plan::default()
     })
     .unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let first = Lbd::start(&lab.balancers[0], web(&lab, "one", 0)).unwrap();
     let second = Lbd::start(&lab.balancers[1], web(&lab, "two", 1)).unwrap();
     for lbd in [&first, &second] {
@@ -261,7 +254,7 @@ fn two_balancers_work_side_by_side() {
 #[test]
 fn a_second_controller_of_the_same_node_is_refused_and_the_first_goes_on() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let lbd = Lbd::start(&lab.balancers[0], web(&lab, "one", 0)).unwrap();
     lbd.await_all_up("web");
     let mut elsewhere = web(&lab, "one", 0);
@@ -278,7 +271,7 @@ fn a_second_controller_of_the_same_node_is_refused_and_the_first_goes_on() {
 #[test]
 fn maps_can_be_read_while_the_controller_is_away() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab, "one", 0)).unwrap();
     lbd.await_all_up("web");
     lbd.kill9().unwrap();

@@ -95,7 +95,7 @@ const fn tunnel(tunnel: Tunnel, crossed: bool) -> Forwarding {
 
 fn transfers_arrive_whole_in_both_directions(way: Forwarding) {
     let (lab, decapsulators) = way.lab().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let lbd = balance(way, &lab, "tcp", 80);
     let expected = content::bytes(LENGTH);
     for target in targets(80) {
@@ -118,7 +118,7 @@ fn transfers_arrive_whole_in_both_directions(way: Forwarding) {
 
 fn connections_are_spread_and_listed(way: Forwarding) {
     let (lab, _decapsulators) = way.lab().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let lbd = balance(way, &lab, "tcp", 80);
     for target in targets(80) {
         let report = Load::new(target).run(&lab.client.namespace);
@@ -197,7 +197,7 @@ fn datagrams_larger_than_the_mtu_are_echoed(way: Forwarding) {
 
 fn full_sized_segments_are_answered_and_then_fit(way: Forwarding) {
     let (lab, _decapsulators) = way.lab().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let lbd = balance(way, &lab, "tcp", 80);
     let expected = content::bytes(LENGTH);
     for target in targets(80) {
@@ -217,13 +217,6 @@ fn full_sized_segments_are_answered_and_then_fit(way: Forwarding) {
         upload(way, &lab, &lbd, target, &expected);
         assert_eq!(too_big(&lbd), answered, "{way:?} {target}");
     }
-}
-
-fn workers(lab: &Lab) -> Vec<Worker<'_>> {
-    lab.workers
-        .iter()
-        .map(|host| Worker::start(host, 80).unwrap())
-        .collect()
 }
 
 /// An echo server for each virtual address on each worker.

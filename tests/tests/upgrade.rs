@@ -10,7 +10,7 @@ use std::{
 use harness::{
     bpffs::Bpffs,
     client::Load,
-    config::{Config, Service},
+    config::{Config, PATIENT_CHECK, Service},
     fixture,
     forwarding::Forwarding,
     lab::{Lab, virtual_addresses},
@@ -27,26 +27,10 @@ use lb_userspace::{
 };
 use serde_json::Value;
 
-fn workers(lab: &Lab) -> Vec<Worker<'_>> {
-    lab.workers
-        .iter()
-        .map(|host| Worker::start(host, 80).unwrap())
-        .collect()
-}
-
-/// A check that much traffic on a busy machine does not worry: what is seen is the packet path.
-const PATIENT_CHECK: &str =
-    "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 10\n";
-
 /// A node with the checked service `web` on the IPv4 address of the balancer.
 fn web(lab: &Lab) -> Config {
     let [v4, _] = virtual_addresses(0);
     Config::new(lab, "one").with(Service::http(lab, "web", v4).health(PATIENT_CHECK))
-}
-
-fn witness(lab: &Lab) -> Witness {
-    let [v4, _] = virtual_addresses(0);
-    Witness::start(&lab.client.namespace, (v4, 80).into()).unwrap()
 }
 
 /// Numbers that differ from run to run; the first one is printed.
@@ -164,10 +148,10 @@ const LIFE: u64 = 700;
 #[test]
 fn fifty_deaths_at_random_instants_cost_nothing() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     lbd.await_all_up("web");
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     let before = lost(&lbd);
     let hosts = || [&lab.client, &lab.workers[0], &lab.workers[1]].map(repeated);
     let repeated_before = hosts();
@@ -193,27 +177,13 @@ fn fifty_deaths_at_random_instants_cost_nothing() {
         "segments repeated by client and workers: {repeated_before:?} before, {:?} after",
         hosts()
     );
-    witness.assert_flowing_and_finish("50 deaths");
-}
-
-/// Ends the traffic, after it went on.
-trait Finish {
-    fn assert_flowing_and_finish(self, what: &str);
-}
-
-impl Finish for Witness {
-    #[track_caller]
-    fn assert_flowing_and_finish(self, what: &str) {
-        let is_flowing = self.is_flowing();
-        self.finish().assert_flawless(what);
-        assert!(is_flowing, "traffic does not go on");
-    }
+    witness.assert_flawless("50 deaths");
 }
 
 #[test]
 fn upgrades_to_another_build_and_back_cost_nothing() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     lbd.await_all_up("web");
     let pins = pins(&lab, &lbd);
@@ -225,7 +195,7 @@ fn upgrades_to_another_build_and_back_cost_nothing() {
     fs::write(&other, bytes).unwrap();
     fs::set_permissions(&other, fs::metadata(&this).unwrap().permissions()).unwrap();
 
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     let lost_before = lost(&lbd);
     let mut before = halves(&pins);
     for turn in 0..6 {
@@ -250,20 +220,20 @@ fn upgrades_to_another_build_and_back_cost_nothing() {
         assert!(witness.is_flowing(), "after upgrade {turn}");
     }
     assert_eq!(lost(&lbd), lost_before, "no packet is lost");
-    witness.assert_flowing_and_finish("6 upgrades");
+    witness.assert_flawless("6 upgrades");
 }
 
 #[test]
 fn maps_of_another_layout_are_refused_with_instructions_and_replaced_in_one_step_when_asked() {
     let (lab, _tunnels) = Forwarding::Dsr.lab().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let [v4, _] = virtual_addresses(0);
     // Of this mode and scheduler the flows are not lost with the maps.
     let service = Service::http(&lab, "web", v4).mode("dsr").scheduler("maglev");
     let mut lbd = Lbd::start(&lab.balancers[0], Config::new(&lab, "one").with(service)).unwrap();
     lbd.await_all_up("web");
     let own = pins(&lab, &lbd);
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     lbd.terminate().unwrap();
     let others = own.with_file_name("v1");
     fs::rename(&own, &others).unwrap();
@@ -282,13 +252,13 @@ fn maps_of_another_layout_are_refused_with_instructions_and_replaced_in_one_step
     assert!(witness.is_flowing(), "packets go on by this version");
     lbd.terminate().unwrap();
     lbd.restart().expect("the next start needs no word");
-    witness.assert_flowing_and_finish("another layout of the maps");
+    witness.assert_flawless("another layout of the maps");
 }
 
 #[test]
 fn maps_that_are_pinned_no_more_are_noticed() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     lbd.await_all_up("web");
     let own = pins(&lab, &lbd);
@@ -305,7 +275,7 @@ fn maps_that_are_pinned_no_more_are_noticed() {
 #[test]
 fn sizes_stay_while_flows_are_kept_and_change_when_asked_or_when_nothing_is_attached() {
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     lbd.await_all_up("web");
     let backends = |lbd: &Lbd<'_>| {
@@ -318,7 +288,7 @@ fn sizes_stay_while_flows_are_kept_and_change_when_asked_or_when_nothing_is_atta
         lbd.reconfigure(|config| config.node_keys = format!("[node.capacity]\nbackends = {number}\n"))
             .unwrap();
     };
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     ask_for(&mut lbd, 1000);
     lbd.terminate().unwrap();
     lbd.restart().unwrap();
@@ -327,7 +297,7 @@ fn sizes_stay_while_flows_are_kept_and_change_when_asked_or_when_nothing_is_atta
     for word in ["BACKENDS", "keeps", "1000", "--replace-maps"] {
         assert!(warnings.contains(word), "no {word:?} in {warnings}");
     }
-    witness.assert_flowing_and_finish("another size that is not taken");
+    witness.assert_flawless("another size that is not taken");
 
     lbd.terminate().unwrap();
     lbd.restart_with(&["--replace-maps"]).unwrap();
@@ -347,7 +317,7 @@ fn sizes_stay_while_flows_are_kept_and_change_when_asked_or_when_nothing_is_atta
 fn ten_thousand_services_start_change_and_die_without_cost() {
     const COUNT: u32 = 10_000;
     let lab = Lab::new().unwrap();
-    let _workers = workers(&lab);
+    let _workers = Worker::all(&lab);
     let mut config = web(&lab);
     config.node_keys = "[node.capacity]\nservices = 16384\nbackends = 32768\n".into();
     for index in 0..COUNT {
@@ -356,7 +326,7 @@ fn ten_thousand_services_start_change_and_die_without_cost() {
     }
     let mut lbd = Lbd::start(&lab.balancers[0], config).unwrap();
     lbd.await_all_up("web");
-    let witness = witness(&lab);
+    let witness = Witness::of(&lab);
     lbd.kill9().unwrap();
     lbd.restart().unwrap();
     assert!(witness.is_flowing(), "after a death");
@@ -379,5 +349,5 @@ fn ten_thousand_services_start_change_and_die_without_cost() {
     });
     let status = lbd.lbctl(&["node", "status"]).unwrap();
     assert_eq!(status["reconcile"]["last_error"], Value::Null, "{status}");
-    witness.assert_flowing_and_finish("10,001 services");
+    witness.assert_flawless("10,001 services");
 }
