@@ -10,10 +10,12 @@ use crate::{
     cells::opaque,
     client_hop, emit,
     family::Stages,
+    lookup,
     maps::NEXT_HOPS,
     packet::{MOST_OFFSET, Packet, Window},
     parse::Parsed,
     rewrite::nat,
+    select,
     slow::step,
     track::{self, Flow},
     verdict::settle,
@@ -64,7 +66,14 @@ pub fn steer<F: Stages>(packet: &Packet) -> u32 {
         } else if F::search_answer(&draft.rewritten, flow) != 0 {
             (to_client(packet, ip, draft, flow), client_hop::get(flow.hit.bind.hop()))
         } else {
-            return Err(Outcome::NotOurs);
+            // A flow without an entry goes by hash, and so does what is said of it.
+            let (_, service) = lookup::service(&draft.rewritten, ip.class)?;
+            if Mode::from_number(service.mode).is_none_or(Mode::translates) {
+                return Err(Outcome::NotOurs);
+            }
+            let chosen = select::by_hash(&draft.rewritten, service, select::ring(service));
+            room.chosen.backend = chosen.ok_or(Outcome::NotOurs)?;
+            return Ok(None);
         };
         if translated as u32 != Outcome::Forwarded as u32 {
             return Err(translated);

@@ -1,11 +1,10 @@
 //! Lookup: is this address one of ours, and is this packet for a service of ours?
 
-use lb_common::{AddressClass, Outcome, Service, ServiceKey, address_class};
+use lb_common::{AddressClass, FlowKey, Outcome, Service, ServiceKey, address_class};
 
 use crate::{
     family::Stages,
     maps::{ADDRESS_CLASSES, SERVICES},
-    parse::Parsed,
 };
 
 /// What an address may be.
@@ -19,20 +18,21 @@ pub fn class<A: AsRef<[u32]>>(address: &A) -> AddressClass {
     AddressClass((word >> shift) as u8)
 }
 
-/// The service that a packet is addressed to, and its index; [`Outcome::NotOurs`] where there is none.
+/// The service that packets of a 5-tuple are addressed to, and its index; [`Outcome::NotOurs`] where there is none. `class`
+/// is that of the destination.
 #[inline(always)]
-pub fn service<F: Stages>(parsed: &Parsed<F>) -> Result<(u32, &'static Service), Outcome> {
-    let port = parsed.key.ports.destination();
-    let key = ServiceKey {
-        address: parsed.key.destination,
+pub fn service<F: Stages>(key: &FlowKey<F>, class: AddressClass) -> Result<(u32, &'static Service), Outcome> {
+    let port = key.ports.destination();
+    let at = ServiceKey {
+        address: key.destination,
         port,
-        protocol: parsed.key.protocol,
+        protocol: key.protocol,
         reserved: 0,
     };
-    let index = match F::service(&key) {
+    let index = match F::service(&at) {
         Some(index) => index,
-        None if parsed.class.has(AddressClass::RANGES) => {
-            F::service_of_range(&parsed.key.destination, parsed.key.protocol, port).ok_or(Outcome::NotOurs)?
+        None if class.has(AddressClass::RANGES) => {
+            F::service_of_range(&key.destination, key.protocol, port).ok_or(Outcome::NotOurs)?
         }
         None => return Err(Outcome::NotOurs),
     };

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::{
-    BackendLoad, Ring, RingSlot, Scheduler, Service,
+    BackendLoad, FlowKey, Ring, RingSlot, Scheduler, Service,
     choice::{self, Load},
     hash,
 };
@@ -35,7 +35,7 @@ pub fn backend<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service, rin
     let position = match ring.scheduler()? {
         Scheduler::RoundRobin => turn(index, length)?,
         Scheduler::Random => hash::reduce(random(), length),
-        Scheduler::Maglev | Scheduler::SourceHash => return by_hash(parsed, service, ring),
+        Scheduler::Maglev | Scheduler::SourceHash => return by_hash(&parsed.key, service, ring),
         Scheduler::LeastConnection if length <= COMPARED => {
             let best = least_loaded(ring, turn(index, length)?);
             return if best == NONE { None } else { Some(best) };
@@ -45,13 +45,13 @@ pub fn backend<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service, rin
     Some(slot(ring, position)?.backend)
 }
 
-/// The backend that every balancer with the same ring chooses for a packet.
+/// The backend that every balancer with the same ring chooses for packets of a 5-tuple.
 #[inline(always)]
-pub fn by_hash<F: Stages>(parsed: &Parsed<F>, service: &Service, ring: Ring) -> Option<u32> {
+pub fn by_hash<F: Stages>(key: &FlowKey<F>, service: &Service, ring: Ring) -> Option<u32> {
     if ring.length() == 0 {
         return None;
     }
-    let position = choice::by_hash(ring.scheduler()?, &parsed.key, service.source_prefix, ring.length());
+    let position = choice::by_hash(ring.scheduler()?, key, service.source_prefix, ring.length());
     Some(slot(ring, position)?.backend)
 }
 

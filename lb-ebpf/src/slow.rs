@@ -264,7 +264,7 @@ pub fn choose<F: Stages>(packet: &Packet) -> u32 {
     step(|| {
         let room = F::room().ok_or(Outcome::Inconsistent)?;
         let parsed = &room.parsed;
-        let (service_index, service) = lookup::service(parsed)?;
+        let (service_index, service) = lookup::service(&parsed.key, parsed.class)?;
         let translates = Mode::from_number(service.mode).is_some_and(Mode::translates);
         let begins = parsed.is_udp() || parsed.is_syn();
         let is_moved = room.chosen.is_moved != 0;
@@ -286,7 +286,7 @@ pub fn choose<F: Stages>(packet: &Packet) -> u32 {
         let chosen = if (begins || translates) && !is_flooded {
             select::backend(parsed, service_index, service, ring)
         } else {
-            select::by_hash(parsed, service, ring)
+            select::by_hash(&parsed.key, service, ring)
         };
         let Some(index) = chosen else {
             if parsed.is_udp() {
@@ -331,7 +331,7 @@ pub fn enter<F: Stages>(packet: &Packet) -> u32 {
             Err(Outcome::FlowTableFull) if !translates => {
                 // All packets of the connection go the same way only by hash.
                 let service = SERVICES.get(service).ok_or(Outcome::Inconsistent)?;
-                let by_hash = select::by_hash(&room.parsed, service, select::ring(service));
+                let by_hash = select::by_hash(&room.parsed.key, service, select::ring(service));
                 room.chosen.backend = by_hash.ok_or(Outcome::NoBackend)?;
                 stats::event(Event::Untracked);
             }

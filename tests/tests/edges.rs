@@ -471,6 +471,29 @@ fn a_client_cannot_tell_the_worker_another_address_by_an_option_of_its_own() {
 }
 
 #[test]
+fn icmp_errors_about_handshakes_without_an_entry_follow_them_by_hash() {
+    for scheduler in [Scheduler::Maglev, Scheduler::SourceHash] {
+        for v6 in [false, true] {
+            let mut service = fixture::service(Mode::Dsr, v6, TCP, [1, 2, 3]);
+            service.scheduler = scheduler;
+            let mut program = Program::with(vec![service]);
+            for host in 1..30 {
+                let mut syn = tcp(Mode::Dsr, v6, 40_000, SYN);
+                syn.source.set_ip(fixture::worker(Mode::Gue, v6, host).ip());
+                let sent = program.send(&syn, Outcome::Forwarded);
+                assert_eq!(program.flows().len(), 0);
+                let answer = Packet::tcp(syn.destination, syn.source, SYN | ACK);
+                let (kind, code) = if v6 { (2, 0) } else { (3, 4) };
+                let router = SocketAddr::new(client(v6, 0).ip(), 0);
+                let (run, outcomes) = program.run_bytes(&answer.quoted_by(router, kind, code, 1400, 8));
+                assert_eq!(outcomes, ["forwarded"], "{scheduler:?} {v6}");
+                assert_eq!(run.bytes[..6], sent[..6], "{scheduler:?} {v6} client {host}");
+            }
+        }
+    }
+}
+
+#[test]
 fn errors_of_others_pass_as_they_are() {
     for v6 in [false, true] {
         let mut program = Program::with(one(Mode::Dnat, v6, TCP));

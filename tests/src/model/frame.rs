@@ -53,6 +53,15 @@ pub struct Transport {
     pub flags: u8,
 }
 
+impl Transport {
+    /// Of what is neither.
+    pub const NONE: Self = Self {
+        source: 0,
+        destination: 0,
+        flags: 0,
+    };
+}
+
 /// The big-endian number at an offset.
 pub fn word16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lb_common::{Mode, Outcome};
+use lb_common::{Mode, Outcome, Phase};
 
 use super::{
-    Key, Model, Seen, Way,
+    Flow, Hop, Key, Model, Seen, Way,
     emit::{Quote, requoted, to_hop},
     frame::{Ip, TCP, Transport, UDP, address, word16},
     sent,
@@ -40,16 +40,11 @@ impl Model {
         };
         if let Some(flow) = self.flows.get(&key).cloned() {
             let Some(backend) = self.backend(&flow).cloned() else {
-                return Err(Outcome::NotOurs);
+                return self.error_without_flow(frame, ip, &quote, seen);
             };
             let mode = self.services[flow.service].mode;
             if !mode.translates() {
-                let none = Transport {
-                    source: 0,
-                    destination: 0,
-                    flags: 0,
-                };
-                return self.carry(frame, ip, &none, &flow, seen);
+                return self.carry(frame, ip, &Transport::NONE, &flow, seen);
             }
             if ip.ttl <= 1 {
                 return Err(Outcome::TtlExceeded);
@@ -61,7 +56,7 @@ impl Model {
         }
         // An error about a packet to a worker: the client must hear of it.
         let Some(key) = self.flow_of_answer(quote.destination, quote.source, quote.protocol) else {
-            return Err(Outcome::NotOurs);
+            return self.error_without_flow(frame, ip, &quote, seen);
         };
         let flow = self.flows[&key].clone();
         if ip.ttl <= 1 {
@@ -70,6 +65,31 @@ impl Model {
         let ends = [key.service.ip(), key.client.ip()];
         let out = requoted(frame, ip, &quote, ends, [key.client, key.service]);
         sent(to_hop(&out, ip, &flow.hop))
+    }
+}
+
+impl Model {
+    /// What becomes of an error about an answer of a flow that is not known: where packets pass as they are, any backend may be
+    /// the one.
+    fn error_without_flow(&mut self, frame: &[u8], ip: &Ip, quote: &Quote, seen: &Seen) -> Way {
+        let at = (quote.source, quote.protocol);
+        let service = self.services.iter().position(|service| service.at == at);
+        let service = service.filter(|index| !self.services[*index].mode.translates());
+        let Some(service) = service else {
+            return Err(Outcome::NotOurs);
+        };
+        let backends: Vec<u32> = self.services[service].up().map(|backend| backend.id).collect();
+        if backends.is_empty() {
+            return Err(Outcome::NotOurs);
+        }
+        let to = |backend| Flow {
+            service,
+            backend,
+            bound: quote.destination,
+            phase: Phase::Opening,
+            hop: Hop::back(frame, ip),
+        };
+        Ok(self.carry_to_any(frame, ip, &Transport::NONE, seen, backends.into_iter().map(to)))
     }
 }
 

@@ -244,16 +244,11 @@ impl Model {
         };
         if !translates && !udp && transport.flags & RST != 0 {
             // It ends what is not known here: any backend may be the one, and no flow begins.
-            let ids: Vec<u32> = up.iter().map(|backend| backend.id).collect();
-            let mut all = Vec::new();
-            for id in ids {
-                flow.backend = id;
-                match self.carry(frame, ip, transport, &flow, seen) {
-                    Ok(expected) => all.extend(expected),
-                    Err(outcome) => all.push(Expected::without_frame(frame, outcome)),
-                }
-            }
-            return Ok(all);
+            let to = |backend: &Backend| Flow {
+                backend: backend.id,
+                ..flow.clone()
+            };
+            return Ok(self.carry_to_any(frame, ip, transport, seen, up.iter().map(to)));
         }
         let Some(entry) = table(key) else {
             self.problem = Some(format!("a new flow {key:?}, of which the table says nothing"));
@@ -292,6 +287,22 @@ impl Model {
             return Err(Outcome::FragmentUnknown);
         }
         answered(why, emit::reset(frame, ip, transport))
+    }
+
+    /// Sends a packet as one of these flows would be sent.
+    fn carry_to_any(
+        &mut self,
+        frame: &[u8],
+        ip: &Ip,
+        transport: &Transport,
+        seen: &Seen,
+        flows: impl Iterator<Item = Flow>,
+    ) -> Vec<Expected> {
+        let each = flows.map(|flow| match self.carry(frame, ip, transport, &flow, seen) {
+            Ok(expected) => expected,
+            Err(outcome) => vec![Expected::without_frame(frame, outcome)],
+        });
+        each.collect::<Vec<_>>().concat()
     }
 
     /// Sends a packet to the backend of a flow.
