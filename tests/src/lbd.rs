@@ -158,6 +158,17 @@ impl<'a> Lbd<'a> {
     ///
     /// When it does not succeed, or its output is not JSON.
     pub fn lbctl(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.lbctl_text(arguments)?;
+        serde_json::from_str(&output)
+            .with_context(|| format!("lbctl {arguments:?} does not answer with JSON: {output:?}"))
+    }
+
+    /// What `lbctl ARGUMENTS --json` prints.
+    ///
+    /// # Errors
+    ///
+    /// When it does not succeed.
+    pub fn lbctl_text(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.namespace.command(path_text(&binary("lbctl")?)?);
         command
             .arg("--socket")
@@ -169,9 +180,7 @@ impl<'a> Lbd<'a> {
             .arg(&self.config.name)
             .args(arguments)
             .arg("--json");
-        let output = tools::output(&mut command)?;
-        serde_json::from_str(&output)
-            .with_context(|| format!("lbctl {arguments:?} does not answer with JSON: {output:?}"))
+        tools::output(&mut command)
     }
 
     /// The state that each backend of a service is in, by name: `up`, `down`, `draining` or `unknown`.

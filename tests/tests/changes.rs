@@ -1,8 +1,9 @@
 //! Changes of a running controller under traffic that notices everything: reload, drain, weight.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use harness::{
+    client::Load,
     config::{Config, PATIENT_CHECK, Service},
     lab::{Lab, virtual_addresses},
     lbd::Lbd,
@@ -10,7 +11,7 @@ use harness::{
     witness::Witness,
     worker::Worker,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn web(lab: &Lab) -> Config {
     let [v4, _] = virtual_addresses(0);
@@ -62,19 +63,13 @@ fn reloads_that_add_remove_and_reweight_break_nothing() {
     let refused = format!("{:#}", lbd.lbctl(&["reload"]).unwrap_err());
     assert!(refused.contains("servise"), "{refused}");
     assert_eq!(names(&lbd), before);
-    let events = lbd.lbctl(&["event", "list"]).unwrap();
-    let kinds: Vec<&str> = events["events"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|event| event["kind"].as_str())
-        .collect();
+    let kinds = kinds(&lbd);
     assert_eq!(
-        kinds.iter().filter(|kind| **kind == "reload-applied").count(),
+        kinds.iter().filter(|kind| *kind == "reload-applied").count(),
         4,
         "{kinds:?}"
     );
-    assert!(kinds.contains(&"reload-refused"), "{kinds:?}");
+    assert!(kinds.contains(&"reload-refused".to_owned()), "{kinds:?}");
     witness.assert_flawless("4 reloads");
 }
 
@@ -125,4 +120,65 @@ fn a_drained_backend_keeps_its_flows_and_gets_no_new_ones_also_after_a_restart()
     lbd.lbctl(&["backend", "weight", &target, "--reset"]).unwrap();
     assert_eq!(backend(&lbd, &name)["override"], Value::Null);
     witness.assert_flawless("a drain, a death and an undrain");
+}
+
+/// Kinds of the events that there were, oldest first.
+fn kinds(lbd: &Lbd<'_>) -> Vec<String> {
+    let events = lbd.lbctl(&["event", "list"]).unwrap();
+    let kinds = events["events"].as_array().unwrap().iter();
+    kinds.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_drain_comes_to_zero_by_itself_where_connections_end() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let [v4, _] = virtual_addresses(0);
+    let load = Load::new((v4, 80).into()).concurrency(8);
+    let traffic = load.endless(Duration::from_millis(5)).start(&lab.client.namespace);
+    let name = names(&lbd)[0].clone();
+    eventually(PATIENCE, "it has flows", || {
+        backend(&lbd, &name)["total"].as_u64() > Some(20)
+    });
+    lbd.lbctl(&["backend", "drain", &format!("web/{name}"), "--wait"])
+        .unwrap();
+    let row = backend(&lbd, &name);
+    assert_eq!((&row["active"], &row["embryonic"]), (&json!(0), &json!(0)), "{row}");
+    let report = traffic.stop();
+    println!("{} requests, {} failed", report.answered(), report.failures.len());
+    report.assert_flawless();
+}
+
+#[test]
+fn a_drain_ends_at_its_deadline_as_the_policy_says() {
+    for (policy, left) in [("reset", false), ("reschedule", false), ("hold", true)] {
+        let lab = Lab::new().unwrap();
+        let _workers = Worker::all(&lab);
+        let [v4, _] = virtual_addresses(0);
+        let service = Service::http(&lab, "web", v4).keys(&format!("on_backend_down = {policy:?}\n"));
+        let lbd = Lbd::start(&lab.balancers[0], Config::new(&lab, "one").with(service)).unwrap();
+        let load = Load::new((v4, 80).into()).concurrency(8).keep_alive();
+        let traffic = load.endless(Duration::from_millis(20)).start(&lab.client.namespace);
+        let name = names(&lbd)[0].clone();
+        let active = || backend(&lbd, &name)["active"].as_u64();
+        eventually(PATIENCE, "it has flows", || active() > Some(0));
+        let target = format!("web/{name}");
+        lbd.lbctl(&["backend", "drain", &target, "--deadline", "1s"]).unwrap();
+        assert!(active() > Some(0), "{policy}: its flows go on");
+        eventually(PATIENCE, "the drain ends", || {
+            kinds(&lbd).contains(&"drain-ended".to_owned())
+        });
+        if left {
+            assert!(active() > Some(0), "{policy}: they go on still");
+        } else {
+            eventually(PATIENCE, "its flows are gone", || active() == Some(0));
+        }
+        let before = traffic.report().answered();
+        eventually(PATIENCE, "clients are served", || {
+            traffic.report().answered() > before + 50
+        });
+        traffic.stop();
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::ControlFlow,
     thread,
     time::Instant,
 };
@@ -179,4 +180,34 @@ fn new_flows_above_the_flood_rate_are_spread_without_entries() {
     let events = program.tables.events().unwrap();
     let flooded = events.iter().find(|(event, _)| *event == Event::Flooded);
     assert_eq!(flooded.map(|(_, count)| *count), Some((SYNS - flows) as u64));
+}
+
+#[test]
+fn a_walk_goes_on_where_it_was_left() {
+    let both = [false, true].map(|v6| fixture::service(Mode::Nat, v6, TCP, [1]));
+    let mut program = Program::with(both.to_vec());
+    for port in 30_000..30_020 {
+        for v6 in [false, true] {
+            program.forward(&tcp(Mode::Nat, v6, port, SYN));
+        }
+    }
+    let all: Vec<_> = program.flows().iter().map(|entry| entry.key).collect();
+    let (mut seen, mut from) = (Vec::new(), 0);
+    loop {
+        let mut met = 0;
+        // Three at a time; the fourth is where the next walk begins.
+        let ended = program.tables.walk_flows(from, |place, entry| {
+            if met == 3 {
+                from = place;
+                return ControlFlow::Break(());
+            }
+            met += 1;
+            seen.push(entry.key);
+            ControlFlow::Continue(())
+        });
+        if ended.is_continue() {
+            break;
+        }
+    }
+    assert_eq!((seen.len(), &seen), (80, &all));
 }

@@ -277,6 +277,12 @@ fn maps_can_be_read_while_the_controller_is_away() {
     lbd.kill9().unwrap();
     let maps = lbd.lbctl(&["map", "list"]).unwrap();
     assert!(maps.to_string().contains("SERVICES_V4"), "{maps}");
+    let usage = lbd.lbctl(&["map", "stats"]).unwrap();
+    let usage = usage.as_array().unwrap();
+    assert_eq!(usage.len(), maps.as_array().unwrap().len());
+    let of = |name: &str| usage.iter().find(|map| map["name"] == name).unwrap();
+    assert_eq!(of("SERVICES_V4")["used"], 1, "{usage:?}");
+    assert!(of("FLOWS_V4")["bytes"].as_u64() > Some(40_000_000), "{usage:?}");
     let services = lbd.lbctl(&["map", "dump", "SERVICES_V4"]).unwrap();
     assert_eq!(services.as_array().unwrap().len(), 1, "{services}");
     let unknown = lbd.lbctl(&["map", "dump", "NO_SUCH_MAP"]).unwrap_err().to_string();

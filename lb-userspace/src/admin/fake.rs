@@ -37,7 +37,7 @@ impl Inspect for Fake {
     }
 
     fn count_flows(&self, filter: &FlowFilter) -> Result<FlowCount, InspectError> {
-        let flows = self.flows(filter, usize::MAX)?.flows;
+        let flows = self.flows(filter, 0, usize::MAX)?.flows;
         let mut count = FlowCount {
             total: flows.len() as u64,
             ..FlowCount::default()
@@ -49,17 +49,20 @@ impl Inspect for Fake {
         Ok(count)
     }
 
-    fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError> {
+    fn flows(&self, filter: &FlowFilter, after: u64, limit: usize) -> Result<FlowPage, InspectError> {
         if self.broken {
             return Err(InspectError::new("map FLOWS_V4: Operation not permitted"));
         }
-        let mut found: Vec<_> = flows().into_iter().filter(|flow| filter.admits(flow)).collect();
-        let truncated = found.len() > limit;
-        found.truncate(limit);
-        Ok(FlowPage {
-            flows: found,
-            truncated,
-        })
+        let mut page = FlowPage::default();
+        let found = flows().into_iter().enumerate().filter(|(_, flow)| filter.admits(flow));
+        for (place, flow) in found.filter(|(place, _)| *place as u64 >= after) {
+            if page.flows.len() == limit {
+                page.cursor = Some(place.to_string());
+                break;
+            }
+            page.flows.push(flow);
+        }
+        Ok(page)
     }
 }
 

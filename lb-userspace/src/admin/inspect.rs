@@ -25,12 +25,12 @@ pub trait Inspect: Send + Sync {
     /// See [`Inspect::node`].
     fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError>;
 
-    /// At most `limit` of the flows that the filter lets through.
+    /// At most `limit` of the flows that the filter lets through, from the place `after` on; 0 is the first one.
     ///
     /// # Errors
     ///
     /// See [`Inspect::node`].
-    fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError>;
+    fn flows(&self, filter: &FlowFilter, after: u64, limit: usize) -> Result<FlowPage, InspectError>;
 
     /// How many flows there are.
     ///

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// How many flows are listed if nobody says how many.
 pub const DEFAULT_FLOW_LIMIT: usize = 100;
 
-/// How many flows can be asked for at once.
+/// How many flows one answer can have.
 pub const MAX_FLOW_LIMIT: usize = 100_000;
 
 /// How many events are told if nobody says how many.
@@ -33,11 +33,9 @@ pub const FLUSH_ALL: &str = "all";
 
 /// A moment as the API writes it: RFC 3339 in UTC, to the millisecond.
 pub fn timestamp(moment: SystemTime) -> String {
-    Timestamp::try_from(moment)
-        .and_then(|moment| moment.round(Unit::Millisecond))
-        // Only a clock that is thousands of years off gets here.
-        .unwrap_or(Timestamp::UNIX_EPOCH)
-        .to_string()
+    // Only a clock that is thousands of years off is not a moment, or not one that can be rounded.
+    let moment = Timestamp::try_from(moment).and_then(|moment| moment.round(Unit::Millisecond));
+    format!("{:.3}", moment.unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 /// The balancer itself.
@@ -234,8 +232,8 @@ pub struct NextHopStatus {
 pub struct FlowPage {
     /// The flows, in no order.
     pub flows: Vec<FlowStatus>,
-    /// Whether there were more than the limit.
-    pub truncated: bool,
+    /// Where to go on, for `after` of the next request; `null`: there are no more.
+    pub cursor: Option<String>,
 }
 
 /// How many flows there are.

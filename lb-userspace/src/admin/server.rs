@@ -154,14 +154,17 @@ async fn backends(State(source): State<Source>, uri: Uri) -> Answer<Vec<BackendS
 }
 
 async fn flows(State(source): State<Source>, uri: Uri) -> Answer<FlowPage> {
-    let parameters = Parameters::read(&uri, &["service", "backend", "client", "limit"])?;
+    let parameters = Parameters::read(&uri, &["service", "backend", "client", "after", "limit"])?;
     let filter = flow_filter(&parameters)?;
     let limit = parameters
         .number("limit", 1..=MAX_FLOW_LIMIT)?
         .unwrap_or(DEFAULT_FLOW_LIMIT);
+    let after = parameters
+        .value("after", "the `cursor` of an earlier answer")?
+        .unwrap_or(0);
     ask(source, move |source| {
         known(source, &filter)?;
-        Ok(source.flows(&filter, limit)?)
+        Ok(source.flows(&filter, after, limit)?)
     })
     .await
 }

@@ -8,6 +8,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::model::DEFAULT_FLOW_LIMIT;
+
 /// Shows what a load balancer does.
 ///
 /// Exit status: 0 done; 1 failed; 2 wrong usage; 3 the daemon cannot be reached; 4 not allowed.
@@ -159,6 +161,18 @@ pub enum BackendVerb {
     },
 }
 
+fn address_and_port(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected an address and a port, such as 192.0.2.1:80 or [2001:db8::1]:80";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number from 1 on".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
 /// A backend by the names of its service and its own.
 #[derive(Clone, Debug)]
 pub struct BackendName {
@@ -205,8 +219,10 @@ pub struct ExplainArguments {
     /// tcp or udp.
     pub protocol: String,
     /// Where it comes from: address and port.
+    #[arg(value_parser = address_and_port)]
     pub client: SocketAddr,
     /// Where it goes to: virtual address and port.
+    #[arg(value_parser = address_and_port)]
     pub virtual_address: SocketAddr,
 }
 
@@ -235,8 +251,8 @@ pub struct FlowList {
     #[command(flatten)]
     pub choice: FlowChoice,
     /// How many at most.
-    #[arg(long)]
-    pub limit: Option<usize>,
+    #[arg(long, default_value_t = DEFAULT_FLOW_LIMIT, value_parser = at_least_one)]
+    pub limit: usize,
 }
 
 /// Which flows to end.
@@ -250,7 +266,7 @@ pub struct FlowFlush {
 }
 
 /// Which flows are meant.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, PartialEq, Eq, Args)]
 pub struct FlowChoice {
     /// Only those of this service.
     #[arg(long)]
@@ -268,6 +284,8 @@ pub struct FlowChoice {
 pub enum MapVerb {
     /// Show all maps.
     List,
+    /// Show how full all maps are, and how much memory they take.
+    Stats,
     /// Show the entries of a map that are in use.
     Dump {
         /// Name of the map.
@@ -297,7 +315,7 @@ impl Noun {
                 | Self::Flow(FlowVerb::List(_) | FlowVerb::Count(_))
                 | Self::Event(EventVerb::List { .. })
                 | Self::Explain(_)
-                | Self::Map(MapVerb::List | MapVerb::Dump { .. })
+                | Self::Map(MapVerb::List | MapVerb::Stats | MapVerb::Dump { .. })
         )
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::fit;
 use crate::{
     admin::model::{BackendStatus, FlowCount, FlowPage, NodeStatus, ServiceStatus},
-    dataplane::dump::MapSummary,
+    dataplane::{MapUsage, dump::MapSummary},
 };
 
 /// A column: its head, and whether it holds numbers.
@@ -181,21 +181,28 @@ pub(super) fn backends(backends: &[BackendStatus]) -> String {
     )
 }
 
+/// So many things, as people say it.
+pub(super) fn number(count: impl Into<u64>, one: &str) -> String {
+    match count.into() {
+        1 => format!("1 {one}"),
+        count => format!("{count} {one}s"),
+    }
+}
+
 /// Flows by phase and by service.
 pub(super) fn flow_count(count: &FlowCount) -> String {
-    let mut text = format!("{} flows\n", count.total);
-    for (phase, flows) in &count.phases {
-        text += &format!("  {phase:<18} {flows:>9}\n");
-    }
-    for (service, flows) in &count.services {
-        let name = if service.is_empty() {
-            "(no longer configured)"
-        } else {
-            service
-        };
-        text += &format!("  service {name:<18} {flows:>9}\n");
-    }
-    text
+    let service = |name: &String| match name.as_str() {
+        "" => "no longer configured".to_owned(),
+        name => format!("service {name}"),
+    };
+    let phases = count.phases.iter().map(|(phase, flows)| (phase.clone(), flows));
+    let services = count.services.iter().map(|(name, flows)| (service(name), flows));
+    let all = [("all".to_owned(), &count.total)].into_iter();
+    let rows = all.chain(phases).chain(services);
+    table(
+        &[("flows", false), ("number", true)],
+        rows.map(|(what, flows)| vec![what, flows.to_string()]),
+    )
 }
 
 pub(super) fn flows(page: &FlowPage) -> String {
@@ -221,7 +228,7 @@ pub(super) fn flows(page: &FlowPage) -> String {
             format!("{:.1} s", flow.idle_ms as f64 / 1000.0),
         ]
     });
-    let more = if page.truncated {
+    let more = if page.cursor.is_some() {
         "there are more; --limit shows them\n"
     } else {
         ""
@@ -250,6 +257,17 @@ pub(super) fn maps(maps: &[MapSummary]) -> String {
                 map.help.clone(),
             ]
         }),
+    )
+}
+
+pub(super) fn usage(usage: &[MapUsage]) -> String {
+    const COLUMNS: &[Column] = &[("map", false), ("used", true), ("of", true), ("memory", true)];
+    let used = |map: &MapUsage| map.used.map_or_else(|| "-".to_owned(), |used| used.to_string());
+    table(
+        COLUMNS,
+        usage
+            .iter()
+            .map(|map| vec![map.name.clone(), used(map), map.capacity.to_string(), bytes(map.bytes)]),
     )
 }
 

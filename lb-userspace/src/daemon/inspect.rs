@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    ops::ControlFlow,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -267,26 +268,24 @@ impl Inspect for Inspector {
         Ok(found)
     }
 
-    fn flows(&self, filter: &FlowFilter, limit: usize) -> Result<FlowPage, InspectError> {
+    fn flows(&self, filter: &FlowFilter, after: u64, limit: usize) -> Result<FlowPage, InspectError> {
         let now = self.tables.clock.now().map_err(InspectError::new)?;
         let namer = self.namer();
-        let mut page = FlowPage {
-            flows: Vec::new(),
-            truncated: false,
-        };
-        self.tables.for_each_flow(|entry| {
-            if !entry.to_worker || page.truncated {
-                return;
+        let mut page = FlowPage::default();
+        let _ = self.tables.walk_flows(after, |place, entry| {
+            if !entry.to_worker || !entry.is_current {
+                return ControlFlow::Continue(());
             }
             let flow = namer.flow(&self.tables, &entry, now);
             if !filter.admits(&flow) {
-                return;
+                return ControlFlow::Continue(());
             }
-            if page.flows.len() < limit {
-                page.flows.push(flow);
-            } else {
-                page.truncated = true;
+            if page.flows.len() == limit {
+                page.cursor = Some(place.to_string());
+                return ControlFlow::Break(());
             }
+            page.flows.push(flow);
+            ControlFlow::Continue(())
         });
         Ok(page)
     }
@@ -300,7 +299,10 @@ impl Inspect for Inspector {
         let mut services: HashMap<u32, (String, u64)> = HashMap::new();
         let by_name = filter.service.is_some() || filter.backend.is_some();
         self.tables.for_each_flow(|entry| {
-            if !entry.to_worker || filter.client.is_some_and(|client| client != entry.key.source.ip()) {
+            if !entry.to_worker
+                || !entry.is_current
+                || filter.client.is_some_and(|client| client != entry.key.source.ip())
+            {
                 return;
             }
             if by_name && !filter.admits(&namer.flow(&self.tables, &entry, now)) {

@@ -29,9 +29,7 @@ impl Controller {
         match &result {
             _ if dry_run => {}
             Ok(report) => self.events.record(Happening::new(Kind::ReloadApplied, summary(report))),
-            Err(error) => self
-                .events
-                .record(Happening::new(Kind::ReloadRefused, error.to_string())),
+            Err(error) => self.events.record(Happening::new(Kind::ReloadRefused, error.line())),
         }
         result
     }

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    ops::ControlFlow,
     os::fd::AsFd,
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -134,8 +135,20 @@ impl Tables {
 
     /// Calls `each` for every entry. Flows that come or go meanwhile may be seen or not.
     pub fn for_each_flow(&self, mut each: impl FnMut(FlowEntry)) {
-        for_each(self, &self.flows.v4, &mut each);
-        for_each(self, &self.flows.v6, &mut each);
+        let _ = self.walk_flows(0, |_, entry| {
+            each(entry);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// As [`Tables::for_each_flow`] from the place `from` on, with the place of each entry, until `each` breaks. Places are
+    /// numbers from 0 on; entries keep theirs, so that a walk may go on later. Returns whether it came to the end.
+    pub fn walk_flows(&self, from: u64, mut each: impl FnMut(u64, FlowEntry) -> ControlFlow<()>) -> ControlFlow<()> {
+        let v4 = u64::from(self.flows.v4.count) * WAYS as u64;
+        walk(self, &self.flows.v4, from, &mut each)?;
+        walk(self, &self.flows.v6, from.saturating_sub(v4), &mut |place, entry| {
+            each(v4 + place, entry)
+        })
     }
 
     /// Calls `each` for every entry that stands in its second bucket, with whether it is IPv6's and its first bucket.
@@ -210,17 +223,26 @@ impl Tables {
     }
 }
 
-fn for_each<F: Layout>(tables: &Tables, buckets: &Buckets<F>, each: &mut impl FnMut(FlowEntry)) {
-    for bucket in 0..buckets.count {
-        let Some(cells) = buckets.bucket(bucket) else { return };
+fn walk<F: Layout>(
+    tables: &Tables,
+    buckets: &Buckets<F>,
+    from: u64,
+    each: &mut impl FnMut(u64, FlowEntry) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let ways = WAYS as u64;
+    for bucket in u32::try_from(from / ways).unwrap_or(u32::MAX)..buckets.count {
+        let Some(cells) = buckets.bucket(bucket) else { break };
         for way in 0..WAYS {
-            if let Some(hit) = flow_table::read::<F, _>(cells, way)
+            let place = u64::from(bucket) * ways + way as u64;
+            if place >= from
+                && let Some(hit) = flow_table::read::<F, _>(cells, way)
                 && let Some(entry) = entry(tables, Place { bucket, way }, &hit)
             {
-                each(entry);
+                each(place, entry)?;
             }
         }
     }
+    ControlFlow::Continue(())
 }
 
 fn places<F: Layout>(tables: &Tables, buckets: &Buckets<F>, key: Tuple) -> Places {

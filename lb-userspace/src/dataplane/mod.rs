@@ -19,6 +19,7 @@ mod shared;
 mod spills;
 mod syscall;
 mod tables;
+mod usage;
 
 pub use attach::{Attached, AttachedMode, detach};
 pub use client_hops::ClientHops;
@@ -34,3 +35,4 @@ pub use punts::Punts;
 pub use settings::{Clock, monotonic};
 pub use shared::{Record, SharedArray};
 pub use tables::{Access, Tables};
+pub use usage::{MapUsage, usage};

@@ -1,7 +1,7 @@
 //! Why a configuration is not put into force.
 
 use super::Fixed;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Diagnostic};
 
 /// Why a configuration is not put into force. The one before stays.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,30 @@ pub enum ReloadError {
     /// The maps cannot be read.
     #[error("{0}")]
     Maps(String),
+}
+
+impl ReloadError {
+    /// All of it in one line, for a log or an event.
+    pub fn line(&self) -> String {
+        let places = match self {
+            Self::Config(error) => error.diagnostics(),
+            _ => &[],
+        };
+        if places.is_empty() {
+            return self.to_string().replace('\n', "; ");
+        }
+        let each = places.iter().map(|found| {
+            let Diagnostic {
+                file,
+                line,
+                column,
+                message,
+                ..
+            } = found;
+            format!("{file}:{line}:{column}: {message}")
+        });
+        each.collect::<Vec<_>>().join("; ")
+    }
 }
 
 fn lines(fixed: &[Fixed]) -> String {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: how fast the product is.
 
 use clap::{Parser, Subcommand};
-use harness::bench::{http, packets, plot, scale};
+use harness::bench::{flows, http, packets, plot, scale};
 
 /// Measures how fast the load balancer is.
 #[derive(Parser)]
@@ -18,6 +18,8 @@ enum What {
     Scale(packets::Options),
     /// A picture, as SVG on standard output, of what `packets --json` prints, given on standard input.
     Plot,
+    /// How long `lbctl` takes to list, filter and count the flows of a full table, and to end them.
+    Flows(flows::Options),
     /// Requests per second and CPU per request, beside a direct connection, nftables and HAProxy.
     Http(http::Options),
 }
@@ -28,6 +30,7 @@ fn main() -> anyhow::Result<()> {
         What::Packets(options) => packets::run(&options),
         What::Scale(options) => scale::run(&options),
         What::Plot => plot::run(),
+        What::Flows(options) => flows::run(&options),
         What::Http(options) => http::run(&options),
     }
 }

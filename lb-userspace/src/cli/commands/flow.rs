@@ -6,7 +6,7 @@ use hyper::Method;
 
 use super::print_json;
 use crate::{
-    admin::model::{FLUSH_ALL, FlowCount, FlowPage, Flushed},
+    admin::model::{FLUSH_ALL, FlowCount, FlowPage, Flushed, MAX_FLOW_LIMIT},
     cli::{
         CliError,
         args::{FlowChoice, FlowFlush, FlowVerb},
@@ -18,8 +18,7 @@ use crate::{
 pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
     match verb {
         FlowVerb::List(list) => {
-            let limit = list.limit.map(|limit| format!("limit={limit}"));
-            let page: FlowPage = client.get(&format!("/v1/flows{}", query(&list.choice, limit))).await?;
+            let page = flows(client, &list.choice, list.limit).await?;
             if json {
                 return print_json(&page, out);
             }
@@ -33,13 +32,18 @@ pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut d
             Ok(write!(out, "{}", render::flow_count(&count))?)
         }
         FlowVerb::Flush(FlowFlush { choice, all }) => {
+            if choice == FlowChoice::default() && !all {
+                return Err(CliError::Usage(
+                    "nothing says which flows: expected --service, --backend or --client, or --all".to_owned(),
+                ));
+            }
             let all = all.then(|| format!("{FLUSH_ALL}=true"));
             let path = format!("/v1/flows{}", query(&choice, all));
             let flushed: Flushed = client.send(Method::DELETE, &path).await?;
             if json {
                 return print_json(&flushed, out);
             }
-            writeln!(out, "{} flows ended", flushed.ended)?;
+            writeln!(out, "{} ended", render::number(flushed.ended, "flow"))?;
             if flushed.kept > 0 {
                 writeln!(
                     out,
@@ -48,6 +52,22 @@ pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut d
                 )?;
             }
             Ok(())
+        }
+    }
+}
+
+/// The flows that were chosen, in as many answers as it takes.
+async fn flows(client: &Client, choice: &FlowChoice, limit: usize) -> Result<FlowPage, CliError> {
+    let mut all = FlowPage::default();
+    loop {
+        let next = (limit - all.flows.len()).min(MAX_FLOW_LIMIT);
+        let after = all.cursor.map(|cursor| format!("&after={}", escape(&cursor)));
+        let more = format!("limit={next}{}", after.unwrap_or_default());
+        let page: FlowPage = client.get(&format!("/v1/flows{}", query(choice, Some(more)))).await?;
+        all.flows.extend(page.flows);
+        all.cursor = page.cursor;
+        if all.cursor.is_none() || all.flows.len() >= limit {
+            return Ok(all);
         }
     }
 }

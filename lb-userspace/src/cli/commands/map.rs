@@ -5,7 +5,7 @@ use std::io::Write;
 use super::print_json;
 use crate::{
     cli::{CliError, args::MapVerb, render},
-    dataplane::{Pins, dump},
+    dataplane::{Pins, dump, usage},
 };
 
 pub(super) fn run(verb: MapVerb, pins: &Pins, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
@@ -16,6 +16,14 @@ pub(super) fn run(verb: MapVerb, pins: &Pins, json: bool, out: &mut dyn Write) -
                 print_json(&maps, out)
             } else {
                 Ok(write!(out, "{}", render::maps(&maps))?)
+            }
+        }
+        MapVerb::Stats => {
+            let usage = usage(pins)?;
+            if json {
+                print_json(&usage, out)
+            } else {
+                Ok(write!(out, "{}", render::usage(&usage))?)
             }
         }
         MapVerb::Dump { name, limit } => {

@@ -6,7 +6,7 @@ use hyper::Method;
 
 use super::print_json;
 use crate::{
-    cli::{CliError, args::ReloadArguments, client::Client},
+    cli::{CliError, args::ReloadArguments, client::Client, render::number},
     reload::{Action, Change, Report},
 };
 
@@ -41,16 +41,15 @@ fn render(report: &Report) -> String {
         }
         text += &line(change);
     }
+    let size = format!(
+        "{}, {} to maps",
+        number(report.changes.len() as u64, "change"),
+        number(report.steps as u64, "write")
+    );
     text += &match (report.changes.len(), report.applied) {
         (0, _) => format!("{}: nothing differs from what is in force\n", report.file),
-        (changes, true) => format!(
-            "{}: applied, {changes} changes, {} writes to maps\n",
-            report.file, report.steps
-        ),
-        (changes, false) => format!(
-            "{}: right, {changes} changes, {} writes to maps; nothing is applied\n",
-            report.file, report.steps
-        ),
+        (_, true) => format!("{}: applied, {size}\n", report.file),
+        (_, false) => format!("{}: right, {size}; nothing is applied\n", report.file),
     };
     for warning in &report.warnings {
         text += &format!("warning: {warning}\n");

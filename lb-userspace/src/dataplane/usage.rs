@@ -1,0 +1,71 @@
+//! How full maps are, and how much memory they take.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use lb_common::maps;
+use serde::Serialize;
+
+use super::{Access, DataplaneError, Pins, Tables, dump, tables};
+
+/// How full a map is.
+#[derive(Clone, Debug, Serialize)]
+pub struct MapUsage {
+    /// Name.
+    pub name: String,
+    /// Entries that are in use; `null` where that cannot be told without disturbing the packet path.
+    pub used: Option<u64>,
+    /// Entries that it is meant to hold; of a ring buffer its bytes.
+    pub capacity: u64,
+    /// Memory of the kernel that it takes.
+    pub bytes: u64,
+}
+
+/// How full all pinned maps are.
+///
+/// # Errors
+///
+/// When one is not pinned or cannot be read.
+pub fn usage(pins: &Pins) -> Result<Vec<MapUsage>, DataplaneError> {
+    let all = Tables::open(pins, Access::Read)?;
+    let [flows_v4, flows_v6] = all.count_flow_entries();
+    let [room_v4, room_v6] = all.flow_capacity();
+    let each = maps::ALL.iter().map(|map| {
+        let failed = |cause: io::Error| DataplaneError::map(map.name, cause);
+        let data = tables::open(pins, *map)?;
+        let info = data.info().map_err(|cause| DataplaneError::map(map.name, cause))?;
+        let bytes = memory(data.fd().as_fd().as_raw_fd()).map_err(failed)?;
+        let (used, capacity) = match *map {
+            // Entries of these are several in one of the map.
+            maps::FLOWS_V4 => (Some(flows_v4), room_v4),
+            maps::FLOWS_V6 => (Some(flows_v6), room_v6),
+            maps::FRAGMENTS_V4 | maps::FRAGMENTS_V6 | maps::PROGRAMS | maps::PUNTS => (None, info.max_entries()),
+            _ => (
+                Some(dump::dump(pins, map.name, usize::MAX)?.len() as u64),
+                info.max_entries(),
+            ),
+        };
+        Ok(MapUsage {
+            name: map.name.to_owned(),
+            used,
+            capacity: u64::from(capacity),
+            bytes,
+        })
+    });
+    each.collect()
+}
+
+/// The memory of a map, which the kernel tells of each descriptor.
+fn memory(fd: i32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    let number = line.and_then(|number| number.trim().parse().ok());
+    number.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the kernel does not tell the memory of a map",
+        )
+    })
+}
