@@ -36,7 +36,7 @@ impl Ports {
 }
 
 abi_struct! {
-    /// The 5-tuple of a packet. Key of the maps `FLOWS_V4` and `FLOWS_V6`.
+    /// The 5-tuple of a packet, by whose hash its entry is found in the [flow table](crate::flow_table).
     pub struct FlowKey<F: Family> {
         /// Source address.
         pub source: F::Address,

@@ -37,8 +37,8 @@ maps! {
     BACKEND_LOADS = 16384, "flows of each backend now";
     BACKEND_COUNTERS = 16384, "packets and bytes of each backend, per CPU";
     NEXT_HOPS = 16384, "resolved next hops by index";
-    FLOWS_V4 = 1 << 20, "IPv4 flows, two entries a flow";
-    FLOWS_V6 = 1 << 18, "IPv6 flows, two entries a flow";
+    FLOWS_V4 = 1 << 20, "IPv4 flows, in buckets of six entries";
+    FLOWS_V6 = 1 << 18, "IPv6 flows, in buckets of six entries";
     SPILLS_V4 = crate::flow_table::spills_for(1 << 20) as usize, "which IPv4 buckets sent entries to others: 64 in an entry";
     SPILLS_V6 = crate::flow_table::spills_for(1 << 18) as usize, "which IPv6 buckets sent entries to others: 64 in an entry";
     CLIENT_HOPS = crate::flow_table::bind::HOPS, "where the packets of clients come from, so where answers go";

@@ -23,7 +23,7 @@ abi_struct! {
     pub struct ClientHop {
         /// Where their answers go.
         pub hop: NextHop,
-        /// [`ClientHop::FREE`], [`ClientHop::WRITING`] or [`ClientHop::VALID`]; changed by compare-and-swap.
+        /// [`ClientHop::FREE`] and so on; changed by compare-and-swap.
         pub state: u32,
         /// Always zero.
         pub reserved: u32,
@@ -37,6 +37,8 @@ impl ClientHop {
     pub const WRITING: u32 = 1;
     /// It may be used.
     pub const VALID: u32 = 2;
+    /// No flow referred to it of late. It may be used by whoever makes it valid again, and is freed after another while.
+    pub const LEAVING: u32 = 3;
 }
 
 /// Up to two VLAN tags of a frame. The tag control information lies as in the frame.

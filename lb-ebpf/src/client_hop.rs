@@ -51,22 +51,26 @@ extern "C" fn try_entry(turn: u32, search: &mut Search<'_>) -> Step {
     };
     // SAFETY: a pointer to a map value; so below.
     let state = unsafe { core::ptr::read_volatile(&raw const (*entry).state) };
-    if state == ClientHop::VALID {
-        // SAFETY: as above; a valid entry does not change while flows refer to it.
-        if unsafe { (*entry).hop } == *search.hop {
-            search.found = index;
-            return Step::Stop;
-        }
-        return Step::Continue;
-    }
     // SAFETY: as above.
-    let state = unsafe { &raw mut (*entry).state };
-    if !atomic::compare_and_swap_u32(state, ClientHop::FREE, ClientHop::WRITING) {
+    let place = unsafe { &raw mut (*entry).state };
+    if state == ClientHop::VALID || state == ClientHop::LEAVING {
+        // SAFETY: as above; the entry does not change until it was free.
+        let is_same = unsafe { (*entry).hop } == *search.hop;
+        // Where that fails, it is valid again by another CPU, or free: then another entry does.
+        if !is_same
+            || state == ClientHop::LEAVING && !atomic::compare_and_swap_u32(place, ClientHop::LEAVING, ClientHop::VALID)
+        {
+            return Step::Continue;
+        }
+        search.found = index;
+        return Step::Stop;
+    }
+    if !atomic::compare_and_swap_u32(place, ClientHop::FREE, ClientHop::WRITING) {
         return Step::Continue;
     }
     // SAFETY: as above; the entry is this CPU's alone while it is being written.
     unsafe { core::ptr::write_volatile(&raw mut (*entry).hop, *search.hop) };
-    atomic::compare_and_swap_u32(state, ClientHop::WRITING, ClientHop::VALID);
+    atomic::compare_and_swap_u32(place, ClientHop::WRITING, ClientHop::VALID);
     search.found = index;
     Step::Stop
 }

@@ -166,7 +166,7 @@ macro_rules! tables {
 
         #[inline(always)]
         fn set_fragment(key: &FragmentKey<Self>, ports: &FragmentPorts) {
-            // Later fragments are dropped and counted when this one cannot be kept.
+            // Where this one cannot be kept, later fragments pass to the kernel, counted.
             let _ = maps::$fragments.insert(key, ports, 0);
         }
     };

@@ -371,7 +371,6 @@ fn a_connection_limit_and_a_source_rate_hold() {
     program.send(&tcp(Mode::Nat, false, 40_003, SYN), Outcome::ConnectionLimit);
 
     let mut rated = fixture::service(Mode::Nat, false, TCP, [1]);
-    // One in a quarter of an hour, so that no slow machine sees a second one become due.
     rated.guard.source_rate = 1;
     rated.guard.source_burst = 5;
     let mut program = Program::with(vec![rated]);

@@ -13,8 +13,11 @@ use harness::{
     packet::{ACK, Packet, SYN},
     program::Program,
 };
-use lb_common::{Event, Mode, Outcome, address_class};
-use lb_userspace::config::Capacity;
+use lb_common::{Event, Mode, Outcome, address_class, next_hop::ClientHop};
+use lb_userspace::{
+    config::{Capacity, Timeouts},
+    flows::sweep::Sweeper,
+};
 
 /// A client's address that stands in the same place among the classes of addresses as another address.
 fn in_the_place_of(address: IpAddr) -> IpAddr {
@@ -210,4 +213,45 @@ fn a_walk_goes_on_where_it_was_left() {
         }
     }
     assert_eq!((seen.len(), &seen), (80, &all));
+}
+
+#[test]
+fn where_a_client_came_from_is_kept_for_the_next_flow_and_forgotten_in_the_end() {
+    let mut program = Program::with(one(Mode::Nat, false, TCP));
+    let mut sweeper = Sweeper::default();
+    let mut walk = |program: &Program| {
+        sweeper.sweep(&program.tables, |_| Timeouts::default(), |_| {}).unwrap();
+    };
+    let states = |program: &Program| {
+        let all = (1..program.tables.client_hops.len()).filter_map(|index| program.tables.client_hops.read(index));
+        all.map(|hop| hop.state)
+            .filter(|state| *state != ClientHop::FREE)
+            .collect::<Vec<_>>()
+    };
+    let end = |program: &Program| {
+        for entry in program.flows() {
+            assert!(program.tables.end_flow(&entry));
+        }
+    };
+    let answered = |program: &mut Program, port| {
+        let out = program.forward(&tcp(Mode::Nat, false, port, SYN));
+        program.forward(&Packet::tcp(out.destination, out.source, SYN | ACK));
+    };
+    answered(&mut program, 30_000);
+    (0..20).for_each(|_| walk(&program));
+    assert_eq!(states(&program), [ClientHop::VALID], "a flow refers to it");
+    end(&program);
+    while states(&program) == [ClientHop::VALID] {
+        walk(&program);
+    }
+    assert_eq!(states(&program), [ClientHop::LEAVING]);
+    // A new flow makes it valid, at the last moment.
+    answered(&mut program, 30_001);
+    assert_eq!(states(&program), [ClientHop::VALID]);
+    (0..20).for_each(|_| walk(&program));
+    program.forward(&tcp(Mode::Nat, false, 30_001, ACK));
+    assert_eq!(states(&program), [ClientHop::VALID]);
+    end(&program);
+    (0..20).for_each(|_| walk(&program));
+    assert_eq!(states(&program), [0; 0]);
 }

@@ -116,8 +116,8 @@ const WAY_AT_PLACE: u64 = 0x5030_4210;
 
 const _: () = assert!(WAYS == 6, "`Ways` is written for six");
 
-/// How many ways of a bucket that look right are looked at. More than one does so only when a 5-tuple left its key behind
-/// in a free way, or two of a client's flows to different virtual addresses share all but those.
+/// How many ways of a bucket that look right are looked at. Of client's packets more than one does so only when two flows to
+/// different virtual addresses share all else; of answers, when flows share the port, which few do unless all clients use one.
 pub(super) const CANDIDATES: u32 = 3;
 
 /// Looks for the entry of a client's packet with this source address and these ports, in the first way that looks right.

@@ -169,13 +169,13 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         move || sweeping.run(&stopped)
     });
     let cause = format!(
-        "lbd {} as process {}, with {}",
+        "lbd {} as process {}, with {}, at {}",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
-        config_path.display()
+        config_path.display(),
+        node.socket.display()
     );
     events.record(Happening::new(Kind::DaemonStarted, cause));
-    tracing::info!(node = node.name, socket = %node.socket.display(), "lbd is ready");
 
     let outcome = controller.run_until(ended).await;
     events.record(Happening::new(Kind::DaemonEnding, outcome));
@@ -190,10 +190,6 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     if let Some(log) = log {
         log.abort();
     }
-    tracing::info!(
-        signal = outcome,
-        "lbd ends; packets are forwarded on, without health checks (`lbd detach` ends that)"
-    );
     Ok(())
 }
 

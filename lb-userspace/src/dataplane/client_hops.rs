@@ -30,7 +30,7 @@ impl ClientHops {
         let present: HashSet<u32> = if_nameindex()?.iter().map(|interface| interface.index()).collect();
         let missing: Vec<_> = (0..self.0.len())
             .filter_map(|index| Some((index, self.0.read(index)?)))
-            .filter(|(_, entry)| entry.state == ClientHop::VALID && entry.hop.is_resolved())
+            .filter(|(_, entry)| entry.state != ClientHop::WRITING && entry.hop.is_resolved())
             .filter(|(_, entry)| !present.contains(&entry.hop.ifindex))
             .collect();
         for (index, entry) in &missing {

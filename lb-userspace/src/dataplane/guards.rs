@@ -41,7 +41,7 @@ impl GuardVerdict {
         }
     }
 
-    /// From the number in a map; what is unknown refuses, as the packet path does.
+    /// From the number in a map.
     pub const fn from_number(number: u32) -> Self {
         match number {
             GUARD_ALLOW => Self::Allow,

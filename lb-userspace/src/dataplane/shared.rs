@@ -203,6 +203,18 @@ impl SharedArray<BackendLoad> {
     }
 }
 
+impl SharedArray<ClientHop> {
+    /// Replaces a state by another; says whether it did.
+    pub fn swap_state(&self, index: u32, old: u32, new: u32) -> bool {
+        const WORD: usize = std::mem::offset_of!(ClientHop, state) / 8;
+        let Some(words) = self.words(index) else { return false };
+        let half = words[WORD].as_ptr().cast::<AtomicU32>();
+        // SAFETY: the first half of the word is the state, aligned, within the mapping.
+        let swapped = unsafe { (*half).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst) };
+        swapped.is_ok()
+    }
+}
+
 impl SharedArray<ServiceState> {
     /// Adds to the flows of a service; a negative amount takes away.
     pub fn adjust_flows(&self, index: u32, amount: i32) {

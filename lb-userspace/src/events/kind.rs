@@ -32,7 +32,7 @@ macro_rules! kinds {
 
 kinds! {
     DaemonStarted, "daemon-started", false, "the daemon is ready";
-    DaemonEnding, "daemon-ending", false, "the daemon ends, packets are forwarded on";
+    DaemonEnding, "daemon-ending", false, "the daemon ends; packets are forwarded on, without health checks (`lbd detach` ends that)";
     BackendUp, "backend-up", false, "backend is up";
     BackendDown, "backend-down", true, "backend is down";
     BackendUnknown, "backend-unknown", false, "backend is not checked yet";

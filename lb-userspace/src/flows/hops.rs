@@ -10,8 +10,11 @@ pub(super) struct Unused {
     since: Vec<u8>,
 }
 
-/// After how many walks without use an entry is freed. A packet may just be about to use one.
+/// After how many walks without use an entry is announced as leaving.
 const WALKS: u8 = 8;
+/// After how many it is freed. A packet that found it valid has entered its flow by then, so that the walk between sees that;
+/// one that finds it leaving makes it valid first.
+const FREED: u8 = WALKS + 2;
 
 impl Default for Unused {
     fn default() -> Self {
@@ -27,17 +30,18 @@ impl Unused {
         }
     }
 
-    /// Frees what was not used for long enough.
+    /// Announces and then frees what was not used for long enough. To be called at the end of each walk.
     pub(super) fn free(&mut self, tables: &Tables) {
+        let hops = &tables.client_hops;
         for (index, since) in (0..).zip(&mut self.since) {
+            if *since == 0 {
+                hops.swap_state(index, ClientHop::LEAVING, ClientHop::VALID);
+            }
             *since = since.saturating_add(1);
-            if *since > WALKS
-                && tables
-                    .client_hops
-                    .read(index)
-                    .is_some_and(|hop| hop.state == ClientHop::VALID)
-            {
-                tables.client_hops.replace(index, &ClientHop::ZERO);
+            if *since > WALKS && hops.swap_state(index, ClientHop::VALID, ClientHop::LEAVING) {
+                // From now on.
+                *since = WALKS + 1;
+            } else if *since >= FREED && hops.swap_state(index, ClientHop::LEAVING, ClientHop::FREE) {
                 *since = 0;
             }
         }
