@@ -29,6 +29,10 @@ pub(super) const TESTS: &[Tests] = &[
         chosen: &[],
     },
     Tests {
+        program: "entering",
+        chosen: &[],
+    },
+    Tests {
         program: "balance",
         chosen: &[
             "smoke_",
