@@ -50,6 +50,8 @@ pub struct Service {
     pub health: String,
     /// Name, address and weight of each backend.
     pub backends: Vec<(String, SocketAddr, u32)>,
+    /// Names of backends, and further lines of their tables.
+    pub backend_keys: Vec<(String, String)>,
 }
 
 /// A health check that notices within about a quarter of a second, and is not fooled by a busy machine.
@@ -114,6 +116,7 @@ impl Service {
             keys: String::new(),
             health: String::new(),
             backends: backends.collect(),
+            backend_keys: Vec::new(),
         }
     }
 
@@ -173,6 +176,12 @@ impl Service {
         self
     }
 
+    /// With further lines of the table of a backend.
+    pub fn backend_keys(mut self, backend: &str, lines: &str) -> Self {
+        self.backend_keys.push((backend.to_owned(), lines.to_owned()));
+        self
+    }
+
     fn write(&self, text: &mut String) {
         let written = write!(
             text,
@@ -196,6 +205,9 @@ impl Service {
                 "\n[[service.backend]]\nname = {name:?}\naddress = \"{ip}\"\nport = {port}\nweight = {weight}\n"
             );
             text.push_str(&table);
+            for (_, lines) in self.backend_keys.iter().filter(|(backend, _)| backend == name) {
+                text.push_str(lines);
+            }
         }
     }
 }

@@ -106,6 +106,7 @@ pub fn backend(mode: Mode, v6: bool, host: u8, outer_v6: bool) -> DesiredBackend
         fallback: false,
         weight: 1,
         state: Some(BackendState::Up),
+        begins: BackendState::Draining,
         // A test run comes in on the loopback interface: so the packet goes out where it came in.
         next_hop: Some(NextHop {
             mtu: MTU,

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
     config,
     daemon::{self, MapChoice},
+    health,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -111,21 +112,27 @@ fn run(config: &Path, format: LogFormat, filter: &str, maps: MapChoice) -> anyho
 
 fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let result = config::load(file);
+    // What the checks name has to be there on this machine, too.
+    let means = result
+        .as_ref()
+        .map_or(Ok(()), |config| health::targets(config).map(drop));
     if json {
         let (error, diagnostics) = match &result {
-            Ok(_) => (None, Vec::new()),
+            Ok(_) => (means.as_ref().err().map(ToString::to_string), Vec::new()),
             Err(error) if error.diagnostics().is_empty() => (Some(error.to_string()), Vec::new()),
             Err(error) => (None, error.diagnostics().to_vec()),
         };
-        let found = serde_json::json!({ "valid": result.is_ok(), "error": error, "diagnostics": diagnostics });
+        let found =
+            serde_json::json!({ "valid": result.is_ok() && means.is_ok(), "error": error, "diagnostics": diagnostics });
         println!("{found}");
-        return Ok(if result.is_ok() {
+        return Ok(if result.is_ok() && means.is_ok() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         });
     }
     let config = result?;
+    means.with_context(|| file.display().to_string())?;
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
     let services = config.services.len();
     println!(

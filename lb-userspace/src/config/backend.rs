@@ -10,6 +10,7 @@ use super::{
     address::{self, family, unicast},
     defaults,
     finding::{Findings, Problem, Seen, Span},
+    health::Checks,
     names,
     numbers::{self, number},
     raw,
@@ -34,6 +35,7 @@ struct Given<'a> {
     port: &'a raw::Given<raw::Number>,
     /// `None`: a fallback backend.
     weight: Option<&'a raw::Given<raw::Number>>,
+    health: &'a raw::Given<raw::Health>,
 }
 
 /// Checks all backends of a service; each comes with the place of its address.
@@ -41,6 +43,7 @@ pub(super) fn check(
     backends: &[Spanned<raw::Backend>],
     fallback: &[Spanned<raw::Fallback>],
     front: &Front,
+    checks: &Checks<'_>,
     findings: &mut Findings,
 ) -> Option<Vec<(Span, Backend)>> {
     let ordinary = backends.iter().map(|item| Given {
@@ -49,6 +52,7 @@ pub(super) fn check(
         address: &item.get_ref().address,
         port: &item.get_ref().port,
         weight: Some(&item.get_ref().weight),
+        health: &item.get_ref().health,
     });
     let fallbacks = fallback.iter().map(|item| Given {
         table: item.span(),
@@ -56,12 +60,13 @@ pub(super) fn check(
         address: &item.get_ref().address,
         port: &item.get_ref().port,
         weight: None,
+        health: &item.get_ref().health,
     });
     let mut names = Seen::default();
     let mut addresses = Seen::default();
     let mut found = Vec::with_capacity(backends.len() + fallback.len());
     for given in ordinary.chain(fallbacks) {
-        let Some(backend) = one(&given, front, findings) else {
+        let Some(backend) = one(&given, front, checks, findings) else {
             continue;
         };
         let address_span = place(given.address, &given.table);
@@ -83,7 +88,7 @@ pub(super) fn check(
     (found.len() == backends.len() + fallback.len()).then_some(found)
 }
 
-fn one(given: &Given<'_>, front: &Front, findings: &mut Findings) -> Option<Backend> {
+fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, findings: &mut Findings) -> Option<Backend> {
     let name = findings.optional(given.name, None, |name| names::BACKEND.check(name).map(Some));
     let address = findings.required(given.address, &given.table, "address", address::EXPECTED, |text| {
         let address = unicast(text)?;
@@ -95,6 +100,7 @@ fn one(given: &Given<'_>, front: &Front, findings: &mut Findings) -> Option<Back
         Some(weight) => findings.optional(weight, defaults::WEIGHT, number("weight", 0, MOST_WEIGHT)),
         None => Some(defaults::WEIGHT),
     };
+    let health = checks.of_backend(given.health, findings);
 
     let address = SocketAddr::new(address?, port?);
     let own_port = |ports: PortRange| address.port() == 0 || ports.contains(address.port());
@@ -114,6 +120,7 @@ fn one(given: &Given<'_>, front: &Front, findings: &mut Findings) -> Option<Back
         address,
         fallback: given.weight.is_none(),
         weight: weight?,
+        health: if checks.are_right() { health? } else { None },
     })
 }
 

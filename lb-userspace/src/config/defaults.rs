@@ -35,6 +35,12 @@ pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const RISE: u32 = 2;
 /// Failures that take a backend down.
 pub(super) const FALL: u32 = 3;
+/// By how many percent the intervals of checks vary.
+pub(super) const JITTER: u32 = 10;
+/// The time in which falls of a backend are counted.
+pub(super) const FLAP_PERIOD: Duration = Duration::from_secs(5 * 60);
+/// The user that commands of checks run as.
+pub(super) const COMMAND_USER: &str = "nobody";
 /// Method of an HTTP check.
 pub(super) const METHOD: &str = "GET";
 /// Path of an HTTP check.

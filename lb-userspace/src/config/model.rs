@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lb_common::{Mode, OnBackendDown, Scheduler};
 use serde::{Deserialize, Serialize};
 
-pub use super::ports::PortRange;
+pub use super::{
+    health::model::{
+        CommandProbe, DnsProbe, Flaps, GrpcProbe, HealthCheck, HttpProbe, Initial, Pattern, Probe, Rules, Timing,
+        TlsClient, UdpProbe,
+    },
+    ports::PortRange,
+};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +54,8 @@ pub struct Listen {
     pub tls: Option<Tls>,
 }
 
-/// Files of a TLS server, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who one is in TLS, as files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tls {
     /// The certificate and those that lead to its root.
     pub certificate: PathBuf,
@@ -207,8 +214,9 @@ pub struct Service {
     pub drain_timeout: Duration,
     /// When a silent flow ends.
     pub timeouts: Timeouts,
-    /// How backends are checked; `None`: they count as up.
-    pub health: Option<HealthCheck>,
+    /// How many percent of the ordinary backends have to be up; while they are fewer, health is not heeded and all of them
+    /// take packets. 0: never.
+    pub panic_threshold: u32,
     /// The backends and the fallback ones: unique by address and port, and by name.
     pub backends: Vec<Backend>,
 }
@@ -241,6 +249,8 @@ pub struct Backend {
     pub fallback: bool,
     /// Share of new flows relative to the other backends: 1 to 1000. 0: takes no new flows, keeps the old ones.
     pub weight: u32,
+    /// How it is checked; `None`: it counts as up.
+    pub health: Option<Arc<HealthCheck>>,
 }
 
 /// After how much silence a flow ends, by how far it has come.
@@ -258,43 +268,4 @@ pub struct Timeouts {
     pub closed: Duration,
     /// UDP: answered.
     pub udp: Duration,
-}
-
-/// How the backends of a service are checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// What is asked.
-    pub probe: Probe,
-    /// Port to ask; `None`: the backend's own.
-    pub port: Option<u16>,
-    /// From the start of one check to the start of the next.
-    pub interval: Duration,
-    /// How long a check may take; not longer than `interval`.
-    pub timeout: Duration,
-    /// Successes in a row that bring a backend up.
-    pub rise: u32,
-    /// Failures in a row that take a backend down.
-    pub fall: u32,
-}
-
-/// What a health check asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// A TCP connection is accepted.
-    Tcp,
-    /// An HTTP/1.1 request is answered with an expected status.
-    Http(HttpProbe),
-}
-
-/// An HTTP health check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpProbe {
-    /// Method, such as `GET`.
-    pub method: String,
-    /// Path and query, beginning with `/`.
-    pub path: String,
-    /// Host header; `None`: the backend's address and port.
-    pub host: Option<String>,
-    /// Inclusive ranges of status codes that count as success.
-    pub status: Vec<(u16, u16)>,
 }

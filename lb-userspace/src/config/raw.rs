@@ -2,7 +2,7 @@
 //!
 //! Everything is optional here, so that [`super::validate`] can say what is missing together with all else that is wrong.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -15,6 +15,9 @@ pub(super) type Given<T> = Option<Spanned<T>>;
 
 /// A list of values, each with its place.
 pub(super) type List<T> = Spanned<Vec<Spanned<T>>>;
+
+/// Words by name, each with its place.
+pub(super) type Words = BTreeMap<Spanned<String>, Spanned<String>>;
 
 /// A number of any size that TOML can carry, so that a range check can answer for all of them.
 pub(super) type Number = i128;
@@ -120,7 +123,7 @@ pub(super) struct Timeouts {
     pub(super) udp: Given<DurationText>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Health {
     #[serde(rename = "type")]
@@ -128,12 +131,39 @@ pub(super) struct Health {
     pub(super) path: Given<String>,
     pub(super) method: Given<String>,
     pub(super) host: Given<String>,
+    pub(super) headers: Given<Words>,
     pub(super) status: Option<List<Status>>,
+    pub(super) body_contains: Given<String>,
+    pub(super) body_matches: Given<String>,
+    pub(super) tls: Given<bool>,
+    pub(super) server_name: Given<String>,
+    pub(super) verify: Given<bool>,
+    pub(super) ca_file: Given<String>,
+    pub(super) certificate: Given<String>,
+    pub(super) key: Given<String>,
+    pub(super) grpc_service: Given<String>,
+    pub(super) send: Given<String>,
+    pub(super) send_hex: Given<String>,
+    pub(super) reply_contains: Given<String>,
+    pub(super) reply_matches: Given<String>,
+    pub(super) require_reply: Given<bool>,
+    pub(super) query: Given<String>,
+    pub(super) record: Given<String>,
+    pub(super) answers: Option<List<String>>,
+    pub(super) argv: Option<List<String>>,
+    pub(super) environment: Given<Words>,
+    pub(super) user: Given<String>,
     pub(super) port: Given<Number>,
     pub(super) interval: Given<DurationText>,
+    pub(super) fast_interval: Given<DurationText>,
+    pub(super) jitter: Given<Number>,
     pub(super) timeout: Given<DurationText>,
     pub(super) rise: Given<Number>,
     pub(super) fall: Given<Number>,
+    pub(super) initial: Given<String>,
+    pub(super) flap_limit: Given<Number>,
+    pub(super) flap_period: Given<DurationText>,
+    pub(super) panic_threshold: Given<Number>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,6 +173,7 @@ pub(super) struct Backend {
     pub(super) address: Given<String>,
     pub(super) port: Given<Number>,
     pub(super) weight: Given<Number>,
+    pub(super) health: Given<Health>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -151,10 +182,11 @@ pub(super) struct Fallback {
     pub(super) name: Given<String>,
     pub(super) address: Given<String>,
     pub(super) port: Given<Number>,
+    pub(super) health: Given<Health>,
 }
 
 /// A duration in words; a type of its own so that a bare number is answered with what a duration looks like.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct DurationText(pub(super) String);
 
 impl<'de> Deserialize<'de> for DurationText {
@@ -178,7 +210,7 @@ impl<'de> Deserialize<'de> for DurationText {
 }
 
 /// A status code, or several in words.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Status {
     Code(i64),
     Range(String),

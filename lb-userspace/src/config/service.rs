@@ -6,13 +6,15 @@ use lb_common::{Mode, Scheduler, service::MAX_SOURCES};
 use toml::Spanned;
 
 use super::{
-    HealthCheck, PortRange, Protocol, Service, Timeouts, Tunnel,
+    PortRange, Protocol, Service, Timeouts, Tunnel,
     address::{self, family, unicast},
     backend::{self, Front},
     defaults,
     duration::duration,
     finding::{Findings, Problem, Span},
-    guard, health, names,
+    guard,
+    health::{self, Checks},
+    names,
     numbers::{self, number},
     raw, tunnel,
     words::{self, Word},
@@ -49,10 +51,16 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
     let tunnel = tunnel::service(raw, mode, &node.copied().unwrap_or_default(), findings);
     let guard = guard::check(raw, address, mode, findings);
     let timeouts = timeouts(&raw.timeouts, findings);
-    let health = health(raw, ports, findings);
-    let backends = backend::check(&raw.backend, &raw.fallback, &Front { address, ports, mode }, findings);
+    let checks = Checks::of_service(raw.health.as_ref(), health::Front { ports, protocol }, findings);
+    let panic_threshold = panic_threshold(raw, findings);
+    let front = Front { address, ports, mode };
+    let backends = backend::check(&raw.backend, &raw.fallback, &front, &checks, findings);
     if let (Some(mode), Some(tunnel), Some(backends), Some(_)) = (mode, &tunnel, &backends, node) {
         tunnel::check_sources(mode, tunnel, backends, findings);
+    }
+
+    if !checks.are_right() {
+        return None;
     }
 
     Some(Service {
@@ -71,7 +79,7 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
         on_backend_down: on_backend_down?,
         drain_timeout: drain_timeout?,
         timeouts: timeouts?,
-        health: health?,
+        panic_threshold: panic_threshold?,
         backends: backends?.into_iter().map(|(_, backend)| backend).collect(),
     })
 }
@@ -140,15 +148,12 @@ fn toa(raw: &raw::Service, mode: Option<Mode>, protocol: Option<Protocol>, findi
     Some(true)
 }
 
-fn health(raw: &raw::Service, ports: Option<PortRange>, findings: &mut Findings) -> Option<Option<HealthCheck>> {
-    let Some(given) = &raw.health else { return Some(None) };
-    let check = health::check(given, findings)?;
-    if check.port.is_none() && ports.is_some_and(|ports| ports.count() > 1) {
-        let expected = "the port to check, since backends of a service with several ports have none of their own";
-        findings.missing(&given.span(), "port", expected);
-        return None;
-    }
-    Some(Some(check))
+fn panic_threshold(raw: &raw::Service, findings: &mut Findings) -> Option<u32> {
+    let given = raw
+        .health
+        .as_ref()
+        .and_then(|health| health.get_ref().panic_threshold.clone());
+    findings.optional(&given, 0, number("panic threshold", 0, 100))
 }
 
 fn sources(

@@ -1,6 +1,6 @@
 //! Whole files: what is taken, and how what is refused is explained.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lb_common::{Mode, OnBackendDown, Scheduler};
 use proptest::prelude::*;
@@ -52,9 +52,9 @@ fn the_example_is_valid_and_means_what_it_says() {
         probe: Probe::Http(http),
         port: Some(8081),
         ..
-    }) = &web.health
+    }) = web.backends[0].health.as_deref()
     else {
-        panic!("{:?}", web.health)
+        panic!("{:?}", web.backends[0])
     };
     assert_eq!(http.status, [(200, 299), (304, 304)]);
     assert_eq!(web.slow_start, Duration::from_secs(30));
@@ -66,7 +66,7 @@ fn the_example_is_valid_and_means_what_it_says() {
         ("sorry", true)
     );
     assert_eq!(mail.backends[1].name, "[2001:db8:1::12]:25");
-    assert_eq!(mail.health, None);
+    assert_eq!(mail.backends[0].health, None);
     assert_eq!(
         (dns.protocol, dns.scheduler),
         (Protocol::Udp, Scheduler::LeastConnection)
@@ -89,7 +89,7 @@ fn the_example_is_valid_and_means_what_it_says() {
         [Some("198.18.1.0/24"), Some("2001:db8:ffff::/112")]
     );
     assert_eq!(
-        dns.health.as_ref().map(|health| health.timeout),
+        dns.backends[0].health.as_ref().map(|health| health.timing.timeout),
         Some(Duration::from_millis(500))
     );
 }
@@ -134,24 +134,36 @@ fn what_is_not_said_has_its_default() {
             on_backend_down: OnBackendDown::Reset,
             drain_timeout: Duration::from_secs(600),
             timeouts: Timeouts::default(),
-            health: Some(HealthCheck {
-                probe: Probe::Http(HttpProbe {
-                    method: "GET".into(),
-                    path: "/".into(),
-                    host: None,
-                    status: vec![(200, 399)],
-                }),
-                port: None,
-                interval: Duration::from_secs(2),
-                timeout: Duration::from_secs(1),
-                rise: 2,
-                fall: 3,
-            }),
+            panic_threshold: 0,
             backends: vec![Backend {
                 name: "198.51.100.1:80".into(),
                 address: "198.51.100.1:80".parse().unwrap(),
                 fallback: false,
                 weight: 1,
+                health: Some(Arc::new(HealthCheck {
+                    probe: Probe::Http(HttpProbe {
+                        method: "GET".into(),
+                        path: "/".into(),
+                        host: None,
+                        headers: BTreeMap::new(),
+                        status: vec![(200, 399)],
+                        body: None,
+                        tls: None,
+                    }),
+                    port: None,
+                    timing: Timing {
+                        interval: Duration::from_secs(2),
+                        fast_interval: Duration::from_secs(2),
+                        jitter: 10,
+                        timeout: Duration::from_secs(1),
+                    },
+                    rules: Rules {
+                        rise: 2,
+                        fall: 3,
+                        initial: Initial::Unknown,
+                        flaps: None,
+                    },
+                })),
             }],
         }],
     };
@@ -262,7 +274,7 @@ fn what_is_missing_is_named() {
             (4, 1, "`name` is missing", "`name` ="),
             (4, 1, "`address` is missing", "192.0.2.10"),
             (4, 1, "`port` is missing", "1 to 65535"),
-            (5, 1, "`type` is missing", "\"tcp\" or \"http\""),
+            (5, 1, "`type` is missing", "\"tcp\", \"http\""),
             (6, 1, "`address` is missing", "192.0.2.10"),
         ],
     );

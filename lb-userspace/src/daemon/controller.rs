@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
-    health::{Change, Monitor, Target, TargetId, Verdict},
+    health::{Change, Monitor, TargetId, Verdict},
     neighbour::{Neighbours, NextHopState, RESOLVING},
     overrides::Overrides,
     reconcile,
@@ -51,36 +51,23 @@ pub(super) struct Controller {
     pub(super) reconciled: watch::Sender<ReconcileStatus>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) drained: Drained,
+    /// Services whose health is not heeded.
+    pub(super) panicking: BTreeSet<String>,
     pub(super) events: Events,
 }
 
 impl Controller {
     /// Tells health checks and neighbour resolution what to look at.
     pub(super) fn aim(&self) {
-        let mut targets = BTreeMap::new();
         let in_force = self.in_force.borrow();
         let leaving = in_force.overrides.all_leaving().iter();
         let mut addresses: BTreeSet<IpAddr> = leaving.map(|leaving| leaving.address.ip()).collect();
         for service in &in_force.config().services {
             for backend in &service.backends {
                 addresses.insert(backend.address.ip());
-                let Some(check) = &service.health else { continue };
-                let port = check.port.unwrap_or(backend.address.port());
-                let id = TargetId {
-                    service: service.name.clone(),
-                    backend: backend.name.clone(),
-                };
-                let address = SocketAddr::new(backend.address.ip(), port);
-                targets.insert(
-                    id,
-                    Target {
-                        address,
-                        check: check.clone(),
-                    },
-                );
             }
         }
-        self.health.set_targets(targets);
+        self.health.set_targets(&in_force.targets);
         self.neighbours.set_targets(addresses);
     }
 
@@ -133,6 +120,17 @@ impl Controller {
 
     /// What the maps should hold for a configuration and overrides.
     pub(super) fn desired(&self, config: &Config, overrides: &Overrides, now: Timestamp) -> reconcile::Desired {
+        self.with_known(config, overrides, now, |known| reconcile::desired(config, known))
+    }
+
+    /// Gives `work` what is known now.
+    fn with_known<T>(
+        &self,
+        config: &Config,
+        overrides: &Overrides,
+        now: Timestamp,
+        work: impl FnOnce(reconcile::Known<'_>) -> T,
+    ) -> T {
         let verdicts: Verdicts = self
             .health
             .snapshot()
@@ -141,14 +139,13 @@ impl Controller {
             .collect();
         let hops = resolved(&self.next_hops.borrow());
         let returned = self.returned.elapsed(config, Instant::now());
-        let known = reconcile::Known {
+        work(reconcile::Known {
             overrides,
             now,
             verdicts: &verdicts,
             returned: &returned,
             next_hops: &hops,
-        };
-        reconcile::desired(config, known)
+        })
     }
 
     /// Brings the maps to the desired state once.
@@ -156,7 +153,11 @@ impl Controller {
         let in_force = self.in_force.borrow().clone();
         self.next_hops.mark_unchanged();
         self.returned.forget_old(in_force.config(), Instant::now());
-        let desired = self.desired(in_force.config(), &in_force.overrides, Timestamp::now());
+        let config = in_force.config();
+        let (desired, panicking) = self.with_known(config, &in_force.overrides, Timestamp::now(), |known| {
+            (reconcile::desired(config, known), reconcile::panicking(config, known))
+        });
+        self.note_panic(panicking);
         let result = reconcile::observe(&self.tables)
             .map_err(|error| error.to_string())
             .and_then(|observed| {
@@ -192,6 +193,21 @@ impl Controller {
                 status.last_change = Some(crate::admin::model::timestamp(SystemTime::now()));
             }
         });
+    }
+
+    /// Tells which services begin and cease to panic.
+    fn note_panic(&mut self, panicking: BTreeSet<String>) {
+        for service in panicking.difference(&self.panicking) {
+            let cause = "fewer backends are well than `panic_threshold`; all of them take packets";
+            self.events
+                .record(Happening::new(Kind::PanicBegun, cause).of_service(service));
+        }
+        for service in self.panicking.difference(&panicking) {
+            let cause = "enough backends are well again; those that are not take no packets";
+            self.events
+                .record(Happening::new(Kind::PanicEnded, cause).of_service(service));
+        }
+        self.panicking = panicking;
     }
 
     fn note(&mut self, change: &Change) {

@@ -146,6 +146,7 @@ impl Inspector {
                     address: leaving.address,
                     fallback: false,
                     weight: 0,
+                    health: None,
                 };
                 let mut status = self.backend(sight, &backend, None, None)?;
                 status.state = "draining".to_owned();
@@ -335,6 +336,12 @@ fn state(entry: Option<&Backend>, weight: u32, health: Option<&Health>) -> (&'st
         Some(health) => health.cause.clone(),
         None => "not checked".to_owned(),
     };
+    if is_down(health) && entry.is_some_and(|entry| entry.status.state() == BackendState::Up) {
+        return (
+            "up",
+            format!("it is used because too few backends are well (`panic_threshold`); {cause}"),
+        );
+    }
     match entry.map(|entry| entry.status.state()) {
         Some(BackendState::Up) => ("up", cause),
         Some(BackendState::Draining) if weight == 0 => ("draining", "weight 0".to_owned()),

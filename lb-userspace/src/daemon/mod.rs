@@ -15,7 +15,7 @@ mod returned;
 mod sweeping;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -34,7 +34,7 @@ use crate::{
     config::{self, Config, PacketLog},
     dataplane::{self, Access, Pins, Punts, Tables},
     events::{Events, Happening, Kind},
-    health::Monitor,
+    health::{self, Monitor},
     lock::NodeLock,
     neighbour::Neighbours,
     overrides::{self, Overrides},
@@ -75,6 +75,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     let events = Events::default();
     let source = Arc::new(Source::load(config_path)?);
     let config = &source.config;
+    let targets = Arc::new(health::targets(config)?);
     let node = &config.node;
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;
@@ -104,6 +105,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     let (commands, commands_given) = mpsc::channel(COMMANDS);
     let (in_force, in_force_seen) = watch::channel(Arc::new(InForce {
         source: Arc::clone(&source),
+        targets,
         overrides: Arc::new(overrides),
         warnings: Vec::new(),
     }));
@@ -122,6 +124,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         reconciled,
         commands: commands_given,
         drained: overriding::Drained::default(),
+        panicking: BTreeSet::new(),
         events: events.clone(),
     };
     controller.aim();

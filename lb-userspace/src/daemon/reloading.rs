@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::{self, Config},
     events::{Happening, Kind},
+    health,
     neighbour::{NextHopState, RESOLVING},
     overrides::{Leaving, Overrides, deadline_after},
     reconcile,
@@ -37,6 +38,7 @@ impl Controller {
     async fn try_reload(&mut self, dry_run: bool) -> Result<Report, ReloadError> {
         let path = self.config_path.clone();
         let next = Arc::new(tokio::task::block_in_place(|| Source::load(&path))?);
+        let targets = Arc::new(tokio::task::block_in_place(|| health::targets(&next.config))?);
         let before = self.in_force.borrow().clone();
         let fixed = reload::fixed(&before.source, &next);
         if !fixed.is_empty() {
@@ -67,6 +69,7 @@ impl Controller {
         }
         self.in_force.send_replace(Arc::new(InForce {
             source: Arc::clone(&next),
+            targets,
             overrides: Arc::clone(&before.overrides),
             warnings: before.warnings.clone(),
         }));

@@ -36,6 +36,8 @@ kinds! {
     BackendUp, "backend-up", false, "backend is up";
     BackendDown, "backend-down", true, "backend is down";
     BackendUnknown, "backend-unknown", false, "backend is not checked yet";
+    PanicBegun, "panic-begun", true, "too few backends are well: health is not heeded";
+    PanicEnded, "panic-ended", false, "health is heeded again";
     OverrideSet, "override-set", false, "an operator's override is set";
     OverrideCleared, "override-cleared", false, "an operator's override is cleared";
     OverridesUnreadable, "overrides-unreadable", true, "the operator's overrides cannot be read";

@@ -61,6 +61,15 @@ impl Happening {
         }
     }
 
+    /// It concerns a service.
+    #[must_use]
+    pub fn of_service(self, service: &str) -> Self {
+        Self {
+            service: Some(service.to_owned()),
+            ..self
+        }
+    }
+
     /// It concerns a backend.
     #[must_use]
     pub fn of_backend(self, service: &str, backend: &str) -> Self {

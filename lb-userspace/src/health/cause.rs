@@ -4,6 +4,8 @@ use std::{io, time::Duration};
 
 use nix::libc;
 
+use crate::config::Pattern;
+
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeFailure {
@@ -24,17 +26,45 @@ pub enum ProbeFailure {
     /// What came is no HTTP response, or it broke off.
     #[error("no HTTP response: {0}")]
     Http(String),
+    /// The body, or the reply, is not what was expected.
+    #[error("the {what} has no {pattern} in its first {length} bytes")]
+    Text {
+        /// `body` or `reply`.
+        what: &'static str,
+        /// What was expected.
+        pattern: Pattern,
+        /// How much there was, or was read.
+        length: usize,
+    },
+    /// TLS did not come about.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The gRPC health service did not say that it serves.
+    #[error("gRPC: {0}")]
+    Grpc(String),
+    /// The name server did not answer as expected.
+    #[error("DNS: {0}")]
+    Dns(String),
+    /// The command did not succeed.
+    #[error("command: {0}")]
+    Command(String),
+    /// The check could not be made, for a reason that lies on this machine.
+    #[error("not possible here: {}", reason(.0))]
+    Here(io::Error),
 }
 
 impl ProbeFailure {
     /// Whether it says something about the backend. A balancer that is short of file descriptors or memory must not
     /// conclude that all its backends are down.
     pub fn is_conclusive(&self) -> bool {
-        let Self::Connect(error) = self else { return true };
-        !matches!(
-            error.raw_os_error(),
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-        )
+        match self {
+            Self::Connect(error) => !matches!(
+                error.raw_os_error(),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
+            ),
+            Self::Here(_) => false,
+            _ => true,
+        }
     }
 }
 

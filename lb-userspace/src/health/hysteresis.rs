@@ -1,12 +1,16 @@
-//! When results of checks change the verdict on a backend: a pure counter.
+//! When results of checks change the verdict on a backend: pure, time is an argument.
+
+use std::{collections::VecDeque, time::Instant};
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::{Flaps, Initial, Rules};
 
 /// What is thought of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It was not checked yet.
+    /// It was not checked often enough.
     #[default]
     Unknown,
     /// It answers.
@@ -16,11 +20,26 @@ pub enum Verdict {
 }
 
 /// Counts results in a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hysteresis {
     verdict: Verdict,
     /// Results in a row that speak against the verdict.
     against: u32,
+    /// When the first of them came.
+    since: Option<Instant>,
+    /// When the backend went down, as far as that counts.
+    falls: VecDeque<Instant>,
+    /// Whether it went down so often that it has to be well for long.
+    is_flapping: bool,
+}
+
+/// What changed a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// How many results in a row did.
+    pub results: u32,
+    /// The backend goes up and down too often: what it has to be well for now, or was well for.
+    pub flapping: Option<Flaps>,
 }
 
 impl Hysteresis {
@@ -29,48 +48,97 @@ impl Hysteresis {
         self.verdict
     }
 
-    /// Takes a result. `rise` successes in a row bring a backend up, `fall` failures in a row take it down; the very
-    /// first result decides at once. Returns how many results decided, when the verdict changed.
-    pub fn result(&mut self, success: bool, rise: u32, fall: u32) -> Option<u32> {
-        let (agrees, needed, next) = match self.verdict {
-            Verdict::Unknown => (false, 1, if success { Verdict::Up } else { Verdict::Down }),
-            Verdict::Up => (success, fall, Verdict::Down),
-            Verdict::Down => (!success, rise, Verdict::Up),
+    /// Whether the verdict may change soon: there is none yet, or results speak against it.
+    pub fn is_changing(&self) -> bool {
+        self.verdict == Verdict::Unknown || (self.against > 0 && !self.is_flapping)
+    }
+
+    /// Takes a result. `rise` successes in a row bring a backend up, `fall` failures in a row take it down; the first
+    /// verdict is made as the initial state says.
+    pub fn result(&mut self, success: bool, rules: &Rules, now: Instant) -> Option<Decision> {
+        let (against, needed) = match (self.verdict, success) {
+            (Verdict::Unknown, true) if rules.initial == Initial::Down => (true, rules.rise),
+            (Verdict::Unknown, false) if rules.initial == Initial::Up => (true, rules.fall),
+            (Verdict::Unknown, _) => (true, 1),
+            (Verdict::Up, _) => (!success, rules.fall),
+            (Verdict::Down, _) => (success, rules.rise),
         };
-        if agrees {
-            self.against = 0;
+        if !against {
+            self.forget();
             return None;
         }
         self.against += 1;
-        if self.against < needed {
+        let since = *self.since.get_or_insert(now);
+        let flapping = rules.flaps.filter(|_| self.is_flapping);
+        let is_held = flapping.is_some_and(|flaps| now.saturating_duration_since(since) < flaps.period);
+        if self.against < needed || is_held {
             return None;
         }
-        let decided = self.against;
-        *self = Self {
-            verdict: next,
-            against: 0,
+        let results = self.against;
+        self.forget();
+        if success {
+            self.verdict = Verdict::Up;
+            self.is_flapping = false;
+            return Some(Decision { results, flapping });
+        }
+        if self.verdict == Verdict::Up {
+            self.fall(rules.flaps, now);
+        }
+        self.verdict = Verdict::Down;
+        let flapping = rules.flaps.filter(|_| self.is_flapping);
+        Some(Decision { results, flapping })
+    }
+
+    fn forget(&mut self) {
+        self.against = 0;
+        self.since = None;
+    }
+
+    /// Notes that the backend went down.
+    fn fall(&mut self, flaps: Option<Flaps>, now: Instant) {
+        let Some(Flaps { limit, period }) = flaps else {
+            self.falls.clear();
+            return;
         };
-        Some(decided)
+        self.falls.push_back(now);
+        self.falls.retain(|fall| now.saturating_duration_since(*fall) < period);
+        if self.falls.len() >= limit as usize {
+            self.falls.clear();
+            self.is_flapping = true;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn verdicts(results: &str, rise: u32, fall: u32) -> String {
+    fn rules(rise: u32, fall: u32, initial: Initial) -> Rules {
+        Rules {
+            rise,
+            fall,
+            initial,
+            flaps: None,
+        }
+    }
+
+    /// Verdicts after each result; results come a second apart.
+    fn verdicts(results: &str, rules: &Rules) -> String {
         let mut hysteresis = Hysteresis::default();
         let letter = |verdict| match verdict {
             Verdict::Unknown => '?',
             Verdict::Up => 'U',
             Verdict::Down => 'D',
         };
-        results
-            .chars()
-            .map(|result| {
-                hysteresis.result(result == '+', rise, fall);
+        let start = Instant::now();
+        (0..)
+            .zip(results.chars())
+            .map(|(second, result)| {
+                hysteresis.result(result == '+', rules, start + Duration::from_secs(second));
                 letter(hysteresis.verdict())
             })
             .collect()
@@ -88,8 +156,71 @@ mod tests {
             ("+-+-", 1, 1, "UDUD"),
         ];
         for (results, rise, fall, then) in given_then {
-            assert_eq!(verdicts(results, rise, fall), then, "{results}");
+            assert_eq!(
+                verdicts(results, &rules(rise, fall, Initial::Unknown)),
+                then,
+                "{results}"
+            );
         }
+    }
+
+    #[test]
+    fn the_first_verdict_is_made_as_the_initial_state_says() {
+        for (results, initial, then) in [
+            ("+", Initial::Up, "U"),
+            ("--+--", Initial::Up, "??UUU"),
+            ("---", Initial::Up, "??D"),
+            ("-", Initial::Down, "D"),
+            ("++", Initial::Down, "?U"),
+            ("+-+", Initial::Down, "?DD"),
+        ] {
+            assert_eq!(verdicts(results, &rules(2, 3, initial)), then, "{results} {initial:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_goes_down_too_often_has_to_be_well_for_long() {
+        let seconds = Duration::from_secs;
+        let given = |limit, period| Rules {
+            flaps: Some(Flaps {
+                limit,
+                period: seconds(period),
+            }),
+            ..rules(1, 1, Initial::Unknown)
+        };
+        for (results, limit, period, then) in [
+            // The second fall within five seconds: well at 4, up at 9, and all is forgotten.
+            ("+-+-+++++++-+", 2, 5, "UDUDDDDDDUUDU"),
+            // A failure begins the time anew.
+            ("+-+-++-++++++", 2, 5, "UDUDDDDDDDDDU"),
+            // Falls that are far from each other do not count together.
+            ("+-+++++-++", 2, 5, "UDUUUUUDUU"),
+            // The first verdict is no fall.
+            ("-+-+++", 2, 5, "DUDUUU"),
+        ] {
+            assert_eq!(verdicts(results, &given(limit, period)), then, "{results}");
+        }
+    }
+
+    #[test]
+    fn a_decision_tells_of_flapping() {
+        let flaps = Flaps {
+            limit: 1,
+            period: Duration::from_secs(5),
+        };
+        let rules = Rules {
+            flaps: Some(flaps),
+            ..rules(1, 2, Initial::Unknown)
+        };
+        let start = Instant::now();
+        let mut hysteresis = Hysteresis::default();
+        let mut at = |second, success| hysteresis.result(success, &rules, start + Duration::from_secs(second));
+        let decision = |results, flapping| Some(Decision { results, flapping });
+        assert_eq!(at(0, true), decision(1, None));
+        assert_eq!(at(1, false), None);
+        assert_eq!(at(2, false), decision(2, Some(flaps)));
+        assert_eq!(at(3, true), None);
+        assert_eq!(at(8, true), decision(2, Some(flaps)));
     }
 
     proptest! {
@@ -98,11 +229,15 @@ mod tests {
             results in prop::collection::vec(any::<bool>(), 1..60),
             rise in 1_u32..5,
             fall in 1_u32..5,
+            limit in 0_u32..4,
         ) {
+            let flaps = Flaps { limit, period: Duration::from_secs(4) };
+            let rules = Rules { flaps: (limit > 0).then_some(flaps), ..rules(rise, fall, Initial::Unknown) };
+            let start = Instant::now();
             let mut hysteresis = Hysteresis::default();
             for (at, success) in results.iter().enumerate() {
                 let before = hysteresis.verdict();
-                let changed = hysteresis.result(*success, rise, fall);
+                let changed = hysteresis.result(*success, &rules, start + Duration::from_secs(at as u64));
                 prop_assert_eq!(changed.is_some(), before != hysteresis.verdict());
                 let needed = match before {
                     Verdict::Unknown => 1,
@@ -114,6 +249,22 @@ mod tests {
                     prop_assert!(results[at + 1 - needed..=at].iter().all(|result| result == success));
                 }
             }
+        }
+
+        #[test]
+        fn whoever_is_well_for_long_enough_comes_up(
+            results in prop::collection::vec(any::<bool>(), 0..60),
+            limit in 0_u32..4,
+        ) {
+            let flaps = Flaps { limit, period: Duration::from_secs(4) };
+            let rules = Rules { flaps: (limit > 0).then_some(flaps), ..rules(2, 2, Initial::Unknown) };
+            let start = Instant::now();
+            let mut hysteresis = Hysteresis::default();
+            let well = std::iter::repeat_n(true, 6);
+            for (second, success) in (0..).zip(results.into_iter().chain(well)) {
+                hysteresis.result(success, &rules, start + Duration::from_secs(second));
+            }
+            prop_assert_eq!(hysteresis.verdict(), Verdict::Up);
         }
     }
 }

@@ -2,9 +2,14 @@
 
 mod cause;
 mod hysteresis;
+mod means;
 mod monitor;
+mod pace;
 mod probe;
+mod target;
 
 pub use cause::ProbeFailure;
-pub use hysteresis::{Hysteresis, Verdict};
-pub use monitor::{Change, Health, Monitor, Target, TargetId};
+pub use hysteresis::{Decision, Hysteresis, Verdict};
+pub use means::{Means, MeansError};
+pub use monitor::{Change, Health, Monitor};
+pub use target::{Target, TargetError, TargetId, Targets, targets};

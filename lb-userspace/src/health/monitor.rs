@@ -2,37 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
+use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Hysteresis, ProbeFailure, Verdict, probe::probe};
-use crate::config::HealthCheck;
-
-/// The first checks of all targets spread over this time, or over the interval if that is shorter.
-const SPREAD: Duration = Duration::from_secs(1);
-
-/// A backend of a service, by the names of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TargetId {
-    /// Name of the service.
-    pub service: String,
-    /// Name of the backend.
-    pub backend: String,
-}
-
-/// What to ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Where to ask.
-    pub address: SocketAddr,
-    /// What, and how often.
-    pub check: HealthCheck,
-}
+use super::{Decision, Hysteresis, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe};
+use crate::config::{Flaps, Rules};
 
 /// What is known of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,16 +92,16 @@ impl Monitor {
 
     /// Sets what is checked. Targets that stay are not disturbed; one whose address or question changed begins anew,
     /// one whose times changed keeps its verdict. It must be called within a tokio runtime.
-    pub fn set_targets(&self, targets: BTreeMap<TargetId, Target>) {
+    pub fn set_targets(&self, targets: &Targets) {
         let mut watched = lock(&self.watched);
         watched.retain(|id, _| targets.contains_key(id));
         for (id, target) in targets {
-            let before = watched.get(&id);
-            if before.is_some_and(|before| before.target == target) {
+            let before = watched.get(id);
+            if before.is_some_and(|before| before.target == *target) {
                 continue;
             }
             let kept = before
-                .filter(|before| asks_the_same(&before.target, &target))
+                .filter(|before| before.target.asks_the_same(target))
                 .map(|before| &before.state);
             let state = kept.cloned().unwrap_or_else(|| {
                 Arc::new(Mutex::new(State {
@@ -138,7 +115,8 @@ impl Monitor {
                 Arc::clone(&state),
                 self.changes.clone(),
             ));
-            watched.insert(id, Watched { target, state, task });
+            let target = target.clone();
+            watched.insert(id.clone(), Watched { target, state, task });
         }
     }
 
@@ -152,44 +130,39 @@ impl Monitor {
     }
 }
 
-fn asks_the_same(before: &Target, after: &Target) -> bool {
-    before.address == after.address && before.check.probe == after.check.probe
-}
-
 /// Nothing panics while it holds a lock, and what the locks guard is right at every instant.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn watch(id: TargetId, target: Target, state: Arc<Mutex<State>>, changes: mpsc::UnboundedSender<Change>) {
-    let start = tokio::time::Instant::now() + offset(&id, target.check.interval.min(SPREAD));
-    let mut ticks = tokio::time::interval_at(start, target.check.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pace = Pace::new(&id, target.check.timing);
+    let mut next = tokio::time::Instant::now() + pace.first();
     loop {
-        ticks.tick().await;
-        let begin = Instant::now();
-        let result = probe(target.address, &target.check).await;
-        if let Some(change) = lock(&state).note(&id, &target.check, &result, begin.elapsed()) {
+        tokio::time::sleep_until(next).await;
+        let begin = tokio::time::Instant::now();
+        let result = probe(&id, &target).await;
+        let end = tokio::time::Instant::now();
+        let (change, is_changing) = {
+            let mut state = lock(&state);
+            let change = state.note(&id, &target.check.rules, &result, (end - begin, end.into_std()));
+            (change, state.hysteresis.is_changing())
+        };
+        if let Some(change) = change {
             // Nobody listens any more when the whole program ends.
             let _ = changes.send(change);
         }
+        next = begin + pace.next(is_changing);
     }
-}
-
-/// Where in `spread` the first check of a target is: always the same, and different for each.
-fn offset(id: &TargetId, spread: Duration) -> Duration {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    spread.mul_f64((hasher.finish() >> 32) as f64 / f64::from(u32::MAX))
 }
 
 impl State {
     fn note(
         &mut self,
         id: &TargetId,
-        check: &HealthCheck,
+        rules: &Rules,
         result: &Result<(), ProbeFailure>,
-        duration: Duration,
+        (duration, now): (Duration, Instant),
     ) -> Option<Change> {
         if let Err(failure) = result
             && !failure.is_conclusive()
@@ -198,7 +171,7 @@ impl State {
             return None;
         }
         let from = self.hysteresis.verdict();
-        let decided = self.hysteresis.result(result.is_ok(), check.rise, check.fall);
+        let decided = self.hysteresis.result(result.is_ok(), rules, now);
         self.health.checks += 1;
         self.health.failures += u64::from(result.is_err());
         self.health.last_duration = Some(duration);
@@ -208,10 +181,7 @@ impl State {
         let decided = decided?;
         self.health.verdict = self.hysteresis.verdict();
         self.health.since = SystemTime::now();
-        self.health.cause = match result {
-            Ok(()) => format!("{decided} of {decided} checks succeeded"),
-            Err(failure) => format!("{decided} of {decided} checks failed: {failure}"),
-        };
+        self.health.cause = cause(decided, result);
         Some(Change {
             target: id.clone(),
             from,
@@ -221,12 +191,29 @@ impl State {
     }
 }
 
+/// What decided, in words.
+fn cause(Decision { results, flapping }: Decision, result: &Result<(), ProbeFailure>) -> String {
+    match (result, flapping) {
+        (Ok(()), None) => format!("{results} of {results} checks succeeded"),
+        (Ok(()), Some(Flaps { period, .. })) => {
+            format!("{results} of {results} checks succeeded, over {period:?}, after it had flapped")
+        }
+        (Err(failure), None) => format!("{results} of {results} checks failed: {failure}"),
+        (Err(failure), Some(Flaps { limit, period })) => format!(
+            "{results} of {results} checks failed: {failure}; it went down {limit} times within {period:?}, and has to be \
+             well for that long"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::config::Probe;
+    use crate::config::{HealthCheck, Initial, Probe, Timing};
+    use crate::health::Means;
+    use std::net::SocketAddr;
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -234,12 +221,24 @@ mod tests {
         let check = HealthCheck {
             probe: Probe::Tcp,
             port: None,
-            interval: Duration::from_millis(20),
-            timeout: Duration::from_secs(5),
-            rise: 2,
-            fall: 2,
+            timing: Timing {
+                interval: Duration::from_millis(20),
+                fast_interval: Duration::from_millis(20),
+                jitter: 0,
+                timeout: Duration::from_secs(5),
+            },
+            rules: Rules {
+                rise: 2,
+                fall: 2,
+                initial: Initial::Unknown,
+                flaps: None,
+            },
         };
-        Target { address, check }
+        Target {
+            address,
+            check: Arc::new(check),
+            means: Means::default(),
+        }
     }
 
     fn id(backend: &str) -> TargetId {
@@ -262,7 +261,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (monitor, mut changes) = Monitor::new();
-        monitor.set_targets([(id("a"), target(address))].into());
+        monitor.set_targets(&[(id("a"), target(address))].into());
         assert_eq!(monitor.snapshot()[&id("a")].verdict, Verdict::Unknown);
         assert_eq!(
             next(&mut changes).await,
@@ -288,11 +287,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (monitor, mut changes) = Monitor::new();
-        monitor.set_targets([(id("a"), target(address))].into());
+        monitor.set_targets(&[(id("a"), target(address))].into());
         next(&mut changes).await;
         let mut slower = target(address);
-        slower.check.interval = Duration::from_millis(30);
-        monitor.set_targets([(id("a"), slower), (id("b"), target(address))].into());
+        Arc::make_mut(&mut slower.check).timing.interval = Duration::from_millis(30);
+        monitor.set_targets(&[(id("a"), slower), (id("b"), target(address))].into());
         assert_eq!(
             monitor.snapshot()[&id("a")].verdict,
             Verdict::Up,
@@ -300,7 +299,7 @@ mod tests {
         );
         assert_eq!(next(&mut changes).await.0, "b");
         let closed: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        monitor.set_targets([(id("b"), target(closed))].into());
+        monitor.set_targets(&[(id("b"), target(closed))].into());
         assert_eq!(monitor.snapshot().len(), 1);
         assert_eq!(
             monitor.snapshot()[&id("b")].verdict,
@@ -316,7 +315,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { while listener.accept().await.is_ok() {} });
         let (monitor, mut changes) = Monitor::new();
-        monitor.set_targets((0..200).map(|n| (id(&n.to_string()), target(address))).collect());
+        monitor.set_targets(&(0..200).map(|n| (id(&n.to_string()), target(address))).collect());
         for _ in 0..200 {
             assert_eq!(next(&mut changes).await.1, Verdict::Up);
         }
@@ -325,6 +324,7 @@ mod tests {
     #[test]
     fn a_shortage_of_this_machine_takes_no_backend_down() {
         let check = target("127.0.0.1:1".parse().unwrap()).check;
+        let now = (Duration::ZERO, Instant::now());
         let given_then = [
             (nix::libc::EMFILE, Verdict::Up),
             (nix::libc::ENFILE, Verdict::Up),
@@ -337,21 +337,12 @@ mod tests {
                 hysteresis: Hysteresis::default(),
                 health: Health::unknown(),
             };
-            state.note(&id("a"), &check, &Ok(()), Duration::ZERO);
-            for _ in 0..check.fall {
+            state.note(&id("a"), &check.rules, &Ok(()), now);
+            for _ in 0..check.rules.fall {
                 let failure = ProbeFailure::Connect(std::io::Error::from_raw_os_error(errno));
-                state.note(&id("a"), &check, &Err(failure), Duration::ZERO);
+                state.note(&id("a"), &check.rules, &Err(failure), now);
             }
             assert_eq!(state.health.verdict, then, "error {errno}");
         }
-    }
-
-    #[test]
-    fn first_checks_spread_over_the_interval() {
-        let interval = Duration::from_millis(100);
-        let offsets: Vec<_> = (0..100).map(|n| offset(&id(&n.to_string()), interval)).collect();
-        assert!(offsets.iter().all(|offset| *offset <= interval));
-        assert!(offsets.iter().filter(|offset| **offset < interval / 2).count() > 20);
-        assert!(offsets.iter().filter(|offset| **offset > interval / 2).count() > 20);
     }
 }

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use lb_common::{BackendState, Mode, NextHop, OnBackendDown, Scheduler};
 
 use crate::{
-    config::{self, Config, Guard, PortRange},
+    config::{self, Config, Guard, Initial, PortRange},
     dataplane::VirtualAddress,
     health::{TargetId, Verdict},
     overrides::{Overrides, Standing},
+    reconcile::panic,
     schedule::ramp,
 };
 
@@ -68,8 +69,10 @@ pub struct DesiredBackend {
     pub fallback: bool,
     /// Share of new flows.
     pub weight: u32,
-    /// Whether it takes packets; `None` while that is not known: then it stays as it is, and begins by draining.
+    /// Whether it takes packets; `None` while that is not known: then it stays as it is.
     pub state: Option<BackendState>,
+    /// How it begins if it is not in the maps, and `state` is not known.
+    pub begins: BackendState,
     /// Where its frames go, zero where nobody is found; `None` while that is not known: then it stays as it is.
     pub next_hop: Option<NextHop>,
     /// The way of its packets in the tunnel modes.
@@ -123,12 +126,14 @@ pub fn desired(config: &Config, known: Known<'_>) -> Desired {
 
 fn backends(service: &config::Service, known: Known<'_>) -> Vec<DesiredBackend> {
     let weights = weights(service, known);
+    let panics = panic::panics(service, known);
     let backends = service.backends.iter().zip(weights);
     let configured = backends.map(|(backend, weight)| DesiredBackend {
         address: backend.address,
         fallback: backend.fallback,
         weight,
-        state: state(service, backend, known),
+        state: state(service, backend, known, panics),
+        begins: begins(backend),
         next_hop: known.next_hops.get(&backend.address.ip()).copied(),
         tunnel: tunnel(service, backend.address.ip()),
     });
@@ -140,6 +145,7 @@ fn backends(service: &config::Service, known: Known<'_>) -> Vec<DesiredBackend> 
             fallback: false,
             weight: 0,
             state: Some(BackendState::Draining),
+            begins: BackendState::Draining,
             next_hop: known.next_hops.get(&leaving.address.ip()).copied(),
             tunnel: tunnel(service, leaving.address.ip()),
         });
@@ -147,18 +153,31 @@ fn backends(service: &config::Service, known: Known<'_>) -> Vec<DesiredBackend> 
 }
 
 /// Whether a backend takes packets: what an operator decided goes before what health says, but a backend that is down
-/// does not drain.
-fn state(service: &config::Service, backend: &config::Backend, known: Known<'_>) -> Option<BackendState> {
+/// does not drain. While too few are well, those that are down take packets all the same.
+fn state(service: &config::Service, backend: &config::Backend, known: Known<'_>, panics: bool) -> Option<BackendState> {
     let id = target(service, backend);
-    let verdict = match service.health {
+    let verdict = match backend.health {
         None => Verdict::Up,
         Some(_) => known.verdicts.get(&id).copied().unwrap_or_default(),
     };
-    match (known.overrides.standing(&id, known.now), verdict) {
+    let standing = known.overrides.standing(&id, known.now);
+    let verdict = match verdict {
+        Verdict::Down if panics && !backend.fallback && standing == Standing::AsHealthSays => Verdict::Up,
+        verdict => verdict,
+    };
+    match (standing, verdict) {
         (Standing::Down, _) | (_, Verdict::Down) => Some(BackendState::Down),
         (Standing::Draining, _) => Some(BackendState::Draining),
         (Standing::AsHealthSays, Verdict::Up) => Some(in_service(known.overrides.weight(&id, backend.weight))),
         (Standing::AsHealthSays, Verdict::Unknown) => None,
+    }
+}
+
+/// How a backend begins whose health is not known. One without weight or with an override never begins by taking flows.
+fn begins(backend: &config::Backend) -> BackendState {
+    match &backend.health {
+        Some(check) if check.rules.initial == Initial::Up && backend.weight > 0 => BackendState::Up,
+        _ => BackendState::Draining,
     }
 }
 

@@ -7,6 +7,7 @@ mod entries;
 #[cfg(test)]
 mod fake;
 pub mod observed;
+pub mod panic;
 pub mod plan;
 mod ring_space;
 pub mod store;
@@ -18,5 +19,6 @@ pub use classes::class;
 pub use desired::{Desired, Known, desired};
 pub use entries::{Front, front};
 pub use observed::{Observed, observe};
+pub use panic::panicking;
 pub use plan::{Plan, Step, plan, plan_with};
 pub use store::Store;

@@ -256,7 +256,7 @@ impl<'a> Planner<'a> {
             .or_else(|| before.first().and_then(status_at));
         let state = desired
             .state
-            .unwrap_or_else(|| last.map_or(BackendState::Draining, BackendStatus::state));
+            .unwrap_or_else(|| last.map_or(desired.begins, BackendStatus::state));
         match known {
             Some((_, status)) => {
                 if observed.next_hops.get(&index) != Some(&hop) {

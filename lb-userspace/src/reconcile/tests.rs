@@ -65,6 +65,7 @@ fn backend(host: u8, weight: u32, state: Option<BackendState>) -> DesiredBackend
         fallback: false,
         weight,
         state,
+        begins: BackendState::Draining,
         next_hop,
         tunnel: None,
     }

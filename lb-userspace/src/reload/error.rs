@@ -1,7 +1,10 @@
 //! Why a configuration is not put into force.
 
 use super::Fixed;
-use crate::config::{ConfigError, Diagnostic};
+use crate::{
+    config::{ConfigError, Diagnostic},
+    health::TargetError,
+};
 
 /// Why a configuration is not put into force. The one before stays.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +12,9 @@ pub enum ReloadError {
     /// The file cannot be read, or is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A health check cannot be made on this machine.
+    #[error(transparent)]
+    Health(#[from] TargetError),
     /// It changes what cannot change while the daemon runs.
     #[error("{}", lines(.0))]
     Fixed(Vec<Fixed>),

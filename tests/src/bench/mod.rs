@@ -1,6 +1,7 @@
 //! Measurements: nanoseconds per packet, and requests per second beside others who do the same.
 
 pub mod flows;
+pub mod health;
 pub mod http;
 mod machine;
 pub mod packets;

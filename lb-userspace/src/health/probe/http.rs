@@ -1,61 +1,103 @@
-//! Is an HTTP/1.1 request answered with an expected status?
+//! Is an HTTP/1.1 request answered as expected?
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::pin};
 
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Bytes, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 
-use super::ProbeFailure;
-use crate::config::HttpProbe;
+use super::{
+    ProbeFailure,
+    stream::{self, Stream},
+};
+use crate::{
+    config::{HttpProbe, Pattern},
+    health::means::ClientTls,
+};
 
 /// The largest head of a response that is read, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
+/// How much of a body is read, in bytes.
+const LARGEST_BODY: usize = 64 * 1024;
+/// How checks call themselves.
+pub(super) const USER_AGENT: &str = concat!("lbd/", env!("CARGO_PKG_VERSION"));
 
-/// Asks, and looks at the head of the response.
-pub(super) async fn probe(address: SocketAddr, probe: &HttpProbe) -> Result<(), ProbeFailure> {
-    let stream = super::tcp::connect(address).await?;
-    let response = ask(stream, address, probe)
-        .await
-        .map_err(|error| ProbeFailure::Http(describe(&error)))?;
-    let status = response.status().as_u16();
-    if probe.status.iter().any(|(low, high)| (*low..=*high).contains(&status)) {
-        return Ok(());
-    }
-    Err(ProbeFailure::Status {
-        status,
-        expected: expected(&probe.status),
+/// Asks, and looks at the head of the response, and at its body where that matters.
+pub(super) async fn probe(address: SocketAddr, probe: &HttpProbe, tls: Option<&ClientTls>) -> Result<(), ProbeFailure> {
+    let stream = stream::connect(address, probe.tls.as_ref().zip(tls)).await?;
+    exchange(stream, address, probe).await.map_err(|failure| match failure {
+        Failure::Answer(failure) => failure,
+        failure => ProbeFailure::Http(describe(&failure)),
     })
 }
 
-async fn ask(
-    stream: tokio::net::TcpStream,
-    address: SocketAddr,
-    probe: &HttpProbe,
-) -> Result<Response<Incoming>, Failure> {
+async fn exchange(stream: Box<dyn Stream>, address: SocketAddr, probe: &HttpProbe) -> Result<(), Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(LARGEST_HEAD)
         .handshake(TokioIo::new(stream))
         .await?;
     let host = probe.host.clone().unwrap_or_else(|| address.to_string());
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(probe.method.as_str())
         .uri(probe.path.as_str())
         .header(header::HOST, host)
-        .header(header::USER_AGENT, concat!("lbd/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request);
-    tokio::pin!(connection, answer);
+        .header(header::CONNECTION, "close");
+    if !probe.headers.contains_key("user-agent") {
+        request = request.header(header::USER_AGENT, USER_AGENT);
+    }
+    for (name, value) in &probe.headers {
+        request = request.header(name.as_str(), value.as_str());
+    }
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new())?);
+    let mut judged = pin!(async {
+        let response = answer.await?;
+        judge(response, probe).await
+    });
+    let mut connection = pin!(connection);
     tokio::select! {
         biased;
-        response = &mut answer => Ok(response?),
+        judged = &mut judged => judged,
         // The connection only works while it is waited for; its end shows in the answer.
         ended = &mut connection => {
             ended?;
-            Ok(answer.await?)
+            judged.await
         }
     }
+}
+
+async fn judge(response: Response<Incoming>, probe: &HttpProbe) -> Result<(), Failure> {
+    let status = response.status().as_u16();
+    if !probe.status.iter().any(|(low, high)| (*low..=*high).contains(&status)) {
+        return Err(Failure::Answer(ProbeFailure::Status {
+            status,
+            expected: expected(&probe.status),
+        }));
+    }
+    match &probe.body {
+        Some(pattern) => has(response.into_body(), pattern).await,
+        None => Ok(()),
+    }
+}
+
+/// Whether the body has the pattern in it; it is read no further than that.
+async fn has(mut body: Incoming, pattern: &Pattern) -> Result<(), Failure> {
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let room = LARGEST_BODY - read.len();
+        read.extend_from_slice(&data[..data.len().min(room)]);
+        if read.len() == LARGEST_BODY {
+            break;
+        }
+    }
+    if pattern.is_in(&read) {
+        return Ok(());
+    }
+    Err(Failure::Answer(ProbeFailure::Text {
+        what: "body",
+        pattern: pattern.clone(),
+        length: read.len(),
+    }))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +106,8 @@ enum Failure {
     Hyper(#[from] hyper::Error),
     #[error(transparent)]
     Request(#[from] hyper::http::Error),
+    #[error(transparent)]
+    Answer(ProbeFailure),
 }
 
 fn describe(failure: &Failure) -> String {
@@ -74,7 +118,7 @@ fn describe(failure: &Failure) -> String {
             Some(cause) => cause.to_string(),
             None => error.to_string(),
         },
-        Failure::Request(error) => error.to_string(),
+        failure => failure.to_string(),
     }
 }
 

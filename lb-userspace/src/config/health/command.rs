@@ -1,0 +1,117 @@
+//! Keys of the type `command`.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+
+use crate::config::{
+    defaults,
+    finding::{Findings, Problem, Span},
+    names, raw,
+};
+
+use super::model::CommandProbe;
+
+const MOST_ARGUMENTS: usize = 64;
+const MOST_VARIABLES: usize = 64;
+const LONGEST: usize = 4096;
+
+/// A check by a command.
+pub(super) fn command(raw: &raw::Health, table: &Span, findings: &mut Findings) -> Option<CommandProbe> {
+    let argv = match &raw.argv {
+        Some(given) => argv(given, findings),
+        None => {
+            findings.missing(
+                table,
+                "argv",
+                "program and arguments, such as [\"/usr/lib/lbd/check\", \"--fast\"]",
+            );
+            None
+        }
+    };
+    let environment = match &raw.environment {
+        Some(given) => environment(given, findings),
+        None => Some(BTreeMap::new()),
+    };
+    let user = findings.optional(&raw.user, defaults::COMMAND_USER.to_owned(), |name| {
+        match name.as_str() {
+            "root" | "0" => Err(Problem::new(
+                "commands of health checks do not run as root",
+                "an unprivileged user, such as \"nobody\"",
+            )),
+            _ if name.is_empty() || name.contains(['\0', ':', '/']) => Err(Problem::new(
+                format!("\"{}\" cannot be the name of a user", name.escape_debug()),
+                "a user of this machine",
+            )),
+            _ => Ok(name.clone()),
+        }
+    });
+    Some(CommandProbe {
+        argv: argv?,
+        environment: environment?,
+        user: user?,
+    })
+}
+
+fn argv(given: &Spanned<Vec<Spanned<String>>>, findings: &mut Findings) -> Option<Vec<String>> {
+    let items = given.get_ref();
+    let Some((program, arguments)) = items.split_first().filter(|_| items.len() <= MOST_ARGUMENTS) else {
+        let problem = format!("{} words are given", items.len());
+        findings.add(
+            given.span(),
+            Problem::new(
+                problem,
+                format!("a program and at most {} arguments", MOST_ARGUMENTS - 1),
+            ),
+        );
+        return None;
+    };
+    let program = findings.value(program, |path| names::absolute(path).map(|_| path.clone()));
+    let arguments: Option<Vec<_>> = arguments
+        .iter()
+        .map(|argument| findings.value(argument, |text| word(text, "an argument")))
+        .collect();
+    Some(std::iter::once(program?).chain(arguments?).collect())
+}
+
+fn environment(
+    given: &Spanned<BTreeMap<Spanned<String>, Spanned<String>>>,
+    findings: &mut Findings,
+) -> Option<BTreeMap<String, String>> {
+    let entries = given.get_ref();
+    if entries.len() > MOST_VARIABLES {
+        let problem = format!("{} variables are given", entries.len());
+        findings.add(
+            given.span(),
+            Problem::new(problem, format!("at most {MOST_VARIABLES} variables")),
+        );
+        return None;
+    }
+    let mut found = BTreeMap::new();
+    for (name, value) in entries {
+        let name = findings.value(name, |name| {
+            let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if is_name && !name.starts_with("LBD_") {
+                return Ok(name.clone());
+            }
+            let problem = format!("\"{}\" cannot be a variable of the environment", name.escape_debug());
+            Err(Problem::new(
+                problem,
+                "letters, digits and `_`, not beginning with `LBD_`",
+            ))
+        });
+        let value = findings.value(value, |value| word(value, "a variable"));
+        if let (Some(name), Some(value)) = (name, value) {
+            found.insert(name, value);
+        }
+    }
+    (found.len() == entries.len()).then_some(found)
+}
+
+fn word(text: &str, what: &str) -> Result<String, Problem> {
+    if text.contains('\0') || text.len() > LONGEST {
+        let problem = format!("{what} is too long or has a NUL character in it");
+        return Err(Problem::new(problem, format!("at most {LONGEST} bytes without NUL")));
+    }
+    Ok(text.to_owned())
+}

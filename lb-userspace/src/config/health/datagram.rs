@@ -1,0 +1,175 @@
+//! Keys of the types `udp` and `dns`.
+
+use std::{net::IpAddr, str::FromStr};
+
+use domain::base::{Name, Rtype};
+
+use crate::config::{
+    Protocol,
+    finding::{Findings, Problem, Span},
+    raw,
+};
+
+use super::{
+    http::pattern,
+    model::{DnsProbe, UdpProbe},
+};
+
+/// Bytes of the largest payload: it fits any link unfragmented.
+const LARGEST_PAYLOAD: usize = 1200;
+const MOST_ANSWERS: usize = 32;
+const LONGEST_ANSWER: usize = 255;
+/// The types of records whose answers can be compared.
+const RECORDS: [&str; 9] = ["A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"];
+
+/// A check by one datagram.
+pub(super) fn udp(raw: &raw::Health, table: &Span, findings: &mut Findings) -> Option<UdpProbe> {
+    let payload = payload(raw, table, findings);
+    let reply = pattern(
+        ("reply_contains", &raw.reply_contains),
+        ("reply_matches", &raw.reply_matches),
+        findings,
+    );
+    let require_reply = raw.require_reply.as_ref().is_none_or(|given| *given.get_ref());
+    if let (Some(Some(_)), false, Some(given)) = (&reply, require_reply, &raw.require_reply) {
+        let problem = "a reply is described and not required";
+        let expected = "no `require_reply` = false, or nothing about the reply";
+        findings.add(given.span(), Problem::new(problem, expected));
+        return None;
+    }
+    Some(UdpProbe {
+        payload: payload?,
+        reply: reply?,
+        require_reply,
+    })
+}
+
+fn payload(raw: &raw::Health, table: &Span, findings: &mut Findings) -> Option<Vec<u8>> {
+    let fits = |payload: Vec<u8>| match payload.len() {
+        0 => Err(Problem::new("the payload is empty", "at least one byte")),
+        length if length > LARGEST_PAYLOAD => Err(Problem::new(
+            format!("the payload has {length} bytes"),
+            format!("at most {LARGEST_PAYLOAD} bytes"),
+        )),
+        _ => Ok(payload),
+    };
+    match (&raw.send, &raw.send_hex) {
+        (Some(_), Some(given)) => {
+            findings.add(
+                given.span(),
+                Problem::new("there is `send_hex` beside `send`", "one of the two"),
+            );
+            None
+        }
+        (Some(given), None) => findings.value(given, |text| fits(text.as_bytes().to_vec())),
+        (None, Some(given)) => findings.value(given, |text| {
+            let bytes = unhex(text).ok_or_else(|| {
+                let problem = format!("\"{}\" is not hexadecimal", text.escape_debug());
+                Problem::new(
+                    problem,
+                    "an even number of hexadecimal digits, blanks between them do not matter",
+                )
+            })?;
+            fits(bytes)
+        }),
+        (None, None) => {
+            findings.missing(
+                table,
+                "send",
+                "the text that is sent, or `send_hex` = bytes in hexadecimal",
+            );
+            None
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace())
+        .map(|c| c.to_digit(16).map(|digit| digit as u8))
+        .collect();
+    let digits = digits?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty()
+        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+/// A check by a question to a name server.
+pub(super) fn dns(
+    raw: &raw::Health,
+    table: &Span,
+    protocol: Option<Protocol>,
+    findings: &mut Findings,
+) -> Option<DnsProbe> {
+    let expected = "the name to ask for, such as \"example.org\"";
+    let name = findings.required(
+        &raw.query,
+        table,
+        "query",
+        expected,
+        |text| match Name::<Vec<u8>>::from_str(text) {
+            Ok(name) => Ok(name.to_string()),
+            _ => Err(Problem::new(
+                format!("\"{}\" is not a domain name", text.escape_debug()),
+                expected,
+            )),
+        },
+    );
+    let record = findings.optional(&raw.record, "A".to_owned(), |text| {
+        if RECORDS.contains(&text.as_str()) && Rtype::from_str(text).is_ok() {
+            return Ok(text.clone());
+        }
+        let known = RECORDS.into_iter().find(|known| known.eq_ignore_ascii_case(text));
+        let problem = format!("unknown type of records \"{}\"", text.escape_debug());
+        Err(Problem::new(problem, format!("one of {}", RECORDS.join(", "))).suggest(known))
+    });
+    let answers = match &raw.answers {
+        None => Some(Vec::new()),
+        Some(given) => findings.list(given, MOST_ANSWERS, "answers", |text| {
+            answer(text, record.as_deref().unwrap_or_default())
+        }),
+    };
+    Some(DnsProbe {
+        name: name?,
+        record: record?,
+        answers: answers?,
+        tcp: protocol? == Protocol::Tcp,
+    })
+}
+
+/// An answer as `dig +short` shows it.
+fn answer(text: &str, record: &str) -> Result<String, Problem> {
+    if text.is_empty() || text.len() > LONGEST_ANSWER {
+        let problem = format!("an answer has {} bytes", text.len());
+        return Err(Problem::new(problem, format!("1 to {LONGEST_ANSWER} bytes")));
+    }
+    let wanted = match record {
+        "A" => Some(4),
+        "AAAA" => Some(6),
+        _ => None,
+    };
+    let address: Option<IpAddr> = text.parse().ok();
+    match (wanted, address) {
+        (None, _) => Ok(text.to_owned()),
+        (Some(family), Some(address)) if (family == 4) == address.is_ipv4() => Ok(address.to_string()),
+        (Some(family), _) => Err(Problem::new(
+            format!("\"{}\" is not an IPv{family} address", text.escape_debug()),
+            format!("an address, which is what {record} records say"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_in_hexadecimal() {
+        assert_eq!(unhex("00 fF10"), Some(vec![0, 255, 16]));
+        assert_eq!(unhex(""), Some(vec![]));
+        for wrong in ["0", "0x00", "gg", "é0", "000"] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
+    }
+}

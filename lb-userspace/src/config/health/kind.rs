@@ -1,0 +1,104 @@
+//! The types of health checks, and which keys belong to which.
+
+use toml::Spanned;
+
+use crate::config::{
+    finding::{Findings, Problem, Span},
+    raw,
+    words::Word,
+};
+
+/// A type of health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tcp,
+    Http,
+    Https,
+    Grpc,
+    Udp,
+    Dns,
+    Icmp,
+    Command,
+}
+
+impl Word for Kind {
+    const WHAT: &'static str = "type of health check";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("tcp", Self::Tcp),
+        ("http", Self::Http),
+        ("https", Self::Https),
+        ("grpc", Self::Grpc),
+        ("udp", Self::Udp),
+        ("dns", Self::Dns),
+        ("icmp", Self::Icmp),
+        ("command", Self::Command),
+    ];
+}
+
+/// The key that all have to have.
+pub(super) const EXPECTED: &str = "\"tcp\", \"http\", \"https\", \"grpc\", \"udp\", \"dns\", \"icmp\" or \"command\"";
+
+/// A key that does not belong to every type.
+struct Key {
+    name: &'static str,
+    place: fn(&raw::Health) -> Option<Span>,
+    kinds: &'static [Kind],
+}
+
+macro_rules! keys {
+    ($( $kinds:expr => $($key:ident),+; )+) => {
+        const KEYS: &[Key] = &[ $( $(
+            Key {
+                name: stringify!($key),
+                place: |raw| raw.$key.as_ref().map(Spanned::span),
+                kinds: $kinds,
+            },
+        )+ )+ ];
+
+        /// Takes those that are missing from `other`.
+        pub(super) fn inherit(raw: &mut raw::Health, other: &raw::Health) {
+            $( $(
+                if raw.$key.is_none() {
+                    raw.$key = other.$key.clone();
+                }
+            )+ )+
+        }
+    };
+}
+
+keys! {
+    &[Kind::Http, Kind::Https] => method, path, headers, status, body_contains, body_matches;
+    &[Kind::Http, Kind::Https, Kind::Grpc] => host;
+    &[Kind::Https, Kind::Grpc] => server_name, verify, ca_file, certificate, key;
+    &[Kind::Grpc] => tls, grpc_service;
+    &[Kind::Udp] => send, send_hex, reply_contains, reply_matches, require_reply;
+    &[Kind::Dns] => query, record, answers;
+    &[Kind::Command] => argv, environment, user;
+    &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Grpc, Kind::Udp, Kind::Dns] => port;
+}
+
+/// Refuses keys that belong to other types than this one.
+pub(super) fn refuse_foreign(raw: &raw::Health, kind: Kind, findings: &mut Findings) {
+    for key in KEYS.iter().filter(|key| !key.kinds.contains(&kind)) {
+        let Some(span) = (key.place)(raw) else { continue };
+        let words: Vec<_> = key.kinds.iter().map(|kind| format!("\"{}\"", kind.word())).collect();
+        let (name, words) = (key.name, words.join(" or "));
+        let problem = format!(
+            "`{name}` belongs to health checks of type {words}, and this one is \"{}\"",
+            kind.word()
+        );
+        findings.add(span, Problem::new(problem, format!("no `{name}`, or `type` = {words}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_that_are_expected_are_all_there_are() {
+        for (word, _) in Kind::WORDS {
+            assert!(EXPECTED.contains(&format!("\"{word}\"")), "{word}");
+        }
+    }
+}

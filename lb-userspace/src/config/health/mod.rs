@@ -1,0 +1,146 @@
+//! Checks of `[service.health]` and of what backends have in its place.
+
+mod command;
+mod datagram;
+mod http;
+mod kind;
+pub(super) mod model;
+#[cfg(test)]
+mod tests;
+mod timing;
+mod tls;
+
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::{
+    HealthCheck, HttpProbe, PortRange, Probe, Protocol,
+    finding::{Findings, Problem},
+    numbers, raw, words,
+};
+use kind::Kind;
+
+/// What the check of a service or of a backend has to fit to.
+#[derive(Clone, Copy)]
+pub(super) struct Front {
+    pub(super) ports: Option<PortRange>,
+    pub(super) protocol: Option<Protocol>,
+}
+
+/// The checks of a service.
+pub(super) struct Checks<'a> {
+    given: Option<&'a Spanned<raw::Health>>,
+    front: Front,
+    /// What backends have that say nothing else; `None`: it is wrong.
+    common: Option<Option<Arc<HealthCheck>>>,
+}
+
+impl<'a> Checks<'a> {
+    /// Checks `[service.health]`.
+    pub(super) fn of_service(given: Option<&'a Spanned<raw::Health>>, front: Front, findings: &mut Findings) -> Self {
+        let common = match given {
+            None => Some(None),
+            Some(given) => check(given, front, findings).map(|check| Some(Arc::new(check))),
+        };
+        Self { given, front, common }
+    }
+
+    /// Whether nothing is wrong with the keys of the service.
+    pub(super) fn are_right(&self) -> bool {
+        self.common.is_some()
+    }
+
+    /// How a backend is checked; `own` is what it has in place of the keys of its service.
+    pub(super) fn of_backend(
+        &self,
+        own: &raw::Given<raw::Health>,
+        findings: &mut Findings,
+    ) -> Option<Option<Arc<HealthCheck>>> {
+        let Some(own) = own else { return self.common.clone() };
+        if let Some(given) = &own.get_ref().panic_threshold {
+            let problem = "`panic_threshold` is about all backends of a service";
+            findings.add(
+                given.span(),
+                Problem::new(problem, "`panic_threshold` in `[service.health]`"),
+            );
+            return None;
+        }
+        // What is wrong with the service's keys was told where they are.
+        self.common.as_ref()?;
+        let merged = Spanned::new(own.span(), merge(own.get_ref(), self.given.map(Spanned::get_ref)));
+        check(&merged, self.front, findings).map(|check| Some(Arc::new(check)))
+    }
+}
+
+/// The keys of a backend, and of its service those that it does not have. Another type of check takes over only keys that
+/// belong to all types.
+fn merge(own: &raw::Health, service: Option<&raw::Health>) -> raw::Health {
+    let mut merged = own.clone();
+    let Some(service) = service else { return merged };
+    let word = |raw: &raw::Health| raw.kind.as_ref().map(|kind| kind.get_ref().clone());
+    if own.kind.is_none() || word(own) == word(service) {
+        kind::inherit(&mut merged, service);
+    }
+    let raw::Health { kind, .. } = service;
+    merged.kind = merged.kind.or_else(|| kind.clone());
+    timing::inherit(&mut merged, service);
+    merged
+}
+
+fn check(raw: &Spanned<raw::Health>, front: Front, findings: &mut Findings) -> Option<HealthCheck> {
+    let table = raw.span();
+    let raw = raw.get_ref();
+
+    let kind = findings.required(&raw.kind, &table, "type", kind::EXPECTED, |word| {
+        words::choice::<Kind>(word)
+    });
+    let probe = match kind {
+        Some(kind) => {
+            kind::refuse_foreign(raw, kind, findings);
+            probe(raw, kind, &table, front, findings)
+        }
+        None => None,
+    };
+    let port = findings.optional(&raw.port, None, |port| numbers::port(port).map(Some));
+    let timing = timing::timing(raw, findings);
+    let rules = timing::rules(raw, findings);
+    let (probe, port) = (probe?, port?);
+    if probe.has_port() && port.is_none() && front.ports.is_some_and(|ports| ports.count() > 1) {
+        let expected = "the port to check, since backends of a service with several ports have none of their own";
+        findings.missing(&table, "port", expected);
+        return None;
+    }
+    Some(HealthCheck {
+        probe,
+        port,
+        timing: timing?,
+        rules: rules?,
+    })
+}
+
+fn probe(
+    raw: &raw::Health,
+    kind: Kind,
+    table: &super::finding::Span,
+    front: Front,
+    findings: &mut Findings,
+) -> Option<Probe> {
+    match kind {
+        Kind::Tcp => Some(Probe::Tcp),
+        Kind::Http => http::http(raw, findings).map(Probe::Http),
+        Kind::Https => {
+            let tls = tls::client(raw, findings);
+            let probe = http::http(raw, findings)?;
+            Some(Probe::Http(HttpProbe {
+                tls: Some(tls?),
+                ..probe
+            }))
+        }
+        Kind::Grpc => http::grpc(raw, findings).map(Probe::Grpc),
+        Kind::Udp => datagram::udp(raw, table, findings).map(Probe::Udp),
+        Kind::Dns => datagram::dns(raw, table, front.protocol, findings).map(Probe::Dns),
+        Kind::Icmp => Some(Probe::Icmp),
+        Kind::Command => command::command(raw, table, findings).map(Probe::Command),
+    }
+}

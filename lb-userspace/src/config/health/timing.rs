@@ -1,0 +1,101 @@
+//! When a check is made, and what its results mean.
+
+use std::time::Duration;
+
+use crate::config::{
+    defaults,
+    duration::{duration, words as text},
+    finding::{Findings, Problem},
+    numbers::number,
+    raw,
+    words::{self, Word},
+};
+
+use super::model::{Flaps, Initial, Rules, Timing};
+
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+const SHORTEST_FLAP_PERIOD: Duration = Duration::from_secs(1);
+const MOST_IN_A_ROW: u32 = 100;
+const MOST_JITTER: u32 = 50;
+
+impl Word for Initial {
+    const WHAT: &'static str = "initial state";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("unknown", Self::Unknown), ("up", Self::Up), ("down", Self::Down)];
+}
+
+/// Takes what is missing from `other`.
+pub(super) fn inherit(raw: &mut raw::Health, other: &raw::Health) {
+    macro_rules! missing {
+        ($($key:ident),+) => {
+            $( if raw.$key.is_none() { raw.$key = other.$key.clone(); } )+
+        };
+    }
+    missing!(interval, jitter, rise, fall, initial, flap_limit, flap_period);
+    // A shorter interval of a backend does not make the service's other times wrong.
+    if raw.interval == other.interval {
+        missing!(fast_interval, timeout);
+    }
+}
+
+/// When a check is made.
+pub(super) fn timing(raw: &raw::Health, findings: &mut Findings) -> Option<Timing> {
+    let interval = findings.optional(
+        &raw.interval,
+        defaults::HEALTH_INTERVAL,
+        duration(SHORTEST_INTERVAL, LONGEST_INTERVAL),
+    );
+    let longest = interval.unwrap_or(LONGEST_INTERVAL);
+    let within = |what: &'static str, shortest| {
+        move |given: &raw::DurationText| {
+            let found = duration(shortest, LONGEST_INTERVAL)(given)?;
+            if found > longest {
+                return Err(Problem::new(
+                    format!("the {what} {} is longer than the interval", text(found)),
+                    format!("at most the interval, {}", text(longest)),
+                ));
+            }
+            Ok(found)
+        }
+    };
+    let fast_interval = findings.optional(&raw.fast_interval, longest, within("fast interval", SHORTEST_INTERVAL));
+    let default = defaults::HEALTH_TIMEOUT.min(longest);
+    let timeout = findings.optional(&raw.timeout, default, within("timeout", SHORTEST_TIMEOUT));
+    let jitter = findings.optional(&raw.jitter, defaults::JITTER, number("jitter", 0, MOST_JITTER));
+    Some(Timing {
+        interval: interval?,
+        fast_interval: fast_interval?,
+        jitter: jitter?,
+        timeout: timeout?,
+    })
+}
+
+/// What the results of a check mean.
+pub(super) fn rules(raw: &raw::Health, findings: &mut Findings) -> Option<Rules> {
+    let rise = findings.optional(&raw.rise, defaults::RISE, number("rise", 1, MOST_IN_A_ROW));
+    let fall = findings.optional(&raw.fall, defaults::FALL, number("fall", 1, MOST_IN_A_ROW));
+    let initial = findings.optional(&raw.initial, Initial::default(), |word| words::choice(word));
+    let limit = findings.optional(&raw.flap_limit, 0, number("flap limit", 0, MOST_IN_A_ROW));
+    let period = findings.optional(
+        &raw.flap_period,
+        defaults::FLAP_PERIOD,
+        duration(SHORTEST_FLAP_PERIOD, LONGEST_INTERVAL),
+    );
+    if let (Some(given), None) = (&raw.flap_period, &raw.flap_limit) {
+        let problem = "`flap_period` has no meaning without `flap_limit`";
+        findings.add(
+            given.span(),
+            Problem::new(problem, "`flap_limit` = how often a backend may go down in that time"),
+        );
+        return None;
+    }
+    let (limit, period) = (limit?, period?);
+    Some(Rules {
+        rise: rise?,
+        fall: fall?,
+        initial: initial?,
+        flaps: (limit > 0).then_some(Flaps { limit, period }),
+    })
+}

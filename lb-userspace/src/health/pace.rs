@@ -1,0 +1,109 @@
+//! When the next check of a backend is: pure, with random numbers of its own.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use super::TargetId;
+use crate::config::Timing;
+
+/// The first checks of all targets spread over this time, or over the interval if that is shorter.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// The times between checks of one target.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    timing: Timing,
+    random: u64,
+}
+
+impl Pace {
+    /// Of this target; its random numbers are always the same, and differ from those of others.
+    pub(super) fn new(id: &TargetId, timing: Timing) -> Self {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        Self {
+            timing,
+            random: hasher.finish(),
+        }
+    }
+
+    /// How long after the start of the daemon, or of the target, its first check is.
+    pub(super) fn first(&mut self) -> Duration {
+        let spread = self.timing.fast_interval.min(SPREAD);
+        spread.mul_f64(self.fraction())
+    }
+
+    /// From the start of one check to the start of the next.
+    pub(super) fn next(&mut self, is_changing: bool) -> Duration {
+        let interval = if is_changing {
+            self.timing.fast_interval
+        } else {
+            self.timing.interval
+        };
+        let jitter = f64::from(self.timing.jitter) / 100.0;
+        interval.mul_f64(1.0 + jitter * (2.0 * self.fraction() - 1.0))
+    }
+
+    /// From 0 to 1, by the generator SplitMix64.
+    fn fraction(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        (mixed >> 32) as f64 / f64::from(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(name: u32, jitter: u32) -> Pace {
+        let id = TargetId {
+            service: "web".to_owned(),
+            backend: name.to_string(),
+        };
+        let timing = Timing {
+            interval: Duration::from_millis(1000),
+            fast_interval: Duration::from_millis(100),
+            jitter,
+            timeout: Duration::from_millis(50),
+        };
+        Pace::new(&id, timing)
+    }
+
+    #[test]
+    fn first_checks_spread_over_the_interval() {
+        let interval = Duration::from_millis(100);
+        let offsets: Vec<_> = (0..100).map(|name| pace(name, 0).first()).collect();
+        assert!(offsets.iter().all(|offset| *offset <= interval));
+        assert!(offsets.iter().filter(|offset| **offset < interval / 2).count() > 20);
+        assert!(offsets.iter().filter(|offset| **offset > interval / 2).count() > 20);
+    }
+
+    #[test]
+    fn intervals_vary_in_both_directions_as_far_as_they_may() {
+        for (is_changing, interval) in [(false, 1000_u64), (true, 100)] {
+            assert_eq!(pace(1, 0).next(is_changing), Duration::from_millis(interval));
+            let mut pace = pace(1, 20);
+            let times: Vec<_> = (0..1000).map(|_| pace.next(is_changing)).collect();
+            let bounds = Duration::from_millis(interval * 8 / 10)..=Duration::from_millis(interval * 12 / 10);
+            assert!(times.iter().all(|time| bounds.contains(time)));
+            let mean = times.iter().sum::<Duration>().as_secs_f64() / 1000.0;
+            assert!((mean * 1000.0 / interval as f64 - 1.0).abs() < 0.02, "{mean}");
+            assert!(
+                times
+                    .iter()
+                    .any(|time| *time < Duration::from_millis(interval * 85 / 100))
+            );
+            assert!(
+                times
+                    .iter()
+                    .any(|time| *time > Duration::from_millis(interval * 115 / 100))
+            );
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What is checked: the backends of a configuration with all that their checks need.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use super::{Means, MeansError};
+use crate::config::{Config, HealthCheck};
+
+/// A backend of a service, by the names of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetId {
+    /// Name of the service.
+    pub service: String,
+    /// Name of the backend.
+    pub backend: String,
+}
+
+/// What to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where to ask.
+    pub address: SocketAddr,
+    /// What, and how often.
+    pub check: Arc<HealthCheck>,
+    /// What that takes besides.
+    pub means: Means,
+}
+
+impl Target {
+    /// Whether what was found about one says something about the other.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        self.address == other.address && self.check.probe == other.check.probe && self.means == other.means
+    }
+}
+
+/// All that is checked.
+pub type Targets = BTreeMap<TargetId, Target>;
+
+/// A check cannot be made on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("the health check of {}/{}: {cause}", id.service, id.backend)]
+pub struct TargetError {
+    /// Whose.
+    pub id: TargetId,
+    /// Why.
+    pub cause: MeansError,
+}
+
+/// What is to be checked of a configuration.
+///
+/// # Errors
+///
+/// When a file that a check needs cannot be used, or its user is not there.
+pub fn targets(config: &Config) -> Result<Targets, TargetError> {
+    // Backends of one service share their check, and what it takes.
+    let mut known: HashMap<*const HealthCheck, Means> = HashMap::new();
+    let mut targets = BTreeMap::new();
+    for service in &config.services {
+        for backend in &service.backends {
+            let Some(check) = &backend.health else { continue };
+            let id = TargetId {
+                service: service.name.clone(),
+                backend: backend.name.clone(),
+            };
+            let means = match known.get(&Arc::as_ptr(check)) {
+                Some(means) => means.clone(),
+                None => match Means::of(&check.probe) {
+                    Ok(means) => means,
+                    Err(cause) => return Err(TargetError { id, cause }),
+                },
+            };
+            known.insert(Arc::as_ptr(check), means.clone());
+            let port = check.port.unwrap_or(backend.address.port());
+            let target = Target {
+                address: SocketAddr::new(backend.address.ip(), port),
+                check: Arc::clone(check),
+                means,
+            };
+            targets.insert(id, target);
+        }
+    }
+    Ok(targets)
+}
