@@ -94,7 +94,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
 
     let mut program = dataplane::load(&pins, &node.capacity, node.nat_ports, node.packet_log)?;
     warnings.append(&mut program.kept_sizes);
-    let (health, health_changes) = Monitor::new();
+    let (health, health_changes) = Monitor::new()?;
     let (neighbours, next_hops) = Neighbours::spawn()?;
     let (reconciled, reconcile_status) = watch::channel(admin::model::ReconcileStatus::default());
     let log = match node.packet_log {

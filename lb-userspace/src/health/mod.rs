@@ -7,6 +7,7 @@ mod monitor;
 mod pace;
 mod probe;
 mod target;
+mod thread;
 
 pub use cause::ProbeFailure;
 pub use hysteresis::{Decision, Hysteresis, Verdict};

@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Decision, Hysteresis, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe};
+use super::{
+    Decision, Hysteresis, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe, thread::Thread,
+};
 use crate::config::{Flaps, Rules};
 
 /// What is known of a target.
@@ -56,6 +59,7 @@ pub struct Change {
 
 /// Checks a set of targets, which may change at any time. Dropping it ends all checks.
 pub struct Monitor {
+    thread: Thread,
     watched: Mutex<BTreeMap<TargetId, Watched>>,
     changes: mpsc::UnboundedSender<Change>,
 }
@@ -79,19 +83,22 @@ impl Drop for Watched {
 
 impl Monitor {
     /// Without targets. Changes of verdicts come out of the receiver.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Change>) {
+    ///
+    /// # Errors
+    ///
+    /// When the thread for checks cannot be started.
+    pub fn new() -> io::Result<(Self, mpsc::UnboundedReceiver<Change>)> {
         let (changes, receiver) = mpsc::unbounded_channel();
-        (
-            Self {
-                watched: Mutex::default(),
-                changes,
-            },
-            receiver,
-        )
+        let monitor = Self {
+            thread: Thread::start()?,
+            watched: Mutex::default(),
+            changes,
+        };
+        Ok((monitor, receiver))
     }
 
     /// Sets what is checked. Targets that stay are not disturbed; one whose address or question changed begins anew,
-    /// one whose times changed keeps its verdict. It must be called within a tokio runtime.
+    /// one whose times changed keeps its verdict.
     pub fn set_targets(&self, targets: &Targets) {
         let mut watched = lock(&self.watched);
         watched.retain(|id, _| targets.contains_key(id));
@@ -109,7 +116,7 @@ impl Monitor {
                     health: Health::unknown(),
                 }))
             });
-            let task = tokio::spawn(watch(
+            let task = self.thread.spawn(watch(
                 id.clone(),
                 target.clone(),
                 Arc::clone(&state),
@@ -138,8 +145,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn watch(id: TargetId, target: Target, state: Arc<Mutex<State>>, changes: mpsc::UnboundedSender<Change>) {
     let mut pace = Pace::new(&id, target.check.timing);
     let mut next = tokio::time::Instant::now() + pace.first();
+    let epoch = epoch();
     loop {
-        tokio::time::sleep_until(next).await;
+        tokio::time::sleep_until(epoch + pace.together(next - epoch)).await;
         let begin = tokio::time::Instant::now();
         let result = probe(&id, &target).await;
         let end = tokio::time::Instant::now();
@@ -154,6 +162,12 @@ async fn watch(id: TargetId, target: Target, state: Arc<Mutex<State>>, changes: 
         }
         next = begin + pace.next(is_changing);
     }
+}
+
+/// A moment that is the same for all targets.
+fn epoch() -> tokio::time::Instant {
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+    (*EPOCH).into()
 }
 
 impl State {
@@ -260,7 +274,7 @@ mod tests {
     async fn a_backend_comes_up_goes_down_and_comes_back() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (monitor, mut changes) = Monitor::new();
+        let (monitor, mut changes) = Monitor::new().unwrap();
         monitor.set_targets(&[(id("a"), target(address))].into());
         assert_eq!(monitor.snapshot()[&id("a")].verdict, Verdict::Unknown);
         assert_eq!(
@@ -286,7 +300,7 @@ mod tests {
     async fn targets_change_without_disturbing_the_others() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (monitor, mut changes) = Monitor::new();
+        let (monitor, mut changes) = Monitor::new().unwrap();
         monitor.set_targets(&[(id("a"), target(address))].into());
         next(&mut changes).await;
         let mut slower = target(address);
@@ -314,7 +328,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-        let (monitor, mut changes) = Monitor::new();
+        let (monitor, mut changes) = Monitor::new().unwrap();
         monitor.set_targets(&(0..200).map(|n| (id(&n.to_string()), target(address))).collect());
         for _ in 0..200 {
             assert_eq!(next(&mut changes).await.1, Verdict::Up);

@@ -11,6 +11,11 @@ use crate::config::Timing;
 /// The first checks of all targets spread over this time, or over the interval if that is shorter.
 const SPREAD: Duration = Duration::from_secs(1);
 
+/// The distances between moments of checks that come together.
+const FINEST: Duration = Duration::from_millis(1);
+/// See [`FINEST`].
+const COARSEST: Duration = Duration::from_millis(20);
+
 /// The times between checks of one target.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
@@ -44,6 +49,14 @@ impl Pace {
         };
         let jitter = f64::from(self.timing.jitter) / 100.0;
         interval.mul_f64(1.0 + jitter * (2.0 * self.fraction() - 1.0))
+    }
+
+    /// Moves a moment, given by its distance from one that is the same for all targets, a little into the future, so that
+    /// the checks of many targets come together: each time that the processor is woken costs more than a check.
+    pub(super) fn together(&self, moment: Duration) -> Duration {
+        let grid = (self.timing.fast_interval / 20).clamp(FINEST, COARSEST).as_nanos();
+        let moment = moment.as_nanos().div_ceil(grid) * grid;
+        Duration::from_nanos_u128(moment)
     }
 
     /// From 0 to 1, by the generator SplitMix64.
@@ -82,6 +95,15 @@ mod tests {
         assert!(offsets.iter().all(|offset| *offset <= interval));
         assert!(offsets.iter().filter(|offset| **offset < interval / 2).count() > 20);
         assert!(offsets.iter().filter(|offset| **offset > interval / 2).count() > 20);
+    }
+
+    #[test]
+    fn checks_of_many_targets_come_together() {
+        let milliseconds = Duration::from_millis;
+        let pace = pace(1, 0);
+        for (moment, then) in [(0, 0), (1, 5), (5, 5), (6, 10), (1001, 1005)] {
+            assert_eq!(pace.together(milliseconds(moment)), milliseconds(then), "{moment}");
+        }
     }
 
     #[test]

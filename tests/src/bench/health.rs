@@ -2,13 +2,16 @@
 
 use std::{
     fs,
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::{SysconfVar, sysconf},
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -74,6 +77,7 @@ pub fn run(options: &Options) -> Result<()> {
         let ports = ports.clone();
         let _serving = worker.namespace.spawn(move || serve(ports));
     }
+    floor(options, &lab, &backends)?;
     for (kind, check) in CHECKS {
         let service = Service {
             backends: backends.clone(),
@@ -97,6 +101,37 @@ fn measure(options: &Options, kind: &str, lbd: &Lbd<'_>) -> Result<()> {
     let checks = total(lbd, "checks")? - checks;
     let failures = total(lbd, "failures")?;
     ensure!(failures == 0, "{failures} checks failed");
+    show(options, kind, checks, used, elapsed);
+    Ok(())
+}
+
+/// What the kernel alone takes for the same connections: nothing but `connect` and `close`, as often, one after the other,
+/// in a thread that does nothing else. The network is in this machine, so that the far side's part is in it, too.
+fn floor(options: &Options, lab: &Lab, backends: &[(String, SocketAddr, u32)]) -> Result<()> {
+    let (checks, used, elapsed) = lab.balancers[0].namespace.run(|| {
+        let thread_time = || -> Result<Duration> { Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into()) };
+        let (begin, before) = (Instant::now(), thread_time()?);
+        let mut checks = 0_u64;
+        for (_, address, _) in backends.iter().cycle() {
+            // As many together as the checks of lbd.
+            if checks.is_multiple_of(backends.len().div_ceil(50) as u64) {
+                let due = Duration::from_secs_f64(checks as f64 / backends.len() as f64);
+                thread::sleep(due.saturating_sub(begin.elapsed()));
+            }
+            if begin.elapsed() > Duration::from_secs(options.seconds) {
+                break;
+            }
+            let stream = TcpStream::connect(address)?;
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+            checks += 1;
+        }
+        anyhow::Ok((checks, thread_time()? - before, begin.elapsed()))
+    })?;
+    show(options, "floor", checks, used, elapsed);
+    Ok(())
+}
+
+fn show(options: &Options, kind: &str, checks: u64, used: Duration, elapsed: Duration) {
     let percent = used.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
     let rate = checks as f64 / elapsed.as_secs_f64();
     if options.json {
@@ -110,7 +145,6 @@ fn measure(options: &Options, kind: &str, lbd: &Lbd<'_>) -> Result<()> {
             options.backends
         );
     }
-    Ok(())
 }
 
 /// The sum of a number over the health of all backends.

@@ -20,6 +20,8 @@ pub(super) async fn connect(
     tls: Option<(&TlsClient, &ClientTls)>,
 ) -> Result<Box<dyn Stream>, ProbeFailure> {
     let stream = tcp::connect(address).await?;
+    // Requests are short, and written at once.
+    let _ = stream.set_nodelay(true);
     let Some((wanted, means)) = tls else {
         return Ok(Box::new(stream));
     };

@@ -29,6 +29,5 @@ pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, ProbeFailu
             Some(libc::EHOSTUNREACH) => ProbeFailure::Connect(std::io::ErrorKind::HostUnreachable.into()),
             _ => ProbeFailure::Connect(error),
         })?;
-    let _ = stream.set_nodelay(true);
     Ok(stream)
 }
