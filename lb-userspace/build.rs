@@ -1,6 +1,6 @@
-//! Puts the program for the kernel where the crate can embed it: `$OUT_DIR/lb-ebpf.o`.
+//! Puts the programs for the kernel where the crate can embed them: `$OUT_DIR/lb-ebpf.o` and `lb-checks.o`.
 //!
-//! The object comes from `cargo xtask build-ebpf`, or from the path in `LB_EBPF_OBJECT`. Cargo cannot build it here: it
+//! The objects come from `cargo xtask build-ebpf`, or the first from the path in `LB_EBPF_OBJECT` and the other from beside it. Cargo cannot build it here: it
 //! needs another target, another linker and other flags.
 
 use std::path::{Path, PathBuf};
@@ -9,6 +9,9 @@ use std::{env, fs, io};
 
 /// What goes into the object, relative to the root of the workspace.
 const SOURCES: [&str; 2] = ["lb-ebpf/src", "lb-common/src"];
+
+/// The objects.
+const OBJECTS: [&str; 2] = ["lb-ebpf.o", "lb-checks.o"];
 
 fn main() {
     if let Err(message) = provide() {
@@ -20,21 +23,23 @@ fn provide() -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=LB_EBPF_OBJECT");
     let crate_folder = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let root = crate_folder.parent().ok_or("the crate lies in no workspace")?;
-    let object = match env::var_os("LB_EBPF_OBJECT") {
-        // Whoever names an object vouches for it: the times of unpacked or copied files mean nothing.
-        Some(path) => PathBuf::from(path),
-        None => {
-            let path = root.join("target/bpf/lb-ebpf.o");
-            refuse_stale(root, &path)?;
-            path
-        }
-    };
-    println!("cargo::rerun-if-changed={}", object.display());
-
-    let embedded = Path::new(&variable("OUT_DIR")?).join("lb-ebpf.o");
-    fs::copy(&object, &embedded)
-        .map(drop)
-        .map_err(|error| format!("cannot copy {} to {}: {error}", object.display(), embedded.display()))
+    for name in OBJECTS {
+        let object = match env::var_os("LB_EBPF_OBJECT") {
+            // Whoever names an object vouches for it: the times of unpacked or copied files mean nothing.
+            Some(path) if name == OBJECTS[0] => PathBuf::from(path),
+            Some(path) => PathBuf::from(path).with_file_name(name),
+            None => {
+                let path = root.join("target/bpf").join(name);
+                refuse_stale(root, &path)?;
+                path
+            }
+        };
+        println!("cargo::rerun-if-changed={}", object.display());
+        let embedded = Path::new(&variable("OUT_DIR")?).join(name);
+        fs::copy(&object, &embedded)
+            .map_err(|error| format!("cannot copy {} to {}: {error}", object.display(), embedded.display()))?;
+    }
+    Ok(())
 }
 
 /// An old program beside new types of the maps is worse than none.

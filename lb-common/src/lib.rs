@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod address_class;
 pub mod backend;
+pub mod check_answer;
 pub mod checksum;
 pub mod choice;
 pub mod endian;

@@ -6,7 +6,7 @@ use lb_common::Mode;
 use toml::Spanned;
 
 use super::{
-    Backend, PortRange,
+    Backend, CheckTarget, PortRange,
     address::{self, family, unicast},
     defaults,
     finding::{Findings, Problem, Seen, Span},
@@ -115,12 +115,29 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, findings: &mut Fin
         );
         return None;
     }
+    let health = if checks.are_right() { health? } else { None };
+    if let (Some(front), Some(check)) = (front.address, &health)
+        && check.target == (CheckTarget::Virtual { source: None })
+        && front.is_ipv4() != address.is_ipv4()
+    {
+        let problem = format!(
+            "checks of {front} by way of {} need to know the {} address that they come from",
+            shown(address),
+            family(front)
+        );
+        let expected = format!(
+            "`source` = an {} address of this machine, in the health check",
+            family(front)
+        );
+        findings.add(place(given.address, &given.table), Problem::new(problem, expected));
+        return None;
+    }
     Some(Backend {
         name: name?.unwrap_or_else(|| shown(address)),
         address,
         fallback: given.weight.is_none(),
         weight: weight?,
-        health: if checks.are_right() { health? } else { None },
+        health,
     })
 }
 

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::{
     health::model::{
-        CommandProbe, DnsProbe, Flaps, GrpcProbe, HealthCheck, HttpProbe, Initial, Pattern, Probe, Rules, Timing,
-        TlsClient, UdpProbe,
+        CheckTarget, CommandProbe, DnsProbe, Flaps, GrpcProbe, HealthCheck, HttpProbe, Initial, Pattern, Probe, Rules,
+        Timing, TlsClient, UdpProbe,
     },
     ports::PortRange,
 };

@@ -153,6 +153,8 @@ pub(super) struct Health {
     pub(super) argv: Option<List<String>>,
     pub(super) environment: Given<Words>,
     pub(super) user: Given<String>,
+    pub(super) target: Given<String>,
+    pub(super) source: Given<String>,
     pub(super) port: Given<Number>,
     pub(super) interval: Given<DurationText>,
     pub(super) fast_interval: Given<DurationText>,

@@ -51,7 +51,13 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
     let tunnel = tunnel::service(raw, mode, &node.copied().unwrap_or_default(), findings);
     let guard = guard::check(raw, address, mode, findings);
     let timeouts = timeouts(&raw.timeouts, findings);
-    let checks = Checks::of_service(raw.health.as_ref(), health::Front { ports, protocol }, findings);
+    let health_front = health::Front {
+        address,
+        mode,
+        ports,
+        protocol,
+    };
+    let checks = Checks::of_service(raw.health.as_ref(), health_front, findings);
     let panic_threshold = panic_threshold(raw, findings);
     let front = Front { address, ports, mode };
     let backends = backend::check(&raw.backend, &raw.fallback, &front, &checks, findings);

@@ -150,6 +150,7 @@ fn what_is_not_said_has_its_default() {
                         body: None,
                         tls: None,
                     }),
+                    target: CheckTarget::Backend,
                     port: None,
                     timing: Timing {
                         interval: Duration::from_secs(2),

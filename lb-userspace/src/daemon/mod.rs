@@ -1,5 +1,6 @@
 //! `lbd run`: wires everything together, and keeps it going until it is told to end.
 
+mod checking;
 mod commands;
 mod controller;
 mod entries;
@@ -127,6 +128,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         panicking: BTreeSet::new(),
         events: events.clone(),
     };
+    let checking = checking::Checking::begin(in_force_seen.clone()).await;
     controller.aim();
     // The maps are filled before the first packet can find them.
     controller.reconcile();
@@ -165,6 +167,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve(listeners, inspector, Arc::new(remote), stopped.clone()));
     tasks.spawn(interfaces.follow(stopped.clone()));
+    tasks.spawn(checking.run(stopped.clone()));
     tasks.spawn(send_punts(Punts::open(&pins)?, stopped.clone()));
     tasks.spawn_blocking({
         let sweeping = sweeping::Sweeping::new(in_force_seen, Tables::open(&pins, Access::Write)?)?;

@@ -148,7 +148,7 @@ pub fn detach(pins: &Pins, interface: &str) -> Result<(), DataplaneError> {
 }
 
 /// An error with its causes, and a hint for the frequent ones.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     let mut busy = false;

@@ -1,5 +1,6 @@
 //! The kernel side as the controller sees it: pinned maps, the loaded program, its links. Nothing else touches aya.
 
+mod answers;
 mod attach;
 mod client_hops;
 pub mod dump;
@@ -21,6 +22,7 @@ mod syscall;
 mod tables;
 mod usage;
 
+pub use answers::Answers;
 pub use attach::{Attached, AttachedMode, detach};
 pub use client_hops::ClientHops;
 pub use error::DataplaneError;

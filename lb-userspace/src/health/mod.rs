@@ -8,9 +8,11 @@ mod pace;
 mod probe;
 mod target;
 mod thread;
+mod through;
 
 pub use cause::ProbeFailure;
 pub use hysteresis::{Decision, Hysteresis, Verdict};
 pub use means::{Means, MeansError};
 pub use monitor::{Change, Health, Monitor};
 pub use target::{Target, TargetError, TargetId, Targets, targets};
+pub use through::{Through, ThroughError, Way, device};

@@ -225,7 +225,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::config::{HealthCheck, Initial, Probe, Timing};
+    use crate::config::{CheckTarget, HealthCheck, Initial, Probe, Timing};
     use crate::health::Means;
     use std::net::SocketAddr;
 
@@ -234,6 +234,7 @@ mod tests {
     fn target(address: SocketAddr) -> Target {
         let check = HealthCheck {
             probe: Probe::Tcp,
+            target: CheckTarget::Backend,
             port: None,
             timing: Timing {
                 interval: Duration::from_millis(20),
@@ -252,6 +253,8 @@ mod tests {
             address,
             check: Arc::new(check),
             means: Means::default(),
+            way: None,
+            avoided: Arc::default(),
         }
     }
 

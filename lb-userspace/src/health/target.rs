@@ -1,13 +1,16 @@
 //! What is checked: the backends of a configuration with all that their checks need.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use super::{Means, MeansError};
-use crate::config::{Config, HealthCheck};
+use super::{
+    Means, MeansError,
+    through::{self, Way, stand_in},
+};
+use crate::config::{CheckTarget, Config, HealthCheck};
 
 /// A backend of a service, by the names of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,12 +30,20 @@ pub struct Target {
     pub check: Arc<HealthCheck>,
     /// What that takes besides.
     pub means: Means,
+    /// How a check of the virtual address gets to the worker, for which `address` is a stand-in then; `None`: the worker's
+    /// own address is asked.
+    pub way: Option<Arc<Way>>,
+    /// Addresses that no check of a virtual address comes from: all virtual ones.
+    pub avoided: Arc<BTreeSet<IpAddr>>,
 }
 
 impl Target {
     /// Whether what was found about one says something about the other.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
-        self.address == other.address && self.check.probe == other.check.probe && self.means == other.means
+        self.address == other.address
+            && self.way == other.way
+            && self.check.probe == other.check.probe
+            && self.means == other.means
     }
 }
 
@@ -57,6 +68,10 @@ pub struct TargetError {
 pub fn targets(config: &Config) -> Result<Targets, TargetError> {
     // Backends of one service share their check, and what it takes.
     let mut known: HashMap<*const HealthCheck, Means> = HashMap::new();
+    let addresses = config.services.iter().map(|service| service.address);
+    let avoided: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.collect());
+    let device = through::device(&config.node.name);
+    let mut stand_ins = HashSet::new();
     let mut targets = BTreeMap::new();
     for service in &config.services {
         for backend in &service.backends {
@@ -74,13 +89,35 @@ pub fn targets(config: &Config) -> Result<Targets, TargetError> {
             };
             known.insert(Arc::as_ptr(check), means.clone());
             let port = check.port.unwrap_or(backend.address.port());
+            let way = match check.target {
+                CheckTarget::Backend => None,
+                CheckTarget::Virtual { source } => Some(Arc::new(Way::to(&device, service, backend, source))),
+            };
+            let address = match way {
+                None => backend.address.ip(),
+                Some(_) => unused(&id, service.address, &mut stand_ins),
+            };
             let target = Target {
-                address: SocketAddr::new(backend.address.ip(), port),
+                address: SocketAddr::new(address, port),
                 check: Arc::clone(check),
                 means,
+                way,
+                avoided: Arc::clone(&avoided),
             };
             targets.insert(id, target);
         }
     }
     Ok(targets)
+}
+
+/// A stand-in that no other target has.
+fn unused(id: &TargetId, like: IpAddr, taken: &mut HashSet<IpAddr>) -> IpAddr {
+    let mut turn = 0;
+    loop {
+        let address = stand_in(id, like, turn);
+        if taken.insert(address) {
+            return address;
+        }
+        turn += 1;
+    }
 }

@@ -59,12 +59,21 @@ impl Sender {
             _ => Err(format!("family {family}, expected 4 or 6")),
         }
         .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot send a packet: {reason}")))?;
-        let socket = match (destination, &self.v6) {
+        self.send_by(packet, destination)
+    }
+
+    /// Sends a packet that begins with its IP header as if it were for `next`, of the same family: that decides on the
+    /// route and the neighbour, and the packet keeps its destination.
+    ///
+    /// # Errors
+    /// As [`Sender::send`], but that nothing of the packet is looked at.
+    pub fn send_by(&self, packet: &[u8], next: IpAddr) -> io::Result<()> {
+        let socket = match (next, &self.v6) {
             (IpAddr::V4(_), _) => &self.v4,
             (IpAddr::V6(_), Some(v6)) => v6,
             (IpAddr::V6(_), None) => return Err(io::Error::from_raw_os_error(nix::errno::Errno::EAFNOSUPPORT as i32)),
         };
-        let sent = socket.send_to(packet, &SocketAddr::new(destination, 0).into())?;
+        let sent = socket.send_to(packet, &SocketAddr::new(next, 0).into())?;
         if sent == packet.len() {
             Ok(())
         } else {

@@ -74,7 +74,7 @@ keys! {
     &[Kind::Udp] => send, send_hex, reply_contains, reply_matches, require_reply;
     &[Kind::Dns] => query, record, answers;
     &[Kind::Command] => argv, environment, user;
-    &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Grpc, Kind::Udp, Kind::Dns] => port;
+    &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Grpc, Kind::Udp, Kind::Dns] => port, target, source;
 }
 
 /// Refuses keys that belong to other types than this one.

@@ -5,12 +5,15 @@ mod datagram;
 mod http;
 mod kind;
 pub(super) mod model;
+mod target;
 #[cfg(test)]
 mod tests;
 mod timing;
 mod tls;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
+
+use lb_common::Mode;
 
 use toml::Spanned;
 
@@ -24,6 +27,8 @@ use kind::Kind;
 /// What the check of a service or of a backend has to fit to.
 #[derive(Clone, Copy)]
 pub(super) struct Front {
+    pub(super) address: Option<IpAddr>,
+    pub(super) mode: Option<Mode>,
     pub(super) ports: Option<PortRange>,
     pub(super) protocol: Option<Protocol>,
 }
@@ -103,6 +108,7 @@ fn check(raw: &Spanned<raw::Health>, front: Front, findings: &mut Findings) -> O
         None => None,
     };
     let port = findings.optional(&raw.port, None, |port| numbers::port(port).map(Some));
+    let target = target::target(raw, front, findings);
     let timing = timing::timing(raw, findings);
     let rules = timing::rules(raw, findings);
     let (probe, port) = (probe?, port?);
@@ -113,6 +119,7 @@ fn check(raw: &Spanned<raw::Health>, front: Front, findings: &mut Findings) -> O
     }
     Some(HealthCheck {
         probe,
+        target: target?,
         port,
         timing: timing?,
         rules: rules?,

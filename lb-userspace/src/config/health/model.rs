@@ -1,6 +1,6 @@
 //! Health checks as the file means them.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use regex::bytes::Regex;
 
@@ -11,12 +11,26 @@ use crate::config::Tls;
 pub struct HealthCheck {
     /// What is asked.
     pub probe: Probe,
+    /// Whom it asks.
+    pub target: CheckTarget,
     /// Port to ask; `None`: the backend's own.
     pub port: Option<u16>,
     /// When.
     pub timing: Timing,
     /// What the answers mean.
     pub rules: Rules,
+}
+
+/// Whom a check asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckTarget {
+    /// The worker's own address.
+    Backend,
+    /// The virtual address, by the way that clients' packets take to this worker.
+    Virtual {
+        /// The address of this machine that it comes from; `None`: the one that packets to the worker come from.
+        source: Option<IpAddr>,
+    },
 }
 
 /// When a backend is checked.

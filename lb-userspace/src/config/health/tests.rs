@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::config::{Config, Flaps, HealthCheck, Initial, Pattern, Probe, Timing, model::Tls, parse};
+use crate::config::{CheckTarget, Config, Flaps, HealthCheck, Initial, Pattern, Probe, Timing, model::Tls, parse};
 
 /// A service on one line, with these keys.
 fn config(protocol: &str, health: &str, backends: &str) -> Result<Config, String> {
@@ -226,6 +226,78 @@ fn what_is_wrong_is_told() {
         assert!(found.contains(message), "{health}: {found}");
         assert!(!found.contains("; "), "{health}: told once: {found}");
     }
+}
+
+#[test]
+fn the_virtual_address_is_asked_only_where_that_is_another_way() {
+    let check = |mode: &str, health: &str| {
+        let tunnel = if mode == "ipip" {
+            "tunnel_source = \"198.18.0.0/24\"\n"
+        } else {
+            ""
+        };
+        let keys = format!("mode = \"{mode}\"\n{tunnel}health = {{ {health} }}");
+        let config = config("tcp", &keys, "[[service.backend]]\naddress = \"10.0.0.1\"")?;
+        Ok::<_, String>(config.services[0].backends[0].health.clone().unwrap().target)
+    };
+    let source = |source: Option<&str>| CheckTarget::Virtual {
+        source: source.map(|source| source.parse().unwrap()),
+    };
+    for (mode, health, then) in [
+        ("dsr", "type = 'tcp'", CheckTarget::Backend),
+        ("dsr", "type = 'http', target = 'virtual'", source(None)),
+        (
+            "ipip",
+            "type = 'tcp', target = 'virtual', source = '192.0.2.9'",
+            source(Some("192.0.2.9")),
+        ),
+        ("nat", "type = 'tcp', target = 'backend'", CheckTarget::Backend),
+    ] {
+        assert_eq!(check(mode, health), Ok(then), "{mode} {health}");
+    }
+    for (mode, health, message) in [
+        (
+            "nat",
+            "type = 'tcp', target = 'virtual'",
+            "has no meaning in the mode \"nat\"",
+        ),
+        (
+            "dnat",
+            "type = 'tcp', target = 'virtual'",
+            "has no meaning in the mode \"dnat\"",
+        ),
+        ("dsr", "type = 'icmp', target = 'virtual'", "`target` belongs to"),
+        (
+            "dsr",
+            "type = 'tcp', target = 'virtul'",
+            "unknown target of health checks \"virtul\"",
+        ),
+        (
+            "dsr",
+            "type = 'tcp', source = '192.0.2.9'",
+            "`source` has no meaning without",
+        ),
+        (
+            "dsr",
+            "type = 'tcp', target = 'virtual', source = '2001:db8::1'",
+            "is IPv6 and the service's address",
+        ),
+    ] {
+        let found = check(mode, health).expect_err(health);
+        assert!(found.contains(message), "{health}: {found}");
+    }
+    let crossed = |health: &str| {
+        let keys = format!(
+            "mode = \"ipip\"\ntunnel_source = \"2001:db8:18::/112\"\nhealth = {{ type = 'tcp', target = 'virtual'{health} }}"
+        );
+        config("tcp", &keys, "[[service.backend]]\naddress = \"2001:db8::7\"").map(drop)
+    };
+    let found = crossed("").unwrap_err();
+    assert!(
+        found.contains("need to know the IPv4 address that they come from"),
+        "{found}"
+    );
+    assert_eq!(crossed(", source = '192.0.2.9'"), Ok(()));
 }
 
 /// The check of a backend with these keys of its own.

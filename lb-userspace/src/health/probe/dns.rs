@@ -2,7 +2,6 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    net::SocketAddr,
     str::FromStr,
 };
 
@@ -12,17 +11,17 @@ use domain::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ProbeFailure, tcp, udp};
+use super::{Place, ProbeFailure, tcp, udp};
 use crate::config::DnsProbe;
 
 /// Asks, and looks at the answers.
-pub(super) async fn probe(address: SocketAddr, probe: &DnsProbe) -> Result<(), ProbeFailure> {
+pub(super) async fn probe(to: &Place, probe: &DnsProbe) -> Result<(), ProbeFailure> {
     let question = question(probe).ok_or_else(|| failed("the question cannot be written"))?;
     if probe.tcp {
-        let answer = by_tcp(address, &question).await?;
+        let answer = by_tcp(to, &question).await?;
         return judge(&answer, &question, probe).unwrap_or_else(|| Err(failed("an answer to another question")));
     }
-    let socket = udp::connect(address).await?;
+    let socket = udp::connect(to).await?;
     let mut answer = udp::ask(&socket, question.as_slice()).await?;
     loop {
         // Late answers to other questions, and forged ones, are none.
@@ -49,8 +48,8 @@ fn question(probe: &DnsProbe) -> Option<Message<Vec<u8>>> {
 }
 
 /// RFC 1035, section 4.2.2: "The message is prefixed with a two byte length field".
-async fn by_tcp(address: SocketAddr, question: &Message<Vec<u8>>) -> Result<Vec<u8>, ProbeFailure> {
-    let mut stream = tcp::connect(address).await?;
+async fn by_tcp(to: &Place, question: &Message<Vec<u8>>) -> Result<Vec<u8>, ProbeFailure> {
+    let mut stream = tcp::connect(to).await?;
     let broke = |error: std::io::Error| failed(format!("the connection broke: {error}"));
     let length = (question.as_slice().len() as u16).to_be_bytes();
     let framed = [&length, question.as_slice()].concat();

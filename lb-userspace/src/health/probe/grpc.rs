@@ -3,13 +3,13 @@
 //! The GRPC Health Checking Protocol (grpc/doc/health-checking.md): "`rpc Check(HealthCheckRequest) returns
 //! (HealthCheckResponse)`", over HTTP/2 as PROTOCOL-HTTP2.md says.
 
-use std::{net::SocketAddr, pin::pin};
+use std::pin::pin;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{HeaderMap, Request, body::Bytes, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::{ProbeFailure, http::USER_AGENT, stream};
+use super::{Place, ProbeFailure, http::USER_AGENT, stream};
 use crate::{config::GrpcProbe, health::means::ClientTls};
 
 /// How much of an answer is read, in bytes.
@@ -33,8 +33,8 @@ const CODES: [(&str, &str); 5] = [
 ];
 
 /// Calls `Check`.
-pub(super) async fn probe(address: SocketAddr, probe: &GrpcProbe, tls: Option<&ClientTls>) -> Result<(), ProbeFailure> {
-    let stream = stream::connect(address, probe.tls.as_ref().zip(tls)).await?;
+pub(super) async fn probe(to: &Place, probe: &GrpcProbe, tls: Option<&ClientTls>) -> Result<(), ProbeFailure> {
+    let stream = stream::connect(to, probe.tls.as_ref().zip(tls)).await?;
     let failed = |error: &dyn std::error::Error| {
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         ProbeFailure::Grpc(cause)
@@ -43,7 +43,7 @@ pub(super) async fn probe(address: SocketAddr, probe: &GrpcProbe, tls: Option<&C
         .await
         .map_err(|error| failed(&error))?;
     let scheme = if probe.tls.is_some() { "https" } else { "http" };
-    let authority = probe.host.clone().unwrap_or_else(|| address.to_string());
+    let authority = probe.host.clone().unwrap_or_else(|| to.name.to_string());
     let request = Request::post(format!("{scheme}://{authority}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")

@@ -1,13 +1,13 @@
 //! Is an HTTP/1.1 request answered as expected?
 
-use std::{net::SocketAddr, pin::pin};
+use std::pin::pin;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Bytes, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 
 use super::{
-    ProbeFailure,
+    Place, ProbeFailure,
     stream::{self, Stream},
 };
 use crate::{
@@ -23,20 +23,20 @@ const LARGEST_BODY: usize = 64 * 1024;
 pub(super) const USER_AGENT: &str = concat!("lbd/", env!("CARGO_PKG_VERSION"));
 
 /// Asks, and looks at the head of the response, and at its body where that matters.
-pub(super) async fn probe(address: SocketAddr, probe: &HttpProbe, tls: Option<&ClientTls>) -> Result<(), ProbeFailure> {
-    let stream = stream::connect(address, probe.tls.as_ref().zip(tls)).await?;
-    exchange(stream, address, probe).await.map_err(|failure| match failure {
+pub(super) async fn probe(to: &Place, probe: &HttpProbe, tls: Option<&ClientTls>) -> Result<(), ProbeFailure> {
+    let stream = stream::connect(to, probe.tls.as_ref().zip(tls)).await?;
+    exchange(stream, to, probe).await.map_err(|failure| match failure {
         Failure::Answer(failure) => failure,
         failure => ProbeFailure::Http(describe(&failure)),
     })
 }
 
-async fn exchange(stream: Box<dyn Stream>, address: SocketAddr, probe: &HttpProbe) -> Result<(), Failure> {
+async fn exchange(stream: Box<dyn Stream>, to: &Place, probe: &HttpProbe) -> Result<(), Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(LARGEST_HEAD)
         .handshake(TokioIo::new(stream))
         .await?;
-    let host = probe.host.clone().unwrap_or_else(|| address.to_string());
+    let host = probe.host.clone().unwrap_or_else(|| to.name.to_string());
     let mut request = Request::builder()
         .method(probe.method.as_str())
         .uri(probe.path.as_str())

@@ -9,8 +9,54 @@ mod stream;
 mod tcp;
 mod udp;
 
-use super::{ProbeFailure, Target, TargetId};
+use std::{io, net::SocketAddr};
+
+use socket2::SockRef;
+
+use super::{ProbeFailure, Target, TargetId, through::origin};
 use crate::config::Probe;
+
+/// Where a check goes.
+struct Place {
+    /// What a socket is connected to.
+    address: SocketAddr,
+    /// What the other side is called by: the same, but for stand-ins.
+    name: SocketAddr,
+    /// What a socket is bound to, if it matters.
+    origin: Option<Origin>,
+}
+
+/// What a socket is bound to.
+struct Origin {
+    address: SocketAddr,
+    device: String,
+}
+
+impl Origin {
+    fn bind(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.bind_device(Some(self.device.as_bytes()))?;
+        socket.bind(&self.address.into())
+    }
+}
+
+fn place(target: &Target) -> io::Result<Place> {
+    let address = target.address;
+    let Some(way) = &target.way else {
+        return Ok(Place {
+            address,
+            name: address,
+            origin: None,
+        });
+    };
+    Ok(Place {
+        address,
+        name: SocketAddr::new(way.virtual_address, address.port()),
+        origin: Some(Origin {
+            address: SocketAddr::new(origin(way, &target.avoided)?, 0),
+            device: way.device.clone(),
+        }),
+    })
+}
 
 /// Asks once.
 ///
@@ -19,18 +65,18 @@ use crate::config::Probe;
 /// Why the backend does not count as well.
 pub(super) async fn probe(id: &TargetId, target: &Target) -> Result<(), ProbeFailure> {
     let timeout = target.check.timing.timeout;
-    let address = target.address;
+    let to = place(target).map_err(ProbeFailure::Here)?;
     let tls = target.means.tls.as_ref();
     let asked = async {
         match &target.check.probe {
-            Probe::Tcp => tcp::probe(address).await,
-            Probe::Http(probe) => http::probe(address, probe, tls).await,
-            Probe::Grpc(probe) => grpc::probe(address, probe, tls).await,
-            Probe::Udp(probe) if !probe.require_reply => udp::probe_silence(address, probe, timeout).await,
-            Probe::Udp(probe) => udp::probe(address, probe).await,
-            Probe::Dns(probe) => dns::probe(address, probe).await,
-            Probe::Icmp => icmp::probe(address.ip()).await,
-            Probe::Command(probe) => command::probe(id, address, probe, target.means.user).await,
+            Probe::Tcp => tcp::probe(&to).await,
+            Probe::Http(probe) => http::probe(&to, probe, tls).await,
+            Probe::Grpc(probe) => grpc::probe(&to, probe, tls).await,
+            Probe::Udp(probe) if !probe.require_reply => udp::probe_silence(&to, probe, timeout).await,
+            Probe::Udp(probe) => udp::probe(&to, probe).await,
+            Probe::Dns(probe) => dns::probe(&to, probe).await,
+            Probe::Icmp => icmp::probe(to.address.ip()).await,
+            Probe::Command(probe) => command::probe(id, to.address, probe, target.means.user).await,
         }
     };
     // A check that waits for silence waits all of its time.

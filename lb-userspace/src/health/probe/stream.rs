@@ -1,12 +1,10 @@
 //! Connections to backends, in the clear or by TLS.
 
-use std::net::SocketAddr;
-
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::{ProbeFailure, tcp};
+use super::{Place, ProbeFailure, tcp};
 use crate::{config::TlsClient, health::means::ClientTls};
 
 /// What protocols speak over.
@@ -14,12 +12,12 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection to `address`.
+/// A connection.
 pub(super) async fn connect(
-    address: SocketAddr,
+    to: &Place,
     tls: Option<(&TlsClient, &ClientTls)>,
 ) -> Result<Box<dyn Stream>, ProbeFailure> {
-    let stream = tcp::connect(address).await?;
+    let stream = tcp::connect(to).await?;
     // Requests are short, and written at once.
     let _ = stream.set_nodelay(true);
     let Some((wanted, means)) = tls else {
@@ -27,7 +25,7 @@ pub(super) async fn connect(
     };
     let name = match &wanted.server_name {
         Some(name) => ServerName::try_from(name.clone()).map_err(|error| ProbeFailure::Tls(error.to_string()))?,
-        None => address.ip().into(),
+        None => to.name.ip().into(),
     };
     let connector = TlsConnector::from(std::sync::Arc::clone(&means.config));
     let stream = connector.connect(name, stream).await.map_err(|error| {

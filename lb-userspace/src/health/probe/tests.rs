@@ -32,8 +32,8 @@ use tokio_rustls::TlsAcceptor;
 use super::probe;
 use crate::{
     config::{
-        CommandProbe, DnsProbe, GrpcProbe, HealthCheck, HttpProbe, Initial, Pattern, Probe, Rules, Timing, Tls,
-        TlsClient, UdpProbe,
+        CheckTarget, CommandProbe, DnsProbe, GrpcProbe, HealthCheck, HttpProbe, Initial, Pattern, Probe, Rules, Timing,
+        Tls, TlsClient, UdpProbe,
     },
     health::{Means, Target, TargetId},
 };
@@ -47,6 +47,7 @@ fn target(address: SocketAddr, probe: Probe, timeout: Duration) -> Target {
     let means = Means::of(&probe).unwrap_or_else(|error| panic!("{error}"));
     let check = HealthCheck {
         probe,
+        target: CheckTarget::Backend,
         port: None,
         timing: Timing {
             interval: timeout,
@@ -65,6 +66,8 @@ fn target(address: SocketAddr, probe: Probe, timeout: Duration) -> Target {
         address,
         check: Arc::new(check),
         means,
+        way: None,
+        avoided: Arc::default(),
     }
 }
 

@@ -1,18 +1,19 @@
 //! Is a datagram answered as expected?
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::ProbeFailure;
+use super::{Place, ProbeFailure};
 use crate::config::UdpProbe;
 
 /// Bytes of the longest reply that is looked at.
 const LARGEST_REPLY: usize = 64 * 1024;
 
 /// Sends, and waits for a reply that is as expected.
-pub(super) async fn probe(address: SocketAddr, probe: &UdpProbe) -> Result<(), ProbeFailure> {
-    let socket = connect(address).await?;
+pub(super) async fn probe(to: &Place, probe: &UdpProbe) -> Result<(), ProbeFailure> {
+    let socket = connect(to).await?;
     let reply = ask(&socket, &probe.payload).await?;
     match &probe.reply {
         Some(pattern) if !pattern.is_in(&reply) => Err(ProbeFailure::Text {
@@ -25,12 +26,8 @@ pub(super) async fn probe(address: SocketAddr, probe: &UdpProbe) -> Result<(), P
 }
 
 /// Sends, and waits for somebody to say that nobody is there: silence is a success.
-pub(super) async fn probe_silence(
-    address: SocketAddr,
-    probe: &UdpProbe,
-    timeout: Duration,
-) -> Result<(), ProbeFailure> {
-    let socket = connect(address).await?;
+pub(super) async fn probe_silence(to: &Place, probe: &UdpProbe, timeout: Duration) -> Result<(), ProbeFailure> {
+    let socket = connect(to).await?;
     match tokio::time::timeout(timeout, ask(&socket, &probe.payload)).await {
         Ok(answer) => answer.map(drop),
         Err(_) => Ok(()),
@@ -38,13 +35,17 @@ pub(super) async fn probe_silence(
 }
 
 /// A socket that takes replies of nobody else, and hears what ICMP says about its datagrams.
-pub(super) async fn connect(address: SocketAddr) -> Result<UdpSocket, ProbeFailure> {
-    let any = match address {
-        SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
-        SocketAddr::V6(_) => SocketAddr::from(([0_u16; 8], 0)),
+pub(super) async fn connect(to: &Place) -> Result<UdpSocket, ProbeFailure> {
+    let domain = Domain::for_address(to.address);
+    let opened = || {
+        let socket = Socket::new(domain, Type::DGRAM.nonblocking(), None)?;
+        if let Some(origin) = &to.origin {
+            origin.bind(&SockRef::from(&socket))?;
+        }
+        UdpSocket::from_std(socket.into())
     };
-    let socket = UdpSocket::bind(any).await.map_err(ProbeFailure::Here)?;
-    socket.connect(address).await.map_err(ProbeFailure::Connect)?;
+    let socket: UdpSocket = opened().map_err(ProbeFailure::Here)?;
+    socket.connect(to.address).await.map_err(ProbeFailure::Connect)?;
     Ok(socket)
 }
 

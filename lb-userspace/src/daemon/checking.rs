@@ -1,0 +1,84 @@
+//! Holds what checks of virtual addresses take, for as long as the configuration has any.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::InForce;
+use crate::health::{self, Through, ThroughError};
+
+/// After how long what could not be had is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What checks of virtual addresses take now, and why it cannot be had.
+pub(super) struct Checking {
+    in_force: watch::Receiver<Arc<InForce>>,
+    opened: Option<Through>,
+    error: Option<String>,
+}
+
+impl Checking {
+    /// Makes it ready for the first checks.
+    pub(super) async fn begin(in_force: watch::Receiver<Arc<InForce>>) -> Self {
+        let mut checking = Self {
+            in_force,
+            opened: None,
+            error: None,
+        };
+        checking.follow().await;
+        checking
+    }
+
+    /// Brings it to what is in force.
+    async fn follow(&mut self) {
+        let now = Arc::clone(&self.in_force.borrow_and_update());
+        let error = bring(&mut self.opened, &now).await.err().map(|error| error.to_string());
+        // Once, not every five seconds.
+        if let Some(error) = error.as_ref().filter(|_| error != self.error) {
+            tracing::error!(%error, "the verdicts on such backends stay as they are");
+        }
+        self.error = error;
+    }
+
+    /// Follows the configuration until told to end.
+    pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        loop {
+            let has_failed = self.error.is_some();
+            let opened = &mut self.opened;
+            let work = async {
+                match opened {
+                    Some(through) => through.run().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                () = tokio::time::sleep(PAUSE), if has_failed => {}
+                changed = self.in_force.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+            self.follow().await;
+        }
+    }
+}
+
+/// Makes `opened` what the configuration needs.
+async fn bring(opened: &mut Option<Through>, now: &InForce) -> Result<(), ThroughError> {
+    if !Through::is_needed(&now.targets) {
+        *opened = None;
+        return Ok(());
+    }
+    let node = &now.config().node;
+    match opened {
+        Some(through) => through.set(&node.interfaces, &now.targets),
+        None => {
+            let device = health::device(&node.name);
+            *opened = Some(Through::open(&device, &node.interfaces, &now.targets).await?);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The device that checks are sent into: a tun device, which is there as long as somebody holds it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    net::IpAddr,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+};
+
+use futures_util::TryFutureExt;
+use netlink_packet_route::route::RouteScope;
+use nix::{libc, net::if_::if_nametoindex};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::way::STAND_IN_PREFIXES;
+
+/// RFC 8200, section 5: "IPv6 requires that every link in the Internet have an MTU of 1280 octets or greater". With no
+/// more than that, what a mode puts around a packet fits any link, too.
+const MTU: u32 = 1280;
+/// The place of its routes among others to the same addresses, which nobody should have.
+const METRIC: u32 = 4096;
+
+/// The device.
+pub(super) struct Device {
+    file: AsyncFd<File>,
+    /// Its index.
+    pub(super) index: u32,
+}
+
+impl Device {
+    /// Makes the device, and leads the stand-ins into it. It must be called within a tokio runtime.
+    pub(super) async fn open(name: &str) -> io::Result<Self> {
+        let file = create(name)?;
+        let index = if_nametoindex(name)?;
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let connection = tokio::spawn(connection);
+        let led = lead(&handle, index).await;
+        connection.abort();
+        led?;
+        // SAFETY: the file owns its descriptor and keeps it open as long as it lives.
+        let file = unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }?;
+        Ok(Self { file, index })
+    }
+
+    /// The next packet that is sent into the device.
+    pub(super) async fn packet(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file
+            .async_io(Interest::READABLE, |file| Ok(nix::unistd::read(file, buffer)?))
+            .await
+    }
+}
+
+/// A tun device in the network namespace of the calling thread, without any header before its packets.
+fn create(name: &str) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")?;
+    // SAFETY: plain numbers, for which zero is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the kernel reads and writes a live `ifreq`, which is what this command takes.
+    let answer = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
+}
+
+async fn lead(handle: &Handle, index: u32) -> io::Result<()> {
+    let failed = |error: rtnetlink::Error| io::Error::other(error.to_string());
+    let up = LinkUnspec::new_with_index(index).mtu(MTU).up().build();
+    handle.link().set(up).execute().map_err(failed).await?;
+    for (prefix, length) in STAND_IN_PREFIXES {
+        let route = match prefix {
+            IpAddr::V4(prefix) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(prefix, length)
+                .output_interface(index)
+                .scope(RouteScope::Link)
+                .priority(METRIC + index)
+                .build(),
+            IpAddr::V6(prefix) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                .destination_prefix(prefix, length)
+                .output_interface(index)
+                .priority(METRIC + index)
+                .build(),
+        };
+        let added = handle.route().add(route).execute().map_err(failed).await;
+        match added {
+            Err(error) if prefix.is_ipv6() => {
+                tracing::warn!(%error, "IPv6 checks of virtual addresses are not possible")
+            }
+            added => added?,
+        }
+    }
+    Ok(())
+}
