@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod punt;
 pub mod service;
 pub mod settings;
+pub mod signals;
 pub mod wire;
 
 pub use address_class::AddressClass;
@@ -38,3 +39,4 @@ pub use service::{
     ServiceKey, ServiceState,
 };
 pub use settings::Settings;
+pub use signals::BackendSignals;
