@@ -170,15 +170,31 @@ pub(super) fn backends(backends: &[BackendStatus]) -> String {
                 } else {
                     backend.weight.to_string()
                 },
-                backend.state.clone(),
+                state(backend),
                 backend.active.to_string(),
                 backend.total.to_string(),
                 bytes(backend.to_worker_bytes),
                 bytes(backend.to_client_bytes),
-                format!("{}{}", backend.cause, problem.unwrap_or_default()),
+                format!("{}{}", cause(backend), problem.unwrap_or_default()),
             ]
         }),
     )
+}
+
+fn suspicion(backend: &BackendStatus) -> Option<&String> {
+    backend.health.as_ref()?.suspect.as_ref()
+}
+
+/// The state of a backend, and whether it is suspect.
+fn state(backend: &BackendStatus) -> String {
+    match suspicion(backend) {
+        Some(_) => format!("{}, suspect", backend.state),
+        None => backend.state.clone(),
+    }
+}
+
+fn cause(backend: &BackendStatus) -> &str {
+    suspicion(backend).unwrap_or(&backend.cause)
 }
 
 /// So many things, as people say it.

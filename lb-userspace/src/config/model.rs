@@ -209,6 +209,9 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// How backends are checked; `None`: they count as up.
     pub health: Option<HealthCheck>,
+    /// Whether a backend is checked at once when the packet path sees it refuse SYNs or leave them unanswered. Only with a
+    /// health check, in TCP services of `nat` and `dnat`.
+    pub passive: bool,
     /// The backends and the fallback ones: unique by address and port, and by name.
     pub backends: Vec<Backend>,
 }

@@ -134,6 +134,7 @@ pub(super) struct Health {
     pub(super) timeout: Given<DurationText>,
     pub(super) rise: Given<Number>,
     pub(super) fall: Given<Number>,
+    pub(super) passive: Given<bool>,
 }
 
 #[derive(Debug, Deserialize)]

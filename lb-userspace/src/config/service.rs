@@ -14,7 +14,7 @@ use super::{
     finding::{Findings, Problem, Span},
     guard, health, names,
     numbers::{self, number},
-    raw, tunnel,
+    passive, raw, tunnel,
     words::{self, Word},
 };
 
@@ -50,6 +50,7 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
     let guard = guard::check(raw, address, mode, findings);
     let timeouts = timeouts(&raw.timeouts, findings);
     let health = health(raw, ports, findings);
+    let passive = passive::check(raw, mode, protocol, findings);
     let backends = backend::check(&raw.backend, &raw.fallback, &Front { address, ports, mode }, findings);
     if let (Some(mode), Some(tunnel), Some(backends), Some(_)) = (mode, &tunnel, &backends, node) {
         tunnel::check_sources(mode, tunnel, backends, findings);
@@ -72,6 +73,7 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
         drain_timeout: drain_timeout?,
         timeouts: timeouts?,
         health: health?,
+        passive: passive?,
         backends: backends?.into_iter().map(|(_, backend)| backend).collect(),
     })
 }

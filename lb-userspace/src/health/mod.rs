@@ -3,8 +3,10 @@
 mod cause;
 mod hysteresis;
 mod monitor;
+mod passive;
 mod probe;
 
 pub use cause::ProbeFailure;
 pub use hysteresis::{Hysteresis, Verdict};
 pub use monitor::{Change, Health, Monitor, Target, TargetId};
+pub use passive::Signs;

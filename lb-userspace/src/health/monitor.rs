@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::MissedTickBehavior,
+};
 
 use super::{Hysteresis, ProbeFailure, Verdict, probe::probe};
 use crate::config::HealthCheck;
@@ -43,6 +47,8 @@ pub struct Health {
     pub since: SystemTime,
     /// What decided that.
     pub cause: String,
+    /// Why it is suspect: one failure takes it down then. `None`: it is not.
+    pub suspicion: Option<String>,
     /// How often it was asked.
     pub checks: u64,
     /// How often it did not answer as it should.
@@ -57,6 +63,7 @@ impl Health {
             verdict: Verdict::Unknown,
             since: SystemTime::now(),
             cause: "not checked yet".to_owned(),
+            suspicion: None,
             checks: 0,
             failures: 0,
             last_duration: None,
@@ -86,6 +93,8 @@ pub struct Monitor {
 struct Watched {
     target: Target,
     state: Arc<Mutex<State>>,
+    /// Has it checked at once.
+    wake: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -125,8 +134,9 @@ impl Monitor {
             }
             let kept = before
                 .filter(|before| asks_the_same(&before.target, &target))
-                .map(|before| &before.state);
-            let state = kept.cloned().unwrap_or_else(|| {
+                .map(|before| (&before.state, &before.wake));
+            let wake = kept.map(|(_, wake)| Arc::clone(wake)).unwrap_or_default();
+            let state = kept.map(|(state, _)| Arc::clone(state)).unwrap_or_else(|| {
                 Arc::new(Mutex::new(State {
                     hysteresis: Hysteresis::default(),
                     health: Health::unknown(),
@@ -136,10 +146,37 @@ impl Monitor {
                 id.clone(),
                 target.clone(),
                 Arc::clone(&state),
+                Arc::clone(&wake),
                 self.changes.clone(),
             ));
-            watched.insert(id, Watched { target, state, task });
+            let target = Watched {
+                target,
+                state,
+                wake,
+                task,
+            };
+            watched.insert(id, target);
         }
+    }
+
+    /// Makes a target suspect that counts as up, and has it checked at once: one failure takes it down, one success ends
+    /// the suspicion. Says whether it is suspect since now.
+    pub fn suspect(&self, id: &TargetId, cause: &str) -> bool {
+        let watched = lock(&self.watched);
+        let Some(watched) = watched.get(id) else { return false };
+        let mut state = lock(&watched.state);
+        if state.hysteresis.verdict() != Verdict::Up || state.health.suspicion.is_some() {
+            return false;
+        }
+        state.health.suspicion = Some(cause.to_owned());
+        watched.wake.notify_one();
+        true
+    }
+
+    /// What is known of a target.
+    pub fn of(&self, id: &TargetId) -> Option<Health> {
+        let watched = lock(&self.watched);
+        watched.get(id).map(|watched| lock(&watched.state).health.clone())
     }
 
     /// What is known of every target.
@@ -161,12 +198,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn watch(id: TargetId, target: Target, state: Arc<Mutex<State>>, changes: mpsc::UnboundedSender<Change>) {
+async fn watch(
+    id: TargetId,
+    target: Target,
+    state: Arc<Mutex<State>>,
+    wake: Arc<Notify>,
+    changes: mpsc::UnboundedSender<Change>,
+) {
     let start = tokio::time::Instant::now() + offset(&id, target.check.interval.min(SPREAD));
     let mut ticks = tokio::time::interval_at(start, target.check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = wake.notified() => ticks.reset(),
+        }
         let begin = Instant::now();
         let result = probe(target.address, &target.check).await;
         if let Some(change) = lock(&state).note(&id, &target.check, &result, begin.elapsed()) {
@@ -198,7 +244,9 @@ impl State {
             return None;
         }
         let from = self.hysteresis.verdict();
-        let decided = self.hysteresis.result(result.is_ok(), check.rise, check.fall);
+        let suspicion = self.health.suspicion.take();
+        let fall = if suspicion.is_some() { 1 } else { check.fall };
+        let decided = self.hysteresis.result(result.is_ok(), check.rise, fall);
         self.health.checks += 1;
         self.health.failures += u64::from(result.is_err());
         self.health.last_duration = Some(duration);
@@ -212,6 +260,9 @@ impl State {
             Ok(()) => format!("{decided} of {decided} checks succeeded"),
             Err(failure) => format!("{decided} of {decided} checks failed: {failure}"),
         };
+        if let Some(suspicion) = suspicion {
+            self.health.cause += &format!("; before, {suspicion}");
+        }
         Some(Change {
             target: id.clone(),
             from,
@@ -320,6 +371,40 @@ mod tests {
         for _ in 0..200 {
             assert_eq!(next(&mut changes).await.1, Verdict::Up);
         }
+    }
+
+    #[tokio::test]
+    async fn a_suspect_is_checked_at_once_and_one_failure_takes_it_down() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (monitor, mut changes) = Monitor::new();
+        let mut seldom = target(listener.local_addr().unwrap());
+        assert!(!monitor.suspect(&id("a"), "nobody knows it"));
+        monitor.set_targets([(id("a"), seldom.clone())].into());
+        assert_eq!(next(&mut changes).await.1, Verdict::Up);
+        // From now on no check comes by itself.
+        seldom.check.interval = Duration::from_secs(3600);
+        monitor.set_targets([(id("a"), seldom)].into());
+        let of = || monitor.of(&id("a")).unwrap();
+        let checks = of().checks;
+        assert!(monitor.suspect(&id("a"), "3 SYNs in a row were refused"));
+        let begin = Instant::now();
+        while of().suspicion.is_some() {
+            assert!(begin.elapsed() < DEADLINE, "a success ends the suspicion");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(of().verdict == Verdict::Up && of().checks > checks);
+        drop(listener);
+        assert!(monitor.suspect(&id("a"), "3 SYNs in a row were refused"));
+        assert_eq!(
+            next(&mut changes).await,
+            (
+                "a".into(),
+                Verdict::Down,
+                "1 of 1 checks failed: connect: refused; before, 3 SYNs in a row were refused".into()
+            )
+        );
+        assert_eq!(of().suspicion, None);
+        assert!(!monitor.suspect(&id("a"), "it is down already"));
     }
 
     #[test]
