@@ -141,15 +141,15 @@ const LOOKED_AT: u32 = 1024;
 
 /// A backend for a flow whose own one, `avoided`, does not answer; `None` where the ring has no other nearby.
 #[inline(always)]
-pub fn other<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service, ring: Ring, avoided: u32) -> Option<u32> {
+pub fn other<F: Stages>(parsed: &Parsed<F>, service: &Service, ring: Ring, avoided: u32) -> Option<u32> {
     let length = ring.length();
     if length == 0 {
         return None;
     }
     let scheduler = ring.scheduler()?;
     let first = match scheduler {
-        Scheduler::RoundRobin | Scheduler::LeastConnection => turn(index, length)?,
-        Scheduler::Random => hash::reduce(random(), length),
+        // Turns are for new flows: one that takes another's would let each next one meet the same backend again.
+        Scheduler::RoundRobin | Scheduler::LeastConnection | Scheduler::Random => hash::reduce(random(), length),
         Scheduler::Maglev | Scheduler::SourceHash => {
             choice::by_hash(scheduler, &parsed.key, service.source_prefix, length)
         }

@@ -38,7 +38,7 @@ pub fn reschedule<F: Stages>() -> u32 {
     if stays && !signals.is_suspect() {
         return 0;
     }
-    let Some(other) = select::other(&room.parsed, backend.service, service, ring, meta.backend()) else {
+    let Some(other) = select::other(&room.parsed, service, ring, meta.backend()) else {
         return 0;
     };
     // An answer that comes at this very moment was faster, and the flow stays where it is.
