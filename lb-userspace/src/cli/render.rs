@@ -361,6 +361,18 @@ mod tests {
     }
 
     #[test]
+    fn a_suspect_shows_with_what_is_held_against_it() {
+        let mut suspect = crate::admin::fake::backends().remove(0);
+        let why = "3 SYNs in a row were refused".to_owned();
+        suspect.health.as_mut().unwrap().suspect = Some(why.clone());
+        let shown = backends(&[suspect]);
+        assert!(
+            shown.contains(" up, suspect ") && shown.trim_end().ends_with(&why),
+            "{shown}"
+        );
+    }
+
+    #[test]
     fn bytes_are_shown_for_people() {
         assert_eq!(
             [bytes(0), bytes(1023), bytes(1536), bytes(3 << 30)],
