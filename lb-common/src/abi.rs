@@ -3,7 +3,7 @@
 /// Version of the layout of every map. Part of the pin path, so that a controller never adopts maps it would misread.
 ///
 /// Raise it whenever a type that stands in a map changes its size, its fields or their meaning.
-pub const MAP_ABI_VERSION: u32 = 3;
+pub const MAP_ABI_VERSION: u32 = 4;
 
 /// A type that may stand in a map, as key or as value.
 ///

@@ -34,6 +34,7 @@ events! {
     Untracked, "untracked", "a packet was sent without an entry, because the table had no room for it";
     Flooded, "flooded", "a packet was sent by hash and without an entry, because new flows came faster than the flood rate";
     HopsFull, "hops_full", "where a client's packets come from could not be kept, so answers are routed";
+    Rescheduled, "rescheduled", "a SYN that its backend had not answered was sent to another one";
     ToaNoRoom, "toa_no_room", "a segment had no room for the client's address";
 }
 

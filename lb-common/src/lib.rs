@@ -24,6 +24,7 @@ pub mod outcome;
 pub mod punt;
 pub mod service;
 pub mod settings;
+pub mod signals;
 pub mod wire;
 
 pub use address_class::AddressClass;
@@ -39,3 +40,4 @@ pub use service::{
     ServiceKey, ServiceState,
 };
 pub use settings::Settings;
+pub use signals::BackendSignals;

@@ -35,6 +35,7 @@ maps! {
     RINGS = 1 << 20, "the rings of all services, one behind the other";
     BACKENDS = 16384, "backends by index";
     BACKEND_LOADS = 16384, "flows of each backend now";
+    BACKEND_SIGNALS = 16384, "how each backend answers SYNs, in modes whose answers pass here";
     BACKEND_COUNTERS = 16384, "packets and bytes of each backend, per CPU";
     NEXT_HOPS = 16384, "resolved next hops by index";
     FLOWS_V4 = 1 << 20, "IPv4 flows, in buckets of six entries";

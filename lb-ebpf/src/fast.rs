@@ -59,6 +59,10 @@ fn steer<F: Stages>(packet: &Packet, link: &Link) -> Way {
     if !parsed.class.has(AddressClass::VIRTUAL) {
         return Err(Some(Outcome::NotOurs));
     }
+    // One that begins a connection, or that comes again because nobody answered it.
+    if parsed.is_syn() {
+        return SLOW;
+    }
     match track::find(&parsed.key) {
         Some(found) if follows(&parsed, found.flow.hit.meta, found.backend) => to_worker(packet, &parsed, &found),
         _ => SLOW,

@@ -3,7 +3,7 @@
 
 use lb_common::{FlowKey, V4, V6, flow_table::Layout};
 
-use crate::track::{Flow, announce, bound, contested, pair, search_answer_in, search_in, settle};
+use crate::track::{Flow, again, announce, bound, contested, pair, search_answer_in, search_in, settle};
 use crate::{family::Stages, icmp, packet::Packet, room, slow, unusual};
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 
@@ -93,6 +93,10 @@ pub trait Global: Layout {
     fn flow_evicted(by: u32) -> u32
     where
         Self: Stages;
+    /// See [`again::reschedule`].
+    fn reschedule() -> u32
+    where
+        Self: Stages;
     /// See [`pair::hop_changed`].
     fn flow_hop_changed(flow: &Flow<Self>, hop: u32) -> u32
     where
@@ -168,6 +172,7 @@ global! { V4,
     flow_answered as flow_answered_v4(answers: in Flow<V4>; flags) pair::answered(answers, flags as u8);
     flow_released as flow_released_v4(flow: in Flow<V4>) pair::released(flow);
     flow_evicted as flow_evicted_v4(; by) pair::evicted::<V4>(by);
+    reschedule as reschedule_v4() again::reschedule::<V4>();
     flow_hop_changed as flow_hop_changed_v4(flow: in Flow<V4>; hop) pair::hop_changed(flow, hop);
     |
     read_unusual as read_unusual_v4 unusual::read::<V4>;
@@ -194,6 +199,7 @@ global! { V6,
     flow_answered as flow_answered_v6(answers: in Flow<V6>; flags) pair::answered(answers, flags as u8);
     flow_released as flow_released_v6(flow: in Flow<V6>) pair::released(flow);
     flow_evicted as flow_evicted_v6(; by) pair::evicted::<V6>(by);
+    reschedule as reschedule_v6() again::reschedule::<V6>();
     flow_hop_changed as flow_hop_changed_v6(flow: in Flow<V6>; hop) pair::hop_changed(flow, hop);
     |
     read_unusual as read_unusual_v6 unusual::read::<V6>;

@@ -6,8 +6,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service, ServiceKey,
-    ServiceState, Settings, V4, V6,
+    Backend, BackendCounters, BackendLoad, BackendSignals, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service,
+    ServiceKey, ServiceState, Settings, V4, V6,
     flow_table::{BucketV4, BucketV6, Spills},
     fragment::{FragmentKey, FragmentPorts},
     maps,
@@ -53,6 +53,8 @@ pub static RINGS: Array<RingSlot, { maps::RINGS.capacity }, SHARED> = Array::new
 pub static BACKENDS: Array<Backend, { maps::BACKENDS.capacity }, SHARED> = Array::new();
 #[btf_map]
 pub static BACKEND_LOADS: Array<BackendLoad, { maps::BACKEND_LOADS.capacity }, SHARED> = Array::new();
+#[btf_map]
+pub static BACKEND_SIGNALS: Array<BackendSignals, { maps::BACKEND_SIGNALS.capacity }, SHARED> = Array::new();
 #[btf_map]
 pub static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { maps::BACKEND_COUNTERS.capacity }> = PerCpuArray::new();
 #[btf_map]

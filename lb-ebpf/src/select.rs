@@ -37,8 +37,7 @@ pub fn backend<F: Stages>(parsed: &Parsed<F>, index: u32, service: &Service, rin
         Scheduler::Random => hash::reduce(random(), length),
         Scheduler::Maglev | Scheduler::SourceHash => return by_hash(&parsed.key, service, ring),
         Scheduler::LeastConnection if length <= COMPARED => {
-            let best = least_loaded(ring, turn(index, length)?);
-            return if best == NONE { None } else { Some(best) };
+            return some(least_loaded(ring, turn(index, length)?, NONE));
         }
         Scheduler::LeastConnection => return lesser_of_two(ring),
     };
@@ -87,12 +86,18 @@ fn lesser_of_two(ring: Ring) -> Option<u32> {
 /// No backend.
 const NONE: u32 = u32::MAX;
 
-/// Compares all backends, beginning at another one each time so that equals take turns.
+#[inline(always)]
+fn some(backend: u32) -> Option<u32> {
+    if backend == NONE { None } else { Some(backend) }
+}
+
+/// Compares all backends but one, beginning at another one each time so that equals take turns.
 #[inline(never)]
-fn least_loaded(ring: Ring, first: u32) -> u32 {
+fn least_loaded(ring: Ring, first: u32, avoided: u32) -> u32 {
     let mut search = Search {
         ring,
         position: first,
+        avoided,
         best: NONE,
         load: Load::MOST,
     };
@@ -104,6 +109,8 @@ fn least_loaded(ring: Ring, first: u32) -> u32 {
 struct Search {
     ring: Ring,
     position: u32,
+    /// Index of the backend that is not wanted.
+    avoided: u32,
     /// Index of the best backend so far; [`NONE`] before the first.
     best: u32,
     load: Load,
@@ -116,15 +123,70 @@ extern "C" fn compare(_turn: u32, search: &mut Search) -> Step {
     let Some(load) = load(slot) else {
         return Step::Stop;
     };
-    if load.is_below(&search.load) {
+    if slot.backend != search.avoided && load.is_below(&search.load) {
         search.best = slot.backend;
         search.load = load;
     }
-    search.position = if search.position + 1 >= search.ring.length() {
-        0
-    } else {
-        search.position + 1
+    search.position = after(search.ring, search.position);
+    Step::Continue
+}
+
+#[inline(always)]
+fn after(ring: Ring, position: u32) -> u32 {
+    if position + 1 >= ring.length() { 0 } else { position + 1 }
+}
+
+/// How many slots are looked at for another backend: anybody can have that done, so it must not take long.
+const LOOKED_AT: u32 = 1024;
+
+/// A backend for a flow whose own one, `avoided`, does not answer; `None` where the ring has no other nearby.
+#[inline(always)]
+pub fn other<F: Stages>(parsed: &Parsed<F>, service: &Service, ring: Ring, avoided: u32) -> Option<u32> {
+    let length = ring.length();
+    if length == 0 {
+        return None;
+    }
+    let scheduler = ring.scheduler()?;
+    let first = match scheduler {
+        // Turns are for new flows: one that takes another's would let each next one meet the same backend again.
+        Scheduler::RoundRobin | Scheduler::LeastConnection | Scheduler::Random => hash::reduce(random(), length),
+        Scheduler::Maglev | Scheduler::SourceHash => {
+            choice::by_hash(scheduler, &parsed.key, service.source_prefix, length)
+        }
     };
+    some(
+        if matches!(scheduler, Scheduler::LeastConnection) && length <= COMPARED {
+            least_loaded(ring, first, avoided)
+        } else {
+            next_other(ring, first, avoided)
+        },
+    )
+}
+
+/// The first backend but one, from a position on.
+#[inline(never)]
+fn next_other(ring: Ring, first: u32, avoided: u32) -> u32 {
+    let mut search = Search {
+        ring,
+        position: first,
+        avoided,
+        best: NONE,
+        load: Load::MOST,
+    };
+    let length = ring.length();
+    repeat(if length < LOOKED_AT { length } else { LOOKED_AT }, pass, &mut search);
+    search.best
+}
+
+extern "C" fn pass(_turn: u32, search: &mut Search) -> Step {
+    let Some(slot) = slot(search.ring, search.position) else {
+        return Step::Stop;
+    };
+    if slot.backend != search.avoided {
+        search.best = slot.backend;
+        return Step::Stop;
+    }
+    search.position = after(search.ring, search.position);
     Step::Continue
 }
 

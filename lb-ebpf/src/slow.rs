@@ -21,7 +21,8 @@ use crate::{
     reset,
     rewrite::{nat, tunnel},
     room::Chosen,
-    select, stats, toa, too_big, track,
+    select, stats, toa, too_big,
+    track::{self, again},
     verdict::settle,
 };
 
@@ -76,10 +77,16 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
     room.chosen.is_handshake = !parsed.is_udp() as u32;
     room.chosen.is_moved = 0;
     let found = F::search_flow(&parsed.key, &mut room.flow);
+    let mut is_chosen = false;
     if found != 0 {
         let flow = &room.flow;
         let backend = flow.backend().ok_or(number(Outcome::Inconsistent))?;
-        if follows(parsed, flow.hit.meta, backend) {
+        if !follows(parsed, flow.hit.meta, backend) {
+            let begins = parsed.is_syn() || parsed.is_udp() || parsed.flags & tcp::RST != 0;
+            room.chosen.is_moved = (!begins && may_move(flow.hit.meta, backend)) as u32;
+        } else if again::repeats(flow.hit.meta, backend, parsed) && F::reschedule() != 0 {
+            is_chosen = true;
+        } else {
             room.chosen.is_handshake &= flow.hit.meta.phase().is_embryonic() as u32;
             room.chosen.backend = flow.hit.meta.backend();
             room.chosen.bind = flow.hit.bind;
@@ -92,8 +99,6 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
             }
             return TO_WORKER;
         }
-        let begins = parsed.is_syn() || parsed.is_udp() || parsed.flags & tcp::RST != 0;
-        room.chosen.is_moved = (!begins && may_move(flow.hit.meta, backend)) as u32;
         F::flow_released(&room.flow);
     }
     let is_left = found != 0 || room.flow.was_left != 0;
@@ -103,7 +108,9 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
         }
         room.chosen.is_handshake = 0;
     }
-    go_on(F::choose_backend(packet))?;
+    if !is_chosen {
+        go_on(F::choose_backend(packet))?;
+    }
     if room.chosen.is_tracked != 0 {
         let result = F::enter_flow(packet);
         track::end_evicted(room);

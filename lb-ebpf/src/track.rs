@@ -3,9 +3,11 @@
 //! A flow of a mode that translates has two entries: one that its client's packets find, and one that its worker's
 //! answers find. The first is the flow: its phase is the connection's, and it is what is counted. The second follows.
 
+pub mod again;
 pub mod bound;
 mod counts;
 pub mod pair;
+mod signals;
 mod spill;
 
 use aya_ebpf::helpers::bpf_jiffies64;

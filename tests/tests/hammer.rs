@@ -173,3 +173,20 @@ fn packets_from_two_cpus_leave_no_flow_twice_and_exact_numbers() {
         }
     }
 }
+
+/// SYNs that come again go to another worker while others of their flow, and answers, come on the other CPU.
+#[test]
+fn flows_that_go_to_another_worker_under_two_cpus_leave_exact_numbers() {
+    let program = Program::new(4096);
+    let crowd = Crowd { clients: 8, ports: 4 };
+    for burst in 0..30 {
+        program.run(crowd, 3000, 100 + burst);
+        thread::sleep(Duration::from_millis(400));
+    }
+    let rescheduled = program.count(Event::Rescheduled);
+    println!("{rescheduled} rescheduled");
+    assert!(rescheduled > 10, "{rescheduled}");
+    assert!(doubles(&program.flows()).is_empty());
+    assert_eq!(program.wrong_numbers(), [] as [String; 0]);
+    assert_eq!(program.unpaired(true), 0, "flows whose answers find nothing");
+}

@@ -7,7 +7,7 @@ use lb_common::{
     wire::{tcp, udp},
 };
 
-use super::{Flow, bound, counts, mode};
+use super::{Flow, bound, counts, mode, signals};
 use crate::{family::Stages, maps::BACKENDS, room::Room, stats};
 
 /// Whether two entries are of one flow.
@@ -76,6 +76,7 @@ pub fn answered<F: Stages>(answers: &Flow<F>, flags: u8) -> u32 {
     if let Some(touched) = touched
         && touched.before as u32 != touched.after as u32
     {
+        signals::answered(&flow.hit, touched.before, flags);
         counts::moved(&flow.hit, backend, touched.before.tally(), touched.after.tally());
         follow(answers, touched.after);
     }

@@ -210,6 +210,9 @@ pub struct HealthStatus {
     pub since: String,
     /// Why, or what the last check said.
     pub cause: String,
+    /// Why it is suspect, so that one failed check takes it down; `null`: it is not.
+    #[serde(default)]
+    pub suspect: Option<String>,
     /// Checks since the controller started.
     pub checks: u64,
     /// How many of them failed.

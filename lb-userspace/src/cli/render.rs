@@ -170,15 +170,31 @@ pub(super) fn backends(backends: &[BackendStatus]) -> String {
                 } else {
                     backend.weight.to_string()
                 },
-                backend.state.clone(),
+                state(backend),
                 backend.active.to_string(),
                 backend.total.to_string(),
                 bytes(backend.to_worker_bytes),
                 bytes(backend.to_client_bytes),
-                format!("{}{}", backend.cause, problem.unwrap_or_default()),
+                format!("{}{}", cause(backend), problem.unwrap_or_default()),
             ]
         }),
     )
+}
+
+fn suspicion(backend: &BackendStatus) -> Option<&String> {
+    backend.health.as_ref()?.suspect.as_ref()
+}
+
+/// The state of a backend, and whether it is suspect.
+fn state(backend: &BackendStatus) -> String {
+    match suspicion(backend) {
+        Some(_) => format!("{}, suspect", backend.state),
+        None => backend.state.clone(),
+    }
+}
+
+fn cause(backend: &BackendStatus) -> &str {
+    suspicion(backend).unwrap_or(&backend.cause)
 }
 
 /// So many things, as people say it.
@@ -340,6 +356,18 @@ mod tests {
         let shown = backends(&[sorry]);
         assert!(
             shown.contains(" 198.51.100.1  ") && shown.contains(" fallback "),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_suspect_shows_with_what_is_held_against_it() {
+        let mut suspect = crate::admin::fake::backends().remove(0);
+        let why = "3 SYNs in a row were refused".to_owned();
+        suspect.health.as_mut().unwrap().suspect = Some(why.clone());
+        let shown = backends(&[suspect]);
+        assert!(
+            shown.contains(" up, suspect ") && shown.trim_end().ends_with(&why),
             "{shown}"
         );
     }

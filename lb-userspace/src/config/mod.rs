@@ -17,6 +17,7 @@ pub mod model;
 mod names;
 mod node;
 mod numbers;
+mod passive;
 mod ports;
 mod prefix;
 mod raw;

@@ -217,6 +217,9 @@ pub struct Service {
     /// How many percent of the ordinary backends have to be up; while they are fewer, health is not heeded and all of them
     /// take packets. 0: never.
     pub panic_threshold: u32,
+    /// Whether a backend is checked at once when the packet path sees it refuse SYNs or leave them unanswered. Only with a
+    /// health check, in TCP services of `nat` and `dnat`.
+    pub passive: bool,
     /// The backends and the fallback ones: unique by address and port, and by name.
     pub backends: Vec<Backend>,
 }

@@ -166,6 +166,7 @@ pub(super) struct Health {
     pub(super) flap_limit: Given<Number>,
     pub(super) flap_period: Given<DurationText>,
     pub(super) panic_threshold: Given<Number>,
+    pub(super) passive: Given<bool>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -16,7 +16,7 @@ use super::{
     health::{self, Checks},
     names,
     numbers::{self, number},
-    raw, tunnel,
+    passive, raw, tunnel,
     words::{self, Word},
 };
 
@@ -59,6 +59,7 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
     };
     let checks = Checks::of_service(raw.health.as_ref(), health_front, findings);
     let panic_threshold = panic_threshold(raw, findings);
+    let passive = passive::check(raw, mode, protocol, findings);
     let front = Front { address, ports, mode };
     let backends = backend::check(&raw.backend, &raw.fallback, &front, &checks, findings);
     if let (Some(mode), Some(tunnel), Some(backends), Some(_)) = (mode, &tunnel, &backends, node) {
@@ -86,6 +87,7 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
         drain_timeout: drain_timeout?,
         timeouts: timeouts?,
         panic_threshold: panic_threshold?,
+        passive: passive?,
         backends: backends?.into_iter().map(|(_, backend)| backend).collect(),
     })
 }

@@ -135,6 +135,7 @@ fn what_is_not_said_has_its_default() {
             drain_timeout: Duration::from_secs(600),
             timeouts: Timeouts::default(),
             panic_threshold: 0,
+            passive: true,
             backends: vec![Backend {
                 name: "198.51.100.1:80".into(),
                 address: "198.51.100.1:80".parse().unwrap(),
@@ -562,6 +563,47 @@ fn what_a_mode_cannot_do_is_refused_with_the_reason() {
     }
     accepted(&format!("{WEB}toa = false\nmode = \"dsr\"\n"));
     accepted(&format!("{WEB}toa = true\n"));
+}
+
+#[test]
+fn failures_that_packets_show_are_looked_at_where_they_can_be_seen() {
+    let passive = |keys: &str, health: &str| accepted(&format!("{WEB}{keys}\n{health}\n")).services[0].passive;
+    const CHECK: &str = "[service.health]\ntype = \"tcp\"";
+    for (keys, health, expected) in [
+        ("", "", false),
+        ("", CHECK, true),
+        ("mode = \"dnat\"", CHECK, true),
+        ("mode = \"dsr\"", CHECK, false),
+        ("protocol = \"udp\"", CHECK, false),
+        ("", "[service.health]\ntype = \"tcp\"\npassive = false", false),
+        (
+            "mode = \"gue\"\ntunnel_source = \"10.0.0.0/8\"",
+            "[service.health]\ntype = \"tcp\"\npassive = false",
+            false,
+        ),
+        (
+            "mode = \"dnat\"",
+            "[service.health]\ntype = \"tcp\"\npassive = true",
+            true,
+        ),
+    ] {
+        assert_eq!(passive(keys, health), expected, "{keys} {health}");
+    }
+    for (key, message, expected) in [
+        (
+            "mode = \"dsr\"",
+            "`passive` has no meaning in the mode \"dsr\"",
+            "`mode` = \"nat\" or \"dnat\"",
+        ),
+        (
+            "protocol = \"udp\"",
+            "`passive` looks at connections of TCP, and the service is UDP",
+            "`protocol` = \"tcp\"",
+        ),
+    ] {
+        let text = format!("{WEB}{key}\n[service.health]\ntype = \"tcp\"\npassive = true\n");
+        check(&text, &[(11, 11, message, expected)]);
+    }
 }
 
 #[test]

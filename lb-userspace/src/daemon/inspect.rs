@@ -406,6 +406,7 @@ fn health_status(health: &Health) -> HealthStatus {
         verdict: verdict.to_owned(),
         since: timestamp(health.since),
         cause: health.cause.clone(),
+        suspect: health.suspicion.clone(),
         checks: health.checks,
         failures: health.failures,
         last_duration_ms: health.last_duration.map(milliseconds),

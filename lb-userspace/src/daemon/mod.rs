@@ -13,6 +13,7 @@ mod naming;
 mod overriding;
 mod reloading;
 mod returned;
+mod suspecting;
 mod sweeping;
 
 use std::{
@@ -152,7 +153,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         tables: Tables::open(&pins, Access::Read)?,
         health: Arc::clone(&controller.health),
         next_hops,
-        reconcile: reconcile_status,
+        reconcile: reconcile_status.clone(),
         interfaces: interfaces.status(),
         started: SystemTime::now(),
     });
@@ -170,10 +171,18 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     tasks.spawn(checking.run(stopped.clone()));
     tasks.spawn(send_punts(Punts::open(&pins)?, stopped.clone()));
     tasks.spawn_blocking({
-        let sweeping = sweeping::Sweeping::new(in_force_seen, Tables::open(&pins, Access::Write)?)?;
+        let sweeping = sweeping::Sweeping::new(in_force_seen.clone(), Tables::open(&pins, Access::Write)?)?;
         let stopped = stopped.clone();
         move || sweeping.run(&stopped)
     });
+    let suspecting = suspecting::Suspecting {
+        in_force: in_force_seen,
+        reconciled: reconcile_status,
+        tables: Tables::open(&pins, Access::Read)?,
+        health: Arc::clone(&controller.health),
+        events: events.clone(),
+    };
+    tasks.spawn(suspecting.run(stopped.clone()));
     let cause = format!(
         "lbd {} as process {}, with {}, at {}",
         env!("CARGO_PKG_VERSION"),

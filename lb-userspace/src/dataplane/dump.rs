@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use aya::maps::MapInfo;
 use lb_common::{
-    AddressClass, Backend, BackendCounters, BackendLoad, Event, Guards, Mode, NextHop, Options, Outcome, RingSlot,
-    Scheduler, Service, Tags, abi::Abi, family::address, flow_table::Spills, maps, next_hop::ClientHop,
-    service::MAX_SOURCES,
+    AddressClass, Backend, BackendCounters, BackendLoad, BackendSignals, Event, Guards, Mode, NextHop, Options,
+    Outcome, RingSlot, Scheduler, Service, Tags, abi::Abi, family::address, flow_table::Spills, maps,
+    next_hop::ClientHop, service::MAX_SOURCES,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -106,6 +106,7 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, Datapla
         maps::RINGS => Ok(entries(&tables.rings, limit, used, ring_slot)),
         maps::BACKENDS => Ok(entries(&tables.backends, limit, used, backend)),
         maps::BACKEND_LOADS => Ok(entries(&tables.loads, limit, used, load)),
+        maps::BACKEND_SIGNALS => Ok(entries(&tables.signals, limit, used, signals)),
         maps::NEXT_HOPS => Ok(entries(&tables.next_hops, limit, used, next_hop)),
         maps::BACKEND_COUNTERS => backend_counters(&tables, limit),
         maps::FLOWS_V4 => Ok(flows(&tables, true, limit)),
@@ -299,6 +300,14 @@ fn mode(number: u8) -> String {
 
 fn load(entry: &BackendLoad) -> Value {
     json!({ "embryonic": entry.embryonic, "active": entry.active, "total": entry.total })
+}
+
+fn signals(entry: &BackendSignals) -> Value {
+    json!({
+        "refused": entry.refused,
+        "unanswered": entry.unanswered,
+        "has_answered": entry.answered != 0,
+    })
 }
 
 fn next_hop(entry: &NextHop) -> Value {

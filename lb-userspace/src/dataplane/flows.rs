@@ -11,7 +11,7 @@ use std::{
 
 use aya::maps::MapData;
 use lb_common::{
-    Backend, BackendLoad, Be16, Family, FlowKey, Mode, Phase, Ports, V4, V6,
+    Backend, BackendLoad, BackendSignals, Be16, Family, FlowKey, Mode, Phase, Ports, V4, V6,
     family::address,
     flow::Direction,
     flow_table::{self, Bind, Cells, Hit, Layout, Meta, Places, WAYS},
@@ -195,6 +195,7 @@ impl Tables {
         self.clear_spills();
         for index in 0..self.loads.len() {
             self.loads.replace(index, &BackendLoad::ZERO);
+            self.signals.replace(index, &BackendSignals::ZERO);
         }
     }
 

@@ -8,8 +8,8 @@ use aya::{
     programs::Xdp,
 };
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service, ServiceKey,
-    ServiceState, Settings, V4, V6,
+    Backend, BackendCounters, BackendLoad, BackendSignals, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service,
+    ServiceKey, ServiceState, Settings, V4, V6,
     flow_table::{self, BucketV4, BucketV6, Spills},
     fragment::{FragmentKey, FragmentPorts},
     maps,
@@ -173,6 +173,7 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
         shape(maps::RINGS, 4, size_of::<RingSlot>(), capacity.ring_slots),
         shape(maps::BACKENDS, 4, size_of::<Backend>(), capacity.backends),
         shape(maps::BACKEND_LOADS, 4, size_of::<BackendLoad>(), capacity.backends),
+        shape(maps::BACKEND_SIGNALS, 4, size_of::<BackendSignals>(), capacity.backends),
         shape(
             maps::BACKEND_COUNTERS,
             4,

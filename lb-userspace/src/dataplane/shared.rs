@@ -13,8 +13,8 @@ use std::{
 };
 
 use lb_common::{
-    Backend, BackendLoad, NextHop, RingSlot, Service, ServiceState, Settings, abi::Abi, flow_table::Spills,
-    next_hop::ClientHop,
+    Backend, BackendLoad, BackendSignals, NextHop, RingSlot, Service, ServiceState, Settings, abi::Abi,
+    flow_table::Spills, next_hop::ClientHop,
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -34,6 +34,9 @@ impl Record for Backend {
     const PUBLISH: usize = 0;
 }
 impl Record for BackendLoad {
+    const PUBLISH: usize = 0;
+}
+impl Record for BackendSignals {
     const PUBLISH: usize = 0;
 }
 impl Record for RingSlot {

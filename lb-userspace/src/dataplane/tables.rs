@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, Event, Family, NextHop, Outcome, RateKey, RingSlot, Service, ServiceState,
-    Settings, V4, V6, family::address, flow_table::Spills, maps, next_hop::ClientHop,
+    Backend, BackendCounters, BackendLoad, BackendSignals, Event, Family, NextHop, Outcome, RateKey, RingSlot, Service,
+    ServiceState, Settings, V4, V6, family::address, flow_table::Spills, maps, next_hop::ClientHop,
 };
 
 use super::{DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, settings::Clock, shared::Record, syscall};
@@ -31,6 +31,8 @@ pub struct Tables {
     pub backends: SharedArray<Backend>,
     /// Flows of each backend now.
     pub loads: SharedArray<BackendLoad>,
+    /// How each backend answers SYNs.
+    pub signals: SharedArray<BackendSignals>,
     /// Next hops by index.
     pub next_hops: SharedArray<NextHop>,
     /// Where the packets of clients come from.
@@ -68,6 +70,7 @@ impl Tables {
             rings: shared(pins, maps::RINGS, access)?,
             backends: shared(pins, maps::BACKENDS, access)?,
             loads: shared(pins, maps::BACKEND_LOADS, access)?,
+            signals: shared(pins, maps::BACKEND_SIGNALS, access)?,
             next_hops: shared(pins, maps::NEXT_HOPS, access)?,
             client_hops: shared(pins, maps::CLIENT_HOPS, access)?,
             clock: Clock::new(&settings),

@@ -35,6 +35,8 @@ kinds! {
     DaemonEnding, "daemon-ending", false, "the daemon ends; packets are forwarded on, without health checks (`lbd detach` ends that)";
     BackendUp, "backend-up", false, "backend is up";
     BackendDown, "backend-down", true, "backend is down";
+    BackendSuspect, "backend-suspect", true, "backend fails its clients' SYNs and is checked at once";
+    BackendCleared, "backend-cleared", false, "backend is not suspect any more";
     BackendUnknown, "backend-unknown", false, "backend is not checked yet";
     PanicBegun, "panic-begun", true, "too few backends are well: health is not heeded";
     PanicEnded, "panic-ended", false, "health is heeded again";

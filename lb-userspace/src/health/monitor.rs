@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 
 use super::{
     Decision, Hysteresis, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe, thread::Thread,
@@ -23,6 +26,8 @@ pub struct Health {
     pub since: SystemTime,
     /// What decided that.
     pub cause: String,
+    /// Why it is suspect: one failure takes it down then. `None`: it is not.
+    pub suspicion: Option<String>,
     /// How often it was asked.
     pub checks: u64,
     /// How often it did not answer as it should.
@@ -37,6 +42,7 @@ impl Health {
             verdict: Verdict::Unknown,
             since: SystemTime::now(),
             cause: "not checked yet".to_owned(),
+            suspicion: None,
             checks: 0,
             failures: 0,
             last_duration: None,
@@ -67,6 +73,8 @@ pub struct Monitor {
 struct Watched {
     target: Target,
     state: Arc<Mutex<State>>,
+    /// Has it checked at once.
+    wake: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -109,8 +117,9 @@ impl Monitor {
             }
             let kept = before
                 .filter(|before| before.target.asks_the_same(target))
-                .map(|before| &before.state);
-            let state = kept.cloned().unwrap_or_else(|| {
+                .map(|before| (&before.state, &before.wake));
+            let wake = kept.map(|(_, wake)| Arc::clone(wake)).unwrap_or_default();
+            let state = kept.map(|(state, _)| Arc::clone(state)).unwrap_or_else(|| {
                 Arc::new(Mutex::new(State {
                     hysteresis: Hysteresis::default(),
                     health: Health::unknown(),
@@ -120,11 +129,37 @@ impl Monitor {
                 id.clone(),
                 target.clone(),
                 Arc::clone(&state),
+                Arc::clone(&wake),
                 self.changes.clone(),
             ));
-            let target = target.clone();
-            watched.insert(id.clone(), Watched { target, state, task });
+            let target = Watched {
+                target: target.clone(),
+                state,
+                wake,
+                task,
+            };
+            watched.insert(id.clone(), target);
         }
+    }
+
+    /// Makes a target suspect that counts as up, and has it checked at once: one failure takes it down, one success ends
+    /// the suspicion. Says whether it is suspect since now.
+    pub fn suspect(&self, id: &TargetId, cause: &str) -> bool {
+        let watched = lock(&self.watched);
+        let Some(watched) = watched.get(id) else { return false };
+        let mut state = lock(&watched.state);
+        if state.hysteresis.verdict() != Verdict::Up || state.health.suspicion.is_some() {
+            return false;
+        }
+        state.health.suspicion = Some(cause.to_owned());
+        watched.wake.notify_one();
+        true
+    }
+
+    /// What is known of a target.
+    pub fn of(&self, id: &TargetId) -> Option<Health> {
+        let watched = lock(&self.watched);
+        watched.get(id).map(|watched| lock(&watched.state).health.clone())
     }
 
     /// What is known of every target.
@@ -142,12 +177,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn watch(id: TargetId, target: Target, state: Arc<Mutex<State>>, changes: mpsc::UnboundedSender<Change>) {
+async fn watch(
+    id: TargetId,
+    target: Target,
+    state: Arc<Mutex<State>>,
+    wake: Arc<Notify>,
+    changes: mpsc::UnboundedSender<Change>,
+) {
     let mut pace = Pace::new(&id, target.check.timing);
     let mut next = tokio::time::Instant::now() + pace.first();
     let epoch = epoch();
     loop {
-        tokio::time::sleep_until(epoch + pace.together(next - epoch)).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(epoch + pace.together(next - epoch)) => {}
+            () = wake.notified() => {}
+        }
         let begin = tokio::time::Instant::now();
         let result = probe(&id, &target).await;
         let end = tokio::time::Instant::now();
@@ -185,7 +229,12 @@ impl State {
             return None;
         }
         let from = self.hysteresis.verdict();
-        let decided = self.hysteresis.result(result.is_ok(), rules, now);
+        let suspicion = self.health.suspicion.take();
+        let rules = Rules {
+            fall: if suspicion.is_some() { 1 } else { rules.fall },
+            ..*rules
+        };
+        let decided = self.hysteresis.result(result.is_ok(), &rules, now);
         self.health.checks += 1;
         self.health.failures += u64::from(result.is_err());
         self.health.last_duration = Some(duration);
@@ -196,6 +245,9 @@ impl State {
         self.health.verdict = self.hysteresis.verdict();
         self.health.since = SystemTime::now();
         self.health.cause = cause(decided, result);
+        if let Some(suspicion) = suspicion {
+            self.health.cause += &format!("; before, {suspicion}");
+        }
         Some(Change {
             target: id.clone(),
             from,
@@ -336,6 +388,41 @@ mod tests {
         for _ in 0..200 {
             assert_eq!(next(&mut changes).await.1, Verdict::Up);
         }
+    }
+
+    #[tokio::test]
+    async fn a_suspect_is_checked_at_once_and_one_failure_takes_it_down() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (monitor, mut changes) = Monitor::new().unwrap();
+        let mut seldom = target(listener.local_addr().unwrap());
+        assert!(!monitor.suspect(&id("a"), "nobody knows it"));
+        monitor.set_targets(&[(id("a"), seldom.clone())].into());
+        assert_eq!(next(&mut changes).await.1, Verdict::Up);
+        // From now on no check comes by itself.
+        let timing = &mut Arc::make_mut(&mut seldom.check).timing;
+        (timing.interval, timing.fast_interval) = (Duration::from_secs(3600), Duration::from_secs(3600));
+        monitor.set_targets(&[(id("a"), seldom)].into());
+        let of = || monitor.of(&id("a")).unwrap();
+        let checks = of().checks;
+        assert!(monitor.suspect(&id("a"), "3 SYNs in a row were refused"));
+        let begin = Instant::now();
+        while of().suspicion.is_some() {
+            assert!(begin.elapsed() < DEADLINE, "a success ends the suspicion");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(of().verdict == Verdict::Up && of().checks > checks);
+        drop(listener);
+        assert!(monitor.suspect(&id("a"), "3 SYNs in a row were refused"));
+        assert_eq!(
+            next(&mut changes).await,
+            (
+                "a".into(),
+                Verdict::Down,
+                "1 of 1 checks failed: connect: refused; before, 3 SYNs in a row were refused".into()
+            )
+        );
+        assert_eq!(of().suspicion, None);
+        assert!(!monitor.suspect(&id("a"), "it is down already"));
     }
 
     #[test]

@@ -120,6 +120,7 @@ impl Store for Tables {
 
     fn fill_backend(&mut self, index: u32, entry: &Backend) -> Result<(), DataplaneError> {
         self.loads.replace(index, &lb_common::BackendLoad::ZERO);
+        self.signals.replace(index, &lb_common::BackendSignals::ZERO);
         self.clear_backend_counters(index)?;
         self.backends.publish(index, entry);
         Ok(())
@@ -127,6 +128,10 @@ impl Store for Tables {
 
     fn set_backend_status(&mut self, index: u32, status: BackendStatus) -> Result<(), DataplaneError> {
         let service = self.backends.read(index).map(|backend| backend.service);
+        if status.state() == BackendState::Up {
+            // What it left unanswered before says nothing of what it does from now on.
+            self.signals.replace(index, &lb_common::BackendSignals::ZERO);
+        }
         self.backends.set_publish_word(index, status.0);
         if status.state() == BackendState::Free
             && let Some(service) = service

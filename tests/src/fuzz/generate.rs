@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use lb_common::Phase;
+
 use super::{
     Random,
     draft::Draft,
@@ -40,6 +42,18 @@ pub fn frame(number: u64, focus: Focus, model: &Model) -> Vec<u8> {
         mutate(&mut frame, draft.tags.len(), &mut random);
     }
     frame
+}
+
+/// The SYNs once more of all flows that were not answered, and whose answers the program would see.
+pub fn again(number: u64, model: &Model) -> Vec<Vec<u8>> {
+    let mut random = Random::new(number);
+    let waits =
+        |(_, flow): &(&Key, &Flow)| flow.phase == Phase::Opening && model.services[flow.service].mode.translates();
+    let mut keys: Vec<&Key> = model.flows.iter().filter(waits).map(|(key, _)| key).collect();
+    keys.retain(|key| key.protocol == TCP);
+    keys.sort_by_key(|key| (key.client, key.service));
+    let mut frame = |key: &Key| segment(key.client, key.service, TCP, &mut random, &[SYN]).frame();
+    keys.into_iter().map(&mut frame).collect()
 }
 
 fn draft(key: &Key, host: u8, model: &Model, random: &mut Random) -> Draft {

@@ -10,13 +10,15 @@ use super::{
     scene::{self, Focus},
 };
 use crate::{
-    model::{Entry, Key, Model, Seen, frame::Ip},
+    model::{BY_NOW, Entry, Key, Model, Seen, frame::Ip},
     program::Program,
     testrun::{DROP, PASS, REDIRECT, TRANSMIT},
 };
 
 /// Steps of a sequence.
 const STEPS: usize = 300;
+/// Once in how many steps nothing comes for a while. That takes as long as hundreds of frames.
+const PAUSES: usize = 1500;
 /// How often a sequence is run to make it shorter.
 const SHRINKS: usize = 400;
 
@@ -27,6 +29,8 @@ enum Step {
     Frame(u64, Focus),
     /// A backend changes.
     Change(u64, Focus),
+    /// Nothing comes for so long that all SYNs that were not answered come again.
+    Again(u64),
 }
 
 /// Program and model did not agree.
@@ -89,7 +93,9 @@ impl Fuzz {
         let focus = scene::focus(&mut random);
         let mut steps: Vec<Step> = (0..STEPS)
             .map(|_| {
-                if random.once_in(40) {
+                if random.once_in(PAUSES) {
+                    Step::Again(random.number())
+                } else if random.once_in(40) {
                     Step::Change(random.number(), focus)
                 } else {
                     Step::Frame(random.number(), focus)
@@ -171,6 +177,17 @@ impl Fuzz {
     ) -> Result<(), Vec<String>> {
         let (number, focus) = match step {
             Step::Frame(number, focus) => (number, focus),
+            Step::Again(number) => {
+                let frames = generate::again(number, model);
+                if !frames.is_empty() {
+                    std::thread::sleep(BY_NOW);
+                    if let Some(log) = &mut log {
+                        log.push("nothing comes for a while".into());
+                    }
+                }
+                let mut frames = frames.iter();
+                return frames.try_for_each(|frame| self.frame(frame, model, log.as_deref_mut()));
+            }
             Step::Change(number, focus) => {
                 scene::change(services, focus, &mut Random::new(number));
                 self.program.desire(services.to_vec());
@@ -181,8 +198,11 @@ impl Fuzz {
                 return Ok(());
             }
         };
-        let frame = generate::frame(number, focus, model);
-        let (run, outcomes) = self.program.run_bytes(&frame);
+        self.frame(&generate::frame(number, focus, model), model, log)
+    }
+
+    fn frame(&mut self, frame: &[u8], model: &mut Model, log: Option<&mut Vec<String>>) -> Result<(), Vec<String>> {
+        let (run, outcomes) = self.program.run_bytes(frame);
         self.packets += 1;
         for outcome in &outcomes {
             *self.outcomes.entry(outcome).or_default() += 1;
@@ -200,7 +220,7 @@ impl Fuzz {
             bytes: run.bytes,
         };
         let tables = &self.program.tables;
-        let followed = model.follow(&frame, &seen, &|key: Key| {
+        let followed = model.follow(frame, &seen, &|key: Key| {
             let entry = tables.find_flow(Tuple {
                 source: key.client,
                 destination: key.service,
@@ -215,7 +235,7 @@ impl Fuzz {
         });
         let told = || {
             vec![
-                format!("in:  {} {}", line(&frame), hex(&frame)),
+                format!("in:  {} {}", line(frame), hex(frame)),
                 format!("out: {:?} {} {}", seen.outcomes, line(&seen.bytes), hex(&seen.bytes)),
             ]
         };

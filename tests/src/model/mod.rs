@@ -4,6 +4,7 @@
 //! goes to, which port `nat` takes when the client's own is in use, what a tunnel spreads by - the model takes any allowed
 //! choice, and holds the program to it from then on.
 
+mod again;
 pub mod emit;
 pub mod frame;
 mod icmp;
@@ -15,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{Action, BackendState, Mode, OnBackendDown, Outcome, Phase};
 
+pub use self::again::BY_NOW;
 pub use self::state::{Backend, Flow, Hop, Key, Model, Service};
 use self::{
     emit::Spread,
@@ -157,11 +159,15 @@ impl Model {
         let Some(flow) = self.flows.get_mut(&key) else {
             return Err(Outcome::NotOurs);
         };
+        let before = flow.phase;
         flow.phase = if ip.protocol == UDP {
             phase::worker_datagram(flow.phase)
         } else {
             phase::worker(flow.phase, transport.flags)
         };
+        if (before, flow.phase) == (Phase::Opening, Phase::Answered) {
+            self.times.answered(flow.backend);
+        }
         self.touched = Some(key);
         if ip.ttl <= 1 {
             return Err(Outcome::TtlExceeded);
@@ -190,7 +196,18 @@ impl Model {
                 backend.state != BackendState::Down || service.on_backend_down == OnBackendDown::Hold
             });
             let may_move = backend.is_some() && service.on_backend_down == OnBackendDown::Reschedule;
-            if holds && !(is_syn && phase::is_over(flow.phase)) {
+            let elsewhere = match table(key) {
+                Some(entry) if holds && is_syn && service.mode.translates() && flow.phase == Phase::Opening => {
+                    self.went_elsewhere(&key, &flow, &entry)
+                }
+                _ => Ok(false),
+            };
+            let elsewhere = elsewhere.unwrap_or_else(|problem| {
+                self.problem = Some(problem);
+                false
+            });
+            self.times.packet(key);
+            if holds && !elsewhere && !(is_syn && phase::is_over(flow.phase)) {
                 let flow = self.flows.get_mut(&key).expect("it was just there");
                 flow.phase = if service.mode.translates() {
                     phase::client(flow.phase, transport.flags)
@@ -273,6 +290,7 @@ impl Model {
                 .insert((worker, flow.bound, key.protocol), (key, flow.backend));
         }
         self.flows.insert(key, flow.clone());
+        self.times.packet(key);
         self.touched = Some(key);
         self.carry(frame, ip, transport, &flow, seen)
     }

@@ -10,6 +10,7 @@ use lb_common::{BackendState, Mode, OnBackendDown, Outcome, Phase};
 use lb_userspace::reconcile::desired::DesiredService;
 
 use super::{
+    again::Times,
     emit::Spread,
     frame::{Ip, address, word16, word32},
 };
@@ -140,6 +141,7 @@ pub struct Model {
     pub(super) answers: HashMap<(SocketAddr, SocketAddr, u8), (Key, u32)>,
     pub(super) fragments: HashMap<FragmentKey, (u16, u16)>,
     pub(super) spreads: HashMap<(IpAddr, u16, u16, u32), Spread>,
+    pub(super) times: Times,
     /// The flow that the last frame belonged to.
     pub(super) touched: Option<Key>,
     pub(super) problem: Option<String>,

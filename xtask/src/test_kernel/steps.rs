@@ -33,6 +33,10 @@ pub(super) const TESTS: &[Tests] = &[
         chosen: &[],
     },
     Tests {
+        program: "signals",
+        chosen: &[],
+    },
+    Tests {
         program: "balance",
         chosen: &[
             "smoke_",

@@ -63,12 +63,7 @@ impl<'a> Checks<'a> {
         findings: &mut Findings,
     ) -> Option<Option<Arc<HealthCheck>>> {
         let Some(own) = own else { return self.common.clone() };
-        if let Some(given) = &own.get_ref().panic_threshold {
-            let problem = "`panic_threshold` is about all backends of a service";
-            findings.add(
-                given.span(),
-                Problem::new(problem, "`panic_threshold` in `[service.health]`"),
-            );
+        if !is_of_one_backend(own.get_ref(), findings) {
             return None;
         }
         // What is wrong with the service's keys was told where they are.
@@ -76,6 +71,23 @@ impl<'a> Checks<'a> {
         let merged = Spanned::new(own.span(), merge(own.get_ref(), self.given.map(Spanned::get_ref)));
         check(&merged, self.front, findings).map(|check| Some(Arc::new(check)))
     }
+}
+
+/// Refuses keys that are about all backends of a service.
+fn is_of_one_backend(own: &raw::Health, findings: &mut Findings) -> bool {
+    let keys = [
+        ("panic_threshold", own.panic_threshold.as_ref().map(Spanned::span)),
+        ("passive", own.passive.as_ref().map(Spanned::span)),
+    ];
+    let mut is_right = true;
+    for (key, span) in keys {
+        if let Some(span) = span {
+            is_right = false;
+            let problem = format!("`{key}` is about all backends of a service");
+            findings.add(span, Problem::new(problem, format!("`{key}` in `[service.health]`")));
+        }
+    }
+    is_right
 }
 
 /// The keys of a backend, and of its service those that it does not have. Another type of check takes over only keys that

@@ -1,0 +1,36 @@
+//! Checks of `passive` in `[service.health]`.
+
+use lb_common::Mode;
+
+use super::{
+    Protocol,
+    finding::{Findings, Problem},
+    raw, tunnel,
+};
+
+/// Whether what the packet path sees of a backend has it checked: only TCP whose answers pass here tells anything.
+pub(super) fn check(
+    raw: &raw::Service,
+    mode: Option<Mode>,
+    protocol: Option<Protocol>,
+    findings: &mut Findings,
+) -> Option<bool> {
+    let Some(health) = &raw.health else { return Some(false) };
+    let Some(given) = &health.get_ref().passive else {
+        return Some(mode?.translates() && protocol? == Protocol::Tcp);
+    };
+    if !*given.get_ref() {
+        return Some(false);
+    }
+    if !mode?.translates() {
+        findings.add(given.span(), tunnel::not_in("passive", &[Mode::Nat, Mode::Dnat], mode?));
+        return None;
+    }
+    if protocol? != Protocol::Tcp {
+        let problem = "`passive` looks at connections of TCP, and the service is UDP";
+        let expected = "no `passive`, or `protocol` = \"tcp\"";
+        findings.add(given.span(), Problem::new(problem, expected));
+        return None;
+    }
+    Some(true)
+}
