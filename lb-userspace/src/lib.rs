@@ -20,3 +20,4 @@ pub mod reconcile;
 pub mod reload;
 pub mod reserve;
 pub mod schedule;
+pub mod vrrp;

@@ -20,6 +20,7 @@ use crate::{
     health::TargetId,
     overrides::Verb,
     reload::{ReloadError, Report},
+    vrrp,
 };
 
 type Target = Arc<dyn Control>;
@@ -35,6 +36,7 @@ pub(super) fn routes(target: Target) -> Router {
             "/v1/services/{service}/backends/{backend}/{verb}",
             post(override_backend),
         )
+        .route("/v1/vrrp/{name}/{verb}", post(order_vrrp))
         .route("/v1/flows", delete(flush))
         .with_state(target)
 }
@@ -54,6 +56,27 @@ async fn override_backend(
     let verb = verb_of(&verb, &uri)?;
     let id = TargetId { service, backend };
     ask(target, move |target| Ok(target.override_backend(id, verb)?)).await
+}
+
+async fn order_vrrp(
+    State(target): State<Target>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
+) -> Answer<()> {
+    let Path((name, verb)) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    Parameters::read(&uri, &[])?;
+    let order = match verb.as_str() {
+        "release" => vrrp::Order::Release,
+        "take" => vrrp::Order::Take,
+        other => {
+            let sentence = format!(
+                "a virtual router has no verb `{}`; there are: release, take",
+                other.escape_debug()
+            );
+            return Err(Problem::not_found(sentence));
+        }
+    };
+    ask(target, move |target| Ok(target.order_vrrp(&name, order)?)).await
 }
 
 fn verb_of(word: &str, uri: &Uri) -> Result<Verb, Problem> {

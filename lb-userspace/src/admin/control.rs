@@ -7,6 +7,7 @@ use crate::{
     health::TargetId,
     overrides::{Refused, Verb},
     reload::{ReloadError, Report},
+    vrrp,
 };
 
 /// Carries out what the admin API is asked for. The methods may block: they are called on threads that are for that.
@@ -24,6 +25,13 @@ pub trait Control: Send + Sync {
     ///
     /// When there is no such backend, it makes no sense, or it cannot be saved.
     fn override_backend(&self, id: TargetId, verb: Verb) -> Result<(), ControlError>;
+
+    /// Has a virtual router handed over, or taken.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    fn order_vrrp(&self, name: &str, order: vrrp::Order) -> Result<(), ControlError>;
 
     /// Ends flows.
     ///

@@ -9,7 +9,7 @@ use super::{
     fake_control::FakeControl,
     model::{
         BackendStatus, FlowCount, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus,
-        InterfaceStatus, NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus,
+        InterfaceStatus, NextHopStatus, NodeStatus, ReconcileStatus, ServiceStatus, VrrpStatus,
     },
     server,
 };
@@ -34,6 +34,10 @@ impl Inspect for Fake {
     fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError> {
         let wanted = |backend: &BackendStatus| service.is_none_or(|name| name == backend.service);
         Ok(backends().into_iter().filter(wanted).collect())
+    }
+
+    fn vrrp(&self) -> Result<Vec<VrrpStatus>, InspectError> {
+        Ok(vec![vrrp()])
     }
 
     fn count_flows(&self, filter: &FlowFilter) -> Result<FlowCount, InspectError> {
@@ -156,6 +160,26 @@ fn interface(name: &str, ifindex: u32, xdp_mode: &str, wanted_mode: &str) -> Int
 
 fn table(entries: u64, capacity: u64) -> FlowTable {
     FlowTable { entries, capacity }
+}
+
+pub(crate) fn vrrp() -> VrrpStatus {
+    VrrpStatus {
+        name: "web".to_owned(),
+        interface: "eth0".to_owned(),
+        router_id: 51,
+        version: 3,
+        addresses: vec!["192.0.2.10/24".to_owned()],
+        role: "backup".to_owned(),
+        since: "2026-01-02T03:04:05.678Z".to_owned(),
+        cause: "it listens".to_owned(),
+        priority: 100,
+        interval_ms: 1000,
+        master: Some([192, 0, 2, 2].into()),
+        master_priority: Some(150),
+        sent: 0,
+        received: 42,
+        refused: [("checksum".to_owned(), 1)].into(),
+    }
 }
 
 pub(crate) fn services() -> Vec<ServiceStatus> {

@@ -44,6 +44,14 @@ impl Control for FakeControl {
         Ok(())
     }
 
+    fn order_vrrp(&self, name: &str, order: crate::vrrp::Order) -> Result<(), ControlError> {
+        if name != "web" {
+            return Err(ControlError::NotFound(format!("there is no virtual router `{name}`")));
+        }
+        self.note(format!("{name} {order:?}"));
+        Ok(())
+    }
+
     fn flush(&self, filter: &FlowFilter) -> Result<Flushed, ControlError> {
         self.note(format!("flush {filter}"));
         Ok(Flushed { ended: 3, kept: 1 })

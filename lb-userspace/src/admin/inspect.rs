@@ -1,6 +1,6 @@
 //! What the admin API asks the controller.
 
-use super::model::{BackendStatus, FlowCount, FlowFilter, FlowPage, NodeStatus, ServiceStatus};
+use super::model::{BackendStatus, FlowCount, FlowFilter, FlowPage, NodeStatus, ServiceStatus, VrrpStatus};
 
 /// Answers the questions of the admin API. The methods may block: they are called on threads that are for that.
 pub trait Inspect: Send + Sync {
@@ -31,6 +31,13 @@ pub trait Inspect: Send + Sync {
     ///
     /// See [`Inspect::node`].
     fn flows(&self, filter: &FlowFilter, after: u64, limit: usize) -> Result<FlowPage, InspectError>;
+
+    /// The virtual routers, in the order of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// See [`Inspect::node`].
+    fn vrrp(&self) -> Result<Vec<VrrpStatus>, InspectError>;
 
     /// How many flows there are.
     ///

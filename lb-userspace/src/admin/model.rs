@@ -111,6 +111,41 @@ pub struct ReconcileStatus {
     pub last_error: Option<String>,
 }
 
+/// A virtual router that this balancer takes part in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VrrpStatus {
+    /// Name.
+    pub name: String,
+    /// Interface.
+    pub interface: String,
+    /// Number of the virtual router.
+    pub router_id: u8,
+    /// Version: 2 or 3.
+    pub version: u8,
+    /// The addresses that move.
+    pub addresses: Vec<String>,
+    /// `master`, `backup`, or `fault` where it takes no part.
+    pub role: String,
+    /// Since when, see [`timestamp`].
+    pub since: String,
+    /// Why.
+    pub cause: String,
+    /// Own priority.
+    pub priority: u8,
+    /// From one advert to the next, in milliseconds.
+    pub interval_ms: u64,
+    /// The master that is heard; `null`: none.
+    pub master: Option<IpAddr>,
+    /// Its priority.
+    pub master_priority: Option<u8>,
+    /// Adverts sent.
+    pub sent: u64,
+    /// Adverts that came and were right.
+    pub received: u64,
+    /// What came and was not, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
 /// A service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {

@@ -21,6 +21,7 @@ use super::{
     limits,
     model::{
         BackendStatus, DEFAULT_FLOW_LIMIT, FlowCount, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus,
+        VrrpStatus,
     },
     openapi,
     parameters::Parameters,
@@ -111,6 +112,7 @@ fn router(source: Source, control: Arc<dyn Control>) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
         .route("/v1/backends", get(backends))
+        .route("/v1/vrrp", get(vrrp))
         .route("/v1/flows", get(flows))
         .route("/v1/flows/count", get(flow_count))
         .route("/v1/openapi.json", get(openapi::document))
@@ -151,6 +153,11 @@ async fn backends(State(source): State<Source>, uri: Uri) -> Answer<Vec<BackendS
         Ok(source.backends(service)?)
     })
     .await
+}
+
+async fn vrrp(State(source): State<Source>, uri: Uri) -> Answer<Vec<VrrpStatus>> {
+    Parameters::read(&uri, &[])?;
+    ask(source, |source| Ok(source.vrrp()?)).await
 }
 
 async fn flows(State(source): State<Source>, uri: Uri) -> Answer<FlowPage> {

@@ -78,6 +78,9 @@ pub enum Noun {
     /// Flows.
     #[command(subcommand)]
     Flow(FlowVerb),
+    /// Virtual routers: who has the virtual addresses.
+    #[command(subcommand)]
+    Vrrp(VrrpVerb),
     /// What happened, and why.
     #[command(subcommand)]
     Event(EventVerb),
@@ -100,6 +103,23 @@ pub enum Noun {
 pub enum NodeVerb {
     /// Show interfaces, flow tables, warnings, and what became of packets.
     Status,
+}
+
+/// Verbs of `vrrp`.
+#[derive(Debug, Subcommand)]
+pub enum VrrpVerb {
+    /// Show what this balancer is to each virtual router, and why.
+    Status,
+    /// Hand over now; this balancer lets others be master for some intervals, and takes part again then.
+    Release {
+        /// Name of the virtual router.
+        name: String,
+    },
+    /// Become master now; a master of higher priority takes it back.
+    Take {
+        /// Name of the virtual router.
+        name: String,
+    },
 }
 
 /// Verbs of `service`.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::fit;
 use crate::{
-    admin::model::{BackendStatus, FlowCount, FlowPage, NodeStatus, ServiceStatus},
+    admin::model::{BackendStatus, FlowCount, FlowPage, NodeStatus, ServiceStatus, VrrpStatus},
     dataplane::{MapUsage, dump::MapSummary},
 };
 
@@ -96,6 +96,42 @@ pub(super) fn node(status: &NodeStatus) -> String {
         .filter(|(_, count)| *count > 0)
         .map(|(outcome, count)| vec![outcome.name().to_owned(), count.to_string(), outcome.help().to_owned()]);
     text + "\n" + &table(&[("outcome", false), ("packets", true), ("meaning", false)], counted)
+}
+
+pub(super) fn vrrp(routers: &[VrrpStatus]) -> String {
+    const COLUMNS: &[Column] = &[
+        ("name", false),
+        ("role", false),
+        ("priority", true),
+        ("interface", false),
+        ("addresses", false),
+        ("master", false),
+        ("sent", true),
+        ("received", true),
+        ("refused", true),
+        ("since", false),
+        ("cause", false),
+    ];
+    let rows = routers.iter().map(|router| {
+        let master = match (router.master, router.master_priority) {
+            (Some(master), Some(priority)) => format!("{master} ({priority})"),
+            _ => "-".to_owned(),
+        };
+        vec![
+            router.name.clone(),
+            router.role.clone(),
+            router.priority.to_string(),
+            router.interface.clone(),
+            router.addresses.join(" "),
+            master,
+            router.sent.to_string(),
+            router.received.to_string(),
+            router.refused.values().sum::<u64>().to_string(),
+            router.since.clone(),
+            router.cause.clone(),
+        ]
+    });
+    table(COLUMNS, rows)
 }
 
 pub(super) fn services(services: &[ServiceStatus]) -> String {

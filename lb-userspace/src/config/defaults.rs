@@ -6,6 +6,11 @@ use lb_common::{Mode, OnBackendDown, Scheduler, maps};
 
 use super::{Capacity, PortRange, Protocol, Timeouts, Tunnel};
 
+/// Priority in a virtual router.
+pub(super) const PRIORITY: u32 = 100;
+/// From one VRRP advert to the next: RFC 9568, section 5.2.7: "The default is 100 centiseconds (1 second)".
+pub(super) const ADVERT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Mount point of the BPF file system.
 pub(super) const BPFFS: &str = "/sys/fs/bpf";
 

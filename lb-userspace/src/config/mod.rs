@@ -26,6 +26,7 @@ mod room;
 mod service;
 mod tunnel;
 mod validate;
+mod vrrp;
 mod words;
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub(super) struct File {
     pub(super) api: Given<Api>,
     #[serde(default)]
     pub(super) service: Vec<Spanned<Service>>,
+    #[serde(default)]
+    pub(super) vrrp: Vec<Spanned<Vrrp>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,6 +61,24 @@ pub(super) struct Api {
     pub(super) certificate: Given<String>,
     pub(super) key: Given<String>,
     pub(super) plaintext: Given<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Vrrp {
+    pub(super) name: Given<String>,
+    pub(super) interface: Given<String>,
+    pub(super) router_id: Given<Number>,
+    pub(super) addresses: Option<List<String>>,
+    pub(super) version: Given<Number>,
+    pub(super) priority: Given<Number>,
+    pub(super) interval: Given<DurationText>,
+    pub(super) peers: Option<List<String>>,
+    pub(super) source: Given<String>,
+    pub(super) preempt: Given<bool>,
+    pub(super) preempt_delay: Given<DurationText>,
+    pub(super) checksum: Given<String>,
+    pub(super) password: Given<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -43,6 +43,13 @@ fn the_example_is_valid_and_means_what_it_says() {
     assert_eq!(config.node.name, "lb1");
     assert_eq!(config.node.capacity, Capacity::default());
     assert_eq!(config.node.nat_ports, PortRange::default());
+    let [router] = config.vrrp.as_slice() else {
+        panic!("{} virtual routers", config.vrrp.len())
+    };
+    assert_eq!(
+        (router.router, router.interval, router.addresses.len()),
+        (51, Duration::from_secs(1), 2)
+    );
     let [web, mail, dns, media, far] = config.services.as_slice() else {
         panic!("{} services", config.services.len())
     };
@@ -98,6 +105,7 @@ fn the_example_is_valid_and_means_what_it_says() {
 fn what_is_not_said_has_its_default() {
     let text = format!("{WEB}[service.health]\ntype = \"http\"\n[[service.backend]]\naddress = \"198.51.100.1\"\n");
     let expected = Config {
+        vrrp: Vec::new(),
         api: Api::default(),
         node: Node {
             name: "lb1".into(),

@@ -5,7 +5,7 @@ use toml::Spanned;
 use super::{
     Config, Service, Tunnel, api,
     finding::{Finding, Findings, Problem, Seen},
-    node, raw, room, service,
+    node, raw, room, service, vrrp,
     words::Word,
 };
 
@@ -38,7 +38,9 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
     if let (Some(raw), Some(node)) = (&file.node, &node) {
         room::check(&raw.get_ref().capacity, &node.capacity, &services, findings);
     }
+    let vrrp = vrrp::check(&file.vrrp, findings);
     Some(Config {
+        vrrp: vrrp?,
         node: node?,
         api: api?,
         services: services.into_iter().map(|(_, service)| service).collect(),

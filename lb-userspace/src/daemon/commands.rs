@@ -15,6 +15,7 @@ use crate::{
     health::TargetId,
     overrides::Verb,
     reload::{ReloadError, Report},
+    vrrp,
 };
 
 /// Something to do.
@@ -56,6 +57,14 @@ impl Control for Remote {
 
     fn override_backend(&self, id: TargetId, verb: Verb) -> Result<(), ControlError> {
         self.ask(|reply| Command::Override { id, verb, reply })?
+    }
+
+    fn order_vrrp(&self, name: &str, order: vrrp::Order) -> Result<(), ControlError> {
+        if self.inspector.vrrp.order(name, order) {
+            return Ok(());
+        }
+        let name = name.escape_debug();
+        Err(ControlError::NotFound(format!("there is no virtual router `{name}`")))
     }
 
     fn flush(&self, filter: &FlowFilter) -> Result<Flushed, ControlError> {

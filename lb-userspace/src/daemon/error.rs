@@ -18,5 +18,6 @@ pub enum DaemonError {
     Neighbour(#[from] NeighbourError),
     Listen(#[from] ListenError),
     Reserve(#[from] ReserveError),
+    Vrrp(#[from] crate::vrrp::VrrpError),
     RawSocket(#[from] std::io::Error),
 }

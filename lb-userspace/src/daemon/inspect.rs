@@ -19,7 +19,7 @@ use crate::{
         ControlError, Inspect, InspectError,
         model::{
             BackendStatus, FlowCount, FlowFilter, FlowPage, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
-            NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, timestamp,
+            NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, VrrpStatus, timestamp,
         },
     },
     config::{self, Word},
@@ -28,6 +28,7 @@ use crate::{
     health::{Health, Monitor, TargetId, Verdict},
     neighbour::{NextHopState, NextHops},
     overrides::{Intent, Override},
+    vrrp,
 };
 
 /// What the answers are made of.
@@ -39,6 +40,7 @@ pub(super) struct Inspector {
     pub(super) next_hops: watch::Receiver<NextHops>,
     pub(super) reconcile: watch::Receiver<ReconcileStatus>,
     pub(super) interfaces: watch::Receiver<Vec<InterfaceStatus>>,
+    pub(super) vrrp: Arc<vrrp::Instances>,
     pub(super) started: SystemTime,
 }
 
@@ -269,6 +271,18 @@ impl Inspect for Inspector {
         Ok(found)
     }
 
+    fn vrrp(&self) -> Result<Vec<VrrpStatus>, InspectError> {
+        let known = self.vrrp.status();
+        let in_force = self.in_force();
+        let configured = in_force.config().vrrp.iter();
+        Ok(configured
+            .filter_map(|config| {
+                let status = known.iter().find(|status| status.name == config.name)?;
+                Some(vrrp_status(config, status))
+            })
+            .collect())
+    }
+
     fn flows(&self, filter: &FlowFilter, after: u64, limit: usize) -> Result<FlowPage, InspectError> {
         let now = self.tables.clock.now().map_err(InspectError::new)?;
         let namer = self.namer();
@@ -410,6 +424,34 @@ fn health_status(health: &Health) -> HealthStatus {
         checks: health.checks,
         failures: health.failures,
         last_duration_ms: health.last_duration.map(milliseconds),
+    }
+}
+
+fn vrrp_status(config: &config::Vrrp, status: &vrrp::Status) -> VrrpStatus {
+    let word = |reason: &vrrp::wire::Refused| {
+        let known = vrrp::wire::Refused::ALL.iter().find(|(known, _)| known == reason);
+        known.map_or_else(String::new, |(_, word)| (*word).to_owned())
+    };
+    VrrpStatus {
+        name: config.name.clone(),
+        interface: config.interface.clone(),
+        router_id: config.router,
+        version: config.version,
+        addresses: config.addresses.iter().map(ToString::to_string).collect(),
+        role: status.role.word().to_owned(),
+        since: timestamp(status.since),
+        cause: status.cause.clone(),
+        priority: config.priority,
+        interval_ms: u64::try_from(config.interval.as_millis()).unwrap_or(u64::MAX),
+        master: status.master.map(|(master, _)| master),
+        master_priority: status.master.map(|(_, priority)| priority),
+        sent: status.sent,
+        received: status.received,
+        refused: status
+            .refused
+            .iter()
+            .map(|(reason, count)| (word(reason), *count))
+            .collect(),
     }
 }
 

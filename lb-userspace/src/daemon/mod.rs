@@ -44,6 +44,7 @@ use crate::{
     reload::Source,
     reserve::Reservation,
     schedule::KnownRings,
+    vrrp,
 };
 use commands::Remote;
 use controller::Controller;
@@ -147,7 +148,10 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         });
     });
 
+    // Whoever becomes master now forwards packets already.
+    let vrrp = Arc::new(vrrp::Instances::start(config.vrrp.clone(), events.clone())?);
     let inspector = Arc::new(Inspector {
+        vrrp: Arc::clone(&vrrp),
         in_force: in_force_seen.clone(),
         config_path: config_path.to_owned(),
         tables: Tables::open(&pins, Access::Read)?,
@@ -193,6 +197,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     events.record(Happening::new(Kind::DaemonStarted, cause));
 
     let outcome = controller.run_until(ended).await;
+    tokio::task::block_in_place(|| vrrp.end());
     events.record(Happening::new(Kind::DaemonEnding, outcome));
     events.close();
     let _ = stop.send(true);

@@ -53,6 +53,9 @@ kinds! {
     InterfaceReturned, "interface-returned", false, "an interface is back";
     InterfaceAttached, "interface-attached", false, "the program is attached to an interface";
     InterfaceDetached, "interface-detached", false, "the program is taken off an interface";
+    VrrpMaster, "vrrp-master", false, "this balancer is master of a virtual router";
+    VrrpBackup, "vrrp-backup", false, "this balancer is backup of a virtual router";
+    VrrpFault, "vrrp-fault", true, "this balancer takes no part in a virtual router";
     MapsWrong, "maps-wrong", true, "the maps are not as they should be";
     MapsRight, "maps-right", false, "the maps are as they should be again";
 }

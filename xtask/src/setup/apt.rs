@@ -8,7 +8,11 @@ use anyhow::{Context, Result, bail};
 use crate::process::{self, announce};
 
 /// Packages of the list that bring a service, and its unit.
-const SERVICES: [(&str, &str); 2] = [("haproxy", "haproxy.service"), ("nginx", "nginx.service")];
+const SERVICES: [(&str, &str); 3] = [
+    ("haproxy", "haproxy.service"),
+    ("keepalived", "keepalived.service"),
+    ("nginx", "nginx.service"),
+];
 
 /// Installs "$@" behind a policy that lets no service start, which is Debian's own mechanism. One shell does it, so that
 /// the policy goes away however the installation ends. A policy that the machine has already is respected.

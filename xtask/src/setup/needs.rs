@@ -86,6 +86,11 @@ pub(super) const NEEDS: &[Need] = &[
     need(Group::Test, package("curl", "--version", "curl"), "clients"),
     need(
         Group::Test,
+        package("keepalived", "--version", "keepalived"),
+        "the other side of VRRP",
+    ),
+    need(
+        Group::Test,
         package("bpftool", "version", "bpftool"),
         "looking into maps and programs",
     ),

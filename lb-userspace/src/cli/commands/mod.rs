@@ -9,6 +9,7 @@ mod node;
 mod overrides;
 mod reload;
 mod service;
+mod vrrp;
 
 use std::io::{IsTerminal, Write};
 
@@ -38,6 +39,7 @@ pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(),
         Noun::Service(verb) => service::run(verb, &client(&place)?, json, out).await,
         Noun::Backend(verb) => backend::run(verb, &client(&place)?, json, out).await,
         Noun::Flow(verb) => flow::run(verb, &client(&place)?, json, out).await,
+        Noun::Vrrp(verb) => vrrp::run(verb, &client(&place)?, json, out).await,
         Noun::Event(verb) => event::run(verb, &client(&place)?, json, out).await,
         Noun::Explain(packet) => explain::run(packet, &client(&place)?, json, out).await,
         Noun::Reload(how) => reload::run(how, &client(&place)?, json, out).await,

@@ -1,0 +1,102 @@
+//! Gives virtual addresses to an interface and takes them away, and knows what else an interface has.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use netlink_packet_route::{
+    address::{AddressAttribute, AddressFlags, AddressMessage},
+    link::{LinkAttribute, LinkFlags},
+};
+use nix::libc;
+use rtnetlink::{AddressMessageBuilder, Handle};
+
+/// What an instance needs to know of its interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) mac: [u8; 6],
+    /// Whether it is up and has a carrier.
+    pub(super) is_running: bool,
+}
+
+/// The interface, where there is one.
+pub(super) async fn link(handle: &Handle, name: &str) -> Option<Link> {
+    let mut found = handle.link().get().match_name(name.to_owned()).execute();
+    let message = found.try_next().await.ok()??;
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
+        _ => None,
+    });
+    let wanted = LinkFlags::Up | LinkFlags::LowerUp;
+    Some(Link {
+        index: message.header.index,
+        mac: mac?,
+        is_running: message.header.flags.contains(wanted),
+    })
+}
+
+/// The addresses of an interface.
+pub(super) async fn all(handle: &Handle, index: u32) -> Vec<IpAddr> {
+    let messages = messages(handle, index).await;
+    messages.iter().filter_map(address).collect()
+}
+
+/// Gives an address to an interface; it may have it already.
+pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Result<()> {
+    let mut message = match address.addr() {
+        IpAddr::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(v4, address.prefix_len())
+            .build(),
+        IpAddr::V6(v6) => AddressMessageBuilder::<Ipv6Addr>::new()
+            .index(index)
+            .address(v6, address.prefix_len())
+            .build(),
+    };
+    // The network is there by the interface's own address, or is none; and the address is ours at once.
+    let mut flags = AddressFlags::Noprefixroute;
+    if address.addr().is_ipv6() {
+        flags |= AddressFlags::Nodad;
+    }
+    message.attributes.push(AddressAttribute::Flags(flags));
+    let mut request = handle.address().add(index, address.addr(), address.prefix_len());
+    *request.message_mut() = message;
+    settled(request.replace().execute().await, libc::EEXIST)
+}
+
+/// Takes addresses away from an interface that has them.
+pub(super) async fn remove(handle: &Handle, index: u32, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
+    for message in messages(handle, index).await {
+        if address(&message).is_some_and(|address| addresses.contains(&address)) {
+            settled(handle.address().del(message).execute().await, libc::EADDRNOTAVAIL)?;
+        }
+    }
+    Ok(())
+}
+
+async fn messages(handle: &Handle, index: u32) -> Vec<AddressMessage> {
+    let found = handle.address().get().set_link_index_filter(index).execute();
+    found.try_collect().await.unwrap_or_default()
+}
+
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    })
+}
+
+/// An answer of the kernel, among which one error means that all is as it should be.
+fn settled(answer: Result<(), rtnetlink::Error>, fine: i32) -> io::Result<()> {
+    match answer {
+        Ok(()) => Ok(()),
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -fine => Ok(()),
+        Err(rtnetlink::Error::NetlinkError(error)) => Err(error.to_io()),
+        Err(error) => Err(io::Error::other(error.to_string())),
+    }
+}

@@ -1,0 +1,320 @@
+//! Adverts as bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lb_common::checksum;
+
+/// IP protocol number of VRRP.
+pub const PROTOCOL: u8 = 112;
+/// RFC 9568, section 5.1.1.3: "The TTL MUST be set to 255. A VRRP Router receiving a packet with the TTL not equal to
+/// 255 MUST discard the packet." The same of the hop limit in section 5.1.2.3.
+pub const HOPS: u8 = 255;
+/// RFC 9568, section 5.1.1.2.
+pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+/// RFC 9568, section 5.1.2.2.
+pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
+/// The only type of packet.
+const ADVERTISEMENT: u8 = 1;
+/// Bytes before the addresses.
+const HEADER: usize = 8;
+/// Bytes of the authentication data of version 2.
+const PASSWORD: usize = 8;
+/// Authentication type of version 2: a password in the clear.
+const SIMPLE_TEXT: u8 = 1;
+/// The longest interval of version 3, in hundredths of a second: 12 bits.
+const LONGEST_V3: u16 = 0xfff;
+
+/// What a master says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advert {
+    /// Version: 2 or 3.
+    pub version: u8,
+    /// Which virtual router.
+    pub router: u8,
+    /// Priority; 0: it gives up.
+    pub priority: u8,
+    /// From one advert to the next, in microseconds.
+    pub interval: u64,
+    /// The addresses, all of one family.
+    pub addresses: Vec<IpAddr>,
+    /// Version 2: its password.
+    pub password: Option<[u8; PASSWORD]>,
+}
+
+/// What the checksum of version 3 over IPv4 covers besides the message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Covered {
+    /// The pseudo header too, as RFC 9568, section 5.2.8, wants it, and keepalived by default.
+    #[default]
+    PseudoHeader,
+    /// Nothing, as some do.
+    Message,
+}
+
+/// Why a packet is not an advert for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+pub enum Refused {
+    /// It is too short for what it says.
+    #[error("cut short")]
+    Short,
+    /// It is of another version than the instance's.
+    #[error("another version")]
+    Version,
+    /// It is no advert.
+    #[error("not an advert")]
+    Type,
+    /// Its checksum is wrong.
+    #[error("wrong checksum")]
+    Checksum,
+    /// It has crossed a router, or comes from beyond one.
+    #[error("hop limit not 255")]
+    Hops,
+    /// It is about another virtual router.
+    #[error("another virtual router")]
+    Router,
+    /// It comes from somebody who is not among the peers.
+    #[error("not from a peer")]
+    Stranger,
+    /// Version 2: its password is not ours.
+    #[error("wrong password")]
+    Password,
+    /// It announces other addresses.
+    #[error("other addresses")]
+    Addresses,
+    /// Version 2: it comes at other intervals.
+    #[error("another interval")]
+    Interval,
+}
+
+impl Refused {
+    /// Every reason, with the word that the API uses.
+    pub const ALL: [(Self, &'static str); 10] = [
+        (Self::Short, "short"),
+        (Self::Version, "version"),
+        (Self::Type, "type"),
+        (Self::Checksum, "checksum"),
+        (Self::Hops, "hop_limit"),
+        (Self::Router, "router"),
+        (Self::Stranger, "stranger"),
+        (Self::Password, "password"),
+        (Self::Addresses, "addresses"),
+        (Self::Interval, "interval"),
+    ];
+}
+
+impl Advert {
+    /// The message, without IP header.
+    pub fn bytes(&self, source: IpAddr, destination: IpAddr, covered: Covered) -> Vec<u8> {
+        let count = self.addresses.len() as u8;
+        let mut message = vec![self.version << 4 | ADVERTISEMENT, self.router, self.priority, count];
+        if self.version == 2 {
+            let seconds = (self.interval / 1_000_000).clamp(1, 255) as u8;
+            message.push(if self.password.is_some() { SIMPLE_TEXT } else { 0 });
+            message.push(seconds);
+        } else {
+            let hundredths = (self.interval / 10_000).clamp(1, u64::from(LONGEST_V3)) as u16;
+            message.extend_from_slice(&hundredths.to_be_bytes());
+        }
+        message.extend_from_slice(&[0, 0]);
+        for address in &self.addresses {
+            match address {
+                IpAddr::V4(v4) => message.extend_from_slice(&v4.octets()),
+                IpAddr::V6(v6) => message.extend_from_slice(&v6.octets()),
+            }
+        }
+        if self.version == 2 {
+            // RFC 2338, section 5.3.10; RFC 3768 leaves eight zero bytes.
+            message.extend_from_slice(&self.password.unwrap_or_default());
+        }
+        let pseudo = match (self.version, source) {
+            (2, _) => 0,
+            (_, IpAddr::V4(_)) if covered == Covered::Message => 0,
+            _ => pseudo(source, destination, message.len()),
+        };
+        let sum = checksum::full(&message, pseudo);
+        message[6..8].copy_from_slice(&sum.to_ne_bytes());
+        message
+    }
+
+    /// Reads a message, and says what its checksum covers.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(message: &[u8], source: IpAddr, destination: IpAddr) -> Result<(Self, Covered), Refused> {
+        let header: &[u8; HEADER] = message.first_chunk().ok_or(Refused::Short)?;
+        let version = header[0] >> 4;
+        if !(2..=3).contains(&version) || (version == 2 && source.is_ipv6()) {
+            return Err(Refused::Version);
+        }
+        if header[0] & 15 != ADVERTISEMENT {
+            return Err(Refused::Type);
+        }
+        let size = if source.is_ipv4() { 4 } else { 16 };
+        let end = HEADER + usize::from(header[3]) * size;
+        let whole = if version == 2 { end + PASSWORD } else { end };
+        let message = message.get(..whole).ok_or(Refused::Short)?;
+        let covered = covered(message, version, source, destination)?;
+        let list = &message[HEADER..end];
+        let addresses = if size == 4 {
+            list.as_chunks::<4>()
+                .0
+                .iter()
+                .map(|octets| IpAddr::from(*octets))
+                .collect()
+        } else {
+            list.as_chunks::<16>()
+                .0
+                .iter()
+                .map(|octets| IpAddr::from(*octets))
+                .collect()
+        };
+        let password = (version == 2 && header[4] == SIMPLE_TEXT)
+            .then(|| message[end..].first_chunk().copied())
+            .flatten();
+        let interval = if version == 2 {
+            u64::from(header[5]) * 1_000_000
+        } else {
+            u64::from(u16::from_be_bytes([header[4], header[5]]) & LONGEST_V3) * 10_000
+        };
+        let advert = Self {
+            version,
+            router: header[1],
+            priority: header[2],
+            interval,
+            addresses,
+            password,
+        };
+        Ok((advert, covered))
+    }
+}
+
+/// What the checksum of a message covers, so that it is right.
+fn covered(message: &[u8], version: u8, source: IpAddr, destination: IpAddr) -> Result<Covered, Refused> {
+    let is_right = |pseudo| checksum::full(message, pseudo) == 0;
+    match (version, source) {
+        (2, _) if is_right(0) => Ok(Covered::Message),
+        (3, _) if is_right(pseudo(source, destination, message.len())) => Ok(Covered::PseudoHeader),
+        (3, IpAddr::V4(_)) if is_right(0) => Ok(Covered::Message),
+        _ => Err(Refused::Checksum),
+    }
+}
+
+/// The sum over the pseudo header (RFC 8200, section 8.1, and the same for IPv4).
+fn pseudo(source: IpAddr, destination: IpAddr, length: usize) -> u64 {
+    let mut words = Vec::new();
+    for address in [source, destination] {
+        match address {
+            IpAddr::V4(v4) => words.extend_from_slice(&v4.octets()),
+            IpAddr::V6(v6) => words.extend_from_slice(&v6.octets()),
+        }
+    }
+    words.extend_from_slice(&(length as u32).to_be_bytes());
+    words.extend_from_slice(&[0, 0, 0, PROTOCOL]);
+    u64::from(!checksum::full(&words, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn advert(version: u8, addresses: &[&str]) -> Advert {
+        Advert {
+            version,
+            router: 51,
+            priority: 100,
+            interval: 1_000_000,
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            password: None,
+        }
+    }
+
+    fn ends(v6: bool) -> (IpAddr, IpAddr) {
+        if v6 {
+            ("fe80::1".parse().unwrap(), GROUP_V6.into())
+        } else {
+            ("192.0.2.1".parse().unwrap(), GROUP_V4.into())
+        }
+    }
+
+    #[test]
+    fn adverts_are_written_as_the_documents_say() {
+        let (source, destination) = ends(false);
+        let message = advert(3, &["192.0.2.10"]).bytes(source, destination, Covered::Message);
+        // Version and type, router, priority, count, 100 hundredths, checksum, address.
+        assert_eq!(message[..6], [0x31, 51, 100, 1, 0, 100]);
+        assert_eq!(message[8..], [192, 0, 2, 10]);
+        assert_eq!(checksum::full(&message, 0), 0);
+        // Sum by hand: 3133 + 6401 + 0064 + c000 + 020a = 157a2, folded 57a3, complement a85c.
+        assert_eq!(message[6..8], [0xa8, 0x5c]);
+        let message = advert(2, &["192.0.2.10"]).bytes(source, destination, Covered::PseudoHeader);
+        assert_eq!(message[..6], [0x21, 51, 100, 1, 0, 1]);
+        assert_eq!(message[8..], [192, 0, 2, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let secret = Advert {
+            password: Some(*b"secret\0\0"),
+            ..advert(2, &["192.0.2.10"])
+        };
+        let message = secret.bytes(source, destination, Covered::PseudoHeader);
+        assert_eq!((message[4], &message[12..]), (1, &b"secret\0\0"[..]));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for (version, v6, covered) in [
+            (2, false, Covered::Message),
+            (3, false, Covered::Message),
+            (3, false, Covered::PseudoHeader),
+            (3, true, Covered::PseudoHeader),
+        ] {
+            let addresses: &[&str] = if v6 {
+                &["fe80::10", "2001:db8::10"]
+            } else {
+                &["192.0.2.10", "192.0.2.11"]
+            };
+            let (source, destination) = ends(v6);
+            let sent = advert(version, addresses);
+            let message = sent.bytes(source, destination, covered);
+            assert_eq!(
+                Advert::parse(&message, source, destination),
+                Ok((sent, covered)),
+                "{version} {v6}"
+            );
+            for length in 0..message.len() {
+                assert_eq!(
+                    Advert::parse(&message[..length], source, destination),
+                    Err(Refused::Short),
+                    "{length}"
+                );
+            }
+            for bit in 0..message.len() * 8 {
+                let mut wrong = message.clone();
+                wrong[bit / 8] ^= 1 << (bit % 8);
+                assert!(Advert::parse(&wrong, source, destination).is_err(), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_versions_and_types_are_refused() {
+        let (source, destination) = ends(false);
+        for (first, why) in [
+            (0x11, Refused::Version),
+            (0x41, Refused::Version),
+            (0x32, Refused::Type),
+        ] {
+            let mut message = advert(3, &["192.0.2.10"]).bytes(source, destination, Covered::Message);
+            message[0] = first;
+            assert_eq!(Advert::parse(&message, source, destination), Err(why));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(message in prop::collection::vec(any::<u8>(), 0..80), v6: bool) {
+            let (source, destination) = ends(v6);
+            let _ = Advert::parse(&message, source, destination);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! VRRP between two balancers, and with keepalived on the other side.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use harness::{
+    client::fetch,
+    config::{Config, Service},
+    lab::{Lab, Plan},
+    lbd::Lbd,
+    process::Process,
+    topology::Subnet,
+    wait::{PATIENCE, eventually, until},
+    worker::Worker,
+};
+use hyper::{Method, body::Bytes};
+use serde_json::Value;
+
+/// The number of the addresses that move.
+const FLOATING: u8 = 200;
+/// The number of the first balancer's own address.
+const FIRST_BALANCER: u8 = 11;
+
+fn floating() -> [IpAddr; 2] {
+    [Subnet::Fabric.v4(FLOATING).into(), Subnet::Fabric.v6(FLOATING).into()]
+}
+
+fn lab(balancers: u8) -> Lab {
+    Lab::build(Plan {
+        balancers,
+        ..Plan::default()
+    })
+    .unwrap()
+}
+
+/// A virtual router for each family.
+fn routers(priority: u8, keys: &str) -> String {
+    let [v4, v6] = floating();
+    [("v4", format!("{v4}/24"), 51), ("v6", format!("{v6}/64"), 52)]
+        .map(|(name, address, number)| {
+            format!(
+                "[[vrrp]]\nname = \"{name}\"\ninterface = \"eth0\"\nrouter_id = {number}\naddresses = [\"{address}\"]\n\
+                 priority = {priority}\n{keys}\n"
+            )
+        })
+        .concat()
+}
+
+/// A balancer with a service at each address that moves.
+fn balancer<'a>(lab: &'a Lab, index: usize, priority: u8, keys: &str) -> Lbd<'a> {
+    let name = format!("node-{index}");
+    let [v4, v6] = floating();
+    let mut config = Config::new(lab, &name)
+        .with(Service::http(lab, "v4", v4))
+        .with(Service::http(lab, "v6", v6));
+    // Tables of the file stand before the services.
+    config.node_keys = routers(priority, keys);
+    Lbd::start(&lab.balancers[index], config).unwrap()
+}
+
+fn roles(lbd: &Lbd<'_>) -> Vec<String> {
+    let status = lbd.lbctl(&["vrrp", "status"]).unwrap();
+    let rows = status.as_array().unwrap();
+    rows.iter()
+        .map(|row: &Value| row["role"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[track_caller]
+fn await_roles(lbd: &Lbd<'_>, role: &str) {
+    let reached = until(PATIENCE, || roles(lbd).iter().all(|now| now == role));
+    assert!(reached, "{:?}, not {role}; log of lbd:\n{}", roles(lbd), lbd.log());
+}
+
+/// Asks both services until they answer.
+#[track_caller]
+fn await_service(lab: &Lab) {
+    for address in floating() {
+        eventually(PATIENCE, "a request is answered", || {
+            let target = SocketAddr::new(address, 80);
+            let patience = Duration::from_millis(500);
+            fetch(&lab.client.namespace, target, Method::GET, "/", Bytes::new(), patience).is_ok()
+        });
+    }
+}
+
+/// Whether a host has one of the addresses that move.
+fn has_addresses(lab: &Lab, index: usize) -> Vec<bool> {
+    let text = lab.balancers[index].run_script("ip -o address show dev eth0").unwrap();
+    floating()
+        .map(|address| text.contains(&format!(" {address}/")))
+        .to_vec()
+}
+
+#[test]
+fn the_address_moves_to_the_other_balancer_and_back() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let mut first = balancer(&lab, 0, 200, "interval = \"100ms\"");
+    await_roles(&first, "master");
+    let second = balancer(&lab, 1, 100, "interval = \"100ms\"");
+    await_roles(&second, "backup");
+    await_service(&lab);
+    assert_eq!(
+        (has_addresses(&lab, 0), has_addresses(&lab, 1)),
+        (vec![true; 2], vec![false; 2])
+    );
+
+    // The first one is cut off, and comes back.
+    lab.fabric.set_cable(&lab.balancers[0], false).unwrap();
+    await_roles(&second, "master");
+    await_roles(&first, "fault");
+    assert_eq!(has_addresses(&lab, 0), [false; 2]);
+    await_service(&lab);
+    lab.fabric.set_cable(&lab.balancers[0], true).unwrap();
+    await_roles(&first, "master");
+    await_roles(&second, "backup");
+    await_service(&lab);
+
+    // An operator hands over; after a while the better one takes it back.
+    for name in ["v4", "v6"] {
+        first.lbctl(&["vrrp", "release", name]).unwrap();
+    }
+    await_roles(&second, "master");
+    await_service(&lab);
+    await_roles(&first, "master");
+    for name in ["v4", "v6"] {
+        second.lbctl(&["vrrp", "take", name]).unwrap();
+    }
+    await_roles(&first, "master");
+    let unknown = format!("{:#}", first.lbctl(&["vrrp", "release", "v5"]).unwrap_err());
+    assert!(unknown.contains("there is no virtual router `v5`"), "{unknown}");
+
+    // It ends in order, and is killed.
+    first.terminate().unwrap();
+    await_roles(&second, "master");
+    assert_eq!(has_addresses(&lab, 0), [false; 2]);
+    await_service(&lab);
+    first.restart().unwrap();
+    await_roles(&first, "master");
+    await_roles(&second, "backup");
+    let events = second.lbctl(&["event", "list", "--limit", "1000"]).unwrap().to_string();
+    assert!(
+        events.contains("vrrp-master") && events.contains("vrrp-backup"),
+        "{events}"
+    );
+}
+
+#[test]
+fn a_balancer_that_is_killed_is_master_again_when_it_returns() {
+    let lab = lab(1);
+    let _workers = Worker::all(&lab);
+    let mut only = balancer(&lab, 0, 100, "interval = \"100ms\"");
+    await_roles(&only, "master");
+    only.kill9().unwrap();
+    // Its packet path and its addresses are there all the time.
+    assert_eq!(has_addresses(&lab, 0), [true; 2]);
+    await_service(&lab);
+    only.restart().unwrap();
+    await_roles(&only, "master");
+    await_service(&lab);
+    only.terminate().unwrap();
+    assert_eq!(has_addresses(&lab, 0), [false; 2]);
+}
+
+/// Runs keepalived on a balancer.
+fn keepalived(
+    lab: &Lab,
+    index: usize,
+    priority: u8,
+    version: u8,
+    families: &[usize],
+    keys: &str,
+    node: &str,
+) -> Process {
+    let folder = lab.directory();
+    let mut text = format!("global_defs {{\n  vrrp_version {version}\n  script_user root\n}}\n");
+    for family in families {
+        let (address, number) = (floating()[*family], 51 + family);
+        let length = if address.is_ipv4() { 24 } else { 64 };
+        // Its first address of IPv6 has to be one of the link.
+        let link = if address.is_ipv6() { "fe80::c8/64\n    " } else { "" };
+        text += &format!(
+            "vrrp_instance i{number} {{\n  interface eth0\n  virtual_router_id {number}\n  priority {priority}\n  state BACKUP\n  \
+             advert_int {}\n  {keys}\n  virtual_ipaddress {{\n    {link}{address}/{length}\n  }}\n}}\n",
+            if version == 3 { "0.2" } else { "1" },
+        );
+    }
+    let path = folder.join(format!("keepalived-{node}.conf"));
+    fs::write(&path, text).unwrap();
+    let pid = |name: &str| {
+        folder
+            .join(format!("keepalived-{node}-{name}.pid"))
+            .display()
+            .to_string()
+    };
+    let mut command = lab.balancers[index].namespace.command("keepalived");
+    command
+        .args(["--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file"])
+        .arg(&path)
+        .args(["--pid", &pid("main"), "--vrrp_pid", &pid("vrrp")]);
+    Process::start("keepalived", command).unwrap()
+}
+
+/// keepalived as master and as backup; both agree.
+fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys: &str) {
+    let lab = lab(2);
+    let interval = if version == 3 { "interval = \"200ms\"\n" } else { "" };
+    let with = |priority: u8| {
+        let all = routers(priority, &format!("version = {version}\n{interval}{own_keys}"));
+        let tables: Vec<_> = all.split("[[vrrp]]").skip(1).collect();
+        let wanted = families.iter().map(|family| format!("[[vrrp]]{}", tables[*family]));
+        let mut config = Config::new(&lab, "node");
+        config.node_keys = wanted.collect();
+        // A link-local address comes first, as the other side has it.
+        let [_, v6] = floating();
+        config.node_keys = config
+            .node_keys
+            .replace(&format!("[\"{v6}"), &format!("[\"fe80::c8/64\", \"{v6}"));
+        Lbd::start(&lab.balancers[0], config).unwrap()
+    };
+    let addresses = |index: usize| {
+        let all = has_addresses(&lab, index);
+        families.iter().map(|family| all[*family]).collect::<Vec<_>>()
+    };
+    let all = |there: bool| vec![there; families.len()];
+
+    let mut other = keepalived(&lab, 1, 150, version, families, keys, "high");
+    eventually(PATIENCE, "keepalived is master", || addresses(1) == all(true));
+    let lbd = with(100);
+    await_roles(&lbd, "backup");
+    // It stays so: adverts are understood.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(roles(&lbd), vec!["backup"; families.len()], "{}", lbd.log());
+    let status = lbd.lbctl(&["vrrp", "status"]).unwrap();
+    for row in status.as_array().unwrap() {
+        assert_eq!(
+            (&row["master_priority"], &row["refused"]),
+            (&150.into(), &serde_json::json!({})),
+            "{row}"
+        );
+    }
+    other.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
+    other.wait(PATIENCE).unwrap();
+    await_roles(&lbd, "master");
+    assert_eq!((addresses(0), addresses(1)), (all(true), all(false)));
+
+    // It stays master, and keepalived a backup.
+    let lower = keepalived(&lab, 1, 50, version, families, keys, "low");
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!((addresses(0), addresses(1)), (all(true), all(false)), "{}", lower.log());
+    assert_eq!(roles(&lbd), vec!["master"; families.len()]);
+    drop(lbd);
+    eventually(PATIENCE, "keepalived takes over", || addresses(1) == all(true));
+    drop(lower);
+}
+
+#[test]
+fn version_3_agrees_with_keepalived() {
+    agrees_with_keepalived(3, &[0, 1], "", "");
+}
+
+#[test]
+fn version_2_agrees_with_keepalived() {
+    agrees_with_keepalived(2, &[0], "", "");
+    let password = "authentication {\n    auth_type PASS\n    auth_pass secret\n  }";
+    agrees_with_keepalived(2, &[0], password, "password = \"secret\"\n");
+}
+
+#[test]
+fn unicast_agrees_with_keepalived() {
+    let [own, other] = [0, 1].map(|index| Subnet::Fabric.v4(FIRST_BALANCER + index));
+    let keys = format!("unicast_src_ip {other}\n  unicast_peer {{\n    {own}\n  }}");
+    agrees_with_keepalived(3, &[0], &keys, &format!("peers = [\"{other}\"]\n"));
+}
