@@ -1,6 +1,6 @@
 //! Changes of a running controller under traffic that notices everything: reload, drain, weight.
 
-use std::{process::Command, time::Duration};
+use std::{os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use harness::{
     client::Load,
@@ -181,4 +181,61 @@ fn a_drain_ends_at_its_deadline_as_the_policy_says() {
         });
         traffic.stop();
     }
+}
+
+const FIRST: &str = "0123456789abcdef0123456789abcdef";
+const SECOND: &str = "fedcba9876543210fedcba9876543210";
+
+#[test]
+fn a_reload_moves_the_tcp_listener_and_a_bad_one_changes_nothing() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    let token = lab.directory().join("token");
+    std::fs::write(&token, FIRST).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let status = |port: u16, token: &str| {
+        let script = format!(
+            "curl -s -o /dev/null -w %{{http_code}} -H 'authorization: Bearer {token}' http://127.0.0.1:{port}/v1/node || true"
+        );
+        let mut command = lab.balancers[0].namespace.command("sh");
+        harness::tools::output(command.args(["-c", &script])).unwrap()
+    };
+    let api = |port: u16| {
+        format!(
+            "[api]\nlisten = \"127.0.0.1:{port}\"\nadmin_token_file = {:?}\n",
+            token.display().to_string()
+        )
+    };
+    lbd.reconfigure(|config| config.node_keys = api(9440)).unwrap();
+    let report = lbd.lbctl(&["reload"]).unwrap();
+    assert_eq!(report["changes"][1]["key"], "api.listen", "{report}");
+    assert_eq!(status(9440, FIRST), "200");
+
+    // Only a file has changed; the configuration says the same.
+    std::fs::write(&token, SECOND).unwrap();
+    let report = lbd.lbctl(&["reload"]).unwrap();
+    assert_eq!(report["changes"], json!([]));
+    assert_eq!(
+        (status(9440, FIRST).as_str(), status(9440, SECOND).as_str()),
+        ("401", "200")
+    );
+
+    // A weight that came along with a listener that cannot be had is not in force either.
+    let _taken = lab.balancers[0]
+        .namespace
+        .run(|| std::net::TcpListener::bind("127.0.0.1:9441"))
+        .unwrap();
+    let name = names(&lbd)[0].clone();
+    lbd.reconfigure(|config| {
+        config.node_keys = api(9441);
+        config.services[0].backends[0].2 = 7;
+    })
+    .unwrap();
+    for arguments in [&["reload", "--dry-run"][..], &["reload"]] {
+        let error = format!("{:#}", lbd.lbctl(arguments).unwrap_err());
+        assert!(error.contains("cannot listen at 127.0.0.1:9441"), "{error}");
+    }
+    assert_eq!(backend(&lbd, &name)["configured_weight"], 1);
+    assert_eq!(status(9440, SECOND), "200");
 }

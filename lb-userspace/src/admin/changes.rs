@@ -114,7 +114,8 @@ impl From<ControlError> for Problem {
                 match error {
                     ReloadError::Config(error) => problem.diagnostics = error.diagnostics().into(),
                     ReloadError::Fixed(fixed) => problem.fixed = fixed.into(),
-                    ReloadError::NoRoom(_) | ReloadError::Interface(_) | ReloadError::Maps(_) => {}
+                    ReloadError::NoRoom(_) | ReloadError::Interface(_) | ReloadError::Api(_) | ReloadError::Maps(_) => {
+                    }
                 }
                 problem
             }

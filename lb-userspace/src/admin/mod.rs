@@ -23,6 +23,7 @@ mod access;
 mod changes;
 mod control;
 mod credentials;
+mod entrance;
 mod inspect;
 mod limits;
 mod listeners;
@@ -46,6 +47,7 @@ mod transport_tests;
 
 pub use control::{Control, ControlError};
 pub use credentials::CredentialsError;
+pub use entrance::{Entrance, ListenError, Ways};
 pub use inspect::{Inspect, InspectError};
-pub use listeners::{ListenError, Listeners};
+pub use listeners::Listeners;
 pub use problem::Problem;

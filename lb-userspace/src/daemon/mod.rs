@@ -107,8 +107,10 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         overrides: Arc::new(overrides),
         warnings: Vec::new(),
     }));
+    let listeners = admin::Listeners::open(&node.socket, &config.api)?;
     let mut controller = Controller {
         config_path: config_path.to_owned(),
+        entrance: listeners.entrance(),
         in_force,
         interfaces: interfaces.clone(),
         pins: pins.clone(),
@@ -157,7 +159,6 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         flusher: Flusher::new(Tables::open(&pins, Access::Write)?)?,
         inspector: Arc::clone(&inspector),
     };
-    let listeners = admin::Listeners::open(&node.socket, &config.api)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve(listeners, inspector, Arc::new(remote), stopped.clone()));

@@ -11,6 +11,7 @@ use super::{
     interfaces,
 };
 use crate::{
+    admin::ListenError,
     config::{self, Config},
     events::{Happening, Kind},
     neighbour::{NextHopState, RESOLVING},
@@ -56,13 +57,18 @@ impl Controller {
             return Err(ReloadError::NoRoom(trial.problems));
         }
         report.steps = trial.steps.len();
+        let refused = |error: ListenError| ReloadError::Api(error.to_string());
+        let ways = tokio::task::block_in_place(|| self.entrance.prepare(&next.config.api)).map_err(refused)?;
         if dry_run {
             return Ok(report);
         }
+        let former = self.entrance.put(ways).map_err(refused)?;
         let wanted = &next.config.node;
         if before.config().node.interfaces != wanted.interfaces
             && let Err(error) = self.interfaces.set(&wanted.interfaces).await
         {
+            // It was in force a moment ago, so it can be again.
+            self.entrance.put(former).map_err(refused)?;
             return Err(ReloadError::Interface(error.to_string()));
         }
         self.in_force.send_replace(Arc::new(InForce {
