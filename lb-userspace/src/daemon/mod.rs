@@ -7,7 +7,9 @@ mod error;
 mod flushing;
 mod in_force;
 mod inspect;
+mod interface_changes;
 mod interfaces;
+mod link_facts;
 mod naming;
 mod overriding;
 mod reloading;
@@ -100,7 +102,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         PacketLog::Off => None,
         PacketLog::Debug | PacketLog::Trace => Some(tokio::spawn(dataplane::forward_program_log(program.take_log()))),
     };
-    let interfaces = Interfaces::new(program, pins.clone(), node)?;
+    let interfaces = Interfaces::new(program, pins.clone(), node, events.clone())?;
     let (commands, commands_given) = mpsc::channel(COMMANDS);
     let (in_force, in_force_seen) = watch::channel(Arc::new(InForce {
         source: Arc::clone(&source),

@@ -151,20 +151,14 @@ impl Controller {
         Ok(reconcile::plan(&desired, &observed))
     }
 
-    /// Takes the program off interfaces that are no longer wanted, and tells of all that changed.
+    /// Takes the program off interfaces that are no longer wanted, and tells of it.
     fn note_interfaces(&self, before: &[String], after: &[String], report: &mut Report) {
         if let Err(error) = interfaces::drop_others(&self.pins, after) {
             report.warnings.push(error.to_string());
         }
-        let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
-        for (kind, names) in [
-            (Kind::InterfaceAttached, after.difference(&before)),
-            (Kind::InterfaceDetached, before.difference(&after)),
-        ] {
-            for name in names {
-                self.events
-                    .record(Happening::new(kind, "by the configuration").of_interface(name));
-            }
+        for name in before.iter().filter(|name| !after.contains(name)) {
+            let happening = Happening::new(Kind::InterfaceDetached, "it is not in the configuration any more");
+            self.events.record(happening.of_interface(name));
         }
     }
 }

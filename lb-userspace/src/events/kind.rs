@@ -45,10 +45,14 @@ kinds! {
     ReloadApplied, "reload-applied", false, "the configuration is applied";
     ReloadRefused, "reload-refused", true, "the configuration is refused, the one before stays in force";
     FlowsFlushed, "flows-flushed", false, "flows were ended by an operator";
-    InterfaceLost, "interface-lost", true, "an interface is gone";
-    InterfaceReturned, "interface-returned", false, "an interface is back";
+    InterfaceLost, "interface-lost", true, "an interface is gone, or cannot have the program";
+    InterfaceReturned, "interface-returned", false, "an interface is back and has the program";
     InterfaceAttached, "interface-attached", false, "the program is attached to an interface";
     InterfaceDetached, "interface-detached", false, "the program is taken off an interface";
+    LinkDown, "link-down", true, "an interface has no link";
+    LinkUp, "link-up", false, "an interface has a link again";
+    AddressAdded, "address-added", false, "an interface has an address more";
+    AddressRemoved, "address-removed", false, "an interface has an address less";
     MapsWrong, "maps-wrong", true, "the maps are not as they should be";
     MapsRight, "maps-right", false, "the maps are as they should be again";
 }
@@ -62,6 +66,16 @@ mod tests {
         for kind in Kind::ALL {
             let same = Kind::ALL.iter().filter(|other| other.word() == kind.word());
             assert_eq!(same.count(), 1, "{}", kind.word());
+        }
+    }
+
+    #[test]
+    fn the_reference_has_every_kind() {
+        let reference = include_str!("../../../docs/lbctl.md");
+        for kind in Kind::ALL {
+            let mark = if kind.is_alarming() { "!" } else { "" };
+            let row = format!("| `{}` | {mark} | {} |", kind.word(), kind.sentence());
+            assert!(reference.contains(&row), "docs/lbctl.md has no line {row}");
         }
     }
 }
