@@ -239,3 +239,46 @@ fn a_reload_moves_the_tcp_listener_and_a_bad_one_changes_nothing() {
     assert_eq!(backend(&lbd, &name)["configured_weight"], 1);
     assert_eq!(status(9440, SECOND), "200");
 }
+
+#[test]
+fn a_reload_that_makes_an_override_void_tells_so_and_the_file_keeps_step() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let file = lbd.config().state_dir.join("overrides.json");
+    let saved = || -> Vec<String> {
+        let document: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let overrides = document["overrides"].as_array().unwrap().iter();
+        overrides
+            .map(|own| own["backend"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let whole = lbd.config().services[0].backends.clone();
+    let [stays, goes] = [whole[0].0.clone(), whole[1].0.clone()];
+    for name in [&stays, &goes] {
+        lbd.lbctl(&["backend", "disable", &format!("web/{name}")]).unwrap();
+    }
+    assert_eq!(saved(), [stays.clone(), goes.clone()]);
+    lbd.reconfigure(|config| config.services[0].backends.truncate(1))
+        .unwrap();
+    let shown = lbd.lbctl(&["reload", "--dry-run"]).unwrap();
+    assert!(shown["warnings"][0].as_str().unwrap().contains(&goes), "{shown}");
+    assert_eq!(saved().len(), 2, "looking changes nothing");
+    lbd.lbctl(&["reload"]).unwrap();
+    let events = lbd.lbctl(&["event", "list"]).unwrap();
+    let mut events = events["events"].as_array().unwrap().iter();
+    let cleared = events.find(|event| event["kind"] == "override-cleared").unwrap();
+    assert_eq!(cleared["backend"], goes.as_str());
+    assert_eq!(cleared["cause"], "it is not in the configuration any more");
+    assert_eq!(saved(), [stays.clone()]);
+
+    // A backend of that name that comes later begins without it, also after a restart.
+    lbd.reconfigure(|config| config.services[0].backends = whole).unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    assert_eq!(backend(&lbd, &goes)["override"], Value::Null);
+    lbd.terminate().unwrap();
+    lbd.restart().unwrap();
+    assert_eq!(backend(&lbd, &goes)["override"], Value::Null);
+    assert_eq!(backend(&lbd, &stays)["override"]["intent"], "disable");
+}

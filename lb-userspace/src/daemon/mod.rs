@@ -241,9 +241,8 @@ fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>)
         Overrides::default()
     });
     let before = overrides.clone();
-    for gone in overrides.prune(config) {
-        let happening = Happening::new(Kind::OverrideCleared, "it is not in the configuration any more");
-        events.record(happening.of_backend(&gone.service, &gone.backend));
+    for voided in overrides.prune(config) {
+        events.record(overriding::cleared(&voided));
     }
     let now = Timestamp::now();
     overrides.gone(|leaving| leaving.deadline <= now);

@@ -10,7 +10,7 @@ use crate::{
     config::{Backend, Service},
     events::{Events, Happening, Kind},
     health::TargetId,
-    overrides::{self, Intent, Overrides, Verb},
+    overrides::{self, Intent, Overrides, Verb, Voided},
 };
 
 /// So many seconds a removed backend stays at least: handshakes that are not in the flow table yet may still find it.
@@ -179,6 +179,8 @@ impl Controller {
             self.events
                 .record(Happening::new(Kind::OverridesUnsaved, error.to_string()));
         }
+        // A backend that is there again later drains anew.
+        self.drained.0.retain(|id| overrides.of(id).is_some());
         self.in_force.send_replace(Arc::new(super::InForce {
             overrides: Arc::new(overrides),
             ..super::InForce::clone(&in_force)
@@ -202,6 +204,11 @@ impl Drained {
         };
         events.record(Happening::new(Kind::DrainEnded, cause).of_backend(&id.service, &id.backend));
     }
+}
+
+/// What is told of an override that a configuration makes void.
+pub(super) fn cleared(voided: &Voided) -> Happening {
+    Happening::new(Kind::OverrideCleared, voided.cause).of_backend(&voided.id.service, &voided.id.backend)
 }
 
 fn sentence(verb: Verb) -> String {

@@ -8,14 +8,14 @@ use super::{
     InForce,
     controller::Controller,
     entries::{Entries, front},
-    interfaces,
+    interfaces, overriding,
 };
 use crate::{
     admin::ListenError,
     config::{self, Config},
     events::{Happening, Kind},
     neighbour::{NextHopState, RESOLVING},
-    overrides::{Leaving, Overrides, deadline_after},
+    overrides::{Leaving, Overrides, Voided, deadline_after},
     reconcile,
     reload::{self, Action, ReloadError, Report, Source},
 };
@@ -51,7 +51,7 @@ impl Controller {
             steps: 0,
             warnings: Vec::new(),
         };
-        let overrides = self.overrides_for(&before, &next.config, &mut report, now);
+        let (overrides, voided) = self.overrides_for(&before, &next.config, &mut report, now);
         let trial = tokio::task::block_in_place(|| self.trial(&next.config, &overrides)).map_err(ReloadError::Maps)?;
         if !trial.problems.is_empty() {
             return Err(ReloadError::NoRoom(trial.problems));
@@ -79,6 +79,9 @@ impl Controller {
         if overrides != *before.overrides {
             self.put_overrides(overrides);
         }
+        for voided in &voided {
+            self.events.record(overriding::cleared(voided));
+        }
         self.aim();
         self.await_next_hops().await;
         tokio::task::block_in_place(|| self.reconcile());
@@ -90,9 +93,15 @@ impl Controller {
         Ok(report)
     }
 
-    /// The overrides that go with another configuration: those about backends that are no more are forgotten, and backends
+    /// The overrides that go with another configuration: those that it makes void are forgotten and given too, and backends
     /// that are removed may stay for as long as their flows go on.
-    fn overrides_for(&self, before: &InForce, next: &Config, report: &mut Report, now: Timestamp) -> Overrides {
+    fn overrides_for(
+        &self,
+        before: &InForce,
+        next: &Config,
+        report: &mut Report,
+        now: Timestamp,
+    ) -> (Overrides, Vec<Voided>) {
         let mut overrides = Overrides::clone(&before.overrides);
         if let Ok(entries) = Entries::read(&self.tables) {
             for old in &before.config().services {
@@ -116,14 +125,12 @@ impl Controller {
                 }
             }
         }
-        for gone in overrides.prune(next) {
-            let sentence = format!(
-                "the override of {}/{} is forgotten: it is not in the file",
-                gone.service, gone.backend
-            );
+        let voided = overrides.prune(next);
+        for Voided { id, cause } in &voided {
+            let sentence = format!("an override of {}/{} is cleared: {cause}", id.service, id.backend);
             report.warnings.push(sentence);
         }
-        overrides
+        (overrides, voided)
     }
 
     /// Waits a moment for the next hops of backends that are new, so that they begin with one.

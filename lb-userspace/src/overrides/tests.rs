@@ -117,13 +117,32 @@ fn what_concerns_no_backend_any_more_is_forgotten() {
     overrides.leave(leaving(1));
     overrides.leave(leaving(3));
     let config = config("backend = [{ name = \"w1\", address = \"10.0.0.1\" }]\n");
-    assert_eq!(overrides.prune(&config), [id("w2")]);
+    let void = |backend, cause| Voided { id: id(backend), cause };
+    assert_eq!(
+        overrides.prune(&config),
+        [void("w2", "it is not in the configuration any more")]
+    );
     assert!(overrides.of(&id("w1")).is_some());
     let service = &config.services[0];
     assert_eq!(overrides.leaving(service, at(99)).collect::<Vec<_>>(), [&leaving(3)]);
     assert_eq!(overrides.leaving(service, at(100)).count(), 0, "its time is over");
     assert_eq!(overrides.gone(|leaving| leaving.deadline <= at(100)), [leaving(3)]);
     assert!(overrides.all_leaving().is_empty());
+    overrides.change(&id("w1"), Verb::SetWeight(3), at(0)).unwrap();
+    let fallback = self::config("fallback = [{ name = \"w1\", address = \"10.0.0.1\" }]\n");
+    assert_eq!(
+        overrides.prune(&fallback),
+        [void("w1", "it is a fallback backend now, which has no weight")]
+    );
+    assert_eq!(overrides.weight(&id("w1"), 1), 1);
+    assert_eq!(overrides.standing(&id("w1"), at(0)), Standing::Down, "the rest stays");
+    let mut empty = config;
+    empty.services.clear();
+    assert_eq!(
+        overrides.prune(&empty),
+        [void("w1", "its service is not in the configuration any more")]
+    );
+    assert_eq!(overrides, Overrides::default());
 }
 
 #[test]
