@@ -6,9 +6,14 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+use clap_complete::engine::ArgValueCandidates;
 
-use crate::admin::model::DEFAULT_FLOW_LIMIT;
+use super::complete;
+use crate::{admin::model::DEFAULT_FLOW_LIMIT, events::Kind};
 
 /// Shows what a load balancer does.
 ///
@@ -89,9 +94,14 @@ pub enum Noun {
     #[command(subcommand)]
     Map(MapVerb),
     /// Print the completions of a shell, for example: lbctl completion bash > /etc/bash_completion.d/lbctl
+    ///
+    /// Those of bash, zsh and fish ask the daemon for names of services and backends, where it answers at once.
     Completion {
         /// Which shell.
         shell: clap_complete::Shell,
+        /// Without names: the shell asks nobody.
+        #[arg(long = "static")]
+        fixed: bool,
     },
 }
 
@@ -110,6 +120,7 @@ pub enum ServiceVerb {
     /// Show one service.
     Show {
         /// Its name.
+        #[arg(add = ArgValueCandidates::new(complete::services))]
         name: String,
     },
 }
@@ -120,11 +131,13 @@ pub enum BackendVerb {
     /// Show backends with state, cause and flows.
     List {
         /// Only those of this service.
+        #[arg(add = ArgValueCandidates::new(complete::services))]
         service: Option<String>,
     },
     /// Give a backend no new flows; its old ones go on.
     Drain {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
         /// After this time what is left is treated as `on_backend_down` of the service says, such as 5m.
         #[arg(long, value_name = "DURATION")]
@@ -136,21 +149,25 @@ pub enum BackendVerb {
     /// Give a drained backend new flows again.
     Undrain {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
     },
     /// Treat a backend as down, whatever its health.
     Disable {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
     },
     /// Treat a disabled backend as what its health says again.
     Enable {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
     },
     /// Give a backend another weight than the configuration does.
     Weight {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
         /// The weight, 0 to 1000; 0: no new flows.
         #[arg(required_unless_present = "reset", conflicts_with = "reset")]
@@ -159,6 +176,12 @@ pub enum BackendVerb {
         #[arg(long)]
         reset: bool,
     },
+}
+
+/// The words of all kinds of events.
+fn kinds() -> PossibleValuesParser {
+    let value = |kind: &Kind| PossibleValue::new(kind.word()).help(kind.sentence());
+    PossibleValuesParser::new(Kind::ALL.iter().map(value))
 }
 
 fn address_and_port(text: &str) -> Result<SocketAddr, String> {
@@ -202,14 +225,20 @@ pub enum EventVerb {
     /// Show the last events.
     List {
         /// How many at most.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = at_least_one)]
         limit: usize,
+        /// Only those of this kind among the last 1000; can be given several times.
+        #[arg(long, value_parser = kinds())]
+        kind: Vec<String>,
     },
     /// Show events as they happen, until interrupted; with --json one object a line.
     Follow {
         /// Begin with so many that happened before.
         #[arg(long, default_value_t = 10)]
         last: usize,
+        /// Only those of this kind; can be given several times.
+        #[arg(long, value_parser = kinds())]
+        kind: Vec<String>,
     },
 }
 
@@ -217,12 +246,13 @@ pub enum EventVerb {
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
     /// tcp or udp.
+    #[arg(add = ArgValueCandidates::new(complete::protocols))]
     pub protocol: String,
     /// Where it comes from: address and port.
     #[arg(value_parser = address_and_port)]
     pub client: SocketAddr,
     /// Where it goes to: virtual address and port.
-    #[arg(value_parser = address_and_port)]
+    #[arg(value_parser = address_and_port, add = ArgValueCandidates::new(complete::virtual_addresses))]
     pub virtual_address: SocketAddr,
 }
 
@@ -269,10 +299,10 @@ pub struct FlowFlush {
 #[derive(Debug, Default, PartialEq, Eq, Args)]
 pub struct FlowChoice {
     /// Only those of this service.
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::services))]
     pub service: Option<String>,
     /// Only those of this backend: its name, or `address:port`.
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::backends))]
     pub backend: Option<String>,
     /// Only those of this client.
     #[arg(long)]
@@ -289,6 +319,7 @@ pub enum MapVerb {
     /// Show the entries of a map that are in use.
     Dump {
         /// Name of the map.
+        #[arg(add = ArgValueCandidates::new(complete::map_names))]
         name: String,
         /// How many at most.
         #[arg(long, default_value_t = 1000)]
