@@ -255,6 +255,56 @@ fn maps_of_another_layout_are_refused_with_instructions_and_replaced_in_one_step
     witness.assert_flawless("another layout of the maps");
 }
 
+/// Makes what is pinned look as a program of layout 2 left it: that had no marks of spilled buckets.
+fn as_layout_2(own: &Path) {
+    let former = own.with_file_name("v2");
+    fs::rename(own, &former).unwrap();
+    for map in ["SPILLS_V4", "SPILLS_V6"] {
+        fs::remove_file(former.join("maps").join(map)).unwrap();
+    }
+}
+
+#[test]
+fn flows_of_a_known_layout_are_taken_over_also_where_that_is_cut_short() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let own = pins(&lab, &lbd);
+    let witness = Witness::of(&lab);
+    lbd.terminate().unwrap();
+    as_layout_2(&own);
+    assert!(witness.is_flowing(), "packets go on by the other version");
+    // In a map of the former layout's size: the sizes of this one are refused before anything is touched.
+    let backends = own.with_file_name("v2").join("maps/BACKENDS");
+    let aside = own.with_file_name("v2").join("BACKENDS");
+    fs::rename(&backends, &aside).unwrap();
+    let (status, log) = lbd::run_to_end(&lab.balancers[0], lbd.config(), PATIENCE).unwrap();
+    assert!(!status.success() && log.contains("BACKENDS"), "{log}");
+    assert!(witness.is_flowing(), "packets go on by the other version");
+    fs::rename(&aside, &backends).unwrap();
+
+    for death in 0..20 {
+        lbd.begin().unwrap();
+        std::thread::sleep(Duration::from_millis(25 * death));
+        lbd.kill9().unwrap();
+    }
+    lbd.restart().unwrap();
+    lbd.await_all_up("web");
+    assert!(own.exists() && !own.with_file_name("v2").exists());
+    assert!(witness.is_flowing(), "packets go on by this version");
+
+    // Once without a death, which is told of.
+    lbd.terminate().unwrap();
+    as_layout_2(&own);
+    lbd.restart().unwrap();
+    let events = lbd.lbctl(&["event", "list"]).unwrap().to_string();
+    assert!(events.contains("maps-migrated"), "{events}");
+    lbd.await_all_up("web");
+    assert!(witness.is_flowing(), "packets go on by this version");
+    witness.assert_flawless("maps of layout 2");
+}
+
 #[test]
 fn maps_that_are_pinned_no_more_are_noticed() {
     let lab = Lab::new().unwrap();

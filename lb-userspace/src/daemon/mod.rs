@@ -34,7 +34,7 @@ pub use error::DaemonError;
 use crate::{
     admin, capabilities,
     config::{self, Config, PacketLog},
-    dataplane::{self, Access, Pins, Punts, Tables},
+    dataplane::{self, Access, Former, Pins, Punts, Running, Tables},
     events::{Events, Happening, Kind},
     health::Monitor,
     lock::NodeLock,
@@ -81,11 +81,17 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;
     let pins = Pins::new(&node.bpffs, &node.name);
-    match maps {
-        MapChoice::TakeOver => refuse_foreign(&pins)?,
-        MapChoice::Replace => pins.replace_maps()?,
-    }
+    let former = match maps {
+        MapChoice::TakeOver => former(&pins)?,
+        MapChoice::Replace => {
+            pins.replace_maps()?;
+            None
+        }
+    };
     pins.prepare()?;
+    if let Some(former) = former {
+        former.share(&pins, &node.capacity)?;
+    }
     let mut warnings = Vec::new();
     if let Err(error) = Reservation::add(node.nat_ports, &reservation_file(config)) {
         warnings.push(error.to_string());
@@ -93,7 +99,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
 
     let overrides = saved_overrides(config, &events, &mut warnings);
 
-    let mut program = dataplane::load(&pins, &node.capacity, node.nat_ports, node.packet_log)?;
+    let mut program = dataplane::load_after(former, &pins, &node.capacity, node.nat_ports, node.packet_log)?;
     warnings.append(&mut program.kept_sizes);
     let (health, health_changes) = Monitor::new();
     let (neighbours, next_hops) = Neighbours::spawn()?;
@@ -135,6 +141,10 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     interfaces.attach().await?;
     // Nobody needs the programs before this one any more.
     pins.release_former()?;
+    if let Some(former) = former {
+        let cause = format!("from layout {}, with all flows", former.version);
+        events.record(Happening::new(Kind::MapsMigrated, cause));
+    }
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -209,23 +219,15 @@ pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
     Ok(removed)
 }
 
-/// Refuses to take the place of a program whose flows would be lost.
-fn refuse_foreign(pins: &Pins) -> Result<(), DaemonError> {
-    let interfaces = dataplane::foreign(pins)?;
-    if interfaces.is_empty() {
-        return Ok(());
+/// The former layout whose flows are to be taken over. Refuses to take the place of a program whose flows would be lost.
+fn former(pins: &Pins) -> Result<Option<&'static Former>, DaemonError> {
+    match dataplane::running(pins)? {
+        Running::Own | Running::Between => Ok(None),
+        Running::Former(former) => Ok(Some(former)),
+        Running::Foreign { interfaces, others } => {
+            Err(dataplane::DataplaneError::Foreign { interfaces, others }.into())
+        }
     }
-    let folders: Vec<_> = pins
-        .other_versions()
-        .iter()
-        .map(|folder| folder.display().to_string())
-        .collect();
-    let folders = if folders.is_empty() {
-        "which are not pinned any more".to_owned()
-    } else {
-        folders.join(", ")
-    };
-    Err(dataplane::DataplaneError::Foreign { interfaces, folders }.into())
 }
 
 fn reservation_file(config: &Config) -> PathBuf {

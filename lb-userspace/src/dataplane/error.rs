@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use lb_common::abi::MAP_ABI_VERSION;
+
 /// An error of the dataplane.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
@@ -43,15 +45,16 @@ pub enum DataplaneError {
     },
     /// Interfaces run a program over maps that this version cannot use.
     #[error(
-        "the program on {} was loaded over other maps than this version's ({folders}), so that its flows cannot be taken over. \
-         Nothing was changed and packets go on as before. Either start the lbd again that loaded it; or `lbd run --replace-maps`, \
-         which begins with empty maps and takes the interfaces over in one step: connections of the modes nat and dnat end, \
-         others go on where the scheduler is maglev or source-hash", interfaces.join(", "))]
+        "the program on {} was loaded over other maps than those of layout {}, which this version needs ({others}), so that its flows \
+         cannot be taken over. Nothing was changed and packets go on as before. Either start the lbd again that loaded it; or \
+         drain this node, so that another one takes its clients; or `lbd run --replace-maps`, which begins with empty maps and \
+         takes the interfaces over in one step: connections of the modes nat and dnat end, others go on where the scheduler \
+         is maglev or source-hash. `lbd detach` ends forwarding, and all connections", interfaces.join(", "), MAP_ABI_VERSION)]
     Foreign {
         /// The interfaces.
         interfaces: Vec<String>,
-        /// The folders of other maps, as text.
-        folders: String,
+        /// The other maps, and why their flows are lost, as text.
+        others: String,
     },
     /// An operation on a map failed.
     #[error("map {name}: {cause}")]

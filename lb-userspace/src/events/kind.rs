@@ -53,6 +53,7 @@ kinds! {
     LinkUp, "link-up", false, "an interface has a link again";
     AddressAdded, "address-added", false, "an interface has an address more";
     AddressRemoved, "address-removed", false, "an interface has an address less";
+    MapsMigrated, "maps-migrated", false, "maps of a former layout are taken over";
     MapsWrong, "maps-wrong", true, "the maps are not as they should be";
     MapsRight, "maps-right", false, "the maps are as they should be again";
 }
