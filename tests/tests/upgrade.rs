@@ -275,7 +275,7 @@ fn flows_of_a_known_layout_are_taken_over_also_where_that_is_cut_short() {
     lbd.terminate().unwrap();
     as_layout_2(&own);
     assert!(witness.is_flowing(), "packets go on by the other version");
-    // In a map of the former layout's size: the sizes of this one are refused before anything is touched.
+    // Where a map is not as that layout has it, nothing is touched.
     let backends = own.with_file_name("v2").join("maps/BACKENDS");
     let aside = own.with_file_name("v2").join("BACKENDS");
     fs::rename(&backends, &aside).unwrap();

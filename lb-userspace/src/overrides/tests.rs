@@ -179,15 +179,17 @@ fn a_file_that_is_broken_or_of_another_version_is_put_aside() {
             "-1",
         ),
     ];
-    for (bytes, words) in cases {
+    for (number, (bytes, words)) in cases.into_iter().enumerate() {
         fs::write(&file, bytes).unwrap();
         let error = load(folder.path()).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("unreadable"), "{error}");
         assert!(!file.exists());
-        assert_eq!(
-            fs::read(folder.path().join("overrides.json.unreadable")).unwrap(),
-            bytes
-        );
+        // Each by a name of its own, so that none is lost.
+        let aside = match number {
+            0 => "overrides.json.unreadable".to_owned(),
+            more => format!("overrides.json.unreadable-{more}"),
+        };
+        assert_eq!(fs::read(folder.path().join(aside)).unwrap(), bytes);
         assert_eq!(load(folder.path()).unwrap(), Overrides::default());
     }
 }
