@@ -294,9 +294,10 @@ fn flows_of_a_known_layout_are_taken_over_also_where_that_is_cut_short() {
     assert!(own.exists() && !own.with_file_name("v2").exists());
     assert!(witness.is_flowing(), "packets go on by this version");
 
-    // Once without a death, which is told of.
+    // Once without a death, which is told of; and as programs were not pinned once.
     lbd.terminate().unwrap();
     as_layout_2(&own);
+    fs::remove_file(own.with_file_name("v2").join("program")).unwrap();
     lbd.restart().unwrap();
     let events = lbd.lbctl(&["event", "list"]).unwrap().to_string();
     assert!(events.contains("maps-migrated"), "{events}");

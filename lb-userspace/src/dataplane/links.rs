@@ -87,9 +87,12 @@ pub fn running(pins: &Pins) -> Result<Running, DataplaneError> {
     if others.is_empty() {
         return Ok(Running::Own);
     }
-    for former in pins.other_layouts().into_iter().filter_map(succession::known) {
+    let layouts = pins.other_layouts();
+    for former in layouts.iter().copied().filter_map(succession::known) {
         let programs = program_ids(&pins.of_version(former.version))?;
-        if others.iter().all(|(_, program)| programs.contains(program)) {
+        // The same of whoever pinned no programs then.
+        let is_only = programs.is_empty() && pins.other_versions().len() == 1;
+        if is_only || others.iter().all(|(_, program)| programs.contains(program)) {
             return Ok(if own.is_empty() {
                 Running::Former(former)
             } else {
