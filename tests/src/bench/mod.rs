@@ -2,6 +2,7 @@
 
 pub mod flows;
 pub mod http;
+pub mod idle;
 mod machine;
 pub mod packets;
 pub mod plot;
