@@ -274,3 +274,56 @@ fn a_udp_client_whose_worker_dies_is_answered_by_another_on_the_same_socket() {
         }
     }
 }
+
+#[test]
+fn lbctl_ends_with_the_status_that_is_documented_and_lets_readers_go() {
+    let lab = Lab::new().unwrap();
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    let lbctl = format!(
+        "{} --socket {} --bpffs {} --node one",
+        binary("lbctl").unwrap().display(),
+        lbd.config().socket.display(),
+        lbd.config().bpffs.display()
+    );
+    let run = |script: &str| {
+        let script = script.replace("lbctl", &lbctl);
+        let mut shell = lab.balancers[0].namespace.command("bash");
+        let output = shell.args(["-o", "pipefail", "-c", &script]).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let cases = [
+        ("lbctl service list".to_owned(), 0, "web"),
+        ("lbctl service show wbe".to_owned(), 1, "there are: web"),
+        (
+            "lbctl backend drain web/w9".to_owned(),
+            1,
+            "there are: web/worker-1, web/worker-2",
+        ),
+        (
+            "lbctl flow flush --backend w9".to_owned(),
+            1,
+            "there are: worker-1, worker-2",
+        ),
+        ("lbctl flow flush".to_owned(), 2, "expected --service"),
+        ("lbctl backend weight web/worker-1 1001".to_owned(), 2, "0..=1000"),
+        ("lbctl explain icmp 192.0.2.1:1 192.0.2.2:1".to_owned(), 2, "tcp, udp"),
+        (format!("{nobody} lbctl service list"), 4, "use sudo"),
+        (format!("{nobody} lbctl map list"), 4, "use sudo"),
+        // Whoever reads on gets what there is, and whoever does not is no failure.
+        ("lbctl map dump OUTCOMES | head -1".to_owned(), 0, "count"),
+        ("lbctl service list --watch=0.2 | head -1".to_owned(), 0, "service"),
+        ("lbctl event follow --last 1 | head -1".to_owned(), 0, ""),
+    ];
+    for (script, status, words) in &cases {
+        let (found, text) = run(script);
+        assert_eq!(found, Some(*status), "{script}: {text}");
+        assert!(text.contains(words), "{script}: {text}");
+    }
+    lbd.terminate().unwrap();
+    let (status, text) = run("lbctl service list");
+    assert_eq!(status, Some(3), "{text}");
+    let (status, text) = run("lbctl map list");
+    assert_eq!(status, Some(0), "{text}");
+}

@@ -45,6 +45,7 @@ mod tests;
 #[cfg(test)]
 mod transport_tests;
 
+pub(crate) use control::nothing_named;
 pub use control::{Control, ControlError};
 pub use credentials::CredentialsError;
 pub use entrance::{Entrance, ListenError, Ways};

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     Control, Inspect, InspectError, Listeners, Problem, access, changes,
+    control::nothing_named,
     entrance::Ways,
     limits,
     model::{
@@ -198,20 +199,6 @@ fn known_backend(source: &dyn Inspect, service: Option<&str>, name: &str) -> Res
     }
     let names = backends.iter().map(|backend| backend.name.as_str());
     Err(Problem::not_found(nothing_named("backend", name, names)))
-}
-
-/// Says that there is nothing of this name, and what there is, unless that is too much.
-fn nothing_named<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    const MOST_SHOWN: usize = 10;
-    let mut known: Vec<_> = known.collect();
-    known.sort_unstable();
-    known.dedup();
-    let name = name.escape_debug();
-    match known.len() {
-        0 => format!("there is no {kind} `{name}`, and no other"),
-        1..=MOST_SHOWN => format!("there is no {kind} `{name}`; there are: {}", known.join(", ")),
-        more => format!("there is no {kind} `{name}` among {more}"),
-    }
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -13,7 +13,13 @@ use clap::{
 use clap_complete::engine::ArgValueCandidates;
 
 use super::complete;
-use crate::{admin::model::DEFAULT_FLOW_LIMIT, events::Kind};
+use crate::{
+    admin::model::{DEFAULT_FLOW_LIMIT, MAX_EVENT_LIMIT},
+    events::Kind,
+};
+
+/// Where help shows options about output.
+const OUTPUT: &str = "Output";
 
 /// Shows what a load balancer does.
 ///
@@ -22,13 +28,13 @@ use crate::{admin::model::DEFAULT_FLOW_LIMIT, events::Kind};
 #[command(name = "lbctl", version, arg_required_else_help = true)]
 pub struct Arguments {
     /// Where to look.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Which node")]
     pub place: Place,
     /// Print JSON.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = OUTPUT)]
     pub json: bool,
     /// Show it again every so many seconds, by default 2, until interrupted; with --json, one line each time.
-    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+    #[arg(long, global = true, help_heading = OUTPUT, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
           value_parser = seconds)]
     pub watch: Option<Duration>,
     /// What to do.
@@ -170,7 +176,8 @@ pub enum BackendVerb {
         #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
         /// The weight, 0 to 1000; 0: no new flows.
-        #[arg(required_unless_present = "reset", conflicts_with = "reset")]
+        #[arg(required_unless_present = "reset", conflicts_with = "reset",
+              value_parser = clap::value_parser!(u32).range(0..=1000))]
         weight: Option<u32>,
         /// Back to the weight of the configuration.
         #[arg(long)]
@@ -193,6 +200,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a whole number from 1 on".to_owned()),
         Ok(number) => Ok(number),
+    }
+}
+
+fn some_events(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number <= MAX_EVENT_LIMIT => Ok(number),
+        _ => Err(format!("expected a whole number from 0 to {MAX_EVENT_LIMIT}")),
     }
 }
 
@@ -225,7 +239,7 @@ pub enum EventVerb {
     /// Show the last events.
     List {
         /// How many at most.
-        #[arg(long, default_value_t = 100, value_parser = at_least_one)]
+        #[arg(long, default_value_t = 100, value_parser = some_events)]
         limit: usize,
         /// Only those of this kind among the last 1000; can be given several times.
         #[arg(long, value_parser = kinds())]
@@ -234,7 +248,7 @@ pub enum EventVerb {
     /// Show events as they happen, until interrupted; with --json one object a line.
     Follow {
         /// Begin with so many that happened before.
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 10, value_parser = some_events)]
         last: usize,
         /// Only those of this kind; can be given several times.
         #[arg(long, value_parser = kinds())]
@@ -246,7 +260,7 @@ pub enum EventVerb {
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
     /// tcp or udp.
-    #[arg(add = ArgValueCandidates::new(complete::protocols))]
+    #[arg(value_parser = ["tcp", "udp"])]
     pub protocol: String,
     /// Where it comes from: address and port.
     #[arg(value_parser = address_and_port)]

@@ -15,10 +15,7 @@ use super::{
     args::{Arguments, Place},
     commands,
 };
-use crate::{
-    admin::model::{BackendStatus, ServiceStatus},
-    config::{Protocol, Word},
-};
+use crate::admin::model::{BackendStatus, ServiceStatus};
 
 /// The variable by which a shell asks for completions; its value is the shell.
 const ASKED: &str = "COMPLETE";
@@ -115,14 +112,6 @@ pub(super) fn virtual_addresses() -> Vec<CompletionCandidate> {
         CompletionCandidate::new(at.to_string()).help(Some(service.name.into()))
     };
     services.into_iter().map(candidate).collect()
-}
-
-/// Protocols of services.
-pub(super) fn protocols() -> Vec<CompletionCandidate> {
-    Protocol::WORDS
-        .iter()
-        .map(|(word, _)| CompletionCandidate::new(word))
-        .collect()
 }
 
 /// Names of maps, which are known without the daemon.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{controller::Controller, entries::Entries};
 use crate::{
-    admin::ControlError,
+    admin::{ControlError, nothing_named},
     config::{Backend, Service},
     events::{Events, Happening, Kind},
     health::TargetId,
@@ -73,14 +73,19 @@ impl Controller {
     /// A backend of the configuration.
     fn known(&self, id: &TargetId) -> Result<(Service, Backend), ControlError> {
         let in_force = self.in_force.borrow();
-        let mut services = in_force.config().services.iter();
-        let nothing =
-            |kind: &str, name: &str| ControlError::NotFound(format!("there is no {kind} `{}`", name.escape_debug()));
-        let service = services
-            .find(|service| service.name == id.service)
-            .ok_or_else(|| nothing("service", &id.service))?;
+        let services = &in_force.config().services;
+        let service = services.iter().find(|service| service.name == id.service);
+        let service = service.ok_or_else(|| {
+            let names = services.iter().map(|service| service.name.as_str());
+            ControlError::NotFound(nothing_named("service", &id.service, names))
+        })?;
         let backend = service.backends.iter().find(|backend| backend.name == id.backend);
-        let backend = backend.ok_or_else(|| nothing(&format!("backend of service {}", service.name), &id.backend))?;
+        let backend = backend.ok_or_else(|| {
+            let name = |backend: &str| format!("{}/{backend}", service.name);
+            let names: Vec<_> = service.backends.iter().map(|backend| name(&backend.name)).collect();
+            let names = names.iter().map(String::as_str);
+            ControlError::NotFound(nothing_named("backend", &name(&id.backend), names))
+        })?;
         Ok((service.clone(), backend.clone()))
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong between the controller and the kernel's maps, programs and links.
 
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
 use lb_common::abi::MAP_ABI_VERSION;
 
@@ -57,16 +57,16 @@ pub enum DataplaneError {
         others: String,
     },
     /// An operation on a map failed.
-    #[error("map {name}: {cause}")]
+    #[error("map {name}: {}", chain(&**cause))]
     Map {
         /// Name of the map.
         name: String,
         /// Why.
-        cause: Box<dyn std::error::Error + Send + Sync>,
+        cause: Box<dyn Error + Send + Sync>,
     },
     /// The object could not be loaded.
     #[error("cannot load the XDP program: {0}")]
-    Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Load(#[source] Box<dyn Error + Send + Sync>),
     /// An interface is not there.
     #[error("no interface {0} in this network namespace")]
     NoInterface(String),
@@ -83,10 +83,32 @@ pub enum DataplaneError {
 }
 
 impl DataplaneError {
-    pub(super) fn map(name: &str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub(super) fn map(name: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Map {
             name: name.to_owned(),
             cause: cause.into(),
         }
     }
+
+    /// Whether the kernel refused for want of a right.
+    pub fn is_for_want_of_rights(&self) -> bool {
+        let Self::Map { cause, .. } = self else { return false };
+        let first: &(dyn Error + 'static) = &**cause;
+        let errors = std::iter::successors(Some(first), |error| (*error).source());
+        errors
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .any(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// An error with its causes: those of aya say what was tried, and only their cause says why it failed.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let causes = std::iter::successors(error.source(), |error| (*error).source());
+    for cause in causes.map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -1,6 +1,8 @@
 //! `lbctl event`
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, os::fd::AsFd, time::Duration};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::print_json;
 use crate::{
@@ -62,7 +64,11 @@ async fn follow(
         out.flush()?;
         let path = format!("/v1/events?after={}&wait={WAIT}", page.cursor);
         page = loop {
-            match client.get(&path).await {
+            let answer = tokio::select! {
+                answer = client.get(&path) => answer,
+                () = reader_gone() => return Ok(()),
+            };
+            match answer {
                 Ok(page) => break page,
                 // It is being restarted, perhaps; the cursor tells what is missing then.
                 Err(CliError::Unreachable { .. } | CliError::Garbled { .. }) => tokio::time::sleep(PAUSE).await,
@@ -72,13 +78,27 @@ async fn follow(
     }
 }
 
+/// Until nobody reads standard output any more, which a pipe tells without being written to.
+async fn reader_gone() {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let stdout = std::io::stdout();
+        let mut watched = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let is_told = poll(&mut watched, PollTimeout::ZERO).is_ok_and(|told| told > 0);
+        let flags = watched[0].revents().unwrap_or(PollFlags::empty());
+        if is_told && flags.contains(PollFlags::POLLERR) {
+            return;
+        }
+    }
+}
+
 /// Whether an event is of one of these kinds, or no kind is asked for.
 fn wanted(event: &Event, kinds: &[String]) -> bool {
     kinds.is_empty() || kinds.contains(&event.kind)
 }
 
 fn line(event: &Event) -> String {
-    format!("{}  {:<18} {}  {}", event.at, event.kind, subject(event), event.cause)
+    format!("{}  {:<20} {}  {}", event.at, event.kind, subject(event), event.cause)
 }
 
 /// What an event is about.
