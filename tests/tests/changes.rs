@@ -1,6 +1,6 @@
 //! Changes of a running controller under traffic that notices everything: reload, drain, weight.
 
-use std::{process::Command, time::Duration};
+use std::{os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use harness::{
     client::Load,
@@ -181,4 +181,104 @@ fn a_drain_ends_at_its_deadline_as_the_policy_says() {
         });
         traffic.stop();
     }
+}
+
+const FIRST: &str = "0123456789abcdef0123456789abcdef";
+const SECOND: &str = "fedcba9876543210fedcba9876543210";
+
+#[test]
+fn a_reload_moves_the_tcp_listener_and_a_bad_one_changes_nothing() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    let token = lab.directory().join("token");
+    std::fs::write(&token, FIRST).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let status = |port: u16, token: &str| {
+        let script = format!(
+            "curl -s -o /dev/null -w %{{http_code}} -H 'authorization: Bearer {token}' http://127.0.0.1:{port}/v1/node || true"
+        );
+        let mut command = lab.balancers[0].namespace.command("sh");
+        harness::tools::output(command.args(["-c", &script])).unwrap()
+    };
+    let api = |port: u16| {
+        format!(
+            "[api]\nlisten = \"127.0.0.1:{port}\"\nadmin_token_file = {:?}\n",
+            token.display().to_string()
+        )
+    };
+    lbd.reconfigure(|config| config.node_keys = api(9440)).unwrap();
+    let report = lbd.lbctl(&["reload"]).unwrap();
+    assert_eq!(report["changes"][1]["key"], "api.listen", "{report}");
+    assert_eq!(status(9440, FIRST), "200");
+
+    // Only a file has changed; the configuration says the same.
+    std::fs::write(&token, SECOND).unwrap();
+    let report = lbd.lbctl(&["reload"]).unwrap();
+    assert_eq!(report["changes"], json!([]));
+    assert_eq!(
+        (status(9440, FIRST).as_str(), status(9440, SECOND).as_str()),
+        ("401", "200")
+    );
+
+    // A weight that came along with a listener that cannot be had is not in force either.
+    let _taken = lab.balancers[0]
+        .namespace
+        .run(|| std::net::TcpListener::bind("127.0.0.1:9441"))
+        .unwrap();
+    let name = names(&lbd)[0].clone();
+    lbd.reconfigure(|config| {
+        config.node_keys = api(9441);
+        config.services[0].backends[0].2 = 7;
+    })
+    .unwrap();
+    for arguments in [&["reload", "--dry-run"][..], &["reload"]] {
+        let error = format!("{:#}", lbd.lbctl(arguments).unwrap_err());
+        assert!(error.contains("cannot listen at 127.0.0.1:9441"), "{error}");
+    }
+    assert_eq!(backend(&lbd, &name)["configured_weight"], 1);
+    assert_eq!(status(9440, SECOND), "200");
+}
+
+#[test]
+fn a_reload_that_makes_an_override_void_tells_so_and_the_file_keeps_step() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let file = lbd.config().state_dir.join("overrides.json");
+    let saved = || -> Vec<String> {
+        let document: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let overrides = document["overrides"].as_array().unwrap().iter();
+        overrides
+            .map(|own| own["backend"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let whole = lbd.config().services[0].backends.clone();
+    let [stays, goes] = [whole[0].0.clone(), whole[1].0.clone()];
+    for name in [&stays, &goes] {
+        lbd.lbctl(&["backend", "disable", &format!("web/{name}")]).unwrap();
+    }
+    assert_eq!(saved(), [stays.clone(), goes.clone()]);
+    lbd.reconfigure(|config| config.services[0].backends.truncate(1))
+        .unwrap();
+    let shown = lbd.lbctl(&["reload", "--dry-run"]).unwrap();
+    assert!(shown["warnings"][0].as_str().unwrap().contains(&goes), "{shown}");
+    assert_eq!(saved().len(), 2, "looking changes nothing");
+    lbd.lbctl(&["reload"]).unwrap();
+    let events = lbd.lbctl(&["event", "list"]).unwrap();
+    let mut events = events["events"].as_array().unwrap().iter();
+    let cleared = events.find(|event| event["kind"] == "override-cleared").unwrap();
+    assert_eq!(cleared["backend"], goes.as_str());
+    assert_eq!(cleared["cause"], "it is not in the configuration any more");
+    assert_eq!(saved(), [stays.as_str()]);
+
+    // A backend of that name that comes later begins without it, also after a restart.
+    lbd.reconfigure(|config| config.services[0].backends = whole).unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    assert_eq!(backend(&lbd, &goes)["override"], Value::Null);
+    lbd.terminate().unwrap();
+    lbd.restart().unwrap();
+    assert_eq!(backend(&lbd, &goes)["override"], Value::Null);
+    assert_eq!(backend(&lbd, &stays)["override"]["intent"], "disable");
 }

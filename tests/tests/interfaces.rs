@@ -62,6 +62,21 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
         await_mode(&lbd, "eth9", "none");
         assert!(warnings(&lbd).contains("eth9 is missing"), "{}", warnings(&lbd));
     }
+    let told = |lbd: &Lbd<'_>| -> Vec<String> {
+        let page = lbd.lbctl(&["event", "list"]).unwrap();
+        let events = page["events"].as_array().unwrap().iter();
+        let of_eth9 = events.filter(|event| event["interface"] == "eth9");
+        of_eth9
+            .map(|event| event["kind"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut expected = vec!["interface-lost"];
+    expected.extend(["interface-returned", "interface-lost"].repeat(3));
+    let kinds: Vec<_> = told(&lbd)
+        .into_iter()
+        .filter(|kind| kind.starts_with("interface-"))
+        .collect();
+    assert_eq!(kinds, expected);
     // One that goes and comes while the controller is away.
     balancer.namespace.ip("link add eth9 type veth peer name eth8").unwrap();
     await_mode(&lbd, "eth9", "native");
@@ -71,6 +86,16 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
         .ip("link delete eth9\nlink add eth9 type veth peer name eth8")
         .unwrap();
     lbd.restart().unwrap();
+    assert_eq!(told(&lbd), ["interface-attached", "link-down"]);
+    balancer
+        .namespace
+        .ip("address add 192.0.2.99/32 dev eth9\naddress delete 192.0.2.99/32 dev eth9")
+        .unwrap();
+    balancer.namespace.ip("address add 192.0.2.98/32 dev eth9").unwrap();
+    eventually(PATIENCE, "the address is told of", || {
+        let events = lbd.lbctl(&["event", "list"]).unwrap().to_string();
+        events.contains("address-added") && events.contains("192.0.2.98/32")
+    });
     let attached = await_mode(&lbd, "eth9", "native");
     assert!(
         attached["problem"].as_str().unwrap().contains("eth9 is down"),

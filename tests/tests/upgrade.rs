@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, SystemTime},
 };
@@ -53,7 +53,7 @@ impl Random {
 }
 
 /// The folder of what is pinned for the node and the layout of the maps.
-fn pins(lab: &Lab, lbd: &Lbd<'_>) -> std::path::PathBuf {
+fn pins(lab: &Lab, lbd: &Lbd<'_>) -> PathBuf {
     let version = lbd.lbctl(&["node", "status"]).unwrap()["map_abi"].as_u64().unwrap();
     lab.bpffs().join(format!("lbd/one/v{version}"))
 }
@@ -253,6 +253,66 @@ fn maps_of_another_layout_are_refused_with_instructions_and_replaced_in_one_step
     lbd.terminate().unwrap();
     lbd.restart().expect("the next start needs no word");
     witness.assert_flawless("another layout of the maps");
+}
+
+/// Makes what is pinned look as a program of a former layout left it, with its maps.
+fn as_layout(own: &Path, version: u32) -> PathBuf {
+    let former = own.with_file_name(format!("v{version}"));
+    fs::rename(own, &former).unwrap();
+    let missing: &[&str] = match version {
+        2 => &["BACKEND_SIGNALS", "SPILLS_V4", "SPILLS_V6"],
+        _ => &["BACKEND_SIGNALS"],
+    };
+    for map in missing {
+        fs::remove_file(former.join("maps").join(map)).unwrap();
+    }
+    former
+}
+
+#[test]
+fn flows_of_a_known_layout_are_taken_over_also_where_that_is_cut_short() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let own = pins(&lab, &lbd);
+    let witness = Witness::of(&lab);
+    lbd.terminate().unwrap();
+    as_layout(&own, 2);
+    assert!(witness.is_flowing(), "packets go on by the other version");
+    // Where a map is not as that layout has it, nothing is touched.
+    let backends = own.with_file_name("v2").join("maps/BACKENDS");
+    let aside = own.with_file_name("v2").join("BACKENDS");
+    fs::rename(&backends, &aside).unwrap();
+    let (status, log) = lbd::run_to_end(&lab.balancers[0], lbd.config(), PATIENCE).unwrap();
+    assert!(!status.success() && log.contains("BACKENDS"), "{log}");
+    assert!(witness.is_flowing(), "packets go on by the other version");
+    fs::rename(&aside, &backends).unwrap();
+
+    for death in 0..20 {
+        lbd.begin().unwrap();
+        std::thread::sleep(Duration::from_millis(25 * death));
+        lbd.kill9().unwrap();
+    }
+    lbd.restart().unwrap();
+    lbd.await_all_up("web");
+    assert!(own.exists() && !own.with_file_name("v2").exists());
+    assert!(witness.is_flowing(), "packets go on by this version");
+
+    // Without a death, which is told of; of layout 2 as programs were not pinned once.
+    for version in [2, 3] {
+        lbd.terminate().unwrap();
+        let former = as_layout(&own, version);
+        if version == 2 {
+            fs::remove_file(former.join("program")).unwrap();
+        }
+        lbd.restart().unwrap();
+        let events = lbd.lbctl(&["event", "list"]).unwrap().to_string();
+        assert!(events.contains("maps-migrated"), "{events}");
+        lbd.await_all_up("web");
+        assert!(witness.is_flowing(), "packets go on by this version");
+    }
+    witness.assert_flawless("maps of former layouts");
 }
 
 #[test]

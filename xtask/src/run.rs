@@ -23,7 +23,7 @@ pub(crate) struct DemoArgs {
     arguments: Vec<OsString>,
 }
 
-/// Measure the balancer: `bench packets`, `scale`, `flows` or `http`
+/// Measure the balancer: `bench packets`, `scale`, `flows`, `idle` or `http`
 ///
 /// Sets up, builds, and runs the program `bench` with all arguments given here, for example `packets --json`. `packets`
 /// measures the cost of a packet in the XDP program; `http` compares with other balancers. Needs root. Standard output

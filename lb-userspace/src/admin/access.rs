@@ -9,9 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use nix::{libc, unistd};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::watch};
 
-use super::{Problem, credentials::Credentials};
+use super::{Problem, entrance::Ways};
 
 /// What somebody may do. The greater includes the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,12 +25,32 @@ pub(super) enum Access {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Caller {
-    /// A process of this machine, which may do so much.
-    Local(Access),
+    /// A process of this machine.
+    Local(Arc<Peer>),
     /// Somebody whose requests bring a token.
     Remote,
+}
+
+/// The process at the other end of a Unix socket, as it was when it connected.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// Its user; none: not known.
+    user: Option<u32>,
+    groups: Vec<u32>,
+}
+
+impl Peer {
+    pub(super) fn of(stream: &UnixStream) -> io::Result<Self> {
+        let peer = stream.peer_cred()?;
+        let mut groups = supplementary_groups(stream)?;
+        groups.push(peer.gid());
+        Ok(Self {
+            user: Some(peer.uid()),
+            groups,
+        })
+    }
 }
 
 /// The groups whose members may use the socket, by number.
@@ -54,12 +74,11 @@ impl Groups {
         }
     }
 
-    /// What the process at the other end of the socket may do: what it was when it connected counts.
-    pub(super) fn access_of(self, stream: &UnixStream) -> io::Result<Access> {
-        let peer = stream.peer_cred()?;
-        let mut groups = supplementary_groups(stream)?;
-        groups.push(peer.gid());
-        Ok(self.access(peer.uid(), &groups, unistd::geteuid().as_raw()))
+    /// What the process at the other end of the socket may do.
+    pub(super) fn access_of(self, peer: &Peer) -> Access {
+        let own = unistd::geteuid().as_raw();
+        peer.user
+            .map_or(Access::None, |user| self.access(user, &peer.groups, own))
     }
 }
 
@@ -100,18 +119,20 @@ fn needed(method: &Method) -> Access {
     }
 }
 
-/// Lets through what the caller may do.
+/// Lets through what the caller may do as things are now.
 pub(super) async fn authorize(
-    State(credentials): State<Option<Arc<Credentials>>>,
+    State(ways): State<watch::Receiver<Arc<Ways>>>,
     request: Request,
     next: Next,
 ) -> Response {
-    // A connection without a caller would be a fault of the server; then nobody is let in.
-    let caller = request.extensions().get::<Caller>().copied();
-    let access = match caller.unwrap_or(Caller::Local(Access::None)) {
-        Caller::Local(access) => access,
-        Caller::Remote => match bearer(request.headers()).map(|token| match &credentials {
-            Some(credentials) => credentials.access(token),
+    let now = Arc::clone(&ways.borrow());
+    let caller = request.extensions().get::<Caller>().cloned();
+    let access = match &caller {
+        // A connection without a caller would be a fault of the server; then nobody is let in.
+        None => Access::None,
+        Some(Caller::Local(peer)) => now.groups.access_of(peer),
+        Some(Caller::Remote) => match bearer(request.headers()).map(|token| match &now.remote {
+            Some(remote) => remote.credentials.access(token),
             None => Access::None,
         }) {
             None => return unauthorized("the request has no `authorization: Bearer TOKEN`", false),

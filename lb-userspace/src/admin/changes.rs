@@ -140,6 +140,7 @@ impl From<ControlError> for Problem {
                     ReloadError::Health(_)
                     | ReloadError::NoRoom(_)
                     | ReloadError::Interface(_)
+                    | ReloadError::Api(_)
                     | ReloadError::Maps(_) => {}
                 }
                 problem

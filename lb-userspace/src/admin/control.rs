@@ -73,3 +73,17 @@ impl From<Refused> for ControlError {
         Self::Refused(sentence)
     }
 }
+
+/// Says that there is nothing of this name, and what there is, unless that is too much.
+pub(crate) fn nothing_named<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    const MOST_SHOWN: usize = 10;
+    let mut known: Vec<_> = known.collect();
+    known.sort_unstable();
+    known.dedup();
+    let name = name.escape_debug();
+    match known.len() {
+        0 => format!("there is no {kind} `{name}`, and no other"),
+        1..=MOST_SHOWN => format!("there is no {kind} `{name}`; there are: {}", known.join(", ")),
+        more => format!("there is no {kind} `{name}` among {more}"),
+    }
+}

@@ -1,10 +1,10 @@
-//! The tokens and the certificate of the TCP listener: read from files, and read again when they may have changed.
+//! The tokens and the certificate of the TCP listener: read from files, at the start and at every reload.
 
 use std::{
     fmt, fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use rustls::{
@@ -52,11 +52,6 @@ pub enum CredentialsError {
 
 /// What the listener knows callers by, and is known by.
 pub(super) struct Credentials {
-    files: config::Listen,
-    current: RwLock<Arc<Current>>,
-}
-
-struct Current {
     read: Option<Vec<u8>>,
     admin: Option<Vec<u8>>,
     tls: Option<Arc<ServerConfig>>,
@@ -65,33 +60,29 @@ struct Current {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The tokens are nobody's business.
-        f.debug_struct("Credentials")
-            .field("files", &self.files)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
 
 impl Credentials {
     /// Reads the files.
     pub(super) fn read(files: &config::Listen) -> Result<Self, CredentialsError> {
-        Ok(Self {
-            files: files.clone(),
-            current: RwLock::new(Arc::new(read(files)?)),
-        })
-    }
-
-    /// Reads the files again: all of them or none come into force.
-    pub(super) fn reload(&self) -> Result<(), CredentialsError> {
-        let new = Arc::new(read(&self.files)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(())
+        let read = files.read_token.as_deref().map(token).transpose()?;
+        let admin = files.admin_token.as_deref().map(token).transpose()?;
+        if let (Some(path), true) = (&files.admin_token, read.is_some() && read == admin) {
+            return Err(CredentialsError::Token {
+                path: path.clone(),
+                wrong: "is the same as the one that may only read; expected another".to_owned(),
+            });
+        }
+        let tls = files.tls.as_ref().map(tls).transpose()?;
+        Ok(Self { read, admin, tls })
     }
 
     /// What the bearer of a token may do. The time it takes says nothing about the tokens but their length.
     pub(super) fn access(&self, token: &[u8]) -> Access {
-        let current = self.current();
         let same = |known: &Option<Vec<u8>>| known.as_ref().is_some_and(|known| known.ct_eq(token).into());
-        let (read, admin) = (same(&current.read), same(&current.admin));
+        let (read, admin) = (same(&self.read), same(&self.admin));
         match (admin, read) {
             (true, _) => Access::Admin,
             (false, true) => Access::Read,
@@ -101,25 +92,8 @@ impl Credentials {
 
     /// How to speak TLS; `None`: not at all.
     pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.current().tls.clone()
+        self.tls.clone()
     }
-
-    fn current(&self) -> Arc<Current> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-fn read(files: &config::Listen) -> Result<Current, CredentialsError> {
-    let read = files.read_token.as_deref().map(token).transpose()?;
-    let admin = files.admin_token.as_deref().map(token).transpose()?;
-    if let (Some(path), true) = (&files.admin_token, read.is_some() && read == admin) {
-        return Err(CredentialsError::Token {
-            path: path.clone(),
-            wrong: "is the same as the one that may only read; expected another".to_owned(),
-        });
-    }
-    let tls = files.tls.as_ref().map(tls).transpose()?;
-    Ok(Current { read, admin, tls })
 }
 
 /// The token in a file, which others must not be able to read.

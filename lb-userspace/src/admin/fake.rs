@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
 use super::{
-    Inspect, InspectError, Listeners,
+    Entrance, Inspect, InspectError, Listeners,
     fake_control::FakeControl,
     model::{
         BackendStatus, FlowCount, FlowFilter, FlowPage, FlowStatus, FlowTable, FlowTables, HealthStatus,
@@ -73,6 +73,7 @@ impl Inspect for Fake {
 /// A running server. Ends, and removes its socket, when it is dropped.
 pub(crate) struct Running {
     runtime: Runtime,
+    entrance: Arc<Entrance>,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
 }
@@ -91,6 +92,7 @@ impl Running {
             let _context = runtime.enter();
             Listeners::open(path, api).expect("an admin socket")
         };
+        let entrance = listeners.entrance();
         let served = runtime.spawn(server::serve(
             listeners,
             Arc::new(fake),
@@ -101,9 +103,17 @@ impl Running {
         ));
         Self {
             runtime,
+            entrance,
             stop: Some(stop),
             served: Some(served),
         }
+    }
+
+    /// Serves it by other ways, as a reload does.
+    pub(crate) fn change(&self, api: &Api) -> Result<(), String> {
+        let _context = self.runtime.enter();
+        let put = self.entrance.prepare(api).and_then(|ways| self.entrance.put(ways));
+        put.map(drop).map_err(|error| error.to_string())
     }
 }
 

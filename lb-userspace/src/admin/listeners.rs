@@ -1,6 +1,6 @@
 //! Where the admin API listens: takes connections, as many as there is room for, and gives none more time than is fair.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -8,20 +8,19 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use nix::unistd::{Gid, Group};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    access::{Access, Caller, Groups},
-    credentials::{Credentials, CredentialsError},
+    access::{Access, Caller, Groups, Peer},
+    entrance::{Entrance, ListenError, Remote, Ways, next_remote},
     patience::Patience,
-    socket::{self, AdminSocket, SocketError},
+    socket::{self, AdminSocket},
 };
 use crate::config::Api;
 
@@ -50,47 +49,11 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 123\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections are open; try again later\"}";
 
-/// Why the admin API cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// The Unix socket.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// A group is not there.
-    #[error("`{key}` in [api] is \"{name}\": {cause}; expected a group that `getent group` shows, or its number")]
-    Group {
-        /// The key.
-        key: &'static str,
-        /// The group.
-        name: String,
-        /// What is wrong.
-        cause: String,
-    },
-    /// The tokens or the certificate.
-    #[error("the TCP listener of the admin API: {0}")]
-    Credentials(#[from] CredentialsError),
-    /// The TCP socket.
-    #[error("cannot listen at {address} for the admin API: {cause}")]
-    Tcp {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        cause: io::Error,
-    },
-}
-
 /// Everything that the admin API listens at. The Unix socket is removed when this is dropped.
 #[derive(Debug)]
 pub struct Listeners {
     socket: AdminSocket,
-    groups: Groups,
-    remote: Option<Remote>,
-}
-
-#[derive(Debug)]
-struct Remote {
-    listener: TcpListener,
-    credentials: Arc<Credentials>,
+    entrance: Arc<Entrance>,
 }
 
 impl Listeners {
@@ -99,60 +62,41 @@ impl Listeners {
     /// # Errors
     ///
     /// When something is in the way; then nothing listens.
-    pub fn open(path: &std::path::Path, api: &Api) -> Result<Self, ListenError> {
-        let number = |key, name: &Option<String>| name.as_deref().map(|name| group(key, name)).transpose();
-        let read = number("read_group", &api.read_group)?;
-        let admin = number("admin_group", &api.admin_group)?;
-        let remote = match &api.listen {
-            Some(listen) => {
-                let credentials = Arc::new(Credentials::read(listen)?);
-                let failed = |cause| ListenError::Tcp {
-                    address: listen.address,
-                    cause,
-                };
-                let listener = bind_tcp(listen.address).map_err(failed)?;
-                Some(Remote { listener, credentials })
-            }
-            None => None,
-        };
-        let door = match (read, admin) {
-            (None, None) => socket::Door::Group(None),
-            (Some(group), None) | (None, Some(group)) => socket::Door::Group(Some(group)),
-            // The file system knows one group only: the credentials of the peer decide.
-            (Some(_), Some(_)) => socket::Door::Open,
-        };
-        let read = read.unwrap_or_else(|| Gid::effective().as_raw());
+    pub fn open(path: &Path, api: &Api) -> Result<Self, ListenError> {
+        let ways = Ways::prepare(api, None)?;
         Ok(Self {
-            socket: socket::bind_with(path, door)?,
-            groups: Groups { read, admin },
-            remote,
+            socket: socket::bind_with(path, ways.door)?,
+            entrance: Arc::new(Entrance::new(path.to_owned(), ways)),
         })
     }
 
-    /// What requests to the TCP listener are judged by.
-    pub(super) fn credentials(&self) -> Option<Arc<Credentials>> {
-        self.remote.as_ref().map(|remote| Arc::clone(&remote.credentials))
+    /// What changes them while they are served.
+    pub fn entrance(&self) -> Arc<Entrance> {
+        Arc::clone(&self.entrance)
     }
 
     /// Serves until told to stop, and then until all that was asked before is answered.
     pub(super) async fn serve(self, router: Router, mut stopped: watch::Receiver<bool>) {
         let (listener, _removed_at_end) = self.socket.into_parts();
         let rooms = Rooms::default();
+        let mut ways = self.entrance.ways();
         let server = Server {
             router,
             stopped: stopped.clone(),
         };
         let mut connections = JoinSet::new();
         loop {
+            let now = Arc::clone(&ways.borrow_and_update());
             tokio::select! {
                 taken = listener.accept() => match taken {
-                    Ok((stream, _)) => take_local(stream, self.groups, &rooms, &server, &mut connections),
+                    Ok((stream, _)) => take_local(stream, now.groups, &rooms, &server, &mut connections),
                     Err(error) => pause(&error).await,
                 },
-                (taken, remote) = next_remote(self.remote.as_ref()) => match taken {
+                (taken, remote) = next_remote(now.remote.as_ref()) => match taken {
                     Ok((stream, _)) => take_remote(stream, remote, &rooms, &server, &mut connections),
                     Err(error) => pause(&error).await,
                 },
+                Ok(()) = ways.changed() => {}
                 Some(_) = connections.join_next() => {}
                 () = told(&mut stopped) => break,
             }
@@ -181,12 +125,11 @@ impl Default for Rooms {
 }
 
 impl Rooms {
-    fn of(&self, caller: Caller) -> Option<OwnedSemaphorePermit> {
-        let room = match caller {
-            Caller::Local(Access::Admin) => &self.admin,
-            Caller::Local(Access::Read) => &self.read,
-            Caller::Local(Access::None) => &self.other,
-            Caller::Remote => &self.remote,
+    fn of(&self, access: Access) -> Option<OwnedSemaphorePermit> {
+        let room = match access {
+            Access::Admin => &self.admin,
+            Access::Read => &self.read,
+            Access::None => &self.other,
         };
         Arc::clone(room).try_acquire_owned().ok()
     }
@@ -200,25 +143,24 @@ struct Server {
 }
 
 fn take_local(stream: UnixStream, groups: Groups, rooms: &Rooms, server: &Server, connections: &mut JoinSet<()>) {
-    let access = groups.access_of(&stream).unwrap_or_else(|error| {
+    let peer = Peer::of(&stream).unwrap_or_else(|error| {
         tracing::warn!(%error, "it is not known who called at the admin socket; refused");
-        Access::None
+        Peer::default()
     });
-    let caller = Caller::Local(access);
-    let Some(permit) = rooms.of(caller) else {
+    let Some(permit) = rooms.of(groups.access_of(&peer)) else {
         let _ = stream.try_write(NO_ROOM);
         return;
     };
     let server = server.clone();
     connections.spawn(async move {
-        server.speak(stream, caller).await;
+        server.speak(stream, Caller::Local(Arc::new(peer))).await;
         drop(permit);
     });
 }
 
 fn take_remote(stream: TcpStream, remote: &Remote, rooms: &Rooms, server: &Server, connections: &mut JoinSet<()>) {
     let tls = remote.credentials.tls();
-    let Some(permit) = rooms.of(Caller::Remote) else {
+    let Ok(permit) = Arc::clone(&rooms.remote).try_acquire_owned() else {
         if tls.is_none() {
             let _ = stream.try_write(NO_ROOM);
         }
@@ -243,7 +185,7 @@ impl Server {
     async fn speak(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, caller: Caller) {
         let router = TowerToHyperService::new(self.router);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(caller.clone());
             hyper::service::Service::call(&router, request)
         });
         let stream = TokioIo::new(Patience::new(stream, WRITE_TIME));
@@ -267,14 +209,6 @@ impl Server {
     }
 }
 
-/// The next connection to the TCP listener; never, if there is none.
-async fn next_remote(remote: Option<&Remote>) -> (io::Result<(TcpStream, SocketAddr)>, &Remote) {
-    match remote {
-        Some(remote) => (remote.listener.accept().await, remote),
-        None => std::future::pending().await,
-    }
-}
-
 /// Until told to stop.
 async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -283,37 +217,6 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 async fn pause(error: &io::Error) {
     tracing::warn!(%error, "the admin API cannot take a connection");
     tokio::time::sleep(PAUSE).await;
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    // A restart must not wait for connections of the past.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(socket::BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// The number of a group.
-fn group(key: &'static str, name: &str) -> Result<u32, ListenError> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    let failed = |cause: String| ListenError::Group {
-        key,
-        name: name.to_owned(),
-        cause,
-    };
-    match Group::from_name(name) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err(failed("there is no such group".to_owned())),
-        Err(error) => Err(failed(error.to_string())),
-    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod access;
 mod changes;
 mod control;
 mod credentials;
+mod entrance;
 mod inspect;
 mod limits;
 mod listeners;
@@ -44,8 +45,10 @@ mod tests;
 #[cfg(test)]
 mod transport_tests;
 
+pub(crate) use control::nothing_named;
 pub use control::{Control, ControlError};
 pub use credentials::CredentialsError;
+pub use entrance::{Entrance, ListenError, Ways};
 pub use inspect::{Inspect, InspectError};
-pub use listeners::{ListenError, Listeners};
+pub use listeners::Listeners;
 pub use problem::Problem;

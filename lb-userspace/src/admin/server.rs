@@ -10,14 +10,12 @@ use axum::{
     response::Response,
     routing::get,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::{Semaphore, watch},
-};
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     Control, Inspect, InspectError, Listeners, Problem, access, changes,
-    credentials::Credentials,
+    control::nothing_named,
+    entrance::Ways,
     limits,
     model::{
         BackendStatus, DEFAULT_FLOW_LIMIT, FlowCount, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus,
@@ -38,8 +36,6 @@ type Source = Arc<dyn Inspect>;
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 /// Serves until `shutdown` is there, and then for a moment more what was asked before. Removes the socket at the end.
-///
-/// SIGHUP, and a reload through the API, make it read tokens and certificate again.
 pub async fn serve(
     listeners: Listeners,
     source: Arc<dyn Inspect>,
@@ -47,8 +43,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let (stop, stopped) = watch::channel(false);
-    let credentials = listeners.credentials();
-    let routes = around(router(source, control), credentials.clone());
+    let routes = around(router(source, control), listeners.entrance().ways());
     let serving = listeners.serve(routes, stopped);
     let out_of_grace = async move {
         shutdown.await;
@@ -59,51 +54,16 @@ pub async fn serve(
         () = serving => {}
         // A client that never ends its request must not keep the controller from ending.
         () = out_of_grace => {}
-        () = reload_at_signals(credentials) => {}
     }
 }
 
 /// Everything that a request passes on its way to its route, from the outside in.
-fn around(routes: Router, credentials: Option<Arc<Credentials>>) -> Router {
+fn around(routes: Router, ways: watch::Receiver<Arc<Ways>>) -> Router {
     routes
-        .layer(middleware::from_fn_with_state(
-            credentials.clone(),
-            reload_with_the_rest,
-        ))
         .layer(middleware::from_fn(limits::read_body))
-        .layer(middleware::from_fn_with_state(credentials, access::authorize))
+        .layer(middleware::from_fn_with_state(ways, access::authorize))
         .layer(middleware::from_fn(limits::only_problems))
         .layer(middleware::from_fn(log))
-}
-
-/// Reads the credentials again after a reload through the API.
-async fn reload_with_the_rest(
-    State(credentials): State<Option<Arc<Credentials>>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let reloads = request.uri().path() == "/v1/reload" && request.uri().query().is_none();
-    let response = next.run(request).await;
-    if let (Some(credentials), true) = (&credentials, reloads && response.status().is_success()) {
-        reload(credentials);
-    }
-    response
-}
-
-async fn reload_at_signals(credentials: Option<Arc<Credentials>>) {
-    let (Some(credentials), Ok(mut signals)) = (credentials, signal(SignalKind::hangup())) else {
-        return std::future::pending().await;
-    };
-    while signals.recv().await.is_some() {
-        reload(&credentials);
-    }
-}
-
-fn reload(credentials: &Credentials) {
-    match credentials.reload() {
-        Ok(()) => tracing::info!("tokens and certificate of the admin API are read again"),
-        Err(error) => tracing::error!(%error, "tokens and certificate of the admin API stay as they were"),
-    }
 }
 
 fn router(source: Source, control: Arc<dyn Control>) -> Router {
@@ -246,20 +206,6 @@ fn known_backend(source: &dyn Inspect, service: Option<&str>, name: &str) -> Res
     }
     let names = backends.iter().map(|backend| backend.name.as_str());
     Err(Problem::not_found(nothing_named("backend", name, names)))
-}
-
-/// Says that there is nothing of this name, and what there is, unless that is too much.
-fn nothing_named<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    const MOST_SHOWN: usize = 10;
-    let mut known: Vec<_> = known.collect();
-    known.sort_unstable();
-    known.dedup();
-    let name = name.escape_debug();
-    match known.len() {
-        0 => format!("there is no {kind} `{name}`, and no other"),
-        1..=MOST_SHOWN => format!("there is no {kind} `{name}`; there are: {}", known.join(", ")),
-        more => format!("there is no {kind} `{name}` among {more}"),
-    }
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

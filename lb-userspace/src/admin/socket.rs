@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::libc;
+use nix::{libc, unistd::Gid};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
@@ -61,7 +61,7 @@ pub enum SocketError {
 }
 
 /// Whom the file system lets connect; what they may do then is another question.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
     /// The owner and a group, by default that of the process.
     Group(Option<u32>),
@@ -134,19 +134,36 @@ pub(super) fn bind_with(path: &Path, door: Door) -> Result<AdminSocket, SocketEr
         identity: (found.dev(), found.ino()),
     };
     // Nobody can connect before `listen`, so nobody slips in whatever the umask left open.
-    let mode = match door {
-        Door::Group(group) => {
-            if group.is_some() {
-                lchown(path, None, group).map_err(failed("set the group of"))?;
-            }
-            GROUP_MODE
-        }
-        Door::Open => OPEN_MODE,
-    };
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of"))?;
+    if door == Door::Group(None) {
+        set_mode(path, GROUP_MODE)?;
+    } else {
+        set_door(path, door)?;
+    }
     socket.listen(BACKLOG).map_err(failed("listen at"))?;
     let listener = UnixListener::from_std(socket.into()).map_err(failed("listen at"))?;
     Ok(AdminSocket { listener, file })
+}
+
+/// Opens the socket at `path` for others than before.
+pub(super) fn set_door(path: &Path, door: Door) -> Result<(), SocketError> {
+    let group = match door {
+        Door::Group(group) => group.unwrap_or_else(|| Gid::effective().as_raw()),
+        Door::Open => return set_mode(path, OPEN_MODE),
+    };
+    lchown(path, None, Some(group)).map_err(|cause| SocketError::Failed {
+        action: "set the group of",
+        path: path.to_owned(),
+        cause,
+    })?;
+    set_mode(path, GROUP_MODE)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), SocketError> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|cause| SocketError::Failed {
+        action: "set the mode of",
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 /// Creates the folder and those above it, each open to all whatever the umask is. Those that exist stay as they are.

@@ -95,6 +95,12 @@ fn refusals_are_problems_with_a_status() {
         ("GET /v1/flows?limit=many", 400),
         ("GET /v1/flows?client=nobody", 400),
         ("GET /v1/flows?colour=red", 400),
+        ("GET /v1/events?last=1001", 400),
+        (
+            "GET /v1/explain?protocol=sctp&client=203.0.113.7:1&address=192.0.2.10:80",
+            400,
+        ),
+        ("POST /v1/services/web/backends/w1/weight?value=1001", 400),
         ("GET /v1/flows", 500),
     ];
     for (request, then) in given_then {
@@ -133,7 +139,6 @@ fn what_is_to_be_done_arrives_at_the_controller() {
         (&["backend", "disable", "web/w1"], Ok("web/w1 Disable")),
         (&["backend", "enable", "web/w2"], Ok("web/w2 Enable")),
         (&["backend", "weight", "web/w1", "7"], Ok("web/w1 SetWeight(7)")),
-        (&["backend", "weight", "web/w1", "1001"], Err("0 to 1000")),
         (&["backend", "weight", "web/w1", "--reset"], Ok("web/w1 ResetWeight")),
         (&["flow", "flush"], Err("nothing says which")),
         (&["flow", "flush", "--all"], Ok("flush all services")),
@@ -167,16 +172,9 @@ fn what_is_to_be_done_arrives_at_the_controller() {
         (&explained["verdict"], &explained["backend"]),
         (&"would-begin".into(), &"w1".into())
     );
-    for (typed, words) in [
-        (["explain", "sctp", "203.0.113.7:1", "192.0.2.10:80"], "tcp or udp"),
-        (
-            ["explain", "tcp", "[2001:db8::7]:1", "192.0.2.10:80"],
-            "different families",
-        ),
-    ] {
-        let refused = lbctl(&path, &typed).unwrap_err().to_string();
-        assert!(refused.contains(words), "{refused}");
-    }
+    let typed = ["explain", "tcp", "[2001:db8::7]:1", "192.0.2.10:80"];
+    let refused = lbctl(&path, &typed).unwrap_err().to_string();
+    assert!(refused.contains("different families"), "{refused}");
 }
 
 #[test]

@@ -62,12 +62,15 @@ fn curl(arguments: &[&str]) -> (u16, String, String) {
     (status.parse().unwrap(), kind.to_owned(), body.to_owned())
 }
 
-fn serve(folder: &Path, listen: Listen) -> Running {
-    let api = Api {
+fn api(listen: Listen) -> Api {
+    Api {
         listen: Some(listen),
         ..Api::default()
-    };
-    Running::start_with(&folder.join("s"), Fake::default(), &api)
+    }
+}
+
+fn serve(folder: &Path, listen: Listen) -> Running {
+    Running::start_with(&folder.join("s"), Fake::default(), &api(listen))
 }
 
 #[test]
@@ -109,20 +112,23 @@ fn over_tls_a_token_opens_what_it_is_for() {
     assert_eq!(plain.0, 0, "the TLS listener does not speak plain HTTP: {plain:?}");
 }
 
+/// The status of an answer over TCP to the bearer of a token; 0: nobody answers.
+fn status(address: SocketAddr, token: &str) -> u16 {
+    let header = format!("authorization: Bearer {token}");
+    curl(&["-H", &header, &format!("http://{address}/v1/node")]).0
+}
+
 #[test]
 fn a_token_is_changed_by_a_reload_and_a_bad_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let files = listen(folder.path(), false);
-    let credentials = super::credentials::Credentials::read(&files).unwrap();
-    let may = |token: &str| credentials.access(token.as_bytes());
-    assert_eq!(may(READ), super::access::Access::Read);
+    let listen = listen(folder.path(), false);
+    let (address, api) = (listen.address, api(listen.clone()));
+    let running = serve(folder.path(), listen);
     let new = "another-another-another-another";
     secret(folder.path().join("read"), new);
-    credentials.reload().unwrap();
-    assert_eq!(
-        (may(new), may(READ)),
-        (super::access::Access::Read, super::access::Access::None)
-    );
+    assert_eq!((status(address, READ), status(address, new)), (200, 401));
+    running.change(&api).unwrap();
+    assert_eq!((status(address, READ), status(address, new)), (401, 200));
     for (text, mode, then) in [
         ("short", 0o600, "expected 24"),
         (ADMIN, 0o600, "is the same"),
@@ -130,10 +136,109 @@ fn a_token_is_changed_by_a_reload_and_a_bad_one_changes_nothing() {
     ] {
         let path = secret(folder.path().join("read"), text);
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        let error = credentials.reload().unwrap_err().to_string();
+        let error = running.change(&api).unwrap_err();
         assert!(error.contains(then), "{error}");
-        assert_eq!(may(new), super::access::Access::Read, "what was in force stays");
+        assert_eq!(status(address, new), 200, "what was in force stays");
     }
+}
+
+#[test]
+fn the_listener_moves_and_goes_by_a_reload_while_the_socket_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = listen(folder.path(), false);
+    let first = listen.address;
+    let running = serve(folder.path(), listen.clone());
+    let socket = folder.path().join("s");
+    let mut local = UnixStream::connect(&socket).unwrap();
+    local.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut remote = TcpStream::connect(first).unwrap();
+    remote.set_read_timeout(Some(PATIENCE)).unwrap();
+
+    let at = |address| Api {
+        listen: Some(Listen {
+            address,
+            ..listen.clone()
+        }),
+        ..Api::default()
+    };
+    // An address that is taken: nothing changes.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = running.change(&at(taken.local_addr().unwrap())).unwrap_err();
+    assert!(error.contains("cannot listen at"), "{error}");
+    assert_eq!(status(first, READ), 200);
+    // All addresses, of which the one before is one; and back.
+    let everywhere = SocketAddr::new("0.0.0.0".parse().unwrap(), first.port());
+    let aside = SocketAddr::new("127.0.0.2".parse().unwrap(), first.port());
+    running.change(&at(everywhere)).unwrap();
+    assert_eq!((status(first, READ), status(aside, READ)), (200, 200));
+    running.change(&at(first)).unwrap();
+    assert_eq!((status(first, READ), status(aside, READ)), (200, 0));
+    // Another port, and none.
+    let second = free_port();
+    running.change(&at(second)).unwrap();
+    assert_eq!((status(first, READ), status(second, READ)), (0, 200));
+    running.change(&Api::default()).unwrap();
+    assert_eq!(status(second, READ), 0);
+
+    // The connections of before go on, and what is in force now holds for them.
+    let first_line = |stream: &mut dyn ReadWrite, token: &str| {
+        write!(
+            stream,
+            "GET /v1/node HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(first_line(&mut local, ""), "HTTP/1.1 200 OK");
+    assert_eq!(first_line(&mut remote, READ), "HTTP/1.1 401 Unauthorized");
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+#[test]
+fn groups_change_by_a_reload() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("s");
+    let running = Running::start(&path, Fake::default());
+    let groups = |read: Option<&str>, admin: Option<&str>| Api {
+        read_group: read.map(str::to_owned),
+        admin_group: admin.map(str::to_owned),
+        listen: None,
+    };
+    for (read, admin, then) in [
+        (None, None, "000"),
+        (Some("54321"), None, "200"),
+        (None, Some("54321"), "200"),
+        (Some("54320"), Some("54322"), "403"),
+        (None, None, "000"),
+    ] {
+        running.change(&groups(read, admin)).unwrap();
+        assert_eq!(as_nobody(&path, "GET", 54_321), then, "{read:?} {admin:?}");
+    }
+    let error = running.change(&groups(Some("no-such-group"), None)).unwrap_err();
+    assert!(error.contains("there is no such group"), "{error}");
+}
+
+/// The status of an answer through the socket to a user in a group; 000: it may not connect.
+fn as_nobody(path: &Path, method: &str, group: u32) -> String {
+    let output = Command::new("curl")
+        .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method])
+        .arg("http://lbd/v1/node")
+        .arg("--unix-socket")
+        .arg(path)
+        .uid(65_534)
+        .gid(group)
+        .output()
+        .expect("curl");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -151,33 +256,13 @@ fn other_users_read_by_their_group_and_change_nothing() {
         listen: None,
     };
     let _running = Running::start_with(&path, Fake::default(), &api);
-    let as_nobody = |method: &str, group: u32| {
-        let output = Command::new("curl")
-            .args([
-                "-sS",
-                "-o",
-                "/dev/null",
-                "-w",
-                "%{http_code}",
-                "-X",
-                method,
-                "http://lbd/v1/node",
-            ])
-            .arg("--unix-socket")
-            .arg(&path)
-            .uid(65_534)
-            .gid(group)
-            .output()
-            .expect("curl");
-        String::from_utf8(output.stdout).unwrap()
-    };
     for (method, group, then) in [
         ("GET", 65_534, "403"),
         ("GET", 54_321, "200"),
         ("POST", 54_321, "403"),
         ("POST", 54_322, "405"),
     ] {
-        assert_eq!(as_nobody(method, group), then, "{method} as a member of {group}");
+        assert_eq!(as_nobody(&path, method, group), then, "{method} as a member of {group}");
     }
 }
 

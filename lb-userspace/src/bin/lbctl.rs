@@ -6,6 +6,9 @@ use clap::Parser;
 use lb_userspace::cli::{self, Arguments};
 
 fn main() -> ExitCode {
+    if cli::complete_if_asked() {
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -6,9 +6,20 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+use clap_complete::engine::ArgValueCandidates;
 
-use crate::admin::model::DEFAULT_FLOW_LIMIT;
+use super::complete;
+use crate::{
+    admin::model::{DEFAULT_FLOW_LIMIT, MAX_EVENT_LIMIT},
+    events::Kind,
+};
+
+/// Where help shows options about output.
+const OUTPUT: &str = "Output";
 
 /// Shows what a load balancer does.
 ///
@@ -17,13 +28,13 @@ use crate::admin::model::DEFAULT_FLOW_LIMIT;
 #[command(name = "lbctl", version, arg_required_else_help = true)]
 pub struct Arguments {
     /// Where to look.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Which node")]
     pub place: Place,
     /// Print JSON.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = OUTPUT)]
     pub json: bool,
     /// Show it again every so many seconds, by default 2, until interrupted; with --json, one line each time.
-    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+    #[arg(long, global = true, help_heading = OUTPUT, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
           value_parser = seconds)]
     pub watch: Option<Duration>,
     /// What to do.
@@ -92,9 +103,14 @@ pub enum Noun {
     #[command(subcommand)]
     Map(MapVerb),
     /// Print the completions of a shell, for example: lbctl completion bash > /etc/bash_completion.d/lbctl
+    ///
+    /// Those of bash, zsh and fish ask the daemon for names of services and backends, where it answers at once.
     Completion {
         /// Which shell.
         shell: clap_complete::Shell,
+        /// Without names: the shell asks nobody.
+        #[arg(long = "static")]
+        fixed: bool,
     },
 }
 
@@ -130,6 +146,7 @@ pub enum ServiceVerb {
     /// Show one service.
     Show {
         /// Its name.
+        #[arg(add = ArgValueCandidates::new(complete::services))]
         name: String,
     },
 }
@@ -140,11 +157,13 @@ pub enum BackendVerb {
     /// Show backends with state, cause and flows.
     List {
         /// Only those of this service.
+        #[arg(add = ArgValueCandidates::new(complete::services))]
         service: Option<String>,
     },
     /// Give a backend no new flows; its old ones go on.
     Drain {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
         /// After this time what is left is treated as `on_backend_down` of the service says, such as 5m.
         #[arg(long, value_name = "DURATION")]
@@ -156,29 +175,40 @@ pub enum BackendVerb {
     /// Give a drained backend new flows again.
     Undrain {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
     },
     /// Treat a backend as down, whatever its health.
     Disable {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
     },
     /// Treat a disabled backend as what its health says again.
     Enable {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
     },
     /// Give a backend another weight than the configuration does.
     Weight {
         /// Which one, as SERVICE/BACKEND.
+        #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
         /// The weight, 0 to 1000; 0: no new flows.
-        #[arg(required_unless_present = "reset", conflicts_with = "reset")]
+        #[arg(required_unless_present = "reset", conflicts_with = "reset",
+              value_parser = clap::value_parser!(u32).range(0..=1000))]
         weight: Option<u32>,
         /// Back to the weight of the configuration.
         #[arg(long)]
         reset: bool,
     },
+}
+
+/// The words of all kinds of events.
+fn kinds() -> PossibleValuesParser {
+    let value = |kind: &Kind| PossibleValue::new(kind.word()).help(kind.sentence());
+    PossibleValuesParser::new(Kind::ALL.iter().map(value))
 }
 
 fn address_and_port(text: &str) -> Result<SocketAddr, String> {
@@ -190,6 +220,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a whole number from 1 on".to_owned()),
         Ok(number) => Ok(number),
+    }
+}
+
+fn some_events(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number <= MAX_EVENT_LIMIT => Ok(number),
+        _ => Err(format!("expected a whole number from 0 to {MAX_EVENT_LIMIT}")),
     }
 }
 
@@ -222,14 +259,20 @@ pub enum EventVerb {
     /// Show the last events.
     List {
         /// How many at most.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = some_events)]
         limit: usize,
+        /// Only those of this kind among the last 1000; can be given several times.
+        #[arg(long, value_parser = kinds())]
+        kind: Vec<String>,
     },
     /// Show events as they happen, until interrupted; with --json one object a line.
     Follow {
         /// Begin with so many that happened before.
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 10, value_parser = some_events)]
         last: usize,
+        /// Only those of this kind; can be given several times.
+        #[arg(long, value_parser = kinds())]
+        kind: Vec<String>,
     },
 }
 
@@ -237,12 +280,13 @@ pub enum EventVerb {
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
     /// tcp or udp.
+    #[arg(value_parser = ["tcp", "udp"])]
     pub protocol: String,
     /// Where it comes from: address and port.
     #[arg(value_parser = address_and_port)]
     pub client: SocketAddr,
     /// Where it goes to: virtual address and port.
-    #[arg(value_parser = address_and_port)]
+    #[arg(value_parser = address_and_port, add = ArgValueCandidates::new(complete::virtual_addresses))]
     pub virtual_address: SocketAddr,
 }
 
@@ -289,10 +333,10 @@ pub struct FlowFlush {
 #[derive(Debug, Default, PartialEq, Eq, Args)]
 pub struct FlowChoice {
     /// Only those of this service.
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::services))]
     pub service: Option<String>,
     /// Only those of this backend: its name, or `address:port`.
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::backends))]
     pub backend: Option<String>,
     /// Only those of this client.
     #[arg(long)]
@@ -309,6 +353,7 @@ pub enum MapVerb {
     /// Show the entries of a map that are in use.
     Dump {
         /// Name of the map.
+        #[arg(add = ArgValueCandidates::new(complete::map_names))]
         name: String,
         /// How many at most.
         #[arg(long, default_value_t = 1000)]

@@ -47,7 +47,7 @@ pub enum CliError {
     #[error("{0} is not there any more")]
     Gone(String),
     /// The maps cannot be read.
-    #[error(transparent)]
+    #[error("{}{}", .0, maps_hint(.0))]
     Maps(#[from] DataplaneError),
     /// The answer cannot be written.
     #[error("cannot write: {0}")]
@@ -58,10 +58,20 @@ impl CliError {
     /// The status to end with.
     pub fn exit_code(&self) -> u8 {
         match self {
+            _ if self.is_forbidden() => 4,
             Self::Unreachable { .. } | Self::Endpoint { .. } => 3,
             Self::Config { .. } | Self::Usage(_) => 2,
-            Self::Refused(problem) if [401, 403].contains(&problem.status) => 4,
             _ => 1,
+        }
+    }
+
+    /// Whether it is for want of a right.
+    fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Refused(problem) => [401, 403].contains(&problem.status),
+            Self::Unreachable { cause, .. } => cause.kind() == io::ErrorKind::PermissionDenied,
+            Self::Maps(error) => error.is_for_want_of_rights(),
+            _ => false,
         }
     }
 
@@ -79,5 +89,13 @@ fn hint(cause: &io::Error) -> &'static str {
         }
         io::ErrorKind::PermissionDenied => "; the socket is for its owner and group: use sudo, or join the group",
         _ => "",
+    }
+}
+
+fn maps_hint(error: &DataplaneError) -> &'static str {
+    if error.is_for_want_of_rights() {
+        "; the maps are for root: use sudo"
+    } else {
+        ""
     }
 }

@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod commands;
+mod complete;
 mod endpoint;
 mod error;
 mod fit;
@@ -13,6 +14,7 @@ use std::io::{IsTerminal, Write};
 use clap::Parser;
 
 pub use args::Arguments;
+pub use complete::complete_if_asked;
 pub use error::CliError;
 pub use fit::fit_to_terminal;
 

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{InForce, Verdicts, commands::Command, interfaces::Interfaces, overriding::Drained, returned::Returned};
 use crate::{
-    admin::model::ReconcileStatus,
+    admin::{Entrance, model::ReconcileStatus},
     config::Config,
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
@@ -40,6 +40,7 @@ pub(super) struct Controller {
     pub(super) config_path: PathBuf,
     pub(super) in_force: watch::Sender<Arc<InForce>>,
     pub(super) interfaces: Interfaces,
+    pub(super) entrance: Arc<Entrance>,
     pub(super) pins: Pins,
     pub(super) tables: Tables,
     pub(super) known_rings: KnownRings,

@@ -21,6 +21,7 @@ use crate::{
             BackendStatus, FlowCount, FlowFilter, FlowPage, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
             NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, VrrpStatus, timestamp,
         },
+        nothing_named,
     },
     config::{self, Word},
     dataplane::{DataplaneError, Tables},
@@ -74,21 +75,19 @@ impl Inspector {
     pub(super) fn is_known(&self, filter: &FlowFilter) -> Result<(), ControlError> {
         let in_force = self.in_force();
         let services = &in_force.config().services;
-        let nothing =
-            |kind: &str, name: &str| ControlError::NotFound(format!("there is no {kind} `{}`", name.escape_debug()));
+        let backends = || services.iter().flat_map(|service| &service.backends);
         if let Some(name) = &filter.service
             && services.iter().all(|service| service.name != *name)
         {
-            return Err(nothing("service", name));
+            let names = services.iter().map(|service| service.name.as_str());
+            return Err(ControlError::NotFound(nothing_named("service", name, names)));
         }
         if let Some(name) = &filter.backend
             && name.parse::<SocketAddr>().is_err()
-            && services
-                .iter()
-                .flat_map(|service| &service.backends)
-                .all(|backend| backend.name != *name)
+            && backends().all(|backend| backend.name != *name)
         {
-            return Err(nothing("backend", name));
+            let names = backends().map(|backend| backend.name.as_str());
+            return Err(ControlError::NotFound(nothing_named("backend", name, names)));
         }
         Ok(())
     }

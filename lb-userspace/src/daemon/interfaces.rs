@@ -1,19 +1,18 @@
 //! The interfaces that the program is attached to, also when they go and come back.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkXdp, XdpAttached};
-use rtnetlink::MulticastGroup;
-use tokio::{
-    sync::{Mutex, watch},
-    task::AbortHandle,
+use tokio::sync::{Mutex, watch};
+
+use super::{
+    interface_changes::{NONE, Program, Seen, happenings},
+    link_facts::{Facts, LinkChanges},
 };
-
 use crate::{
     admin::model::InterfaceStatus,
     config::{Node, Word, XdpMode},
     dataplane::{self, AttachedMode, ClientHops, DataplaneError, Loaded, Pins, Presence, detach},
+    events::Events,
 };
 
 /// How often interfaces are looked at without cause: what netlink should have told may be lost.
@@ -34,7 +33,10 @@ struct Inner {
     names: Vec<String>,
     mode: XdpMode,
     client_hops: ClientHops,
+    /// What the last look found.
+    seen: Vec<Seen>,
     status: watch::Sender<Vec<InterfaceStatus>>,
+    events: Events,
 }
 
 impl Interfaces {
@@ -43,7 +45,7 @@ impl Interfaces {
     /// # Errors
     ///
     /// When a map cannot be opened.
-    pub(super) fn new(program: Loaded, pins: Pins, node: &Node) -> Result<Self, DataplaneError> {
+    pub(super) fn new(program: Loaded, pins: Pins, node: &Node, events: Events) -> Result<Self, DataplaneError> {
         let (sender, status) = watch::channel(Vec::new());
         let inner = Inner {
             program,
@@ -51,7 +53,9 @@ impl Interfaces {
             pins,
             names: node.interfaces.clone(),
             mode: node.xdp_mode,
+            seen: Vec::new(),
             status: sender,
+            events,
         };
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -98,8 +102,8 @@ impl Interfaces {
     /// Attaches the program again where an interface came or came back, until told to end.
     pub(super) async fn follow(self, mut stopped: watch::Receiver<bool>) {
         loop {
-            let mut events = match Events::open() {
-                Ok(events) => Some(events),
+            let mut changes = match LinkChanges::open() {
+                Ok(changes) => Some(changes),
                 Err(error) => {
                     tracing::warn!(%error, "interfaces cannot be followed by netlink; they are looked at every {PERIOD:?}");
                     None
@@ -108,10 +112,12 @@ impl Interfaces {
             loop {
                 let is_open = tokio::select! {
                     _ = stopped.wait_for(|stopped| *stopped) => return,
-                    is_open = next(&mut events) => is_open,
-                    () = tokio::time::sleep(PERIOD) => events.is_some(),
+                    is_open = next(changes.as_mut()) => is_open,
+                    () = tokio::time::sleep(PERIOD) => changes.is_some(),
                 };
-                drain(&mut events);
+                if let Some(changes) = &mut changes {
+                    changes.drain();
+                }
                 self.inner.lock().await.heal().await;
                 tokio::time::sleep(REST).await;
                 if !is_open {
@@ -126,15 +132,17 @@ impl Inner {
     async fn attach(&mut self) -> Result<(), DataplaneError> {
         let mut all = Vec::new();
         for name in self.names.clone() {
-            let status = if dataplane::presence(&self.pins, &name)? == Presence::Missing {
+            let seen = if dataplane::presence(&self.pins, &name)? == Presence::Missing {
                 self.missing(&name)
             } else {
                 let attached = self.program.attach(&self.pins, &name, self.mode)?;
-                let is_adopted = attached.mode == AttachedMode::Adopted;
-                self.attached(&name, attached.ifindex, is_adopted, attached.fallback)
-                    .await
+                let program = match attached.mode {
+                    AttachedMode::Adopted => Program::Found,
+                    _ => Program::Attached,
+                };
+                self.attached(&name, attached.ifindex, program, attached.fallback).await
             };
-            all.push(status);
+            all.push(seen);
         }
         self.publish(all);
         Ok(())
@@ -142,42 +150,57 @@ impl Inner {
 
     /// Attaches what is not, and looks at the rest.
     async fn heal(&mut self) {
-        let before = self.status.borrow().clone();
         let mut all = Vec::new();
         for name in self.names.clone() {
-            let last = before.iter().find(|status| status.name == name);
-            all.push(self.look(&name, last).await);
+            all.push(self.look(&name).await);
         }
         self.publish(all);
     }
 
-    async fn look(&mut self, name: &str, last: Option<&InterfaceStatus>) -> InterfaceStatus {
+    async fn look(&mut self, name: &str) -> Seen {
         let result = match dataplane::presence(&self.pins, name) {
             Ok(Presence::Missing) => return self.missing(name),
             Ok(Presence::Attached(ifindex)) => {
-                let fallback = last.filter(|last| last.ifindex == ifindex && last.xdp_mode == "generic");
+                let last = self.seen.iter().map(|seen| &seen.status);
+                let mut last = last.filter(|last| last.name == name && last.ifindex == ifindex);
+                let fallback = last.find(|last| last.xdp_mode == "generic");
                 let reason = fallback.and_then(|last| last.problem.as_deref()?.split_once(SLOWER));
                 let reason = reason.map(|(_, reason)| reason.to_owned());
-                return self.attached(name, ifindex, true, reason).await;
+                return self.attached(name, ifindex, Program::Found, reason).await;
             }
             Ok(Presence::Bare) => self.program.attach(&self.pins, name, self.mode),
             Err(error) => Err(error),
         };
         match result {
-            Ok(attached) => self.attached(name, attached.ifindex, false, attached.fallback).await,
-            Err(error) => self.describe(name, 0, NONE, Some(error.to_string())),
+            Ok(attached) => {
+                let (ifindex, fallback) = (attached.ifindex, attached.fallback);
+                self.attached(name, ifindex, Program::Attached, fallback).await
+            }
+            Err(error) => self.without_program(name, error.to_string()),
         }
     }
 
-    fn missing(&self, name: &str) -> InterfaceStatus {
-        let problem = format!("{name} is missing: the program is attached when it comes");
-        self.describe(name, 0, NONE, Some(problem))
+    fn missing(&self, name: &str) -> Seen {
+        self.without_program(
+            name,
+            format!("{name} is missing: the program is attached when it comes"),
+        )
     }
 
-    async fn attached(&self, name: &str, ifindex: u32, is_adopted: bool, fallback: Option<String>) -> InterfaceStatus {
-        let Facts { mode, is_up } = facts(ifindex).await;
-        let wanted = wanted(self.mode).filter(|wanted| is_adopted && *wanted != mode);
-        let problem = if !is_up {
+    fn without_program(&self, name: &str, problem: String) -> Seen {
+        Seen {
+            status: self.describe(name, 0, NONE, Some(problem)),
+            program: None,
+            is_up: false,
+            addresses: None,
+        }
+    }
+
+    async fn attached(&self, name: &str, ifindex: u32, program: Program, fallback: Option<String>) -> Seen {
+        let facts = Facts::of(ifindex).await;
+        let mode = facts.mode;
+        let wanted = wanted(self.mode).filter(|wanted| program == Program::Found && *wanted != mode);
+        let problem = if !facts.is_up {
             Some(format!("{name} is down"))
         } else if let Some(wanted) = wanted {
             Some(format!(
@@ -186,7 +209,12 @@ impl Inner {
         } else {
             fallback.map(|reason| format!("{name}{SLOWER}{reason}"))
         };
-        self.describe(name, ifindex, mode, problem)
+        Seen {
+            status: self.describe(name, ifindex, mode, problem),
+            program: Some(program),
+            is_up: facts.is_up,
+            addresses: facts.addresses,
+        }
     }
 
     fn describe(&self, name: &str, ifindex: u32, mode: &str, problem: Option<String>) -> InterfaceStatus {
@@ -199,8 +227,8 @@ impl Inner {
         }
     }
 
-    /// Makes known what is, and logs what changed.
-    fn publish(&self, all: Vec<InterfaceStatus>) {
+    /// Makes known what is, and tells what changed.
+    fn publish(&mut self, all: Vec<Seen>) {
         match self.client_hops.forget_missing() {
             Ok(0) => {}
             Ok(ways) => tracing::info!(
@@ -209,39 +237,34 @@ impl Inner {
             ),
             Err(error) => tracing::warn!(%error, "the kernel does not tell which interfaces there are"),
         }
-        self.status.send_if_modified(|known| {
-            for now in &all {
-                let before = known.iter().find(|status| status.name == now.name);
-                if before != Some(now) {
-                    log(before, now);
-                }
+        for now in &all {
+            let before = self.seen.iter().find(|seen| seen.status.name == now.status.name);
+            for happening in happenings(before, now) {
+                self.events.record(happening);
             }
-            let is_changed = *known != all;
-            *known = all;
+            warn(before.map(|before| &before.status), &now.status);
+        }
+        let status: Vec<_> = all.iter().map(|seen| seen.status.clone()).collect();
+        self.seen = all;
+        self.status.send_if_modified(|known| {
+            let is_changed = *known != status;
+            *known = status;
             is_changed
         });
     }
 }
 
-/// The mode of an interface without the program.
-const NONE: &str = "none";
 /// Between the name of an interface and why native mode was refused.
 const SLOWER: &str = " runs in generic mode, which is slower: ";
 
-fn log(before: Option<&InterfaceStatus>, now: &InterfaceStatus) {
-    let InterfaceStatus {
-        name,
-        ifindex,
-        xdp_mode,
-        ..
-    } = now;
-    if now.xdp_mode != NONE && before.is_none_or(|before| before.ifindex != now.ifindex) {
-        tracing::info!(interface = name, ifindex, mode = xdp_mode, "attached");
-    }
-    match (&now.problem, before.is_some_and(|before| before.problem.is_some())) {
-        (Some(problem), _) => tracing::warn!(interface = name, "{problem}"),
-        (None, true) => tracing::info!(interface = name, "the interface is as it should be again"),
-        (None, false) => {}
+/// Logs what is not as it should be although the program is attached.
+fn warn(before: Option<&InterfaceStatus>, now: &InterfaceStatus) {
+    let interface = &now.name;
+    if now.xdp_mode != NONE
+        && let Some(problem) = &now.problem
+        && before.is_none_or(|before| before.problem != now.problem)
+    {
+        tracing::warn!(interface, "{problem}");
     }
 }
 
@@ -260,81 +283,11 @@ pub(super) fn drop_others(pins: &Pins, wanted: &[String]) -> Result<(), Dataplan
     Ok(())
 }
 
-/// What netlink tells of interfaces that come, go or change.
-struct Events {
-    events: Box<dyn Stream<Item = ()> + Send + Unpin>,
-    connection: AbortHandle,
-}
-
-impl Events {
-    /// Opens a socket, in the network namespace of the calling thread.
-    fn open() -> io::Result<Self> {
-        let (connection, _, events) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
-        Ok(Self {
-            events: Box::new(events.map(drop)),
-            connection: tokio::spawn(connection).abort_handle(),
-        })
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
-}
-
-/// Waits for an event; without a socket, for ever. Says whether the socket still works.
-async fn next(events: &mut Option<Events>) -> bool {
-    match events {
-        Some(events) => events.events.next().await.is_some(),
+/// Waits for a change; without a socket, for ever. Says whether the socket still works.
+async fn next(changes: Option<&mut LinkChanges>) -> bool {
+    match changes {
+        Some(changes) => changes.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Takes what is there already: one look answers all of it.
-fn drain(events: &mut Option<Events>) {
-    if let Some(events) = events {
-        while let Some(Some(())) = events.events.next().now_or_never() {}
-    }
-}
-
-/// What the kernel says of an interface.
-struct Facts {
-    mode: &'static str,
-    is_up: bool,
-}
-
-async fn facts(ifindex: u32) -> Facts {
-    let answer = async {
-        let (connection, handle, _) = rtnetlink::new_connection().ok()?;
-        let connection = tokio::spawn(connection);
-        let mut links = handle.link().get().match_index(ifindex).execute();
-        let link = links.try_next().await.ok();
-        connection.abort();
-        link?
-    };
-    let Some(link) = answer.await else {
-        return Facts {
-            mode: "unknown",
-            is_up: true,
-        };
-    };
-    let attached = link.attributes.into_iter().find_map(|attribute| match attribute {
-        LinkAttribute::Xdp(details) => details.into_iter().find_map(|detail| match detail {
-            LinkXdp::Attached(attached) => Some(attached),
-            _ => None,
-        }),
-        _ => None,
-    });
-    let mode = match attached {
-        Some(XdpAttached::Driver) => "native",
-        Some(XdpAttached::SocketBuffer) => "generic",
-        Some(XdpAttached::Hardware) => "hardware",
-        _ => "unknown",
-    };
-    Facts {
-        mode,
-        is_up: link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
     }
 }
 

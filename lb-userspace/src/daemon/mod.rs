@@ -8,7 +8,9 @@ mod error;
 mod flushing;
 mod in_force;
 mod inspect;
+mod interface_changes;
 mod interfaces;
+mod link_facts;
 mod naming;
 mod overriding;
 mod reloading;
@@ -34,7 +36,7 @@ pub use error::DaemonError;
 use crate::{
     admin, capabilities,
     config::{self, Config, PacketLog},
-    dataplane::{self, Access, Pins, Punts, Tables},
+    dataplane::{self, Access, Former, Pins, Punts, Running, Tables},
     events::{Events, Happening, Kind},
     health::{self, Monitor},
     lock::NodeLock,
@@ -83,11 +85,17 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;
     let pins = Pins::new(&node.bpffs, &node.name);
-    match maps {
-        MapChoice::TakeOver => refuse_foreign(&pins)?,
-        MapChoice::Replace => pins.replace_maps()?,
-    }
+    let former = match maps {
+        MapChoice::TakeOver => former(&pins)?,
+        MapChoice::Replace => {
+            pins.replace_maps()?;
+            None
+        }
+    };
     pins.prepare()?;
+    if let Some(former) = former {
+        former.share(&pins, &node.capacity)?;
+    }
     let mut warnings = Vec::new();
     if let Err(error) = Reservation::add(node.nat_ports, &reservation_file(config)) {
         warnings.push(error.to_string());
@@ -95,7 +103,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
 
     let overrides = saved_overrides(config, &events, &mut warnings);
 
-    let mut program = dataplane::load(&pins, &node.capacity, node.nat_ports, node.packet_log)?;
+    let mut program = dataplane::load_after(former, &pins, &node.capacity, node.nat_ports, node.packet_log)?;
     warnings.append(&mut program.kept_sizes);
     let (health, health_changes) = Monitor::new()?;
     let (neighbours, next_hops) = Neighbours::spawn()?;
@@ -104,7 +112,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         PacketLog::Off => None,
         PacketLog::Debug | PacketLog::Trace => Some(tokio::spawn(dataplane::forward_program_log(program.take_log()))),
     };
-    let interfaces = Interfaces::new(program, pins.clone(), node)?;
+    let interfaces = Interfaces::new(program, pins.clone(), node, events.clone())?;
     let (commands, commands_given) = mpsc::channel(COMMANDS);
     let (in_force, in_force_seen) = watch::channel(Arc::new(InForce {
         source: Arc::clone(&source),
@@ -112,8 +120,10 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         overrides: Arc::new(overrides),
         warnings: Vec::new(),
     }));
+    let listeners = admin::Listeners::open(&node.socket, &config.api)?;
     let mut controller = Controller {
         config_path: config_path.to_owned(),
+        entrance: listeners.entrance(),
         in_force,
         interfaces: interfaces.clone(),
         pins: pins.clone(),
@@ -138,6 +148,10 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     interfaces.attach().await?;
     // Nobody needs the programs before this one any more.
     pins.release_former()?;
+    if let Some(former) = former {
+        let cause = format!("from layout {}, with all flows", former.version);
+        events.record(Happening::new(Kind::MapsMigrated, cause));
+    }
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -167,7 +181,6 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         flusher: Flusher::new(Tables::open(&pins, Access::Write)?)?,
         inspector: Arc::clone(&inspector),
     };
-    let listeners = admin::Listeners::open(&node.socket, &config.api)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve(listeners, inspector, Arc::new(remote), stopped.clone()));
@@ -226,23 +239,15 @@ pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
     Ok(removed)
 }
 
-/// Refuses to take the place of a program whose flows would be lost.
-fn refuse_foreign(pins: &Pins) -> Result<(), DaemonError> {
-    let interfaces = dataplane::foreign(pins)?;
-    if interfaces.is_empty() {
-        return Ok(());
+/// The former layout whose flows are to be taken over. Refuses to take the place of a program whose flows would be lost.
+fn former(pins: &Pins) -> Result<Option<&'static Former>, DaemonError> {
+    match dataplane::running(pins)? {
+        Running::Own | Running::Between => Ok(None),
+        Running::Former(former) => Ok(Some(former)),
+        Running::Foreign { interfaces, others } => {
+            Err(dataplane::DataplaneError::Foreign { interfaces, others }.into())
+        }
     }
-    let folders: Vec<_> = pins
-        .other_versions()
-        .iter()
-        .map(|folder| folder.display().to_string())
-        .collect();
-    let folders = if folders.is_empty() {
-        "which are not pinned any more".to_owned()
-    } else {
-        folders.join(", ")
-    };
-    Err(dataplane::DataplaneError::Foreign { interfaces, folders }.into())
 }
 
 fn reservation_file(config: &Config) -> PathBuf {
@@ -258,9 +263,8 @@ fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>)
         Overrides::default()
     });
     let before = overrides.clone();
-    for gone in overrides.prune(config) {
-        let happening = Happening::new(Kind::OverrideCleared, "it is not in the configuration any more");
-        events.record(happening.of_backend(&gone.service, &gone.backend));
+    for voided in overrides.prune(config) {
+        events.record(overriding::cleared(&voided));
     }
     let now = Timestamp::now();
     overrides.gone(|leaving| leaving.deadline <= now);

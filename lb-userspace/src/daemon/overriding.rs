@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::{controller::Controller, entries::Entries};
 use crate::{
-    admin::ControlError,
+    admin::{ControlError, nothing_named},
     config::{Backend, Service},
     events::{Events, Happening, Kind},
     health::TargetId,
-    overrides::{self, Intent, Overrides, Verb},
+    overrides::{self, Intent, Overrides, Verb, Voided},
 };
 
 /// So many seconds a removed backend stays at least: handshakes that are not in the flow table yet may still find it.
@@ -73,14 +73,19 @@ impl Controller {
     /// A backend of the configuration.
     fn known(&self, id: &TargetId) -> Result<(Service, Backend), ControlError> {
         let in_force = self.in_force.borrow();
-        let mut services = in_force.config().services.iter();
-        let nothing =
-            |kind: &str, name: &str| ControlError::NotFound(format!("there is no {kind} `{}`", name.escape_debug()));
-        let service = services
-            .find(|service| service.name == id.service)
-            .ok_or_else(|| nothing("service", &id.service))?;
+        let services = &in_force.config().services;
+        let service = services.iter().find(|service| service.name == id.service);
+        let service = service.ok_or_else(|| {
+            let names = services.iter().map(|service| service.name.as_str());
+            ControlError::NotFound(nothing_named("service", &id.service, names))
+        })?;
         let backend = service.backends.iter().find(|backend| backend.name == id.backend);
-        let backend = backend.ok_or_else(|| nothing(&format!("backend of service {}", service.name), &id.backend))?;
+        let backend = backend.ok_or_else(|| {
+            let name = |backend: &str| format!("{}/{backend}", service.name);
+            let names: Vec<_> = service.backends.iter().map(|backend| name(&backend.name)).collect();
+            let names = names.iter().map(String::as_str);
+            ControlError::NotFound(nothing_named("backend", &name(&id.backend), names))
+        })?;
         Ok((service.clone(), backend.clone()))
     }
 
@@ -179,6 +184,8 @@ impl Controller {
             self.events
                 .record(Happening::new(Kind::OverridesUnsaved, error.to_string()));
         }
+        // A backend that is there again later drains anew.
+        self.drained.0.retain(|id| overrides.of(id).is_some());
         self.in_force.send_replace(Arc::new(super::InForce {
             overrides: Arc::new(overrides),
             ..super::InForce::clone(&in_force)
@@ -202,6 +209,11 @@ impl Drained {
         };
         events.record(Happening::new(Kind::DrainEnded, cause).of_backend(&id.service, &id.backend));
     }
+}
+
+/// What is told of an override that a configuration makes void.
+pub(super) fn cleared(voided: &Voided) -> Happening {
+    Happening::new(Kind::OverrideCleared, voided.cause).of_backend(&voided.id.service, &voided.id.backend)
 }
 
 fn sentence(verb: Verb) -> String {

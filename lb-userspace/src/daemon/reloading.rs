@@ -8,14 +8,15 @@ use super::{
     InForce,
     controller::Controller,
     entries::{Entries, front},
-    interfaces,
+    interfaces, overriding,
 };
 use crate::{
+    admin::ListenError,
     config::{self, Config},
     events::{Happening, Kind},
     health,
     neighbour::{NextHopState, RESOLVING},
-    overrides::{Leaving, Overrides, deadline_after},
+    overrides::{Leaving, Overrides, Voided, deadline_after},
     reconcile,
     reload::{self, Action, ReloadError, Report, Source},
 };
@@ -52,19 +53,24 @@ impl Controller {
             steps: 0,
             warnings: Vec::new(),
         };
-        let overrides = self.overrides_for(&before, &next.config, &mut report, now);
+        let (overrides, voided) = self.overrides_for(&before, &next.config, &mut report, now);
         let trial = tokio::task::block_in_place(|| self.trial(&next.config, &overrides)).map_err(ReloadError::Maps)?;
         if !trial.problems.is_empty() {
             return Err(ReloadError::NoRoom(trial.problems));
         }
         report.steps = trial.steps.len();
+        let refused = |error: ListenError| ReloadError::Api(error.to_string());
+        let ways = tokio::task::block_in_place(|| self.entrance.prepare(&next.config.api)).map_err(refused)?;
         if dry_run {
             return Ok(report);
         }
+        let former = self.entrance.put(ways).map_err(refused)?;
         let wanted = &next.config.node;
         if before.config().node.interfaces != wanted.interfaces
             && let Err(error) = self.interfaces.set(&wanted.interfaces).await
         {
+            // It was in force a moment ago, so it can be again.
+            self.entrance.put(former).map_err(refused)?;
             return Err(ReloadError::Interface(error.to_string()));
         }
         self.in_force.send_replace(Arc::new(InForce {
@@ -75,6 +81,9 @@ impl Controller {
         }));
         if overrides != *before.overrides {
             self.put_overrides(overrides);
+        }
+        for voided in &voided {
+            self.events.record(overriding::cleared(voided));
         }
         self.aim();
         self.await_next_hops().await;
@@ -87,9 +96,15 @@ impl Controller {
         Ok(report)
     }
 
-    /// The overrides that go with another configuration: those about backends that are no more are forgotten, and backends
+    /// The overrides that go with another configuration: those that it makes void are forgotten and given too, and backends
     /// that are removed may stay for as long as their flows go on.
-    fn overrides_for(&self, before: &InForce, next: &Config, report: &mut Report, now: Timestamp) -> Overrides {
+    fn overrides_for(
+        &self,
+        before: &InForce,
+        next: &Config,
+        report: &mut Report,
+        now: Timestamp,
+    ) -> (Overrides, Vec<Voided>) {
         let mut overrides = Overrides::clone(&before.overrides);
         if let Ok(entries) = Entries::read(&self.tables) {
             for old in &before.config().services {
@@ -113,14 +128,12 @@ impl Controller {
                 }
             }
         }
-        for gone in overrides.prune(next) {
-            let sentence = format!(
-                "the override of {}/{} is forgotten: it is not in the file",
-                gone.service, gone.backend
-            );
+        let voided = overrides.prune(next);
+        for Voided { id, cause } in &voided {
+            let sentence = format!("an override of {}/{} is cleared: {cause}", id.service, id.backend);
             report.warnings.push(sentence);
         }
-        overrides
+        (overrides, voided)
     }
 
     /// Waits a moment for the next hops of backends that are new, so that they begin with one.
@@ -148,20 +161,14 @@ impl Controller {
         Ok(reconcile::plan(&desired, &observed))
     }
 
-    /// Takes the program off interfaces that are no longer wanted, and tells of all that changed.
+    /// Takes the program off interfaces that are no longer wanted, and tells of it.
     fn note_interfaces(&self, before: &[String], after: &[String], report: &mut Report) {
         if let Err(error) = interfaces::drop_others(&self.pins, after) {
             report.warnings.push(error.to_string());
         }
-        let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
-        for (kind, names) in [
-            (Kind::InterfaceAttached, after.difference(&before)),
-            (Kind::InterfaceDetached, before.difference(&after)),
-        ] {
-            for name in names {
-                self.events
-                    .record(Happening::new(kind, "by the configuration").of_interface(name));
-            }
+        for name in before.iter().filter(|name| !after.contains(name)) {
+            let happening = Happening::new(Kind::InterfaceDetached, "it is not in the configuration any more");
+            self.events.record(happening.of_interface(name));
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What pinned links are attached to, and whose program they run.
 
+use std::path::PathBuf;
+
 use aya::programs::ProgramInfo;
 use lb_common::maps;
 use nix::net::if_::if_nametoindex;
 
 use super::{
     DataplaneError, Pins,
+    succession::{self, Former},
     syscall::{self, LinkInfo},
 };
 
@@ -46,28 +49,79 @@ pub(super) fn any_live(pins: &Pins) -> Result<bool, DataplaneError> {
     Ok(false)
 }
 
-/// The interfaces on which a program runs that is not over this version's pinned maps: one of another version of `lbd` with
-/// another layout, or one whose maps were replaced or removed.
+/// Over whose maps the programs on the interfaces work.
+#[derive(Debug)]
+pub enum Running {
+    /// Over this version's, or no program runs: nothing is in the way.
+    Own,
+    /// Over those of a former layout, all of them, whose flows can be taken over.
+    Former(&'static Former),
+    /// Some over those of a former layout already over this version's: a take-over was cut short, and goes on.
+    Between,
+    /// Over maps whose flows cannot be taken over: of another layout, or replaced, or removed.
+    Foreign {
+        /// The interfaces.
+        interfaces: Vec<String>,
+        /// The other maps that are pinned, and why their flows are lost, in words.
+        others: String,
+    },
+}
+
+/// Finds out over whose maps the programs on the interfaces work.
 ///
 /// # Errors
 ///
 /// When a pin cannot be read.
-pub fn foreign(pins: &Pins) -> Result<Vec<String>, DataplaneError> {
-    let mut own = Vec::new();
-    for pin in pins.own_programs() {
-        let program = ProgramInfo::from_pin(&pin).map_err(|cause| DataplaneError::Load(cause.into()))?;
-        own.push(program.id());
-    }
+pub fn running(pins: &Pins) -> Result<Running, DataplaneError> {
+    let own = program_ids(pins)?;
     // Whoever pins no programs, but these maps and no others, loaded the program over them.
     let is_only = pins.map(maps::FLOWS_V4.name).exists() && pins.other_versions().is_empty();
-    let is_own = |link: &LinkInfo| own.contains(&link.program) || (own.is_empty() && is_only);
-    let mut found = Vec::new();
+    let is_own = |program: u32| own.contains(&program) || (own.is_empty() && is_only);
+    let mut live = Vec::new();
     for interface in pins.linked_interfaces()? {
-        if info(pins, &interface)?.is_some_and(|link| link.ifindex != 0 && !is_own(&link)) {
-            found.push(interface);
+        if let Some(link) = info(pins, &interface)?.filter(|link| link.ifindex != 0) {
+            live.push((interface, link.program));
         }
     }
-    Ok(found)
+    let (own, others): (Vec<_>, Vec<_>) = live.into_iter().partition(|(_, program)| is_own(*program));
+    if others.is_empty() {
+        return Ok(Running::Own);
+    }
+    let layouts = pins.other_layouts();
+    for former in layouts.iter().copied().filter_map(succession::known) {
+        let programs = program_ids(&pins.of_version(former.version))?;
+        // The same of whoever pinned no programs then.
+        let is_only = programs.is_empty() && pins.other_versions().len() == 1;
+        if is_only || others.iter().all(|(_, program)| programs.contains(program)) {
+            return Ok(if own.is_empty() {
+                Running::Former(former)
+            } else {
+                Running::Between
+            });
+        }
+    }
+    let describe = |folder: &PathBuf| {
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let layout = name.strip_prefix('v').and_then(|version| version.parse().ok());
+        let reason = layout.map_or("replaced earlier".to_owned(), succession::why_not);
+        format!("{}: {reason}", folder.display())
+    };
+    let folders: Vec<_> = pins.other_versions().iter().map(describe).collect();
+    Ok(Running::Foreign {
+        interfaces: others.into_iter().map(|(interface, _)| interface).collect(),
+        others: if folders.is_empty() {
+            "which are not pinned any more".to_owned()
+        } else {
+            folders.join("; ")
+        },
+    })
+}
+
+/// The programs that are pinned over maps.
+fn program_ids(pins: &Pins) -> Result<Vec<u32>, DataplaneError> {
+    let id = |pin: PathBuf| ProgramInfo::from_pin(&pin).map(|program| program.id());
+    let ids = pins.own_programs().into_iter().map(id).collect::<Result<_, _>>();
+    ids.map_err(|cause| DataplaneError::Load(cause.into()))
 }
 
 /// `None` where no link is pinned.

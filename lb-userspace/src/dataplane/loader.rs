@@ -16,7 +16,7 @@ use lb_common::{
     next_hop::ClientHop,
 };
 
-use super::{DataplaneError, Pins, links, settings, tables};
+use super::{DataplaneError, Former, Pins, links, settings, tables};
 use crate::config::{Capacity, PacketLog, PortRange};
 
 /// The object, as the build made it.
@@ -64,6 +64,21 @@ struct Expected {
 ///
 /// When a pinned map has another layout, or the kernel refuses a map or the program.
 pub fn load(pins: &Pins, capacity: &Capacity, nat_ports: PortRange, log: PacketLog) -> Result<Loaded, DataplaneError> {
+    load_after(None, pins, capacity, nat_ports, log)
+}
+
+/// As [`load`], after [`Former::share`] of a former layout: what it shares not is filled.
+///
+/// # Errors
+///
+/// See [`load`].
+pub fn load_after(
+    former: Option<&Former>,
+    pins: &Pins,
+    capacity: &Capacity,
+    nat_ports: PortRange,
+    log: PacketLog,
+) -> Result<Loaded, DataplaneError> {
     let expected = expected(capacity);
     let mut kept_sizes = Vec::new();
     let is_live = links::any_live(pins)?;
@@ -93,6 +108,9 @@ pub fn load(pins: &Pins, capacity: &Capacity, nat_ports: PortRange, log: PacketL
         .map_err(|error| DataplaneError::Load(error.into()))?;
     for (name, index) in SLOW {
         go_on_with(&mut object, name, index)?;
+    }
+    if let Some(former) = former {
+        former.fill(pins)?;
     }
     let clock = program(&mut object, CLOCK)?;
     clock.load().map_err(|error| DataplaneError::Load(error.into()))?;
@@ -228,6 +246,24 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
         shape(maps::OUTCOMES, 4, 8, fixed(maps::OUTCOMES)),
         shape(maps::PUNTS, 0, 0, fixed(maps::PUNTS)),
     ]
+}
+
+/// Refuses pinned maps, of those meant, that are missing or have another layout than this version's.
+pub(super) fn check_layout(
+    pins: &Pins,
+    capacity: &Capacity,
+    is_meant: &impl Fn(&maps::Map) -> bool,
+) -> Result<(), DataplaneError> {
+    for Expected { map, key, value, .. } in expected(capacity).iter().filter(|expected| is_meant(&expected.map)) {
+        if pinned_entries(&pins.map(map.name), map.name, *key, *value)?.is_none() {
+            return Err(DataplaneError::Layout {
+                name: map.name.to_owned(),
+                found: "no pin".to_owned(),
+                expected: format!("keys of {key} and values of {value} bytes"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Maps that are pinned with another size, as sentences for the operator. Refuses one of another layout.

@@ -35,6 +35,20 @@ impl Pins {
         }
     }
 
+    /// The folders of the same node for maps of another layout.
+    pub(super) fn of_version(&self, version: u32) -> Self {
+        Self {
+            version: self.node.join(format!("v{version}")),
+            ..self.clone()
+        }
+    }
+
+    /// The layouts of other maps that are pinned for the node.
+    pub(super) fn other_layouts(&self) -> Vec<u32> {
+        let layout = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix('v')?.parse().ok();
+        self.other_versions().iter().filter_map(layout).collect()
+    }
+
     /// The folder of pinned maps.
     pub fn maps(&self) -> PathBuf {
         self.version.join("maps")

@@ -49,13 +49,18 @@ kinds! {
     ReloadApplied, "reload-applied", false, "the configuration is applied";
     ReloadRefused, "reload-refused", true, "the configuration is refused, the one before stays in force";
     FlowsFlushed, "flows-flushed", false, "flows were ended by an operator";
-    InterfaceLost, "interface-lost", true, "an interface is gone";
-    InterfaceReturned, "interface-returned", false, "an interface is back";
+    InterfaceLost, "interface-lost", true, "an interface is gone, or cannot have the program";
+    InterfaceReturned, "interface-returned", false, "an interface is back and has the program";
     InterfaceAttached, "interface-attached", false, "the program is attached to an interface";
     InterfaceDetached, "interface-detached", false, "the program is taken off an interface";
     VrrpMaster, "vrrp-master", false, "this balancer is master of a virtual router";
     VrrpBackup, "vrrp-backup", false, "this balancer is backup of a virtual router";
     VrrpFault, "vrrp-fault", true, "this balancer takes no part in a virtual router";
+    LinkDown, "link-down", true, "an interface has no link";
+    LinkUp, "link-up", false, "an interface has a link again";
+    AddressAdded, "address-added", false, "an interface has an address more";
+    AddressRemoved, "address-removed", false, "an interface has an address less";
+    MapsMigrated, "maps-migrated", false, "maps of a former layout are taken over";
     MapsWrong, "maps-wrong", true, "the maps are not as they should be";
     MapsRight, "maps-right", false, "the maps are as they should be again";
 }
@@ -69,6 +74,16 @@ mod tests {
         for kind in Kind::ALL {
             let same = Kind::ALL.iter().filter(|other| other.word() == kind.word());
             assert_eq!(same.count(), 1, "{}", kind.word());
+        }
+    }
+
+    #[test]
+    fn the_reference_has_every_kind() {
+        let reference = include_str!("../../../docs/lbctl.md");
+        for kind in Kind::ALL {
+            let mark = if kind.is_alarming() { "!" } else { "" };
+            let row = format!("| `{}` | {mark} | {} |", kind.word(), kind.sentence());
+            assert!(reference.contains(&row), "docs/lbctl.md has no line {row}");
         }
     }
 }

@@ -89,6 +89,16 @@ impl Happening {
         }
     }
 
+    /// What kind of thing it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Why, or what it is.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
     fn log(&self) {
         let (service, backend) = (self.service.as_deref(), self.backend.as_deref());
         let interface = self.interface.as_deref();

@@ -16,6 +16,8 @@ use crate::health::TargetId;
 /// The version that this program writes, and the only one that it reads.
 const VERSION: u32 = 1;
 const NAME: &str = "overrides.json";
+/// How many unreadable files are kept at most.
+const MOST_ASIDE: usize = 100;
 
 /// Why there are no overrides, or why they could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -96,11 +98,20 @@ pub fn load(state_dir: &Path) -> Result<Overrides, FileError> {
         }
     };
     parse(&bytes).map_err(|cause| {
-        let aside = state_dir.join(format!("{NAME}.unreadable"));
+        let aside = unused(state_dir);
         // Should that fail, the sentence is wrong about the name and right about all else.
         let _ = fs::rename(&path, &aside);
         FileError::Content { path, cause, aside }
     })
+}
+
+/// A name that nothing has: what was put aside earlier stays.
+fn unused(state_dir: &Path) -> PathBuf {
+    let first = state_dir.join(format!("{NAME}.unreadable"));
+    let others = (1_u32..).map(|number| state_dir.join(format!("{NAME}.unreadable-{number}")));
+    // Where there are so many, the first one gives way.
+    let mut names = std::iter::once(first.clone()).chain(others).take(MOST_ASIDE);
+    names.find(|path| !path.exists()).unwrap_or(first)
 }
 
 /// Saves overrides in the state folder.

@@ -94,6 +94,15 @@ pub struct Leaving {
     pub deadline: Timestamp,
 }
 
+/// Something that operators decided and a configuration makes void.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voided {
+    /// The backend that it was about.
+    pub id: TargetId,
+    /// Why it is void, in a few words.
+    pub cause: &'static str,
+}
+
 /// Everything that operators decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -167,15 +176,26 @@ impl Overrides {
         Ok(before != after)
     }
 
-    /// Forgets what was decided about backends that are not in the configuration, and those that left and are in it again.
-    /// Returns those about which something was forgotten.
-    pub fn prune(&mut self, config: &Config) -> Vec<TargetId> {
-        let known = |id: &TargetId| {
+    /// Forgets what means nothing in this configuration, and those that left and are in it again. Returns what was
+    /// decided about backends and is forgotten.
+    pub fn prune(&mut self, config: &Config) -> Vec<Voided> {
+        let mut voided = Vec::new();
+        self.of.retain(|id, own| {
+            let mut void = |cause| voided.push(Voided { id: id.clone(), cause });
             let service = config.services.iter().find(|service| service.name == id.service);
-            service.is_some_and(|service| service.backends.iter().any(|backend| backend.name == id.backend))
-        };
-        let gone: Vec<TargetId> = self.of.keys().filter(|id| !known(id)).cloned().collect();
-        self.of.retain(|id, _| known(id));
+            let Some(service) = service else {
+                void("its service is not in the configuration any more");
+                return false;
+            };
+            let Some(backend) = service.backends.iter().find(|backend| backend.name == id.backend) else {
+                void("it is not in the configuration any more");
+                return false;
+            };
+            if backend.fallback && own.weight.take().is_some() {
+                void("it is a fallback backend now, which has no weight");
+            }
+            *own != Override::default()
+        });
         self.leaving.retain(|leaving| {
             let service = config.services.iter().find(|service| service.name == leaving.service);
             service.is_some_and(|service| {
@@ -185,7 +205,7 @@ impl Overrides {
                     .all(|backend| backend.address != leaving.address)
             })
         });
-        gone
+        voided
     }
 
     /// The backends of a service that were removed and whose flows go on.

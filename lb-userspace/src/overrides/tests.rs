@@ -117,13 +117,32 @@ fn what_concerns_no_backend_any_more_is_forgotten() {
     overrides.leave(leaving(1));
     overrides.leave(leaving(3));
     let config = config("backend = [{ name = \"w1\", address = \"10.0.0.1\" }]\n");
-    assert_eq!(overrides.prune(&config), [id("w2")]);
+    let void = |backend, cause| Voided { id: id(backend), cause };
+    assert_eq!(
+        overrides.prune(&config),
+        [void("w2", "it is not in the configuration any more")]
+    );
     assert!(overrides.of(&id("w1")).is_some());
     let service = &config.services[0];
     assert_eq!(overrides.leaving(service, at(99)).collect::<Vec<_>>(), [&leaving(3)]);
     assert_eq!(overrides.leaving(service, at(100)).count(), 0, "its time is over");
     assert_eq!(overrides.gone(|leaving| leaving.deadline <= at(100)), [leaving(3)]);
     assert!(overrides.all_leaving().is_empty());
+    overrides.change(&id("w1"), Verb::SetWeight(3), at(0)).unwrap();
+    let fallback = self::config("fallback = [{ name = \"w1\", address = \"10.0.0.1\" }]\n");
+    assert_eq!(
+        overrides.prune(&fallback),
+        [void("w1", "it is a fallback backend now, which has no weight")]
+    );
+    assert_eq!(overrides.weight(&id("w1"), 1), 1);
+    assert_eq!(overrides.standing(&id("w1"), at(0)), Standing::Down, "the rest stays");
+    let mut empty = config;
+    empty.services.clear();
+    assert_eq!(
+        overrides.prune(&empty),
+        [void("w1", "its service is not in the configuration any more")]
+    );
+    assert_eq!(overrides, Overrides::default());
 }
 
 #[test]
@@ -160,15 +179,17 @@ fn a_file_that_is_broken_or_of_another_version_is_put_aside() {
             "-1",
         ),
     ];
-    for (bytes, words) in cases {
+    for (number, (bytes, words)) in cases.into_iter().enumerate() {
         fs::write(&file, bytes).unwrap();
         let error = load(folder.path()).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("unreadable"), "{error}");
         assert!(!file.exists());
-        assert_eq!(
-            fs::read(folder.path().join("overrides.json.unreadable")).unwrap(),
-            bytes
-        );
+        // Each by a name of its own, so that none is lost.
+        let aside = match number {
+            0 => "overrides.json.unreadable".to_owned(),
+            more => format!("overrides.json.unreadable-{more}"),
+        };
+        assert_eq!(fs::read(folder.path().join(aside)).unwrap(), bytes);
         assert_eq!(load(folder.path()).unwrap(), Overrides::default());
     }
 }

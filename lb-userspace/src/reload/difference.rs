@@ -30,6 +30,11 @@ pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
         let keys = keys(before.document.get("node"), after.document.get("node"), &[]);
         changes.extend(keys.into_iter().map(|key| changed(None, None, key, None)));
     }
+    if before.config.api != after.config.api {
+        let keys = keys(before.document.get("api"), after.document.get("api"), &[]);
+        let named = keys.into_iter().map(|(key, old, new)| (format!("api.{key}"), old, new));
+        changes.extend(named.map(|key| changed(None, None, key, None)));
+    }
     let (old, new) = (services(before), services(after));
     for after in &new {
         match old.iter().find(|before| before.model.name == after.model.name) {

@@ -24,6 +24,9 @@ pub enum ReloadError {
     /// An interface cannot be had.
     #[error("{0}")]
     Interface(String),
+    /// The admin API cannot be served as it asks for.
+    #[error("{0}")]
+    Api(String),
     /// The maps cannot be read.
     #[error("{0}")]
     Maps(String),

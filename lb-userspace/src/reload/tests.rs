@@ -114,6 +114,11 @@ fn changes_are_told_by_service_backend_and_key() {
             "[\"eth0\", \"eth1\"]",
             &["Changed - - interfaces: [\"eth0\"] > [\"eth0\", \"eth1\"]"],
         ),
+        (
+            "[[service]]",
+            "[api]\nread_group = \"lbd\"\n\n[[service]]",
+            &["Changed - - api.read_group: - > \"lbd\""],
+        ),
     ];
     for (what, by, expected) in given_then {
         let text = if FILE.contains(what) {

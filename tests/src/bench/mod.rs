@@ -3,6 +3,7 @@
 pub mod flows;
 pub mod health;
 pub mod http;
+pub mod idle;
 mod machine;
 pub mod packets;
 pub mod plot;

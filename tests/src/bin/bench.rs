@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: how fast the product is.
 
 use clap::{Parser, Subcommand};
-use harness::bench::{flows, health, http, packets, plot, scale};
+use harness::bench::{flows, health, http, idle, packets, plot, scale};
 
 /// Measures how fast the load balancer is.
 #[derive(Parser)]
@@ -22,6 +22,8 @@ enum What {
     Flows(flows::Options),
     /// Processor time of health checks of many backends.
     Health(health::Options),
+    /// CPU and memory of the daemon while nothing happens, with one service and with a thousand.
+    Idle(idle::Options),
     /// Requests per second and CPU per request, beside a direct connection, nftables and HAProxy.
     Http(http::Options),
 }
@@ -34,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         What::Plot => plot::run(),
         What::Flows(options) => flows::run(&options),
         What::Health(options) => health::run(&options),
+        What::Idle(options) => idle::run(&options),
         What::Http(options) => http::run(&options),
     }
 }

@@ -1,9 +1,12 @@
 //! `lbctl event`
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, os::fd::AsFd, time::Duration};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::print_json;
 use crate::{
+    admin::model::MAX_EVENT_LIMIT,
     cli::{CliError, args::EventVerb, client::Client, render},
     events::{Event, EventPage},
 };
@@ -15,20 +18,33 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(verb: EventVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
     match verb {
-        EventVerb::List { limit } => {
-            let page: EventPage = client.get(&format!("/v1/events?last={limit}")).await?;
+        EventVerb::List { limit, kind } => {
+            // Of those of some kinds there may be few among the last ones.
+            let last = if kind.is_empty() { limit } else { MAX_EVENT_LIMIT };
+            let mut page: EventPage = client.get(&format!("/v1/events?last={last}")).await?;
+            page.events.retain(|event| wanted(event, &kind));
+            page.events.drain(..page.events.len().saturating_sub(limit));
             if json {
                 return print_json(&page, out);
             }
             Ok(write!(out, "{}", table(&page.events))?)
         }
-        EventVerb::Follow { last } => follow(last, client, json, out).await,
+        EventVerb::Follow { last, kind } => follow(last, &kind, client, json, out).await,
     }
 }
 
 /// Ends only when the reader is gone, or the first question is refused.
-async fn follow(last: usize, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
-    let mut page: EventPage = client.get(&format!("/v1/events?last={last}")).await?;
+async fn follow(
+    last: usize,
+    kinds: &[String],
+    client: &Client,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    let before = if kinds.is_empty() { last } else { MAX_EVENT_LIMIT };
+    let mut page: EventPage = client.get(&format!("/v1/events?last={before}")).await?;
+    page.events.retain(|event| wanted(event, kinds));
+    page.events.drain(..page.events.len().saturating_sub(last));
     loop {
         if let Some(gap) = &page.gap {
             if json {
@@ -37,7 +53,7 @@ async fn follow(last: usize, client: &Client, json: bool, out: &mut dyn Write) -
                 writeln!(out, "... {gap}")?;
             }
         }
-        for event in &page.events {
+        for event in page.events.iter().filter(|event| wanted(event, kinds)) {
             if json {
                 let text = serde_json::to_string(event).map_err(std::io::Error::from)?;
                 writeln!(out, "{text}")?;
@@ -48,7 +64,11 @@ async fn follow(last: usize, client: &Client, json: bool, out: &mut dyn Write) -
         out.flush()?;
         let path = format!("/v1/events?after={}&wait={WAIT}", page.cursor);
         page = loop {
-            match client.get(&path).await {
+            let answer = tokio::select! {
+                answer = client.get(&path) => answer,
+                () = reader_gone() => return Ok(()),
+            };
+            match answer {
                 Ok(page) => break page,
                 // It is being restarted, perhaps; the cursor tells what is missing then.
                 Err(CliError::Unreachable { .. } | CliError::Garbled { .. }) => tokio::time::sleep(PAUSE).await,
@@ -58,8 +78,27 @@ async fn follow(last: usize, client: &Client, json: bool, out: &mut dyn Write) -
     }
 }
 
+/// Until nobody reads standard output any more, which a pipe tells without being written to.
+async fn reader_gone() {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let stdout = std::io::stdout();
+        let mut watched = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let is_told = poll(&mut watched, PollTimeout::ZERO).is_ok_and(|told| told > 0);
+        let flags = watched[0].revents().unwrap_or(PollFlags::empty());
+        if is_told && flags.contains(PollFlags::POLLERR) {
+            return;
+        }
+    }
+}
+
+/// Whether an event is of one of these kinds, or no kind is asked for.
+fn wanted(event: &Event, kinds: &[String]) -> bool {
+    kinds.is_empty() || kinds.contains(&event.kind)
+}
+
 fn line(event: &Event) -> String {
-    format!("{}  {:<18} {}  {}", event.at, event.kind, subject(event), event.cause)
+    format!("{}  {:<20} {}  {}", event.at, event.kind, subject(event), event.cause)
 }
 
 /// What an event is about.

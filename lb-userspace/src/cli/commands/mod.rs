@@ -13,13 +13,13 @@ mod vrrp;
 
 use std::io::{IsTerminal, Write};
 
-use clap::CommandFactory;
 use serde::Serialize;
 
 use super::{
     CliError,
     args::{Arguments, Noun, Place},
     client::Client,
+    complete,
 };
 use crate::{
     config::{self, Config},
@@ -43,17 +43,19 @@ pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(),
         Noun::Event(verb) => event::run(verb, &client(&place)?, json, out).await,
         Noun::Explain(packet) => explain::run(packet, &client(&place)?, json, out).await,
         Noun::Reload(how) => reload::run(how, &client(&place)?, json, out).await,
-        Noun::Completion { shell } => {
-            // Into memory first: the generator does not survive a reader who has gone.
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "lbctl", &mut script);
+        Noun::Completion { shell, fixed } => {
+            let asking = if fixed { None } else { complete::script(shell) };
+            let script = match asking {
+                Some(script) => script,
+                None => complete::static_script(shell)?,
+            };
             Ok(out.write_all(&script)?)
         }
         Noun::Map(verb) => map::run(verb, &pins(&place)?, json, out),
     }
 }
 
-fn client(place: &Place) -> Result<Client, CliError> {
+pub(super) fn client(place: &Place) -> Result<Client, CliError> {
     match &place.socket {
         Some(socket) => Ok(Client::new(socket)),
         None if place.endpoint.is_some() => Client::remote(place),
