@@ -132,7 +132,9 @@ fn zsh_and_fish_complete_names_too() {
     let address = lbd.config().services[0].backends[0].0.clone();
     let (host, _) = address.split_once(':').unwrap();
     if tools::find("zsh").is_some() {
-        let setup = "autoload -U compinit; compinit -u -D; source <(lbctl completion zsh)";
+        // As a package installs it: in a folder of functions that are loaded when they are needed.
+        let setup = "mkdir ~/functions; lbctl completion zsh > ~/functions/_lbctl; fpath=(~/functions $fpath); \
+                     autoload -U compinit; compinit -u -D";
         let mut shell = Shell::start(&lab, "zsh -f -i", setup);
         shell.type_keys(&format!("lbctl --socket {socket} service show w\t"));
         shell.await_text("service show web ");

@@ -34,9 +34,11 @@ pub(super) fn script(shell: Shell) -> Option<Vec<u8>> {
     let mut script = Vec::new();
     match shell {
         Shell::Bash => script.extend_from_slice(BASH.as_bytes()),
-        Shell::Zsh => Zsh
-            .write_registration(ASKED, "lbctl", "lbctl", "lbctl", &mut script)
-            .ok()?,
+        Shell::Zsh => {
+            Zsh.write_registration(ASKED, "lbctl", "lbctl", "lbctl", &mut script)
+                .ok()?;
+            script.extend_from_slice(ZSH_AUTOLOADED.as_bytes());
+        }
         Shell::Fish => script.extend_from_slice(FISH.as_bytes()),
         _ => return None,
     }
@@ -70,6 +72,13 @@ const BASH: &str = r#"_lbctl() {
     fi
 }
 complete -o bashdefault -F _lbctl lbctl
+"#;
+
+/// A file in `fpath` is the function itself when it is loaded: it has to complete the first time too.
+const ZSH_AUTOLOADED: &str = r#"
+if [[ ${funcstack[1]} == _lbctl ]]; then
+    _clap_dynamic_completer_lbctl "$@"
+fi
 "#;
 
 /// The word before the cursor is what is completed, also where there is none.
