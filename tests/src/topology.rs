@@ -4,8 +4,12 @@
 //! (n in hexadecimal).
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -152,6 +156,8 @@ pub struct Fabric {
     namespace: Namespace,
     program: PassProgram,
     links: Mutex<Vec<PassLink>>,
+    /// Whether frames whose place is not known go to everybody.
+    floods: AtomicBool,
 }
 
 impl Fabric {
@@ -174,6 +180,7 @@ impl Fabric {
             namespace,
             program: PassProgram::load()?,
             links: Mutex::default(),
+            floods: AtomicBool::new(true),
         })
     }
 
@@ -216,7 +223,46 @@ impl Fabric {
         Ok(())
     }
 
-    /// Cuts or mends a host's cable: it keeps running and neither end is told.
+    /// Lets frames whose place is not known go nowhere, instead of to everybody.
+    ///
+    /// # Errors
+    ///
+    /// When the bridge has no such switch.
+    pub fn stop_flooding(&self) -> Result<()> {
+        let ports = self.namespace.run(|| -> nix::Result<BTreeSet<String>> {
+            let names = nix::ifaddrs::getifaddrs()?.map(|found| found.interface_name);
+            Ok(names.filter(|name| name != "lo" && name != "br0").collect())
+        })?;
+        self.floods.store(false, Ordering::Relaxed);
+        ports.iter().try_for_each(|port| self.flood(port))
+    }
+
+    /// Cuts a host off silently, or lets it be heard again: the link stays, and nothing passes.
+    ///
+    /// # Errors
+    ///
+    /// When the host is not on this bridge.
+    pub fn set_silent(&self, host: &Host, silent: bool) -> Result<()> {
+        let port = port_of(host);
+        if silent {
+            return self.namespace.ip(&format!("link set {port} nomaster"));
+        }
+        self.namespace.ip(&format!("link set {port} master br0"))?;
+        self.flood(&port)
+    }
+
+    /// Sets whether a port that is new takes frames for others.
+    fn flood(&self, port: &str) -> Result<()> {
+        let switch = if self.floods.load(Ordering::Relaxed) {
+            "on"
+        } else {
+            "off"
+        };
+        self.namespace
+            .ip(&format!("link set {port} type bridge_slave flood {switch}"))
+    }
+
+    /// Cuts or mends a host's cable: it keeps running, and its interface has no carrier meanwhile.
     ///
     /// # Errors
     ///

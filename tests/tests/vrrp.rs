@@ -1,7 +1,6 @@
 //! VRRP between two balancers, and with keepalived on the other side.
 
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -9,6 +8,7 @@ use std::{
 use harness::{
     client::fetch,
     config::{Config, Service},
+    keepalived::{self, Router},
     lab::{Lab, Plan},
     lbd::Lbd,
     process::Process,
@@ -167,42 +167,18 @@ fn a_balancer_that_is_killed_is_master_again_when_it_returns() {
 }
 
 /// Runs keepalived on a balancer.
-fn keepalived(
-    lab: &Lab,
-    index: usize,
-    priority: u8,
-    version: u8,
-    families: &[usize],
-    keys: &str,
-    node: &str,
-) -> Process {
-    let folder = lab.directory();
-    let mut text = format!("global_defs {{\n  vrrp_version {version}\n  script_user root\n}}\n");
-    for family in families {
-        let (address, number) = (floating()[*family], 51 + family);
-        let length = if address.is_ipv4() { 24 } else { 64 };
-        // Its first address of IPv6 has to be one of the link.
-        let link = if address.is_ipv6() { "fe80::c8/64\n    " } else { "" };
-        text += &format!(
-            "vrrp_instance i{number} {{\n  interface eth0\n  virtual_router_id {number}\n  priority {priority}\n  state BACKUP\n  \
-             advert_int {}\n  {keys}\n  virtual_ipaddress {{\n    {link}{address}/{length}\n  }}\n}}\n",
-            if version == 3 { "0.2" } else { "1" },
-        );
-    }
-    let path = folder.join(format!("keepalived-{node}.conf"));
-    fs::write(&path, text).unwrap();
-    let pid = |name: &str| {
-        folder
-            .join(format!("keepalived-{node}-{name}.pid"))
-            .display()
-            .to_string()
-    };
-    let mut command = lab.balancers[index].namespace.command("keepalived");
-    command
-        .args(["--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file"])
-        .arg(&path)
-        .args(["--pid", &pid("main"), "--vrrp_pid", &pid("vrrp")]);
-    Process::start("keepalived", command).unwrap()
+fn keepalived(lab: &Lab, priority: u8, version: u8, families: &[usize], keys: &str, name: &str) -> Process {
+    let routers: Vec<_> = families
+        .iter()
+        .map(|family| Router {
+            number: 51 + *family as u8,
+            address: floating()[*family],
+            priority,
+            interval: if version == 3 { "0.2" } else { "1" }.to_owned(),
+            keys: keys.to_owned(),
+        })
+        .collect();
+    keepalived::start(lab, 1, name, version, &routers).unwrap()
 }
 
 /// keepalived as master and as backup; both agree.
@@ -228,7 +204,7 @@ fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys:
     };
     let all = |there: bool| vec![there; families.len()];
 
-    let mut other = keepalived(&lab, 1, 150, version, families, keys, "high");
+    let mut other = keepalived(&lab, 150, version, families, keys, "high");
     eventually(PATIENCE, "keepalived is master", || addresses(1) == all(true));
     let lbd = with(100);
     await_roles(&lbd, "backup");
@@ -249,7 +225,7 @@ fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys:
     assert_eq!((addresses(0), addresses(1)), (all(true), all(false)));
 
     // It stays master, and keepalived a backup.
-    let lower = keepalived(&lab, 1, 50, version, families, keys, "low");
+    let lower = keepalived(&lab, 50, version, families, keys, "low");
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!((addresses(0), addresses(1)), (all(true), all(false)), "{}", lower.log());
     assert_eq!(roles(&lbd), vec!["master"; families.len()]);

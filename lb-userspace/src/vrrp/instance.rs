@@ -241,7 +241,11 @@ impl Instance {
             self.master_interval = advert.interval.max(1);
             self.master = Some((from, advert.priority));
             let deadline = now + self.down_interval();
-            return self.become_backup(deadline, &format!("{from} has priority {}", advert.priority));
+            // The better one may not have heard that there were two: a last advert lets it announce the addresses again, so
+            // that no client stays with us.
+            let mut actions = vec![Action::Send(self.rules.priority)];
+            actions.extend(self.become_backup(deadline, &format!("{from} has priority {}", advert.priority)));
+            return actions;
         }
         // "Discard the ADVERTISEMENT; Send an ADVERTISEMENT immediately to assert the Active state to the sending VRRP
         // Router, and to update any learning bridges". Whoever believed the other one hears of us, too.
@@ -374,7 +378,7 @@ mod tests {
             let actions = instance.advert(address(from), address(1), &advert(heard), 5 * SECOND);
             if yields {
                 assert!(
-                    matches!(&actions[..], [Action::Become(Role::Backup, _)]),
+                    matches!(&actions[..], [Action::Send(100), Action::Become(Role::Backup, _)]),
                     "{heard} {from}"
                 );
                 assert_eq!(instance.deadline(), Some(5 * SECOND + 3_609_375));

@@ -1,5 +1,6 @@
 //! Measurements: nanoseconds per packet, and requests per second beside others who do the same.
 
+pub mod failover;
 pub mod flows;
 pub mod health;
 pub mod http;

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: how fast the product is.
 
 use clap::{Parser, Subcommand};
-use harness::bench::{flows, health, http, idle, packets, plot, scale};
+use harness::bench::{failover, flows, health, http, idle, packets, plot, scale};
 
 /// Measures how fast the load balancer is.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ enum What {
     Plot,
     /// How long `lbctl` takes to list, filter and count the flows of a full table, and to end them.
     Flows(flows::Options),
+    /// How long nobody answers at a virtual address that moves, beside keepalived.
+    Failover(failover::Options),
     /// Processor time of health checks of many backends.
     Health(health::Options),
     /// CPU and memory of the daemon while nothing happens, with one service and with a thousand.
@@ -35,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         What::Scale(options) => scale::run(&options),
         What::Plot => plot::run(),
         What::Flows(options) => flows::run(&options),
+        What::Failover(options) => failover::run(&options),
         What::Health(options) => health::run(&options),
         What::Idle(options) => idle::run(&options),
         What::Http(options) => http::run(&options),

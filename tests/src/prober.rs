@@ -1,0 +1,139 @@
+//! A client that asks again and again on new connections, and tells for how long nobody answered.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::netns::Namespace;
+
+/// A request failed that was not answered by then: less than a lost SYN takes to be sent again.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What it found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outage {
+    /// The longest time between the beginnings of two requests that were answered, and after which one was.
+    pub longest: Duration,
+    /// Requests that were not answered in time.
+    pub failed: u64,
+    /// All requests.
+    pub requests: u64,
+}
+
+/// It asks until it is stopped.
+#[derive(Debug)]
+pub struct Prober {
+    stop: Arc<AtomicBool>,
+    answers: Arc<Mutex<Vec<(Instant, bool)>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Prober {
+    /// Begins to ask, once every `pause`.
+    ///
+    /// # Panics
+    ///
+    /// Its thread, when it has no runtime.
+    pub fn start(namespace: &Namespace, target: SocketAddr, pause: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let (stopped, found) = (Arc::clone(&stop), Arc::clone(&answers));
+        let thread = namespace.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be built").block_on(async {
+                let mut ticks = tokio::time::interval(pause);
+                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+                while !stopped.load(Ordering::Relaxed) {
+                    ticks.tick().await;
+                    let found = Arc::clone(&found);
+                    tokio::spawn(async move {
+                        let begin = Instant::now();
+                        let answered = tokio::time::timeout(PATIENCE, ask(target))
+                            .await
+                            .is_ok_and(|answer| answer.is_ok());
+                        found
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push((begin, answered));
+                    });
+                }
+                // Those that are under way still count.
+                tokio::time::sleep(PATIENCE).await;
+            });
+        });
+        Self { stop, answers, thread }
+    }
+
+    /// Stops, and tells what it found.
+    ///
+    /// # Panics
+    ///
+    /// When its thread did.
+    pub fn stop(self) -> Outage {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the prober does not panic");
+        let mut answers = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
+        answers.sort();
+        outage(&answers)
+    }
+}
+
+async fn ask(target: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(target).await?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await?;
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await?;
+    // A reset leaves nothing here that would stand in the way of the next ones.
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    Ok(())
+}
+
+fn outage(answers: &[(Instant, bool)]) -> Outage {
+    let good: Vec<_> = answers
+        .iter()
+        .filter(|(_, answered)| *answered)
+        .map(|(begin, _)| *begin)
+        .collect();
+    Outage {
+        longest: good.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default(),
+        failed: answers.iter().filter(|(_, answered)| !answered).count() as u64,
+        requests: answers.len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_the_longest_time_without_an_answered_request() {
+        let start = Instant::now();
+        let at = |millisecond: u64, answered| (start + Duration::from_millis(millisecond), answered);
+        let found = outage(&[
+            at(0, true),
+            at(2, true),
+            at(4, false),
+            at(40, false),
+            at(44, true),
+            at(46, true),
+        ]);
+        assert_eq!(
+            (found.longest, found.failed, found.requests),
+            (Duration::from_millis(42), 2, 6)
+        );
+        assert_eq!(outage(&[at(0, false)]).longest, Duration::ZERO);
+    }
+}
