@@ -1,6 +1,6 @@
 //! `lbctl`, the command that shows what a balancer does.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use lb_userspace::cli::{self, Arguments};
@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lbctl: {error}");
+            // Whoever read this may be gone.
+            let _ = writeln!(std::io::stderr(), "lbctl: {error}");
             ExitCode::from(error.exit_code())
         }
     }

@@ -27,6 +27,7 @@ mod service;
 mod tunnel;
 mod validate;
 mod vrrp;
+mod whereabouts;
 mod words;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ use std::{fs, path::Path};
 
 pub use error::{ConfigError, Diagnostic, Invalid};
 pub use model::*;
+pub use whereabouts::{Whereabouts, whereabouts};
 pub use words::Word;
 
 use finding::{Finding, Problem};

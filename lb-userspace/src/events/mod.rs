@@ -102,11 +102,11 @@ impl Happening {
     fn log(&self) {
         let (service, backend) = (self.service.as_deref(), self.backend.as_deref());
         let interface = self.interface.as_deref();
-        let cause = self.cause.as_str();
+        let (event, cause) = (self.kind.word(), self.cause.as_str());
         if self.kind.is_alarming() {
-            tracing::warn!(service, backend, interface, cause, "{}", self.kind.sentence());
+            tracing::warn!(event, service, backend, interface, cause, "{}", self.kind.sentence());
         } else {
-            tracing::info!(service, backend, interface, cause, "{}", self.kind.sentence());
+            tracing::info!(event, service, backend, interface, cause, "{}", self.kind.sentence());
         }
     }
 }

@@ -9,11 +9,23 @@ use crate::dataplane::Tables;
 /// Flows of a backend: embryonic and active.
 type Counts = (i64, i64);
 
-/// By how much the numbers were off in the last walk.
+/// In how many walks in a row numbers are off by the same amount before they are corrected: packets that come during a
+/// walk make them differ by a few, and now and then by as many as in the walk before.
+const WALKS: u32 = 8;
+
+/// By how much the numbers were off in the last walk, and in how many walks in a row.
 #[derive(Default)]
 pub(super) struct Drift {
-    backends: HashMap<u32, Counts>,
-    services: HashMap<u32, i64>,
+    backends: HashMap<u32, (Counts, u32)>,
+    services: HashMap<u32, (i64, u32)>,
+}
+
+/// In how many walks something was off by the same amount, with this one.
+fn walks<T: PartialEq>(before: Option<&(T, u32)>, off: &T) -> u32 {
+    match before {
+        Some((known, walks)) if known == off => walks + 1,
+        _ => 1,
+    }
 }
 
 /// What a walk counted.
@@ -42,8 +54,7 @@ impl Drift {
         Counted::default()
     }
 
-    /// Corrects numbers that were off by the same amount in two walks in a row; a single difference may come from packets
-    /// that came during the walk. Returns how many were corrected.
+    /// Corrects numbers that were off by the same amount in [`WALKS`] walks in a row. Returns how many were corrected.
     pub(super) fn correct(&mut self, tables: &Tables, counted: Counted) -> u64 {
         let mut corrected = 0;
         let before = std::mem::take(self);
@@ -58,11 +69,12 @@ impl Drift {
             if off == (0, 0) {
                 continue;
             }
-            if before.backends.get(&index) == Some(&off) {
+            let walks = walks(before.backends.get(&index), &off);
+            if walks >= WALKS {
                 tables.loads.adjust(index, off.0 as i32, off.1 as i32);
                 corrected += 1;
             } else {
-                self.backends.insert(index, off);
+                self.backends.insert(index, (off, walks));
             }
         }
         for index in 0..tables.service_states.len() {
@@ -73,11 +85,12 @@ impl Drift {
             if off == 0 {
                 continue;
             }
-            if before.services.get(&index) == Some(&off) {
+            let walks = walks(before.services.get(&index), &off);
+            if walks >= WALKS {
                 tables.service_states.adjust_flows(index, off as i32);
                 corrected += 1;
             } else {
-                self.services.insert(index, off);
+                self.services.insert(index, (off, walks));
             }
         }
         corrected

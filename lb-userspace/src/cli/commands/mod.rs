@@ -22,7 +22,7 @@ use super::{
     complete,
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Whereabouts},
     dataplane::Pins,
 };
 
@@ -59,7 +59,7 @@ pub(super) fn client(place: &Place) -> Result<Client, CliError> {
     match &place.socket {
         Some(socket) => Ok(Client::new(socket)),
         None if place.endpoint.is_some() => Client::remote(place),
-        None => Ok(Client::new(&configuration(place)?.node.socket)),
+        None => Ok(Client::new(&configuration(place)?.socket)),
     }
 }
 
@@ -68,11 +68,11 @@ fn pins(place: &Place) -> Result<Pins, CliError> {
         return Ok(Pins::new(bpffs, node));
     }
     let config = configuration(place)?;
-    Ok(Pins::new(&config.node.bpffs, &config.node.name))
+    Ok(Pins::new(&config.bpffs, &config.name))
 }
 
-fn configuration(place: &Place) -> Result<Config, CliError> {
-    config::load(&place.config).map_err(|cause| CliError::Config { cause })
+fn configuration(place: &Place) -> Result<Whereabouts, CliError> {
+    config::whereabouts(&place.config).map_err(|cause| CliError::Config { cause })
 }
 
 /// Writes JSON: readable on a terminal, compact otherwise.

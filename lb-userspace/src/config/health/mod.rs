@@ -98,6 +98,10 @@ fn merge(own: &raw::Health, service: Option<&raw::Health>) -> raw::Health {
     let word = |raw: &raw::Health| raw.kind.as_ref().map(|kind| kind.get_ref().clone());
     if own.kind.is_none() || word(own) == word(service) {
         kind::inherit(&mut merged, service);
+        // Whoever does not verify needs nobody to trust.
+        if own.ca_file.is_none() && own.verify.as_ref().is_some_and(|verify| !verify.get_ref()) {
+            merged.ca_file = None;
+        }
     }
     let raw::Health { kind, .. } = service;
     merged.kind = merged.kind.or_else(|| kind.clone());

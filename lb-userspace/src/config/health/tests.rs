@@ -343,6 +343,11 @@ fn a_backend_takes_the_keys_of_its_service_that_it_does_not_have() {
         let own_check = merged(service, own).unwrap().unwrap();
         assert_eq!(own_check, check_of("tcp", same_as).unwrap(), "{own}");
     }
+    let unverified = merged("type = 'https', ca_file = '/ca'", "verify = false").unwrap();
+    assert_eq!(
+        unverified.unwrap(),
+        check_of("tcp", "type = 'https', verify = false").unwrap()
+    );
     assert_eq!(
         merged("", "type = 'tcp'").unwrap().as_deref(),
         Some(&*check_of("tcp", "type = 'tcp'").unwrap())
