@@ -22,6 +22,7 @@ pub mod maps;
 pub mod next_hop;
 pub mod outcome;
 pub mod punt;
+pub mod router;
 pub mod service;
 pub mod settings;
 pub mod signals;
@@ -35,6 +36,7 @@ pub use family::{Family, V4, V6};
 pub use flow::{FlowKey, Phase, Ports};
 pub use next_hop::{NextHop, Tags};
 pub use outcome::{Action, Outcome};
+pub use router::VirtualRouter;
 pub use service::{
     GuardKey, Guards, Mode, OnBackendDown, Options, PortRangeKey, RateKey, Ring, RingSlot, Scheduler, Service,
     ServiceKey, ServiceState,

@@ -51,7 +51,10 @@ maps! {
     RATES_V6 = 65536, "how often IPv6 sources began flows of a service lately";
     OUTCOMES = crate::Outcome::ALL.len(), "packets by outcome, per CPU";
     EVENTS = crate::Event::ALL.len(), "what happened besides, per CPU";
-    PROGRAMS = 2, "the programs that go on with packets that the first one leaves";
+    VIRTUAL_ROUTERS = 256, "virtual routers by index: the controller's lease, and adverts that were heard";
+    ROUTER_IDS = 256, "index of a virtual router by interface, family and number";
+    ROUTER_ADDRESSES = 5120, "index of a virtual router by interface and address";
+    PROGRAMS = 3, "the programs that go on with packets that the first one leaves";
     PUNTS = 1 << 18, "packets for the controller to send";
 }
 
@@ -59,3 +62,5 @@ maps! {
 pub const SLOW_V4: u32 = 0;
 /// Index in the map `PROGRAMS`: the slow way of IPv6 packets.
 pub const SLOW_V6: u32 = 1;
+/// Index in the map `PROGRAMS`: packets of this link that may be about VRRP, or about who has an address.
+pub const VRRP: u32 = 2;

@@ -131,6 +131,14 @@ outcomes! {
         "passed: IP to an address of ours, but neither TCP nor UDP nor an ICMP error about them";
     Malformed, "malformed", Pass,
         "passed: a header is cut short or contradicts itself";
+    Relayed, "relayed", Transmit,
+        "sent on to the balancer that was master before, or is now: a segment of a connection that is not known here";
+    RelayedUnknown, "relayed_unknown", Drop,
+        "dropped: another balancer sent it on, and it belongs to no flow here either";
+    OrphanSilenced, "orphan_silenced", Drop,
+        "dropped: asks for an address that another balancer may have by now, because the controller does not hold its lease";
+    EchoAnswered, "echo_answered", Transmit,
+        "answered: another balancer asked whether this one still forwards";
     NotOurs, "not_ours", Pass,
         "passed: belongs to no flow and to no service";
 }

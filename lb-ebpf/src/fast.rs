@@ -8,7 +8,7 @@ use lb_common::{
     flow::Direction,
     maps,
     service::MAX_SOURCES,
-    wire::{tcp, udp},
+    wire::{eth, tcp, udp},
 };
 
 use crate::{
@@ -21,11 +21,29 @@ use crate::{
     rewrite::{nat, tunnel},
     stats,
     track::{self, Found},
+    vrrp,
 };
 
-/// An outcome, for better or worse; or none, for a packet that goes the slow way.
-type Way = Result<Outcome, Option<Outcome>>;
-const SLOW: Way = Err(None);
+/// An outcome, for better or worse; or that another program goes on.
+type Way = Result<Outcome, Leave>;
+const SLOW: Way = Err(Leave::Slow);
+
+/// Why a packet does not go on here.
+enum Leave {
+    /// Its outcome is this.
+    Outcome(Outcome),
+    /// It goes the slow way.
+    Slow,
+    /// It may be about VRRP, or about who has an address.
+    Vrrp,
+}
+
+impl From<Outcome> for Leave {
+    #[inline(always)]
+    fn from(outcome: Outcome) -> Self {
+        Self::Outcome(outcome)
+    }
+}
 
 /// What becomes of a packet; or where the program of [`crate::slow`] for its family stands in the map `PROGRAMS`.
 #[inline(always)]
@@ -33,21 +51,25 @@ pub fn run(packet: &Packet) -> Result<Outcome, u32> {
     let (way, program) = match parse::link(packet) {
         Ok(link) if link.kind == V4::ETHER_TYPE => (steer::<V4>(packet, &link), maps::SLOW_V4),
         Ok(link) if link.kind == V6::ETHER_TYPE => (steer::<V6>(packet, &link), maps::SLOW_V6),
+        Ok(link) if link.kind == eth::ARP.to_be() => return Err(maps::VRRP),
         Ok(_) => return Ok(Outcome::NotIp),
         Err(outcome) => return Ok(outcome),
     };
     match way {
-        Ok(outcome) | Err(Some(outcome)) => Ok(outcome),
-        Err(None) => Err(program),
+        Ok(outcome) | Err(Leave::Outcome(outcome)) => Ok(outcome),
+        Err(Leave::Slow) => Err(program),
+        Err(Leave::Vrrp) => Err(maps::VRRP),
     }
 }
 
 #[inline(always)]
 fn steer<F: Stages>(packet: &Packet, link: &Link) -> Way {
     let mut parsed = Parsed::<F>::BLANK;
-    read(packet, link, &mut parsed)?;
+    if let Err(outcome) = read(packet, link, &mut parsed) {
+        return Err(leave(&parsed, outcome.into()));
+    }
     if parsed.transport.fragment != 0 || !matches!(parsed.key.protocol, tcp::PROTOCOL | udp::PROTOCOL) {
-        return SLOW;
+        return Err(leave(&parsed, Leave::Slow));
     }
     parse::transport(packet, &mut parsed)?;
     if may_be_answer(&parsed) {
@@ -57,7 +79,7 @@ fn steer<F: Stages>(packet: &Packet, link: &Link) -> Way {
         };
     }
     if !parsed.class.has(AddressClass::VIRTUAL) {
-        return Err(Some(Outcome::NotOurs));
+        return Err(leave(&parsed, Outcome::NotOurs.into()));
     }
     // One that begins a connection, or that comes again because nobody answered it.
     if parsed.is_syn() {
@@ -67,6 +89,12 @@ fn steer<F: Stages>(packet: &Packet, link: &Link) -> Way {
         Some(found) if follows(&parsed, found.flow.hit.meta, found.backend) => to_worker(packet, &parsed, &found),
         _ => SLOW,
     }
+}
+
+/// How a packet leaves that is no flow's.
+#[inline(always)]
+fn leave<F: Stages>(parsed: &Parsed<F>, otherwise: Leave) -> Leave {
+    if vrrp::concerns(parsed) { Leave::Vrrp } else { otherwise }
 }
 
 #[inline(always)]

@@ -36,6 +36,7 @@ mod too_big;
 mod track;
 mod unusual;
 mod verdict;
+mod vrrp;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::{Action, Outcome, V4, V6};
@@ -45,14 +46,7 @@ use packet::Packet;
 #[xdp]
 pub fn lb_xdp(context: XdpContext) -> u32 {
     let packet = Packet::new(context);
-    match fast::run(&packet) {
-        Ok(outcome) => conclude(outcome as u32),
-        Err(program) => {
-            packet.go_on(program);
-            // The program that goes on is not there.
-            conclude(Outcome::Inconsistent as u32)
-        }
-    }
+    finish(&packet, fast::run(&packet))
 }
 
 /// Goes on with IPv4 packets that [`lb_xdp`] leaves.
@@ -65,6 +59,26 @@ pub fn lb_slow_v4(context: XdpContext) -> u32 {
 #[xdp]
 pub fn lb_slow_v6(context: XdpContext) -> u32 {
     conclude(slow::run::<V6>(&Packet::new(context)))
+}
+
+/// Goes on with packets of this link that [`lb_xdp`] leaves.
+#[xdp]
+pub fn lb_vrrp(context: XdpContext) -> u32 {
+    let packet = Packet::new(context);
+    finish(&packet, vrrp::run(&packet))
+}
+
+/// Concludes with an outcome, or goes on with the program at an index of the map `PROGRAMS`.
+#[inline(always)]
+fn finish(packet: &Packet, way: Result<Outcome, u32>) -> u32 {
+    match way {
+        Ok(outcome) => conclude(outcome as u32),
+        Err(program) => {
+            packet.go_on(program);
+            // The program that goes on is not there.
+            conclude(Outcome::Inconsistent as u32)
+        }
+    }
 }
 
 /// Counts the outcome with this number; returns its XDP action.

@@ -7,12 +7,13 @@ use aya_ebpf::{
 };
 use lb_common::{
     Backend, BackendCounters, BackendLoad, BackendSignals, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service,
-    ServiceKey, ServiceState, Settings, V4, V6,
+    ServiceKey, ServiceState, Settings, V4, V6, VirtualRouter,
     flow_table::{BucketV4, BucketV6, Spills},
     fragment::{FragmentKey, FragmentPorts},
     maps,
     next_hop::ClientHop,
     punt::PuntRecord,
+    router::{RouterAddress, RouterKey},
 };
 
 use crate::{icmp::Draft, room::Room};
@@ -83,6 +84,13 @@ pub static GUARDS_V6: LpmTrie<[u8; 20], u32, { maps::GUARDS_V6.capacity }> = Lpm
 pub static RATES_V4: LruHashMap<RateKey<V4>, u64, { maps::RATES_V4.capacity }> = LruHashMap::new();
 #[btf_map]
 pub static RATES_V6: LruHashMap<RateKey<V6>, u64, { maps::RATES_V6.capacity }> = LruHashMap::new();
+#[btf_map]
+pub static VIRTUAL_ROUTERS: Array<VirtualRouter, { maps::VIRTUAL_ROUTERS.capacity }, SHARED> = Array::new();
+#[btf_map]
+pub static ROUTER_IDS: HashMap<RouterKey, u32, { maps::ROUTER_IDS.capacity }, ON_DEMAND> = HashMap::new();
+#[btf_map]
+pub static ROUTER_ADDRESSES: HashMap<RouterAddress, u32, { maps::ROUTER_ADDRESSES.capacity }, ON_DEMAND> =
+    HashMap::new();
 #[btf_map]
 pub static OUTCOMES: PerCpuArray<u64, { maps::OUTCOMES.capacity }> = PerCpuArray::new();
 #[btf_map]

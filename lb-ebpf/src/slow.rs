@@ -24,6 +24,7 @@ use crate::{
     select, stats, toa, too_big,
     track::{self, again},
     verdict::settle,
+    vrrp,
 };
 
 /// What becomes of a packet of this family: the number of an outcome.
@@ -93,7 +94,7 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
             track::touch(flow, backend, parsed);
             if track::mode(backend).translates() {
                 let origin = emit::origin(packet, parsed.tags).map_err(number)?;
-                if client_hop::get(flow.hit.bind.hop()) != Some(&origin) {
+                if client_hop::get(flow.hit.bind.hop()) != Some(&origin) && !vrrp::is_relayed(packet, parsed) {
                     F::flow_hop_changed(flow, client_hop::intern(&origin));
                 }
             }
@@ -271,10 +272,22 @@ pub fn choose<F: Stages>(packet: &Packet) -> u32 {
     step(|| {
         let room = F::room().ok_or(Outcome::Inconsistent)?;
         let parsed = &room.parsed;
-        let (service_index, service) = lookup::service(&parsed.key, parsed.class)?;
+        let (service_index, service) = match lookup::service(&parsed.key, parsed.class) {
+            // To a source address of ours, by a worker.
+            Err(Outcome::NotOurs) if may_be_answer(parsed) => return vrrp::relay(packet, parsed).map(Some),
+            found => found?,
+        };
         let translates = Mode::from_number(service.mode).is_some_and(Mode::translates);
         let begins = parsed.is_udp() || parsed.is_syn();
         let is_moved = room.chosen.is_moved != 0;
+        let ring = select::ring(service);
+        let is_stateless = ring.scheduler().is_some_and(Scheduler::is_stateless);
+        if !begins && !is_moved && (translates || !is_stateless) {
+            match vrrp::relay(packet, parsed) {
+                Err(Outcome::NotOurs) => {}
+                Ok(outcome) | Err(outcome) => return Ok(Some(outcome)),
+            }
+        }
         if translates && !begins && !is_moved {
             return Ok(Some(reset::answer(packet, parsed, Outcome::ResetNoFlow)));
         }
@@ -284,9 +297,8 @@ pub fn choose<F: Stages>(packet: &Packet) -> u32 {
             Err(Outcome::ConnectionLimit) if !begins => true,
             Err(outcome) => return Err(outcome),
         };
-        let ring = select::ring(service);
         // What the ring says again for the next packet needs no entry until the client has answered.
-        let repeats = ring.scheduler().is_some_and(Scheduler::is_stateless) && parsed.is_syn();
+        let repeats = is_stateless && parsed.is_syn();
         let is_tracked = translates || parsed.is_udp() || !(repeats || is_full || parsed.flags & tcp::RST != 0);
         let is_flooded = is_tracked && !translates && guard::is_flooded(service_index, service);
         // A packet in the middle of a connection that is not known here goes where the peers would send it too.

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod capabilities;
 pub mod cli;
+mod command;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
@@ -10,6 +11,7 @@ pub mod events;
 pub mod explain;
 pub mod flows;
 pub mod health;
+mod link_changes;
 pub mod lock;
 pub mod neighbour;
 #[cfg(test)]
@@ -20,4 +22,5 @@ pub mod reconcile;
 pub mod reload;
 pub mod reserve;
 pub mod schedule;
+pub mod steady;
 pub mod vrrp;

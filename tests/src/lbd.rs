@@ -253,6 +253,15 @@ impl<'a> Lbd<'a> {
         self.process.take().context("lbd is not running")?.kill9()
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// When it is not running.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.as_ref().context("lbd is not running")?.signal(signal)
+    }
+
     /// Ends it with SIGTERM, and answers with its log.
     ///
     /// # Errors

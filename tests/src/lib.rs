@@ -11,6 +11,7 @@ pub mod content;
 pub mod decap;
 pub mod demo;
 pub mod fixture;
+pub mod floating;
 pub mod forwarding;
 pub mod fuzz;
 pub mod hammer;

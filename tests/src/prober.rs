@@ -75,6 +75,13 @@ impl Prober {
         Self { stop, answers, thread }
     }
 
+    /// How many requests were answered so far, and how many were not.
+    pub fn so_far(&self) -> (u64, u64) {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = answers.iter().filter(|(_, answered)| *answered).count();
+        (answered as u64, (answers.len() - answered) as u64)
+    }
+
     /// Stops, and tells what it found.
     ///
     /// # Panics

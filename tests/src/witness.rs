@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -49,7 +49,16 @@ impl Witness {
     /// When they are not open in time.
     pub fn of(lab: &Lab) -> Self {
         let [v4, _] = virtual_addresses(0);
-        Self::start(&lab.client.namespace, (v4, 80).into()).expect("traffic begins")
+        Self::at(lab, v4)
+    }
+
+    /// As [`Witness::of`], to port 80 of that address.
+    ///
+    /// # Panics
+    ///
+    /// When they are not open in time.
+    pub fn at(lab: &Lab, address: IpAddr) -> Self {
+        Self::start(&lab.client.namespace, (address, 80).into()).expect("traffic begins")
     }
 
     fn start(client: &Namespace, target: SocketAddr) -> Result<Self> {

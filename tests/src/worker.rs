@@ -5,6 +5,7 @@
 //! | `/healthz` | 200, never delayed, not counted |
 //! | `/bytes/N` | the first N bytes of [`content`](crate::content) |
 //! | `/upload` | length and hash of the request's body, as JSON |
+//! | `/api/v1/identify` | takes a body, and answers [`ANSWER`] bytes |
 //! | any other | the worker's name |
 //!
 //! Every answer has the name in the header `x-worker`.
@@ -45,6 +46,9 @@ use crate::{
 
 /// The header that carries the worker's name.
 pub const NAME_HEADER: &str = "x-worker";
+
+/// Length of the answer to `/api/v1/identify`.
+pub const ANSWER: usize = 482;
 
 /// An HTTP server on all addresses of a host.
 #[derive(Debug)]
@@ -239,6 +243,12 @@ async fn content_for(path: &str, request: Request<Incoming>, name: &str) -> (Sta
                 StatusCode::BAD_REQUEST,
                 Bytes::from_static(b"/bytes/N expects a number\n"),
             ),
+        };
+    }
+    if path == "/api/v1/identify" {
+        return match digest(request.into_body()).await {
+            Ok(digest) => (StatusCode::OK, format!("{digest:ANSWER$}").into()),
+            Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n").into()),
         };
     }
     if path == "/upload" {

@@ -169,6 +169,18 @@ fn zsh_and_fish_complete_names_too() {
 }
 
 #[test]
+fn files_are_completed_from_the_folder_on() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("lbd.toml"), "").unwrap();
+    let mut command = Command::new(binary("lbctl").unwrap());
+    command
+        .args(["--", "lbctl", "--config", "lbd.t"])
+        .env("COMPLETE", "fish");
+    let completed = tools::output(command.current_dir(folder.path())).unwrap();
+    assert_eq!(completed.trim(), "lbd.toml");
+}
+
+#[test]
 fn a_daemon_that_hangs_holds_no_shell_up() {
     let lab = Lab::new().unwrap();
     let lbd = Lbd::start(&lab.balancers[0], config(&lab)).unwrap();

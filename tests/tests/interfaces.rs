@@ -184,6 +184,38 @@ fn connections_outlive_a_link_that_flaps() {
 }
 
 #[test]
+fn a_link_that_flaps_takes_no_backend_down() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let balancer = &lab.balancers[0];
+    let [v4, _] = virtual_addresses(0);
+    let config = Config::new(&lab, "one").with(Service::http(&lab, "web", v4).health(QUICK_HTTP_CHECK));
+    let lbd = Lbd::start(balancer, config).unwrap();
+    lbd.await_all_up("web");
+    let witness = Witness::of(&lab);
+    for turn in 0..2 {
+        if turn == 0 {
+            lab.fabric.set_cable(balancer, false).unwrap();
+        } else {
+            balancer.namespace.ip("link set eth0 down").unwrap();
+        }
+        // Several checks fall into this.
+        thread::sleep(Duration::from_millis(1500));
+        if turn == 0 {
+            lab.fabric.set_cable(balancer, true).unwrap();
+        } else {
+            balancer.namespace.ip("link set eth0 up").unwrap();
+        }
+        eventually(PATIENCE, "the link is seen to be up", || warnings(&lbd) == "[]");
+        assert!(witness.is_flowing(), "log of lbd:\n{}", lbd.log());
+    }
+    witness.assert_kept("the link flaps twice, while backends are checked");
+    let events = lbd.lbctl(&["event", "list", "--limit", "1000"]).unwrap().to_string();
+    assert!(!events.contains("backend-down"), "{events}");
+    assert!(events.contains("link-down"), "{events}");
+}
+
+#[test]
 fn a_bridge_below_works_in_generic_mode_and_its_port_may_leave_and_return() {
     let lab = Lab::new().unwrap();
     let _workers = Worker::all(&lab);

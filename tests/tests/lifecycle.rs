@@ -1,6 +1,6 @@
 //! Starting, stopping, crashing and refusing: what becomes of the packet path.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use harness::{
     client::Load,
@@ -107,6 +107,30 @@ fn a_bad_file_is_refused_with_the_place_and_the_reason() {
             assert!(message.contains(word), "{by:?}: no {word:?} in:\n{message}");
         }
     }
+}
+
+#[test]
+fn what_the_admin_api_names_has_to_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lbd.toml");
+    let token = folder.path().join("read.token");
+    let groups = "[api]\nread_group = \"no-such-group\"\n".to_owned();
+    let listen = format!(
+        "[api]\nlisten = \"127.0.0.1:9440\"\nplaintext = true\nread_token_file = \"{}\"\n",
+        token.display()
+    );
+    for (api, reason) in [(groups, "no-such-group"), (listen.clone(), "read.token: No such file")] {
+        fs::write(&file, format!("{GOOD}\n{api}")).unwrap();
+        let output = lbd::check(&file).unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{api} passes the check");
+        assert_eq!(message.matches(reason).count(), 1, "{message}");
+    }
+    fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&file, format!("{GOOD}\n{listen}")).unwrap();
+    let output = lbd::check(&file).unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn a_program_keeps_its_own_slow_halves_until_no_link_runs_it() {
     // As of processes that die: nothing of them is left but pins.
     drop(load());
     let first = slow_halves(&map);
-    assert_eq!(first.len(), 2);
+    assert_eq!(first.len(), 3);
     drop(load());
     let second = slow_halves(&map);
     assert!(first.iter().all(|half| !second.contains(half)), "{first:?} {second:?}");

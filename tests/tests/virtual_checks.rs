@@ -126,3 +126,35 @@ fn a_worker_has_to_be_set_up_for_the_virtual_address(way: Forwarding) {
         .unwrap();
     assert_eq!(devices.trim(), "", "nothing is left");
 }
+
+#[test]
+fn a_device_that_somebody_deletes_is_made_anew() {
+    let way = Forwarding::Dsr;
+    let (lab, _decapsulators) = way.lab().unwrap();
+    let _workers = Worker::all(&lab);
+    let lbd = balance(way, &lab);
+    for name in NAMES {
+        lbd.await_all_up(name);
+    }
+    let namespace = &lab.balancers[0].namespace;
+    let devices = || {
+        let shown = lab.balancers[0].run_script("ip -o link show type tun").unwrap();
+        let names = shown
+            .lines()
+            .filter_map(|line| Some(line.split(": ").nth(1)?.to_owned()));
+        names.collect::<Vec<_>>()
+    };
+    let [device] = &devices()[..] else {
+        panic!("{:?}", devices())
+    };
+    namespace.ip(&format!("link del {device}")).unwrap();
+    // Nothing is concluded of it, and checks go on.
+    let worker = &lab.workers[0].namespace;
+    let [v4, _] = virtual_addresses(0);
+    worker.ip(&format!("address del {v4}/32 dev lo")).unwrap();
+    lbd.await_state(NAMES[0], "worker-1", "down");
+    lbd.await_state(NAMES[0], "worker-2", "up");
+    worker.ip(&format!("address add {v4}/32 dev lo")).unwrap();
+    lbd.await_all_up(NAMES[0]);
+    assert_eq!(devices().len(), 1);
+}

@@ -1,32 +1,21 @@
 //! VRRP between two balancers, and with keepalived on the other side.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use harness::{
-    client::fetch,
-    config::{Config, Service},
+    config::Config,
+    floating::{self, await_roles, await_service, floating, roles, routers},
     keepalived::{self, Router},
     lab::{Lab, Plan},
     lbd::Lbd,
     process::Process,
     topology::Subnet,
-    wait::{PATIENCE, eventually, until},
+    wait::{PATIENCE, eventually},
     worker::Worker,
 };
-use hyper::{Method, body::Bytes};
-use serde_json::Value;
 
-/// The number of the addresses that move.
-const FLOATING: u8 = 200;
 /// The number of the first balancer's own address.
 const FIRST_BALANCER: u8 = 11;
-
-fn floating() -> [IpAddr; 2] {
-    [Subnet::Fabric.v4(FLOATING).into(), Subnet::Fabric.v6(FLOATING).into()]
-}
 
 fn lab(balancers: u8) -> Lab {
     Lab::build(Plan {
@@ -36,63 +25,12 @@ fn lab(balancers: u8) -> Lab {
     .unwrap()
 }
 
-/// A virtual router for each family.
-fn routers(priority: u8, keys: &str) -> String {
-    let [v4, v6] = floating();
-    [("v4", format!("{v4}/24"), 51), ("v6", format!("{v6}/64"), 52)]
-        .map(|(name, address, number)| {
-            format!(
-                "[[vrrp]]\nname = \"{name}\"\ninterface = \"eth0\"\nrouter_id = {number}\naddresses = [\"{address}\"]\n\
-                 priority = {priority}\n{keys}\n"
-            )
-        })
-        .concat()
-}
-
-/// A balancer with a service at each address that moves.
 fn balancer<'a>(lab: &'a Lab, index: usize, priority: u8, keys: &str) -> Lbd<'a> {
-    let name = format!("node-{index}");
-    let [v4, v6] = floating();
-    let mut config = Config::new(lab, &name)
-        .with(Service::http(lab, "v4", v4))
-        .with(Service::http(lab, "v6", v6));
-    // Tables of the file stand before the services.
-    config.node_keys = routers(priority, keys);
-    Lbd::start(&lab.balancers[index], config).unwrap()
+    floating::balancer(lab, index, priority, keys).unwrap()
 }
 
-fn roles(lbd: &Lbd<'_>) -> Vec<String> {
-    let status = lbd.lbctl(&["vrrp", "status"]).unwrap();
-    let rows = status.as_array().unwrap();
-    rows.iter()
-        .map(|row: &Value| row["role"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-#[track_caller]
-fn await_roles(lbd: &Lbd<'_>, role: &str) {
-    let reached = until(PATIENCE, || roles(lbd).iter().all(|now| now == role));
-    assert!(reached, "{:?}, not {role}; log of lbd:\n{}", roles(lbd), lbd.log());
-}
-
-/// Asks both services until they answer.
-#[track_caller]
-fn await_service(lab: &Lab) {
-    for address in floating() {
-        eventually(PATIENCE, "a request is answered", || {
-            let target = SocketAddr::new(address, 80);
-            let patience = Duration::from_millis(500);
-            fetch(&lab.client.namespace, target, Method::GET, "/", Bytes::new(), patience).is_ok()
-        });
-    }
-}
-
-/// Whether a host has one of the addresses that move.
 fn has_addresses(lab: &Lab, index: usize) -> Vec<bool> {
-    let text = lab.balancers[index].run_script("ip -o address show dev eth0").unwrap();
-    floating()
-        .map(|address| text.contains(&format!(" {address}/")))
-        .to_vec()
+    floating::has_addresses(lab, index).unwrap()
 }
 
 #[test]
@@ -251,4 +189,49 @@ fn unicast_agrees_with_keepalived() {
     let [own, other] = [0, 1].map(|index| Subnet::Fabric.v4(FIRST_BALANCER + index));
     let keys = format!("unicast_src_ip {other}\n  unicast_peer {{\n    {own}\n  }}");
     agrees_with_keepalived(3, &[0], &keys, &format!("peers = [\"{other}\"]\n"));
+}
+
+#[test]
+fn preemption_agrees_with_keepalived() {
+    let lab = lab(2);
+    let table = |priority: u8, keys: &str| {
+        let all = routers(priority, &format!("interval = \"200ms\"\n{keys}"));
+        let first = all.split("[[vrrp]]").nth(1).unwrap();
+        format!("[[vrrp]]{first}")
+    };
+    let mut config = Config::new(&lab, "node");
+    config.node_keys = table(100, "");
+    let mut lbd = Lbd::start(&lab.balancers[0], config).unwrap();
+    await_roles(&lbd, "master");
+    // A better one comes, and takes over.
+    let other = keepalived(&lab, 150, 3, &[0], "", "better");
+    await_roles(&lbd, "backup");
+    eventually(PATIENCE, "keepalived is master", || has_addresses(&lab, 1)[0]);
+    // Ours becomes better, but does not want to.
+    lbd.reconfigure(|config| config.node_keys = table(200, "preempt = false\n"))
+        .unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(
+        (roles(&lbd), has_addresses(&lab, 1)[0]),
+        (vec!["backup".to_owned()], true)
+    );
+    // Now it does.
+    lbd.reconfigure(|config| config.node_keys = table(200, "")).unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    await_roles(&lbd, "master");
+    eventually(PATIENCE, "keepalived gives up", || !has_addresses(&lab, 1)[0]);
+    assert!(has_addresses(&lab, 0)[0]);
+    // A better one that does not want to lets it be, and takes over when it ends.
+    drop(other);
+    let shy = keepalived(&lab, 250, 3, &[0], "nopreempt", "shy");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(
+        (roles(&lbd), has_addresses(&lab, 1)[0]),
+        (vec!["master".to_owned()], false),
+        "{}",
+        shy.log()
+    );
+    drop(lbd);
+    eventually(PATIENCE, "keepalived takes over", || has_addresses(&lab, 1)[0]);
 }

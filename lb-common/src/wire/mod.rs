@@ -19,10 +19,42 @@ pub mod eth {
     pub const VLAN: u16 = 0x8100;
     /// Type of a frame with a service tag (IEEE 802.1ad), in the host's byte order.
     pub const SERVICE_VLAN: u16 = 0x88a8;
+    /// Type of an ARP payload, in the host's byte order.
+    pub const ARP: u16 = 0x0806;
     /// Type of an IPv4 payload, in the host's byte order.
     pub const IPV4: u16 = 0x0800;
     /// Type of an IPv6 payload, in the host's byte order.
     pub const IPV6: u16 = 0x86dd;
+}
+
+pub mod arp {
+    //! RFC 826, for Ethernet and IPv4.
+
+    /// Length of a message.
+    pub const LENGTH: usize = 28;
+    /// Offset of the operation.
+    pub const OPERATION: usize = 6;
+    /// Offset of the IPv4 address that is asked for.
+    pub const TARGET: usize = 24;
+    /// Operation: who has it? In the host's byte order.
+    pub const REQUEST: u16 = 1;
+}
+
+pub mod vrrp {
+    //! RFC 9568, section 5.2, and RFC 3768, section 5.3: where both versions agree.
+
+    /// IP protocol number.
+    pub const PROTOCOL: u8 = 112;
+    /// Length of the header before the addresses.
+    pub const LENGTH: usize = 8;
+    /// Offset of version (high nibble) and type (low nibble).
+    pub const VERSION_TYPE: usize = 0;
+    /// Offset of the number of the virtual router.
+    pub const ROUTER: usize = 1;
+    /// Offset of the priority.
+    pub const PRIORITY: usize = 2;
+    /// The only type that there is.
+    pub const ADVERTISEMENT: u8 = 1;
 }
 
 pub mod ipv4 {
@@ -143,6 +175,8 @@ pub mod icmp {
     pub const PROTOCOL: u8 = 1;
     /// Protocol number of ICMPv6.
     pub const PROTOCOL_V6: u8 = 58;
+    /// Type of a neighbour solicitation (RFC 4861, section 4.3).
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
     /// Length of the header before the quoted packet.
     pub const LENGTH: usize = 8;
     /// Offset of the type.

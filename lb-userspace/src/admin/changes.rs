@@ -65,18 +65,23 @@ async fn order_vrrp(
 ) -> Answer<()> {
     let Path((name, verb)) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     Parameters::read(&uri, &[])?;
-    let order = match verb.as_str() {
-        "release" => vrrp::Order::Release,
-        "take" => vrrp::Order::Take,
-        other => {
-            let sentence = format!(
-                "a virtual router has no verb `{}`; there are: release, take",
-                other.escape_debug()
-            );
-            return Err(Problem::not_found(sentence));
+    ask(target, move |target| {
+        match verb.as_str() {
+            "release" => target.order_vrrp(&name, vrrp::Order::Release)?,
+            "take" => target.order_vrrp(&name, vrrp::Order::Take)?,
+            "maintain" => target.maintain_vrrp(&name, true)?,
+            "resume" => target.maintain_vrrp(&name, false)?,
+            other => {
+                let sentence = format!(
+                    "a virtual router has no verb `{}`; there are: release, take, maintain, resume",
+                    other.escape_debug()
+                );
+                return Err(Problem::not_found(sentence));
+            }
         }
-    };
-    ask(target, move |target| Ok(target.order_vrrp(&name, order)?)).await
+        Ok(())
+    })
+    .await
 }
 
 fn verb_of(word: &str, uri: &Uri) -> Result<Verb, Problem> {

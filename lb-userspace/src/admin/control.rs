@@ -30,8 +30,16 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     ///
-    /// When there is none of that name.
+    /// When there is none of that name, or it is maintained.
     fn order_vrrp(&self, name: &str, order: vrrp::Order) -> Result<(), ControlError>;
+
+    /// Keeps this balancer backup of a virtual router and those of its group until told otherwise, across restarts; or lets it
+    /// take part as before.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name, or it cannot be saved.
+    fn maintain_vrrp(&self, name: &str, is_maintained: bool) -> Result<(), ControlError>;
 
     /// Ends flows.
     ///

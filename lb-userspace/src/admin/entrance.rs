@@ -34,7 +34,7 @@ pub enum ListenError {
     },
     /// The tokens or the certificate.
     #[error("the TCP listener of the admin API: {0}")]
-    Credentials(#[from] CredentialsError),
+    Credentials(CredentialsError),
     /// The TCP socket.
     #[error("cannot listen at {address} for the admin API: {cause}")]
     Tcp {
@@ -66,9 +66,7 @@ impl Ways {
     /// What `api` asks for, beside what there is: files are read, and a new address is listened at. Nobody is let in
     /// before it is put into force; where it is dropped instead, nothing has changed.
     pub(super) fn prepare(api: &Api, now: Option<&Self>) -> Result<Self, ListenError> {
-        let number = |key, name: &Option<String>| name.as_deref().map(|name| group(key, name)).transpose();
-        let read = number("read_group", &api.read_group)?;
-        let admin = number("admin_group", &api.admin_group)?;
+        let (read, admin) = groups(api)?;
         let door = match (read, admin) {
             (None, None) => Door::Group(None),
             (Some(group), None) | (None, Some(group)) => Door::Group(Some(group)),
@@ -88,7 +86,7 @@ impl Ways {
 
 impl Remote {
     fn prepare(listen: &config::Listen, before: Option<&Self>) -> Result<Self, ListenError> {
-        let credentials = Arc::new(Credentials::read(listen)?);
+        let credentials = Arc::new(credentials(listen)?);
         let address = listen.address;
         let listener = match before {
             Some(before) if before.address == address => Arc::clone(&before.listener),
@@ -190,6 +188,31 @@ fn listen_at(address: SocketAddr, former: Option<&Remote>) -> io::Result<TcpList
 /// Whether one of two addresses includes the other.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && (one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+/// Looks whether the groups and files that `api` names can be used. Nothing is listened at, so that this can be asked
+/// beside a controller that runs.
+///
+/// # Errors
+///
+/// When a group is not there, or a file cannot be used.
+pub fn check(api: &Api) -> Result<(), ListenError> {
+    groups(api)?;
+    api.listen.as_ref().map(credentials).transpose()?;
+    Ok(())
+}
+
+fn credentials(listen: &config::Listen) -> Result<Credentials, ListenError> {
+    Credentials::read(listen).map_err(ListenError::Credentials)
+}
+
+/// The groups that may read, and that may do all.
+fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), ListenError> {
+    let number = |key, name: &Option<String>| name.as_deref().map(|name| group(key, name)).transpose();
+    Ok((
+        number("read_group", &api.read_group)?,
+        number("admin_group", &api.admin_group)?,
+    ))
 }
 
 /// The number of a group.

@@ -52,6 +52,11 @@ impl Control for FakeControl {
         Ok(())
     }
 
+    fn maintain_vrrp(&self, name: &str, is_maintained: bool) -> Result<(), ControlError> {
+        self.note(format!("{name} maintained: {is_maintained}"));
+        Ok(())
+    }
+
     fn flush(&self, filter: &FlowFilter) -> Result<Flushed, ControlError> {
         self.note(format!("flush {filter}"));
         Ok(Flushed { ended: 3, kept: 1 })

@@ -30,7 +30,12 @@ pub(super) async fn read_body(request: Request, next: Next) -> Response {
         return too_large();
     }
     match tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_BYTES)).await {
-        Ok(Ok(body)) => next.run(Request::from_parts(head, Body::from(body))).await,
+        Ok(Ok(body)) if body.is_empty() => next.run(Request::from_parts(head, Body::empty())).await,
+        // Whoever sends one means something by it that would not happen.
+        Ok(Ok(_)) => {
+            let detail = "no request takes a body; parameters go into the query, such as `?dry_run=true`";
+            Problem::bad_request(detail).into_response()
+        }
         Ok(Err(error)) => {
             let error = error.into_inner();
             if error.is::<http_body_util::LengthLimitError>() {

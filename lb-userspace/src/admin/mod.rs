@@ -48,7 +48,7 @@ mod transport_tests;
 pub(crate) use control::nothing_named;
 pub use control::{Control, ControlError};
 pub use credentials::CredentialsError;
-pub use entrance::{Entrance, ListenError, Ways};
+pub use entrance::{Entrance, ListenError, Ways, check};
 pub use inspect::{Inspect, InspectError};
 pub use listeners::Listeners;
 pub use problem::Problem;

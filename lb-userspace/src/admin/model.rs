@@ -111,6 +111,21 @@ pub struct ReconcileStatus {
     pub last_error: Option<String>,
 }
 
+/// Something that a virtual router depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrackStatus {
+    /// What it is.
+    pub what: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<String>,
+    /// What it adds to the priority: negative while it is down, positive while it is up. Without one, down is a fault.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub weight: Option<i16>,
+}
+
 /// A virtual router that this balancer takes part in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VrrpStatus {
@@ -130,14 +145,30 @@ pub struct VrrpStatus {
     pub since: String,
     /// Why.
     pub cause: String,
-    /// Own priority.
+    /// The group that it moves with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<String>,
+    /// Own priority by the configuration.
     pub priority: u8,
+    /// Own priority as it is now.
+    pub effective_priority: u8,
+    /// Whether it stays backup until an operator says otherwise.
+    pub maintained: bool,
     /// From one advert to the next, in milliseconds.
     pub interval_ms: u64,
     /// The master that is heard; `null`: none.
     pub master: Option<IpAddr>,
     /// Its priority.
     pub master_priority: Option<u8>,
+    /// Whether that master's adverts are missing, and only its packet path says that it is there.
+    pub graced: bool,
+    /// How often the master's packet path was asked whether it goes on.
+    pub asked: u64,
+    /// How often it answered.
+    pub answered: u64,
+    /// What it depends on.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tracks: Vec<TrackStatus>,
     /// Adverts sent.
     pub sent: u64,
     /// Adverts that came and were right.

@@ -165,6 +165,17 @@ fn what_is_to_be_done_arrives_at_the_controller() {
         json(&path, &["reload", "--dry-run"]),
         serde_json::to_value(fake_control::report()).unwrap()
     );
+    let with_body =
+        "POST /v1/reload HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 16\r\n\r\n{\"dry_run\":true}";
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(with_body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.contains(" 400 ") && answer.contains("no request takes a body"),
+        "{answer}"
+    );
+
     let (status, problem) = raw(&path, "POST /v1/reload");
     assert_eq!((status, &problem["fixed"][0]["key"]), (422, &"node.name".into()));
     let explained = json(&path, &["explain", "tcp", "203.0.113.7:50000", "192.0.2.10:80"]);

@@ -1,19 +1,24 @@
 //! `lbd`, the controller.
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
-    config,
+    admin,
+    config::{self, Config},
     daemon::{self, MapChoice},
     health,
 };
 use tracing_subscriber::EnvFilter;
+
+/// How long what still runs may take to end.
+const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Layer-4 load balancer: an XDP program and the controller that keeps it true.
 #[derive(Parser)]
@@ -99,23 +104,39 @@ fn run(config: &Path, format: LogFormat, filter: &str, maps: MapChoice) -> anyho
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        // Whoever reads the log may die; packets, checks and VRRP go on.
+        .with_writer(|| Unheard(std::io::stderr()))
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
     }
-    tokio::runtime::Runtime::new()
-        .context("cannot start the runtime")?
-        .block_on(daemon::run(config, maps))?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let outcome = runtime.block_on(daemon::run(config, maps));
+    runtime.shutdown_timeout(SHUTDOWN);
+    outcome?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A log that may have no reader any more: what it cannot be told is lost.
+struct Unheard(std::io::Stderr);
+
+impl Write for Unheard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // All or nothing: a line that comes in parts is none.
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
 }
 
 fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let result = config::load(file);
-    // What the checks name has to be there on this machine, too.
-    let means = result
-        .as_ref()
-        .map_or(Ok(()), |config| health::targets(config).map(drop));
+    let means = result.as_ref().map_or(Ok(()), usable);
     if json {
         let (error, diagnostics) = match &result {
             Ok(_) => (means.as_ref().err().map(ToString::to_string), Vec::new()),
@@ -142,6 +163,13 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
         if backends == 1 { "" } else { "s" }
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// What checks and the admin API name has to be there on this machine, too.
+fn usable(config: &Config) -> anyhow::Result<()> {
+    health::targets(config)?;
+    admin::check(&config.api)?;
+    Ok(())
 }
 
 fn detach(config: &Path) -> anyhow::Result<ExitCode> {

@@ -136,6 +136,16 @@ pub enum VrrpVerb {
         /// Name of the virtual router.
         name: String,
     },
+    /// Hand over, and stay backup until `resume`, across restarts. All of its group do.
+    Maintain {
+        /// Name of the virtual router.
+        name: String,
+    },
+    /// Take part again, after `maintain`.
+    Resume {
+        /// Name of the virtual router.
+        name: String,
+    },
 }
 
 /// Verbs of `service`.

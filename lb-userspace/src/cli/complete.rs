@@ -26,7 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 pub fn complete_if_asked() -> bool {
     let complete = clap_complete::CompleteEnv::with_factory(Arguments::command).var(ASKED);
     // Where the words make no sense there is nothing to complete, and nobody to tell.
-    env::var_os(ASKED).is_some() && complete.try_complete(env::args_os(), None).unwrap_or(true)
+    let folder = env::current_dir().ok();
+    env::var_os(ASKED).is_some() && complete.try_complete(env::args_os(), folder.as_deref()).unwrap_or(true)
 }
 
 /// Writes the script for a shell; `None` for a shell that gets a script without names.

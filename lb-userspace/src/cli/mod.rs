@@ -42,6 +42,7 @@ pub async fn run_or_watch(mut arguments: Arguments, out: &mut dyn Write) -> Resu
             "--watch is for commands that show something".to_owned(),
         ));
     }
+    commands::one_line_each();
     let redraw = std::io::stdout().is_terminal() && !arguments.json;
     loop {
         // Whole before it is shown, so that a terminal does not flicker.

@@ -17,11 +17,11 @@ pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Strin
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
-    let numbers: Vec<bool> = columns.iter().map(|(_, number)| *number).collect();
+    let mut numbers: Vec<bool> = columns.iter().map(|(_, number)| *number).collect();
     let head = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
     let mut rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     if let Some(width) = fit::width() {
-        fit::fit(&mut rows, &numbers, width);
+        fit::fit(&mut rows, &mut numbers, width);
     }
     let mut rows = rows.into_iter().map(|row| {
         row.into_iter()
@@ -114,13 +114,18 @@ pub(super) fn vrrp(routers: &[VrrpStatus]) -> String {
     ];
     let rows = routers.iter().map(|router| {
         let master = match (router.master, router.master_priority) {
+            (Some(master), Some(priority)) if router.graced => format!("{master} ({priority}), silent"),
             (Some(master), Some(priority)) => format!("{master} ({priority})"),
             _ => "-".to_owned(),
         };
         vec![
             router.name.clone(),
-            router.role.clone(),
-            router.priority.to_string(),
+            if router.maintained {
+                format!("{}, maintained", router.role)
+            } else {
+                router.role.clone()
+            },
+            router.effective_priority.to_string(),
             router.interface.clone(),
             router.addresses.join(" "),
             master,
@@ -201,11 +206,7 @@ pub(super) fn backends(backends: &[BackendStatus]) -> String {
                     0 => backend.address.ip().to_string(),
                     _ => backend.address.to_string(),
                 },
-                if backend.fallback {
-                    "fallback".to_owned()
-                } else {
-                    backend.weight.to_string()
-                },
+                weight(backend),
                 state(backend),
                 backend.active.to_string(),
                 backend.total.to_string(),
@@ -215,6 +216,16 @@ pub(super) fn backends(backends: &[BackendStatus]) -> String {
             ]
         }),
     )
+}
+
+/// The weight in force, and that of the configuration where an operator gave another.
+fn weight(backend: &BackendStatus) -> String {
+    let overridden = backend.overridden.as_ref().and_then(|own| own.weight);
+    match overridden {
+        _ if backend.fallback => "fallback".to_owned(),
+        Some(weight) => format!("{weight} ({})", backend.configured_weight),
+        None => backend.weight.to_string(),
+    }
 }
 
 fn suspicion(backend: &BackendStatus) -> Option<&String> {
@@ -394,6 +405,21 @@ mod tests {
             shown.contains(" 198.51.100.1  ") && shown.contains(" fallback "),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_weight_by_an_operator_shows_beside_that_of_the_configuration() {
+        let mut backend = crate::admin::fake::backends().remove(0);
+        (backend.weight, backend.configured_weight) = (7, 1);
+        backend.overridden = Some(crate::admin::model::OverrideStatus {
+            intent: None,
+            since: None,
+            deadline: None,
+            seconds_left: None,
+            weight: Some(7),
+        });
+        let shown = backends(&[backend]);
+        assert!(shown.contains(" 7 (1)  "), "{shown}");
     }
 
     #[test]

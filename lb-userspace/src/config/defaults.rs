@@ -11,6 +11,17 @@ pub(super) const PRIORITY: u32 = 100;
 /// From one VRRP advert to the next: RFC 9568, section 5.2.7: "The default is 100 centiseconds (1 second)".
 pub(super) const ADVERT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// For how long a packet path keeps its addresses without its controller: a restart takes less.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// For how long connections of a former master go on by way of it.
+pub(super) const RELAY: Duration = Duration::from_secs(10 * 60);
+
+/// From one run of a tracked command to the next, and how long one may take.
+pub(super) const TRACK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a hook may take.
+pub(super) const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Mount point of the BPF file system.
 pub(super) const BPFFS: &str = "/sys/fs/bpf";
 

@@ -11,14 +11,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lb_common::{Mode, OnBackendDown, Scheduler};
 use serde::{Deserialize, Serialize};
 
-use crate::vrrp;
-
 pub use super::{
     health::model::{
         CheckTarget, CommandProbe, DnsProbe, Flaps, GrpcProbe, HealthCheck, HttpProbe, Initial, Pattern, Probe, Rules,
         Timing, TlsClient, UdpProbe,
     },
     ports::PortRange,
+    vrrp::model::{CommandTrack, Hook, Track, Tracked, Vrrp},
 };
 
 /// A whole configuration file.
@@ -32,51 +31,6 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Virtual routers that it takes part in, in the order of the file.
     pub vrrp: Vec<Vrrp>,
-}
-
-/// A virtual router that this balancer takes part in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vrrp {
-    /// Name, unique in the file.
-    pub name: String,
-    /// Interface that adverts go through, and that has the addresses while this balancer is master.
-    pub interface: String,
-    /// Number of the virtual router, unique among those of an interface, a family and a version: 1 to 255.
-    pub router: u8,
-    /// The addresses, of one family, each with the length of its network.
-    pub addresses: Vec<IpNet>,
-    /// Version: 2 or 3.
-    pub version: u8,
-    /// 1 to 254; 255: the addresses are this balancer's own.
-    pub priority: u8,
-    /// From one advert to the next.
-    pub interval: Duration,
-    /// Whom adverts are sent to, and taken from; empty: everybody, by multicast.
-    pub peers: Vec<IpAddr>,
-    /// Where adverts come from; `None`: the interface's first address, in IPv6 its link-local one.
-    pub source: Option<IpAddr>,
-    /// Whether it takes over from a master of lower priority.
-    pub preempt: bool,
-    /// For how long it hears such a master before it does.
-    pub preempt_delay: Duration,
-    /// What checksums of version 3 over IPv4 cover.
-    pub checksum: vrrp::wire::Covered,
-    /// Version 2: what goes with each advert in the clear.
-    pub password: Option<[u8; 8]>,
-}
-
-impl Vrrp {
-    /// What its instance follows.
-    pub fn rules(&self) -> vrrp::Rules {
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        vrrp::Rules {
-            version: self.version,
-            priority: self.priority,
-            interval: micros(self.interval),
-            preempt: self.preempt,
-            preempt_delay: micros(self.preempt_delay),
-        }
-    }
 }
 
 /// Who may use the admin API, and where it listens besides its socket.

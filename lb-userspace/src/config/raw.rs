@@ -68,17 +68,75 @@ pub(super) struct Api {
 pub(super) struct Vrrp {
     pub(super) name: Given<String>,
     pub(super) interface: Given<String>,
+    pub(super) group: Given<String>,
     pub(super) router_id: Given<Number>,
     pub(super) addresses: Option<List<String>>,
     pub(super) version: Given<Number>,
     pub(super) priority: Given<Number>,
     pub(super) interval: Given<DurationText>,
+    pub(super) grace: Given<DurationText>,
+    pub(super) relay: Given<DurationText>,
     pub(super) peers: Option<List<String>>,
     pub(super) source: Given<String>,
     pub(super) preempt: Given<bool>,
     pub(super) preempt_delay: Given<DurationText>,
     pub(super) checksum: Given<String>,
     pub(super) password: Given<String>,
+    #[serde(default)]
+    pub(super) track: Vec<Spanned<Track>>,
+    pub(super) hook: Given<Hook>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Track {
+    pub(super) interface: Given<String>,
+    pub(super) service: Given<String>,
+    pub(super) quorum: Given<Number>,
+    pub(super) file: Given<String>,
+    pub(super) expect: Given<String>,
+    pub(super) argv: Option<List<String>>,
+    pub(super) environment: Given<Words>,
+    pub(super) user: Given<String>,
+    pub(super) interval: Given<DurationText>,
+    pub(super) timeout: Given<DurationText>,
+    pub(super) rise: Given<Number>,
+    pub(super) fall: Given<Number>,
+    pub(super) weight: Given<Number>,
+}
+
+impl Track {
+    /// Its keys, and where each is given.
+    pub(super) fn places(&self) -> Vec<(&'static str, Option<std::ops::Range<usize>>)> {
+        macro_rules! places {
+            ($($key:ident),+) => {
+                vec![ $( (stringify!($key), self.$key.as_ref().map(Spanned::span)) ),+ ]
+            };
+        }
+        places!(
+            interface,
+            service,
+            quorum,
+            file,
+            expect,
+            argv,
+            environment,
+            user,
+            interval,
+            timeout,
+            rise,
+            fall
+        )
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Hook {
+    pub(super) argv: Option<List<String>>,
+    pub(super) environment: Given<Words>,
+    pub(super) user: Given<String>,
+    pub(super) timeout: Given<DurationText>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -38,7 +38,12 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
     if let (Some(raw), Some(node)) = (&file.node, &node) {
         room::check(&raw.get_ref().capacity, &node.capacity, &services, findings);
     }
-    let vrrp = vrrp::check(&file.vrrp, findings);
+    let names = file
+        .service
+        .iter()
+        .filter_map(|service| service.get_ref().name.as_ref());
+    let names: Vec<_> = names.map(|name| name.get_ref().as_str()).collect();
+    let vrrp = vrrp::check(&file.vrrp, &names, findings);
     Some(Config {
         vrrp: vrrp?,
         node: node?,

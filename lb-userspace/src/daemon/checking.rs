@@ -10,6 +10,9 @@ use crate::health::{self, Through, ThroughError};
 /// After how long what could not be had is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// After how long a device that went is made anew.
+const REST: Duration = Duration::from_millis(200);
+
 /// What checks of virtual addresses take now, and why it cannot be had.
 pub(super) struct Checking {
     in_force: watch::Receiver<Arc<InForce>>,
@@ -51,8 +54,9 @@ impl Checking {
                     None => std::future::pending().await,
                 }
             };
+            let mut is_gone = false;
             tokio::select! {
-                () = work => {}
+                () = work => is_gone = true,
                 () = tokio::time::sleep(PAUSE), if has_failed => {}
                 changed = self.in_force.changed() => {
                     if changed.is_err() {
@@ -60,6 +64,11 @@ impl Checking {
                     }
                 }
                 _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+            if is_gone {
+                // Somebody deleted the device.
+                self.opened = None;
+                tokio::time::sleep(REST).await;
             }
             self.follow().await;
         }

@@ -9,7 +9,9 @@ use crate::{
     admin::{
         Control, ControlError,
         model::{FlowFilter, Flushed},
+        nothing_named,
     },
+    config::Config,
     events::Events,
     explain::{Explanation, Question},
     health::TargetId,
@@ -31,6 +33,12 @@ pub(super) enum Command {
         verb: Verb,
         reply: oneshot::Sender<Result<(), ControlError>>,
     },
+    /// Keep this balancer backup of a virtual router, or let it take part as before.
+    Maintain {
+        name: String,
+        is_maintained: bool,
+        reply: oneshot::Sender<Result<(), ControlError>>,
+    },
 }
 
 /// Hands commands to the loop and waits for their ends.
@@ -50,6 +58,12 @@ impl Remote {
     }
 }
 
+/// There is no virtual router of that name.
+pub(super) fn no_router(config: &Config, name: &str) -> ControlError {
+    let known = config.vrrp.iter().map(|router| router.name.as_str());
+    ControlError::NotFound(nothing_named("virtual router", name, known))
+}
+
 impl Control for Remote {
     fn reload(&self, dry_run: bool) -> Result<Report, ControlError> {
         Ok(self.ask(|reply| Command::Reload { dry_run, reply })??)
@@ -60,11 +74,22 @@ impl Control for Remote {
     }
 
     fn order_vrrp(&self, name: &str, order: vrrp::Order) -> Result<(), ControlError> {
-        if self.inspector.vrrp.order(name, order) {
-            return Ok(());
-        }
-        let name = name.escape_debug();
-        Err(ControlError::NotFound(format!("there is no virtual router `{name}`")))
+        use vrrp::Disobeyed::{Maintained, Unknown};
+        self.inspector.vrrp.order(name, order).map_err(|reason| match reason {
+            Unknown => no_router(self.inspector.in_force().config(), name),
+            Maintained => ControlError::Refused(format!(
+                "{name} is maintained: it stays backup until `lbctl vrrp resume {name}`"
+            )),
+        })
+    }
+
+    fn maintain_vrrp(&self, name: &str, is_maintained: bool) -> Result<(), ControlError> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::Maintain {
+            name,
+            is_maintained,
+            reply,
+        })?
     }
 
     fn flush(&self, filter: &FlowFilter) -> Result<Flushed, ControlError> {

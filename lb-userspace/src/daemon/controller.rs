@@ -11,29 +11,33 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lb_common::NextHop;
+use lb_common::{BackendState, NextHop};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
 
-use super::{InForce, Verdicts, commands::Command, interfaces::Interfaces, overriding::Drained, returned::Returned};
+use super::{InForce, Verdicts, commands::Command, entries::Entries, interfaces::Interfaces, returned::Returned};
 use crate::{
     admin::{Entrance, model::ReconcileStatus},
-    config::Config,
+    config::{Backend, Config, Service},
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
     health::{Change, Monitor, TargetId, Verdict},
     neighbour::{Neighbours, NextHopState, RESOLVING},
-    overrides::Overrides,
+    overrides::{Overrides, Standing},
     reconcile,
     schedule::KnownRings,
+    steady, vrrp,
 };
 
 /// How often the maps are compared without cause.
 const PERIOD: Duration = Duration::from_secs(5);
 /// How often the shares of backends that slowly start are renewed, and drains are looked at.
 const STEP: Duration = Duration::from_secs(1);
+
+/// For how long this balancer takes over no addresses because its workers were not checked yet.
+const UNREADY: Duration = Duration::from_secs(10);
 
 /// What the loop works with.
 pub(super) struct Controller {
@@ -48,10 +52,16 @@ pub(super) struct Controller {
     pub(super) neighbours: Neighbours,
     pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     pub(super) health_changes: mpsc::UnboundedReceiver<Change>,
+    pub(super) vrrp: Arc<vrrp::Instances>,
+    /// When this began.
+    pub(super) begun: Instant,
+    /// What virtual routers may depend on.
+    pub(super) services: watch::Sender<vrrp::Services>,
     pub(super) returned: Returned,
     pub(super) reconciled: watch::Sender<ReconcileStatus>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) drained: Drained,
+    /// When the process began.
+    pub(super) started: Timestamp,
     /// Services whose health is not heeded.
     pub(super) panicking: BTreeSet<String>,
     pub(super) events: Events,
@@ -72,11 +82,17 @@ impl Controller {
         self.neighbours.set_targets(addresses);
     }
 
+    /// Tells health checks which backends are behind which interfaces.
+    fn learn_ways(&self) {
+        let hops = self.next_hops.borrow();
+        let ways = hops.iter().map(|(address, state)| (*address, state.interface.as_str()));
+        self.health.own_links().learn(ways);
+    }
+
     /// Works until `end` is there; returns what it gave.
-    pub(super) async fn run_until<T>(&mut self, end: impl Future<Output = T>) -> T {
+    pub(super) async fn run_until<T>(&mut self, end: impl Future<Output = T>, mut hangup: Hangup) -> T {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut hangup = Hangup::watch();
         tokio::pin!(end);
         loop {
             let is_moving = self.returned.any() || self.is_draining();
@@ -87,7 +103,7 @@ impl Controller {
                 () = tokio::time::sleep(STEP), if is_moving => {}
                 () = tokio::time::sleep(deadline.unwrap_or(PERIOD)), if deadline.is_some() => {}
                 Some(change) = self.health_changes.recv() => self.note(&change),
-                Ok(()) = self.next_hops.changed() => {}
+                Ok(()) = self.next_hops.changed() => self.learn_ways(),
                 Some(command) = self.commands.recv() => {
                     self.obey(command).await;
                     continue;
@@ -115,6 +131,11 @@ impl Controller {
         // Nobody waits for the answer any more where the request was given up.
         match command {
             Command::Reload { dry_run, reply } => drop(reply.send(self.reload(dry_run).await)),
+            Command::Maintain {
+                name,
+                is_maintained,
+                reply,
+            } => drop(reply.send(self.maintain(&name, is_maintained))),
             Command::Override { id, verb, reply } => drop(reply.send(self.override_backend(id, verb))),
         }
     }
@@ -155,10 +176,18 @@ impl Controller {
         self.next_hops.mark_unchanged();
         self.returned.forget_old(in_force.config(), Instant::now());
         let config = in_force.config();
-        let (desired, panicking) = self.with_known(config, &in_force.overrides, Timestamp::now(), |known| {
+        let (desired, panicking) = self.with_known(config, &in_force.overrides, steady::now(), |known| {
             (reconcile::desired(config, known), reconcile::panicking(config, known))
         });
         self.note_panic(panicking);
+        let services = self.with_known(config, &in_force.overrides, steady::now(), |known| {
+            service_health(config, known)
+        });
+        self.services.send_if_modified(|before| {
+            let is_new = *before != services;
+            *before = services;
+            is_new
+        });
         let result = reconcile::observe(&self.tables)
             .map_err(|error| error.to_string())
             .and_then(|observed| {
@@ -167,6 +196,37 @@ impl Controller {
                 Ok(plan)
             });
         self.report(result);
+        if !self.vrrp.is_ready() && self.can_serve() {
+            self.vrrp.set_ready();
+        }
+    }
+
+    /// Whether each service has a backend that takes packets, or has none although all were checked. A balancer that begins, and
+    /// knows nothing of its workers yet, would refuse the clients whose addresses it takes. It does not wait for ever.
+    fn can_serve(&self) -> bool {
+        if self.begun.elapsed() >= UNREADY {
+            return true;
+        }
+        let in_force = self.in_force.borrow().clone();
+        let Ok(entries) = Entries::read(&self.tables) else {
+            return false;
+        };
+        let health = self.health.snapshot();
+        let is_known = |service: &Service, backend: &Backend| {
+            let id = TargetId {
+                service: service.name.clone(),
+                backend: backend.name.clone(),
+            };
+            health.get(&id).is_none_or(|health| health.verdict != Verdict::Unknown)
+        };
+        let is_up = |service: &Service, backend: &Backend| {
+            let entry = entries.find(service, backend.address);
+            entry.is_some_and(|(_, entry)| entry.status.state() == BackendState::Up)
+        };
+        in_force.config().services.iter().all(|service| {
+            service.backends.iter().any(|backend| is_up(service, backend))
+                || service.backends.iter().all(|backend| is_known(service, backend))
+        })
     }
 
     fn report(&self, result: Result<reconcile::Plan, String>) {
@@ -224,11 +284,36 @@ impl Controller {
     }
 }
 
+/// How many backends of each service can take packets: those that are not known to be down, and that operators let.
+fn service_health(config: &Config, known: reconcile::Known<'_>) -> vrrp::Services {
+    let is_up = |service: &Service, backend: &Backend| {
+        let id = TargetId {
+            service: service.name.clone(),
+            backend: backend.name.clone(),
+        };
+        !backend.fallback
+            && known.verdicts.get(&id) != Some(&Verdict::Down)
+            && known.overrides.standing(&id, known.now) == Standing::AsHealthSays
+            && known.overrides.weight(&id, backend.weight) > 0
+    };
+    let health = |service: &Service| {
+        let up = service
+            .backends
+            .iter()
+            .filter(|backend| is_up(service, backend))
+            .count();
+        let up = u32::try_from(up).unwrap_or(u32::MAX);
+        (service.name.clone(), vrrp::ServiceHealth { up })
+    };
+    config.services.iter().map(health).collect()
+}
+
 /// SIGHUP, where it can be watched.
-struct Hangup(Option<tokio::signal::unix::Signal>);
+pub(super) struct Hangup(Option<tokio::signal::unix::Signal>);
 
 impl Hangup {
-    fn watch() -> Self {
+    /// Watches for it from now on: what comes before that would end the process.
+    pub(super) fn watch() -> Self {
         let watched = signal(SignalKind::hangup());
         if let Err(error) = &watched {
             tracing::error!(%error, "SIGHUP cannot be watched; `lbctl reload` works");

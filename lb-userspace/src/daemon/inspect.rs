@@ -19,7 +19,8 @@ use crate::{
         ControlError, Inspect, InspectError,
         model::{
             BackendStatus, FlowCount, FlowFilter, FlowPage, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
-            NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, VrrpStatus, timestamp,
+            NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, TrackStatus, VrrpStatus,
+            timestamp,
         },
         nothing_named,
     },
@@ -29,7 +30,7 @@ use crate::{
     health::{Health, Monitor, TargetId, Verdict},
     neighbour::{NextHopState, NextHops},
     overrides::{Intent, Override},
-    vrrp,
+    steady, vrrp,
 };
 
 /// What the answers are made of.
@@ -54,7 +55,7 @@ struct Sight<'a> {
 
 impl Inspector {
     /// What is in force now.
-    fn in_force(&self) -> Arc<InForce> {
+    pub(super) fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.borrow())
     }
 
@@ -241,7 +242,7 @@ impl Inspect for Inspector {
         let entries = Entries::read(&self.tables).map_err(InspectError::new)?;
         let health = self.health.snapshot();
         let in_force = self.in_force();
-        let now = Timestamp::now();
+        let now = steady::now();
         let mut found = Vec::new();
         for known in in_force
             .config()
@@ -440,10 +441,26 @@ fn vrrp_status(config: &config::Vrrp, status: &vrrp::Status) -> VrrpStatus {
         role: status.role.word().to_owned(),
         since: timestamp(status.since),
         cause: status.cause.clone(),
+        group: config.group.clone(),
         priority: config.priority,
+        effective_priority: status.priority,
+        maintained: status.is_maintained,
         interval_ms: u64::try_from(config.interval.as_millis()).unwrap_or(u64::MAX),
         master: status.master.map(|(master, _)| master),
         master_priority: status.master.map(|(_, priority)| priority),
+        graced: status.is_graced,
+        asked: status.asked,
+        answered: status.answered,
+        tracks: status
+            .tracks
+            .iter()
+            .map(|track| TrackStatus {
+                what: track.what.clone(),
+                up: track.down.is_none(),
+                cause: track.down.clone(),
+                weight: track.weight,
+            })
+            .collect(),
         sent: status.sent,
         received: status.received,
         refused: status

@@ -1,18 +1,23 @@
 //! The interfaces that the program is attached to, also when they go and come back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{Mutex, watch};
 
 use super::{
     interface_changes::{NONE, Program, Seen, happenings},
-    link_facts::{Facts, LinkChanges},
+    link_facts::Facts,
 };
 use crate::{
     admin::model::InterfaceStatus,
     config::{Node, Word, XdpMode},
     dataplane::{self, AttachedMode, ClientHops, DataplaneError, Loaded, Pins, Presence, detach},
     events::Events,
+    health::OwnLinks,
+    link_changes::LinkChanges,
 };
 
 /// How often interfaces are looked at without cause: what netlink should have told may be lost.
@@ -37,6 +42,7 @@ struct Inner {
     seen: Vec<Seen>,
     status: watch::Sender<Vec<InterfaceStatus>>,
     events: Events,
+    own_links: Arc<OwnLinks>,
 }
 
 impl Interfaces {
@@ -45,7 +51,13 @@ impl Interfaces {
     /// # Errors
     ///
     /// When a map cannot be opened.
-    pub(super) fn new(program: Loaded, pins: Pins, node: &Node, events: Events) -> Result<Self, DataplaneError> {
+    pub(super) fn new(
+        program: Loaded,
+        pins: Pins,
+        node: &Node,
+        events: Events,
+        own_links: Arc<OwnLinks>,
+    ) -> Result<Self, DataplaneError> {
         let (sender, status) = watch::channel(Vec::new());
         let inner = Inner {
             program,
@@ -56,6 +68,7 @@ impl Interfaces {
             seen: Vec::new(),
             status: sender,
             events,
+            own_links,
         };
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -237,7 +250,9 @@ impl Inner {
             ),
             Err(error) => tracing::warn!(%error, "the kernel does not tell which interfaces there are"),
         }
+        let moment = Instant::now();
         for now in &all {
+            self.own_links.note(&now.status.name, now.is_up, moment);
             let before = self.seen.iter().find(|seen| seen.status.name == now.status.name);
             for happening in happenings(before, now) {
                 self.events.record(happening);

@@ -1,48 +1,13 @@
-//! What the kernel says of interfaces, by netlink: when something may have changed, and how things are.
+//! What the kernel says of interfaces, by netlink.
 
-use std::{collections::BTreeSet, io, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
-use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressMessage, AddressScope},
     link::{LinkAttribute, LinkFlags, LinkXdp, XdpAttached},
 };
-use rtnetlink::{Handle, MulticastGroup};
-use tokio::task::AbortHandle;
-
-/// What netlink tells of interfaces that come, go or change, and of their addresses.
-pub(super) struct LinkChanges {
-    changes: Box<dyn Stream<Item = ()> + Send + Unpin>,
-    connection: AbortHandle,
-}
-
-impl LinkChanges {
-    /// Opens a socket, in the network namespace of the calling thread.
-    pub(super) fn open() -> io::Result<Self> {
-        use MulticastGroup::{Ipv4Ifaddr, Ipv6Ifaddr, Link};
-        let (connection, _, changes) = rtnetlink::new_multicast_connection(&[Link, Ipv4Ifaddr, Ipv6Ifaddr])?;
-        Ok(Self {
-            changes: Box::new(changes.map(drop)),
-            connection: tokio::spawn(connection).abort_handle(),
-        })
-    }
-
-    /// Waits for a change. Says whether the socket still works.
-    pub(super) async fn next(&mut self) -> bool {
-        self.changes.next().await.is_some()
-    }
-
-    /// Takes what is there already: one look answers all of it.
-    pub(super) fn drain(&mut self) {
-        while let Some(Some(())) = self.changes.next().now_or_never() {}
-    }
-}
-
-impl Drop for LinkChanges {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
-}
+use rtnetlink::Handle;
 
 /// What the kernel says of an interface.
 pub(super) struct Facts {

@@ -22,10 +22,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use jiff::Timestamp;
 use tokio::{
     signal::unix::SignalKind,
     sync::{mpsc, watch},
@@ -36,7 +35,7 @@ pub use error::DaemonError;
 use crate::{
     admin, capabilities,
     config::{self, Config, PacketLog},
-    dataplane::{self, Access, Former, Pins, Punts, Running, Tables},
+    dataplane::{self, Access, Former, Pins, Punts, Routers, Running, Tables},
     events::{Events, Happening, Kind},
     health::{self, Monitor},
     lock::NodeLock,
@@ -46,10 +45,10 @@ use crate::{
     reload::Source,
     reserve::Reservation,
     schedule::KnownRings,
-    vrrp,
+    steady, vrrp,
 };
 use commands::Remote;
-use controller::Controller;
+use controller::{Controller, Hangup};
 use flushing::Flusher;
 use in_force::InForce;
 use inspect::Inspector;
@@ -77,6 +76,7 @@ pub enum MapChoice {
 pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError> {
     // Who ends this process while it starts shall see it end in order.
     let ended = terminated();
+    let hangup = Hangup::watch();
     let events = Events::default();
     let source = Arc::new(Source::load(config_path)?);
     let config = &source.config;
@@ -112,7 +112,13 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         PacketLog::Off => None,
         PacketLog::Debug | PacketLog::Trace => Some(tokio::spawn(dataplane::forward_program_log(program.take_log()))),
     };
-    let interfaces = Interfaces::new(program, pins.clone(), node, events.clone())?;
+    let interfaces = Interfaces::new(
+        program,
+        pins.clone(),
+        node,
+        events.clone(),
+        Arc::clone(health.own_links()),
+    )?;
     let (commands, commands_given) = mpsc::channel(COMMANDS);
     let (in_force, in_force_seen) = watch::channel(Arc::new(InForce {
         source: Arc::clone(&source),
@@ -120,6 +126,10 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         overrides: Arc::new(overrides),
         warnings: Vec::new(),
     }));
+    let (services, services_seen) = watch::channel(vrrp::Services::default());
+    let routers = Routers::open(&pins, Access::Write)?;
+    let vrrp = Arc::new(vrrp::Instances::start(routers, services_seen, events.clone())?);
+    vrrp.maintain(in_force_seen.borrow().overrides.maintained().clone());
     let listeners = admin::Listeners::open(&node.socket, &config.api)?;
     let mut controller = Controller {
         config_path: config_path.to_owned(),
@@ -133,10 +143,13 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         neighbours,
         next_hops: next_hops.clone(),
         health_changes,
+        vrrp: Arc::clone(&vrrp),
+        begun: Instant::now(),
+        services,
         returned: returned::Returned::default(),
         reconciled,
         commands: commands_given,
-        drained: overriding::Drained::default(),
+        started: steady::now(),
         panicking: BTreeSet::new(),
         events: events.clone(),
     };
@@ -163,7 +176,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     });
 
     // Whoever becomes master now forwards packets already.
-    let vrrp = Arc::new(vrrp::Instances::start(config.vrrp.clone(), events.clone())?);
+    vrrp.apply(config.vrrp.clone()).await;
     let inspector = Arc::new(Inspector {
         vrrp: Arc::clone(&vrrp),
         in_force: in_force_seen.clone(),
@@ -209,8 +222,8 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     );
     events.record(Happening::new(Kind::DaemonStarted, cause));
 
-    let outcome = controller.run_until(ended).await;
-    tokio::task::block_in_place(|| vrrp.end());
+    let outcome = controller.run_until(ended, hangup).await;
+    vrrp.finish().await;
     events.record(Happening::new(Kind::DaemonEnding, outcome));
     events.close();
     let _ = stop.send(true);
@@ -266,7 +279,7 @@ fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>)
     for voided in overrides.prune(config) {
         events.record(overriding::cleared(&voided));
     }
-    let now = Timestamp::now();
+    let now = steady::now();
     overrides.gone(|leaving| leaving.deadline <= now);
     if overrides != before
         && let Err(error) = overrides::save(state_dir, &overrides)

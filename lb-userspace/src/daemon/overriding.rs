@@ -1,29 +1,26 @@
 //! What operators decide about backends, carried out; and drains, followed to their ends.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{controller::Controller, entries::Entries};
+use super::{commands::no_router, controller::Controller, entries::Entries};
 use crate::{
     admin::{ControlError, nothing_named},
     config::{Backend, Service},
-    events::{Events, Happening, Kind},
+    events::{Happening, Kind},
     health::TargetId,
-    overrides::{self, Intent, Overrides, Verb, Voided},
+    overrides::{self, Overrides, Verb, Voided},
+    steady,
 };
 
 /// So many seconds a removed backend stays at least: handshakes that are not in the flow table yet may still find it.
 const LEAST_STAY: i64 = 5;
 
-/// Backends whose drain has ended, and that has been told.
-#[derive(Debug, Default)]
-pub(super) struct Drained(BTreeSet<TargetId>);
-
 impl Controller {
     /// Carries out what an operator decided about a backend.
     pub(super) fn override_backend(&mut self, id: TargetId, verb: Verb) -> Result<(), ControlError> {
-        let now = Timestamp::now();
+        let now = steady::now();
         let in_force = self.in_force.borrow().clone();
         let (service, backend) = self.known(&id)?;
         if backend.fallback && matches!(verb, Verb::SetWeight(_)) {
@@ -52,7 +49,6 @@ impl Controller {
         self.events
             .record(Happening::new(kind, sentence(verb)).of_backend(&id.service, &id.backend));
         if let Verb::Drain { .. } = verb {
-            self.drained.0.remove(&id);
             let flows = Entries::read(&self.tables)
                 .ok()
                 .and_then(|entries| entries.flows(&self.tables, &service, backend.address));
@@ -67,6 +63,38 @@ impl Controller {
             });
         });
         tokio::task::block_in_place(|| self.reconcile());
+        Ok(())
+    }
+
+    /// Keeps this balancer backup of a virtual router and those of its group, or lets it take part as before.
+    pub(super) fn maintain(&mut self, name: &str, is_maintained: bool) -> Result<(), ControlError> {
+        let in_force = self.in_force.borrow().clone();
+        let config = in_force.config();
+        let router = config.vrrp.iter().find(|router| router.name == name);
+        let router = router.ok_or_else(|| no_router(config, name))?;
+        let together = config
+            .vrrp
+            .iter()
+            .filter(|other| other.moves_with() == router.moves_with());
+        let mut overrides = Overrides::clone(&in_force.overrides);
+        if !overrides.maintain(together.map(|router| router.name.as_str()), is_maintained) {
+            return Ok(());
+        }
+        overrides::save(&config.node.state_dir, &overrides).map_err(|error| ControlError::Failed(error.to_string()))?;
+        self.vrrp.maintain(overrides.maintained().clone());
+        let kind = if is_maintained {
+            Kind::VrrpMaintained
+        } else {
+            Kind::VrrpResumed
+        };
+        self.events
+            .record(Happening::new(kind, name).of_interface(&router.interface));
+        self.in_force.send_modify(|in_force| {
+            *in_force = Arc::new(super::InForce {
+                overrides: Arc::new(overrides),
+                ..super::InForce::clone(in_force)
+            });
+        });
         Ok(())
     }
 
@@ -112,16 +140,12 @@ impl Controller {
     /// Whether there are drains or removed backends whose flows are to be watched.
     pub(super) fn is_draining(&self) -> bool {
         let in_force = self.in_force.borrow();
-        let mut drains = in_force
-            .overrides
-            .all()
-            .filter(|(id, own)| matches!(own.intent, Some(Intent::Drain { .. })) && !self.drained.0.contains(*id));
-        !in_force.overrides.all_leaving().is_empty() || drains.next().is_some()
+        !in_force.overrides.all_leaving().is_empty() || in_force.overrides.drains().next().is_some()
     }
 
     /// How long until a deadline changes something.
     pub(super) fn until_deadline(&self) -> Option<std::time::Duration> {
-        let now = Timestamp::now();
+        let now = steady::now();
         let next = self.in_force.borrow().overrides.next_deadline(now)?;
         Some(next.duration_since(now).unsigned_abs())
     }
@@ -135,25 +159,21 @@ impl Controller {
         let Ok(entries) = Entries::read(&self.tables) else {
             return false;
         };
-        let now = Timestamp::now();
+        let now = steady::now();
         let in_force = self.in_force.borrow().clone();
         let service = |name: &str| in_force.config().services.iter().find(|service| service.name == name);
-        for (id, own) in in_force.overrides.all() {
-            let Some(Intent::Drain { deadline, .. }) = own.intent else {
-                continue;
-            };
+        let mut overrides = Overrides::clone(&in_force.overrides);
+        for (id, deadline) in in_force.overrides.drains() {
             let flows = service(&id.service).and_then(|service| {
                 let backend = service.backends.iter().find(|backend| backend.name == id.backend)?;
                 entries.flows(&self.tables, service, backend.address)
             });
-            self.drained.note(
-                id,
-                flows,
-                deadline.is_some_and(|deadline| deadline <= now),
-                &self.events,
-            );
+            if let Some(cause) = drain_end(flows.unwrap_or(0), deadline, now, self.started) {
+                overrides.end_drain(id.clone());
+                self.events
+                    .record(Happening::new(Kind::DrainEnded, cause).of_backend(&id.service, &id.backend));
+            }
         }
-        let mut overrides = Overrides::clone(&in_force.overrides);
         let gone = overrides.gone(|leaving| {
             let stayed = now.duration_since(leaving.since).as_secs() >= LEAST_STAY;
             let flows = service(&leaving.service)
@@ -170,11 +190,10 @@ impl Controller {
             self.events
                 .record(Happening::new(Kind::DrainEnded, cause).of_backend(&leaving.service, &leaving.backend));
         }
-        if gone.is_empty() {
-            return false;
+        if overrides != *in_force.overrides {
+            self.put_overrides(overrides);
         }
-        self.put_overrides(overrides);
-        true
+        !gone.is_empty()
     }
 
     /// Puts overrides into force and saves them; where that fails, they hold until the daemon ends.
@@ -184,8 +203,6 @@ impl Controller {
             self.events
                 .record(Happening::new(Kind::OverridesUnsaved, error.to_string()));
         }
-        // A backend that is there again later drains anew.
-        self.drained.0.retain(|id| overrides.of(id).is_some());
         self.in_force.send_replace(Arc::new(super::InForce {
             overrides: Arc::new(overrides),
             ..super::InForce::clone(&in_force)
@@ -194,21 +211,19 @@ impl Controller {
     }
 }
 
-impl Drained {
-    /// Tells once that a drain has ended.
-    fn note(&mut self, id: &TargetId, flows: Option<u64>, is_late: bool, events: &Events) {
-        let flows = flows.unwrap_or(0);
-        if self.0.contains(id) || flows > 0 && !is_late {
-            return;
-        }
-        self.0.insert(id.clone());
-        let cause = if flows == 0 {
-            "no flows are left".to_owned()
-        } else {
-            format!("the deadline is reached, {flows} flows are left to the policy of the service")
-        };
-        events.record(Happening::new(Kind::DrainEnded, cause).of_backend(&id.service, &id.backend));
-    }
+/// Why a drain has come to its end; `None`: it goes on.
+fn drain_end(flows: u64, deadline: Option<Timestamp>, now: Timestamp, started: Timestamp) -> Option<String> {
+    let reached = match deadline.filter(|deadline| *deadline <= now) {
+        None if flows == 0 => return Some("no flows are left".to_owned()),
+        None => return None,
+        Some(deadline) if deadline <= started => "the deadline was reached while lbd did not run",
+        Some(_) => "the deadline is reached",
+    };
+    Some(match flows {
+        0 => format!("{reached}, no flows are left"),
+        1 => format!("{reached}, 1 flow is left to the policy of the service"),
+        flows => format!("{reached}, {flows} flows are left to the policy of the service"),
+    })
 }
 
 /// What is told of an override that a configuration makes void.
@@ -227,5 +242,39 @@ fn sentence(verb: Verb) -> String {
         Verb::Enable => "disabled".to_owned(),
         Verb::SetWeight(weight) => format!("weight {weight}"),
         Verb::ResetWeight => "weight".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_ends_for_the_reason_that_it_ends_for() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        // Started at 100. Flows, deadline and now, and what is told.
+        let given_then: [(u64, Option<i64>, i64, Option<&str>); 7] = [
+            (0, None, 101, Some("no flows are left")),
+            (2, None, 1000, None),
+            (2, Some(200), 199, None),
+            (0, Some(200), 199, Some("no flows are left")),
+            (
+                1,
+                Some(200),
+                200,
+                Some("the deadline is reached, 1 flow is left to the policy of the service"),
+            ),
+            (0, Some(200), 201, Some("the deadline is reached, no flows are left")),
+            (
+                0,
+                Some(99),
+                101,
+                Some("the deadline was reached while lbd did not run, no flows are left"),
+            ),
+        ];
+        for (flows, deadline, now, told) in given_then {
+            let end = drain_end(flows, deadline.map(at), at(now), at(100));
+            assert_eq!(end.as_deref(), told, "{flows} {deadline:?} {now}");
+        }
     }
 }

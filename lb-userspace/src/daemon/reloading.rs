@@ -14,11 +14,12 @@ use crate::{
     admin::ListenError,
     config::{self, Config},
     events::{Happening, Kind},
-    health,
+    health::{self, TargetId},
     neighbour::{NextHopState, RESOLVING},
     overrides::{Leaving, Overrides, Voided, deadline_after},
     reconcile,
     reload::{self, Action, ReloadError, Report, Source},
+    steady,
 };
 
 /// How long a reload waits for next hops.
@@ -45,7 +46,7 @@ impl Controller {
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));
         }
-        let now = Timestamp::now();
+        let now = steady::now();
         let mut report = Report {
             applied: false,
             file: path.display().to_string(),
@@ -88,6 +89,12 @@ impl Controller {
         self.aim();
         self.await_next_hops().await;
         tokio::task::block_in_place(|| self.reconcile());
+        // Whoever becomes master now forwards packets already.
+        if before.config().vrrp != next.config.vrrp {
+            self.vrrp
+                .maintain(self.in_force.borrow().overrides.maintained().clone());
+            self.vrrp.apply(next.config.vrrp.clone()).await;
+        }
         report.applied = true;
         report.warnings.extend(self.reconciled.borrow().last_error.clone());
         if before.config().node.interfaces != wanted.interfaces {
@@ -133,6 +140,12 @@ impl Controller {
             let sentence = format!("an override of {}/{} is cleared: {cause}", id.service, id.backend);
             report.warnings.push(sentence);
         }
+        for (TargetId { service, backend }, held, wanted) in overrides.shadowed(before.config(), next) {
+            report.warnings.push(format!(
+                "{service}/{backend} keeps the weight {held} that an operator gave it, not the {wanted} of the file: \
+                 `lbctl backend weight {service}/{backend} --reset` ends that"
+            ));
+        }
         (overrides, voided)
     }
 
@@ -157,7 +170,7 @@ impl Controller {
     /// What would be written for a configuration and overrides, and what would not fit.
     pub(super) fn trial(&self, config: &Config, overrides: &Overrides) -> Result<reconcile::Plan, String> {
         let observed = reconcile::observe(&self.tables).map_err(|error| error.to_string())?;
-        let desired = self.desired(config, overrides, Timestamp::now());
+        let desired = self.desired(config, overrides, steady::now());
         Ok(reconcile::plan(&desired, &observed))
     }
 

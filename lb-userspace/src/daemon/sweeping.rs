@@ -59,7 +59,7 @@ impl Sweeping {
     pub(super) fn run(&self, stopped: &watch::Receiver<bool>) {
         let mut sweeper = Sweeper::default();
         let mut turn = 0_u32;
-        while !*stopped.borrow() {
+        while !has_ended(stopped) {
             let begin = Instant::now();
             turn = turn.wrapping_add(1);
             match sweeper.sweep(
@@ -72,7 +72,7 @@ impl Sweeping {
                 Err(error) => tracing::error!(%error, "the flow table cannot be walked through"),
             }
             let next = Instant::now() + PAUSE.max(begin.elapsed() * SHARE);
-            while Instant::now() < next && !*stopped.borrow() {
+            while Instant::now() < next && !has_ended(stopped) {
                 std::thread::sleep(STEP);
             }
         }
@@ -88,4 +88,9 @@ impl Sweeping {
             tracing::debug!(%error, client = %flow.key.source, "a client could not be told that its backend is down");
         }
     }
+}
+
+/// Whether it is told to end, or nobody is left who could tell it.
+fn has_ended(stopped: &watch::Receiver<bool>) -> bool {
+    *stopped.borrow() || stopped.has_changed().is_err()
 }

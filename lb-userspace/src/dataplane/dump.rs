@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use aya::maps::MapInfo;
 use lb_common::{
     AddressClass, Backend, BackendCounters, BackendLoad, BackendSignals, Event, Guards, Mode, NextHop, Options,
-    Outcome, RingSlot, Scheduler, Service, Tags, abi::Abi, family::address, flow_table::Spills, maps,
+    Outcome, RingSlot, Scheduler, Service, Tags, VirtualRouter, abi::Abi, family::address, flow_table::Spills, maps,
     next_hop::ClientHop, service::MAX_SOURCES,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Access, DataplaneError, Listing, Pins, SharedArray, Tables, shared::Record};
+use super::{Access, DataplaneError, Listing, Pins, Routers, SharedArray, Tables, shared::Record};
 use crate::config::Word;
 
 /// A pinned map.
@@ -117,9 +117,63 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, Datapla
         maps::SETTINGS => Ok(settings(&tables)),
         maps::EVENTS => Ok(tables.events()?.into_iter().take(limit).map(event).collect()),
         maps::OUTCOMES => Ok(tables.outcomes()?.into_iter().take(limit).map(outcome).collect()),
+        maps::VIRTUAL_ROUTERS | maps::ROUTER_IDS | maps::ROUTER_ADDRESSES => routers(pins, *map, limit),
         // Reading a ring buffer would take records away from the controller.
         _ => Ok(Vec::new()),
     }
+}
+
+fn routers(pins: &Pins, map: maps::Map, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+    let routers = Routers::open(pins, Access::Read)?;
+    let known = routers.known()?;
+    let shown: Vec<_> = match map {
+        maps::VIRTUAL_ROUTERS => {
+            let entries = known
+                .iter()
+                .filter_map(|(key, index)| Some((key, *index, routers.read(*index)?)));
+            entries
+                .map(|(key, index, entry)| virtual_router(key.family as u8, index, &entry))
+                .collect()
+        }
+        maps::ROUTER_IDS => {
+            let entries = known.iter().map(|(key, index)| {
+                let key = json!({
+                    "interface": key.interface,
+                    "vlans": vlans(Tags(key.tags)),
+                    "family": key.family,
+                    "router": key.router,
+                });
+                json!({ "key": key, "index": index })
+            });
+            entries.collect()
+        }
+        _ => {
+            let entries = routers.addresses()?.into_iter().map(|(key, index)| {
+                let key = json!({
+                    "interface": key.interface,
+                    "vlans": vlans(Tags(key.tags)),
+                    "address": text(key.family as u8, key.address),
+                });
+                json!({ "key": key, "index": index })
+            });
+            entries.collect()
+        }
+    };
+    Ok(shown.into_iter().take(limit).collect())
+}
+
+fn virtual_router(family: u8, index: u32, entry: &VirtualRouter) -> Value {
+    json!({
+        "key": index,
+        "renewed_ns": entry.renewed,
+        "lease_until_ns": entry.until,
+        "patience_ns": entry.patience,
+        "heard_ns": entry.heard,
+        "heard_from": if entry.heard == 0 { String::new() } else { text(family, entry.heard_from) },
+        "heard_priority": entry.heard_priority,
+        "heard_mac": mac(std::array::from_fn(|byte| (entry.heard_mac >> (8 * byte)) as u8)),
+        "relay_until_ns": entry.relay_until,
+    })
 }
 
 fn used<T: Abi>(entry: &T) -> bool {

@@ -9,11 +9,12 @@ use aya::{
 };
 use lb_common::{
     Backend, BackendCounters, BackendLoad, BackendSignals, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service,
-    ServiceKey, ServiceState, Settings, V4, V6,
+    ServiceKey, ServiceState, Settings, V4, V6, VirtualRouter,
     flow_table::{self, BucketV4, BucketV6, Spills},
     fragment::{FragmentKey, FragmentPorts},
     maps,
     next_hop::ClientHop,
+    router::{RouterAddress, RouterKey},
 };
 
 use super::{DataplaneError, Former, Pins, links, settings, tables};
@@ -25,7 +26,11 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb
 /// Name of the program in the object.
 pub(super) const PROGRAM: &str = "lb_xdp";
 /// Names of the programs that go on with packets that the first one leaves, and their places.
-const SLOW: [(&str, u32); 2] = [("lb_slow_v4", maps::SLOW_V4), ("lb_slow_v6", maps::SLOW_V6)];
+const LATER: [(&str, u32); 3] = [
+    ("lb_slow_v4", maps::SLOW_V4),
+    ("lb_slow_v6", maps::SLOW_V6),
+    ("lb_vrrp", maps::VRRP),
+];
 /// Name of the program that tells the kernel's jiffies.
 const CLOCK: &str = "lb_clock";
 
@@ -106,7 +111,7 @@ pub fn load_after(
     first
         .pin(pins.program())
         .map_err(|error| DataplaneError::Load(error.into()))?;
-    for (name, index) in SLOW {
+    for (name, index) in LATER {
         go_on_with(&mut object, name, index)?;
     }
     if let Some(former) = former {
@@ -243,6 +248,19 @@ fn expected(capacity: &Capacity) -> Vec<Expected> {
         shape(maps::GUARDS_V6, size_of::<GuardKey<V6>>(), 4, fixed(maps::GUARDS_V6)),
         shape(maps::RATES_V4, size_of::<RateKey<V4>>(), 8, fixed(maps::RATES_V4)),
         shape(maps::RATES_V6, size_of::<RateKey<V6>>(), 8, fixed(maps::RATES_V6)),
+        shape(
+            maps::VIRTUAL_ROUTERS,
+            4,
+            size_of::<VirtualRouter>(),
+            fixed(maps::VIRTUAL_ROUTERS),
+        ),
+        shape(maps::ROUTER_IDS, size_of::<RouterKey>(), 4, fixed(maps::ROUTER_IDS)),
+        shape(
+            maps::ROUTER_ADDRESSES,
+            size_of::<RouterAddress>(),
+            4,
+            fixed(maps::ROUTER_ADDRESSES),
+        ),
         shape(maps::OUTCOMES, 4, 8, fixed(maps::OUTCOMES)),
         shape(maps::PUNTS, 0, 0, fixed(maps::PUNTS)),
     ]

@@ -13,7 +13,7 @@ use std::{
 };
 
 use lb_common::{
-    Backend, BackendLoad, BackendSignals, NextHop, RingSlot, Service, ServiceState, Settings, abi::Abi,
+    Backend, BackendLoad, BackendSignals, NextHop, RingSlot, Service, ServiceState, Settings, VirtualRouter, abi::Abi,
     flow_table::Spills, next_hop::ClientHop,
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -38,6 +38,10 @@ impl Record for BackendLoad {
 }
 impl Record for BackendSignals {
     const PUBLISH: usize = 0;
+}
+impl Record for VirtualRouter {
+    // The end of the lease.
+    const PUBLISH: usize = 1;
 }
 impl Record for RingSlot {
     const PUBLISH: usize = 0;

@@ -28,20 +28,41 @@ pub struct Former {
 /// what the change means to each one here; or moves it to [`LOST`].
 const KNOWN: &[Former] = &[
     Former {
+        version: 4,
+        // It counted fewer outcomes, and knew nothing of VRRP.
+        anew: &[
+            maps::OUTCOMES,
+            maps::VIRTUAL_ROUTERS,
+            maps::ROUTER_IDS,
+            maps::ROUTER_ADDRESSES,
+        ],
+        fill: |_| Ok(()),
+    },
+    Former {
         version: 3,
-        // It counted fewer events, and nothing of SYNs that workers refuse or leave unanswered.
-        anew: &[maps::BACKEND_SIGNALS, maps::EVENTS],
+        // Besides, it counted fewer events, and nothing of SYNs that workers refuse or leave unanswered.
+        anew: &[
+            maps::OUTCOMES,
+            maps::VIRTUAL_ROUTERS,
+            maps::ROUTER_IDS,
+            maps::ROUTER_ADDRESSES,
+            maps::BACKEND_SIGNALS,
+            maps::EVENTS,
+        ],
         fill: |_| Ok(()),
     },
     Former {
         version: 2,
-        // Besides, it counted fewer outcomes, and read both buckets of every flow.
+        // Besides, it read both buckets of every flow.
         anew: &[
+            maps::OUTCOMES,
+            maps::VIRTUAL_ROUTERS,
+            maps::ROUTER_IDS,
+            maps::ROUTER_ADDRESSES,
             maps::BACKEND_SIGNALS,
             maps::EVENTS,
             maps::SPILLS_V4,
             maps::SPILLS_V6,
-            maps::OUTCOMES,
         ],
         fill: spills::mark_all,
     },

@@ -55,6 +55,10 @@ kinds! {
     InterfaceDetached, "interface-detached", false, "the program is taken off an interface";
     VrrpMaster, "vrrp-master", false, "this balancer is master of a virtual router";
     VrrpBackup, "vrrp-backup", false, "this balancer is backup of a virtual router";
+    VrrpGrace, "vrrp-grace", true, "the master's adverts are missing, and its packets still pass";
+    VrrpMaintained, "vrrp-maintained", false, "an operator keeps this balancer backup of a virtual router";
+    VrrpResumed, "vrrp-resumed", false, "an operator lets this balancer take part in a virtual router as before";
+    VrrpHookFailed, "vrrp-hook-failed", true, "the hook of a virtual router did not succeed";
     VrrpFault, "vrrp-fault", true, "this balancer takes no part in a virtual router";
     LinkDown, "link-down", true, "an interface has no link";
     LinkUp, "link-up", false, "an interface has a link again";

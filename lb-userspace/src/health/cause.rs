@@ -51,18 +51,37 @@ pub enum ProbeFailure {
     /// The check could not be made, for a reason that lies on this machine.
     #[error("not possible here: {}", reason(.0))]
     Here(io::Error),
+    /// The link that leads to the backend fails on this machine.
+    #[error("{0} has no link, or has had one for a moment only")]
+    OwnLink(String),
 }
 
 impl ProbeFailure {
+    /// What it is where the check goes through a device of this machine: without that it says nothing.
+    #[must_use]
+    pub fn of_way(self) -> Self {
+        match self {
+            Self::Connect(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::EHOSTUNREACH)
+                ) =>
+            {
+                Self::Here(error)
+            }
+            other => other,
+        }
+    }
+
     /// Whether it says something about the backend. A balancer that is short of file descriptors or memory must not
     /// conclude that all its backends are down.
     pub fn is_conclusive(&self) -> bool {
         match self {
             Self::Connect(error) => !matches!(
                 error.raw_os_error(),
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL | libc::EAGAIN)
             ),
-            Self::Here(_) => false,
+            Self::Here(_) | Self::OwnLink(_) => false,
             _ => true,
         }
     }

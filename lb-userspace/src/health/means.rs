@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use nix::unistd::{Gid, Uid, User};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -17,22 +16,18 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::config::{Probe, Tls, TlsClient};
+use crate::{
+    command::{self, RunAs, UserError},
+    config::{Probe, Tls, TlsClient},
+};
 
 /// What a check needs besides what the configuration says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Means {
     /// How to speak TLS.
     pub(super) tls: Option<ClientTls>,
-    /// Whom commands run as; `None`: whoever the daemon is, who is not root then.
-    pub(super) user: Option<Ids>,
-}
-
-/// User and group of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ids {
-    pub(super) uid: Uid,
-    pub(super) gid: Gid,
+    /// Whom commands run as.
+    pub(super) user: Option<RunAs>,
 }
 
 /// How to speak TLS.
@@ -89,13 +84,8 @@ pub enum MeansError {
     )]
     NoRoots,
     /// The user is not there, or cannot be one.
-    #[error("the user \"{name}\" {wrong}")]
-    User {
-        /// Its name.
-        name: String,
-        /// What is wrong with it.
-        wrong: String,
-    },
+    #[error(transparent)]
+    User(#[from] UserError),
 }
 
 impl Means {
@@ -106,7 +96,7 @@ impl Means {
             _ => &[b"http/1.1"],
         };
         let user = match probe {
-            Probe::Command(command) => user(&command.user)?,
+            Probe::Command(command) => Some(command::user(&command.user, false)?),
             _ => None,
         };
         Ok(Self {
@@ -114,28 +104,6 @@ impl Means {
             user,
         })
     }
-}
-
-fn user(name: &str) -> Result<Option<Ids>, MeansError> {
-    let error = |wrong: String| MeansError::User {
-        name: name.to_owned(),
-        wrong,
-    };
-    if !Uid::effective().is_root() {
-        return Ok(None);
-    }
-    let found = User::from_name(name)
-        .map_err(|cause| error(format!("cannot be looked up: {cause}")))?
-        .ok_or_else(|| error("is not known on this machine".to_owned()))?;
-    if found.uid.is_root() || found.gid.as_raw() == 0 {
-        return Err(error(
-            "is root, or of root's group; expected an unprivileged one".to_owned(),
-        ));
-    }
-    Ok(Some(Ids {
-        uid: found.uid,
-        gid: found.gid,
-    }))
 }
 
 fn client(tls: &TlsClient, protocols: &[&[u8]]) -> Result<ClientTls, MeansError> {

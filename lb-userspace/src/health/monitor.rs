@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use super::{
-    Decision, Hysteresis, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe, thread::Thread,
+    Decision, Hysteresis, OwnLinks, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe,
+    thread::Thread,
 };
 use crate::config::{Flaps, Rules};
 
@@ -68,6 +69,7 @@ pub struct Monitor {
     thread: Thread,
     watched: Mutex<BTreeMap<TargetId, Watched>>,
     changes: mpsc::UnboundedSender<Change>,
+    own_links: Arc<OwnLinks>,
 }
 
 struct Watched {
@@ -81,6 +83,8 @@ struct Watched {
 struct State {
     hysteresis: Hysteresis,
     health: Health,
+    /// When it is checked next: a task that takes the place of another one goes on with that.
+    next: Option<tokio::time::Instant>,
 }
 
 impl Drop for Watched {
@@ -101,8 +105,14 @@ impl Monitor {
             thread: Thread::start()?,
             watched: Mutex::default(),
             changes,
+            own_links: Arc::default(),
         };
         Ok((monitor, receiver))
+    }
+
+    /// Where links of this machine are told that fail for a moment.
+    pub fn own_links(&self) -> &Arc<OwnLinks> {
+        &self.own_links
     }
 
     /// Sets what is checked. Targets that stay are not disturbed; one whose address or question changed begins anew,
@@ -123,6 +133,7 @@ impl Monitor {
                 Arc::new(Mutex::new(State {
                     hysteresis: Hysteresis::default(),
                     health: Health::unknown(),
+                    next: None,
                 }))
             });
             let task = self.thread.spawn(watch(
@@ -131,6 +142,7 @@ impl Monitor {
                 Arc::clone(&state),
                 Arc::clone(&wake),
                 self.changes.clone(),
+                Arc::clone(&self.own_links),
             ));
             let target = Watched {
                 target: target.clone(),
@@ -183,9 +195,13 @@ async fn watch(
     state: Arc<Mutex<State>>,
     wake: Arc<Notify>,
     changes: mpsc::UnboundedSender<Change>,
+    own_links: Arc<OwnLinks>,
 ) {
     let mut pace = Pace::new(&id, target.check.timing);
-    let mut next = tokio::time::Instant::now() + pace.first();
+    let kept = lock(&state).next;
+    let mut next = kept.unwrap_or_else(|| tokio::time::Instant::now() + pace.first());
+    // A shorter interval does not wait for the end of a longer one.
+    next = next.min(tokio::time::Instant::now() + target.check.timing.interval);
     let epoch = epoch();
     loop {
         tokio::select! {
@@ -193,7 +209,15 @@ async fn watch(
             () = wake.notified() => {}
         }
         let begin = tokio::time::Instant::now();
-        let result = probe(&id, &target).await;
+        let result = probe(&id, &target).await.map_err(|failure| {
+            let failure = if target.way.is_some() {
+                failure.of_way()
+            } else {
+                failure
+            };
+            let trouble = own_links.trouble(target.address.ip(), Instant::now());
+            trouble.map_or(failure, ProbeFailure::OwnLink)
+        });
         let end = tokio::time::Instant::now();
         let (change, is_changing) = {
             let mut state = lock(&state);
@@ -205,6 +229,7 @@ async fn watch(
             let _ = changes.send(change);
         }
         next = begin + pace.next(is_changing);
+        lock(&state).next = Some(next);
     }
 }
 
@@ -239,12 +264,13 @@ impl State {
         self.health.failures += u64::from(result.is_err());
         self.health.last_duration = Some(duration);
         if let Err(failure) = result {
-            tracing::debug!(service = id.service, backend = id.backend, %failure, "check failed");
+            let failure = bounded(failure.to_string());
+            tracing::debug!(service = id.service, backend = id.backend, failure, "check failed");
         }
         let decided = decided?;
         self.health.verdict = self.hysteresis.verdict();
         self.health.since = SystemTime::now();
-        self.health.cause = cause(decided, result);
+        self.health.cause = bounded(cause(decided, result));
         if let Some(suspicion) = suspicion {
             self.health.cause += &format!("; before, {suspicion}");
         }
@@ -254,6 +280,17 @@ impl State {
             to: self.health.verdict,
             cause: self.health.cause.clone(),
         })
+    }
+}
+
+/// How long a cause may be, in characters: a backend decides what is in it.
+const LONGEST_CAUSE: usize = 400;
+
+/// A text as long as may be.
+fn bounded(text: String) -> String {
+    match text.char_indices().nth(LONGEST_CAUSE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -434,12 +471,15 @@ mod tests {
             (nix::libc::ENFILE, Verdict::Up),
             (nix::libc::ENOBUFS, Verdict::Up),
             (nix::libc::ENOMEM, Verdict::Up),
+            // No port is left for a datagram.
+            (nix::libc::EAGAIN, Verdict::Up),
             (nix::libc::ECONNREFUSED, Verdict::Down),
         ];
         for (errno, then) in given_then {
             let mut state = State {
                 hysteresis: Hysteresis::default(),
                 health: Health::unknown(),
+                next: None,
             };
             state.note(&id("a"), &check.rules, &Ok(()), now);
             for _ in 0..check.rules.fall {
@@ -447,6 +487,44 @@ mod tests {
                 state.note(&id("a"), &check.rules, &Err(failure), now);
             }
             assert_eq!(state.health.verdict, then, "error {errno}");
+        }
+    }
+
+    #[test]
+    fn what_a_backend_says_is_told_only_so_far() {
+        assert_eq!(bounded("refused".to_owned()), "refused");
+        let long = bounded("ä".repeat(1_000_000));
+        assert_eq!(long.chars().count(), LONGEST_CAUSE + 1);
+    }
+
+    #[test]
+    fn a_service_more_does_not_disturb_the_checks_of_others() {
+        let plain = target("127.0.0.1:1".parse().unwrap());
+        let other = Target {
+            avoided: Arc::new(["192.0.2.1".parse().unwrap()].into()),
+            ..plain.clone()
+        };
+        assert_eq!(plain, other);
+    }
+
+    #[tokio::test]
+    async fn reloads_do_not_put_checks_off() {
+        let (monitor, mut changes) = Monitor::new().unwrap();
+        let mut target = target("127.0.0.1:1".parse().unwrap());
+        let mut check = HealthCheck::clone(&target.check);
+        check.timing.interval = Duration::from_millis(400);
+        let deadline = Instant::now() + DEADLINE;
+        // Each time the timeout differs, so that the task is another one; much more often than the checks come.
+        for turn in 0.. {
+            check.timing.timeout = Duration::from_millis(100 + turn % 2);
+            target.check = Arc::new(check.clone());
+            monitor.set_targets(&[(id("a"), target.clone())].into());
+            if let Ok(change) = changes.try_recv() {
+                assert_eq!(change.to, Verdict::Down);
+                return;
+            }
+            assert!(Instant::now() < deadline, "no check came to its end");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

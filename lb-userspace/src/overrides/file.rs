@@ -1,6 +1,7 @@
 //! The file that overrides survive restarts in: replaced as a whole, so that it is never half written.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -50,6 +51,8 @@ struct Document {
     overrides: Vec<Entry>,
     #[serde(default)]
     leaving: Vec<Leaving>,
+    #[serde(default)]
+    vrrp_maintained: BTreeSet<String>,
 }
 
 /// Only the version, which says whether the rest makes sense.
@@ -70,6 +73,9 @@ struct Entry {
     deadline: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     weight: Option<u32>,
+    /// Whether it is a drain that has come to its end.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    ended: bool,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -151,6 +157,7 @@ fn parse(bytes: &[u8]) -> Result<Overrides, String> {
     let document: Document = serde_json::from_slice(bytes).map_err(text)?;
     let mut overrides = Overrides {
         leaving: document.leaving,
+        maintained: document.vrrp_maintained,
         ..Overrides::default()
     };
     for entry in document.overrides {
@@ -169,6 +176,9 @@ fn parse(bytes: &[u8]) -> Result<Overrides, String> {
             service: entry.service,
             backend: entry.backend,
         };
+        if entry.ended && matches!(own.intent, Some(Intent::Drain { .. })) {
+            overrides.drained.insert(id.clone());
+        }
         if own != Override::default() {
             overrides.of.insert(id, own);
         }
@@ -190,12 +200,14 @@ fn text(overrides: &Overrides) -> Vec<u8> {
             since,
             deadline,
             weight: own.weight,
+            ended: overrides.drained.contains(id),
         }
     };
     let document = Document {
         version: VERSION,
         overrides: overrides.of.iter().map(entry).collect(),
         leaving: overrides.leaving.clone(),
+        vrrp_maintained: overrides.maintained.clone(),
     };
     // Strings, numbers and lists of them can always be written.
     let mut text = serde_json::to_vec_pretty(&document).unwrap_or_default();

@@ -5,7 +5,11 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -107,7 +111,11 @@ pub struct Voided {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     of: BTreeMap<TargetId, Override>,
+    /// Backends whose drain has come to its end.
+    drained: BTreeSet<TargetId>,
     leaving: Vec<Leaving>,
+    /// Virtual routers that stay backup.
+    maintained: BTreeSet<String>,
 }
 
 impl Overrides {
@@ -119,6 +127,24 @@ impl Overrides {
     /// All that was decided, by backend.
     pub fn all(&self) -> impl Iterator<Item = (&TargetId, &Override)> {
         self.of.iter()
+    }
+
+    /// Virtual routers of which this balancer stays backup.
+    pub fn maintained(&self) -> &BTreeSet<String> {
+        &self.maintained
+    }
+
+    /// Lets virtual routers stay backup, or take part as before. Says whether that changed anything.
+    pub fn maintain<'a>(&mut self, names: impl IntoIterator<Item = &'a str>, is_maintained: bool) -> bool {
+        let mut changed = false;
+        for name in names {
+            changed |= if is_maintained {
+                self.maintained.insert(name.to_owned())
+            } else {
+                self.maintained.remove(name)
+            };
+        }
+        changed
     }
 
     /// Whether a backend takes flows, as far as operators decide it.
@@ -168,6 +194,9 @@ impl Overrides {
             (Verb::SetWeight(weight), _) => after.weight = Some(weight),
             (Verb::ResetWeight, _) => after.weight = None,
         }
+        if after.intent != before.intent {
+            self.drained.remove(id);
+        }
         if after == Override::default() {
             self.of.remove(id);
         } else {
@@ -196,6 +225,7 @@ impl Overrides {
             }
             *own != Override::default()
         });
+        self.drained.retain(|id| self.of.contains_key(id));
         self.leaving.retain(|leaving| {
             let service = config.services.iter().find(|service| service.name == leaving.service);
             service.is_some_and(|service| {
@@ -205,7 +235,37 @@ impl Overrides {
                     .all(|backend| backend.address != leaving.address)
             })
         });
+        self.maintained
+            .retain(|name| config.vrrp.iter().any(|vrrp| vrrp.name == *name));
         voided
+    }
+
+    /// Drains that have not come to their ends yet, with their deadlines.
+    pub fn drains(&self) -> impl Iterator<Item = (&TargetId, Option<Timestamp>)> {
+        self.of.iter().filter_map(|(id, own)| match own.intent {
+            Some(Intent::Drain { deadline, .. }) if !self.drained.contains(id) => Some((id, deadline)),
+            _ => None,
+        })
+    }
+
+    /// Keeps in mind that a drain has come to its end, so that it is told once.
+    pub fn end_drain(&mut self, id: TargetId) {
+        self.drained.insert(id);
+    }
+
+    /// Backends whose weight another configuration changes in vain: an operator's holds, which is given with that of the
+    /// other configuration.
+    pub fn shadowed(&self, before: &Config, next: &Config) -> Vec<(TargetId, u32, u32)> {
+        let configured = |config: &Config, id: &TargetId| {
+            let service = config.services.iter().find(|service| service.name == id.service)?;
+            let backend = service.backends.iter().find(|backend| backend.name == id.backend)?;
+            Some(backend.weight)
+        };
+        let shadowed = |(id, own): (&TargetId, &Override)| {
+            let (held, wanted) = (own.weight?, configured(next, id)?);
+            (held != wanted && configured(before, id) != Some(wanted)).then(|| (id.clone(), held, wanted))
+        };
+        self.of.iter().filter_map(shadowed).collect()
     }
 
     /// The backends of a service that were removed and whose flows go on.

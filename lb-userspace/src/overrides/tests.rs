@@ -146,6 +146,23 @@ fn what_concerns_no_backend_any_more_is_forgotten() {
 }
 
 #[test]
+fn a_weight_that_a_file_changes_in_vain_is_told() {
+    let weights = |one: u32, two: u32| {
+        config(&format!(
+            "backend = [{{ name = \"w1\", address = \"10.0.0.1\", weight = {one} }},
+             {{ name = \"w2\", address = \"10.0.0.2\", weight = {two} }}]\n"
+        ))
+    };
+    let mut overrides = Overrides::default();
+    overrides.change(&id("w1"), Verb::SetWeight(7), at(0)).unwrap();
+    let shadowed = |next: &Config| overrides.shadowed(&weights(1, 1), next);
+    assert_eq!(shadowed(&weights(1, 2)), []);
+    assert_eq!(shadowed(&weights(7, 1)), [], "both say the same");
+    assert_eq!(shadowed(&weights(2, 2)), [(id("w1"), 7, 2)]);
+    assert_eq!(shadowed(&config("")), []);
+}
+
+#[test]
 fn overrides_survive_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(load(folder.path()).unwrap(), Overrides::default(), "there is none yet");
@@ -157,9 +174,14 @@ fn overrides_survive_in_the_file() {
         .change(&id("w3"), Verb::Drain { deadline: None }, at(100))
         .unwrap();
     overrides.change(&id("w4"), Verb::SetWeight(0), at(100)).unwrap();
+    overrides.end_drain(id("w3"));
     overrides.leave(leaving(1));
     save(folder.path(), &overrides).unwrap();
-    assert_eq!(load(folder.path()).unwrap(), overrides);
+    let mut loaded = load(folder.path()).unwrap();
+    assert_eq!(loaded, overrides);
+    assert_eq!(loaded.drains().collect::<Vec<_>>(), [(&id("w1"), Some(at(160)))]);
+    loaded.change(&id("w3"), drain(60), at(200)).unwrap();
+    assert_eq!(loaded.drains().count(), 2, "it is drained anew");
     save(folder.path(), &Overrides::default()).unwrap();
     assert_eq!(load(folder.path()).unwrap(), Overrides::default());
 }

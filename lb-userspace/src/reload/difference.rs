@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
 use super::{Action, Change, Source};
-use crate::config::{Backend, Service};
+use crate::config::{Backend, Service, Vrrp};
 
 /// A key with dots between tables, its value before and its value after.
 pub(super) type Key = (String, Option<String>, Option<String>);
@@ -35,6 +35,7 @@ pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
         let named = keys.into_iter().map(|(key, old, new)| (format!("api.{key}"), old, new));
         changes.extend(named.map(|key| changed(None, None, key, None)));
     }
+    changes.extend(routers(before, after));
     let (old, new) = (services(before), services(after));
     for after in &new {
         match old.iter().find(|before| before.model.name == after.model.name) {
@@ -46,6 +47,41 @@ pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
     let is_gone = |before: &&Placed<'_>| new.iter().all(|after| before.model.name != after.model.name);
     for before in old.iter().filter(is_gone) {
         changes.push(whole(Action::Removed, &before.model.name, None, front(before.model)));
+    }
+    changes
+}
+
+/// What differs of virtual routers, told apart by their names.
+fn routers(before: &Source, after: &Source) -> Vec<Change> {
+    let placed = |source: &Source| -> BTreeMap<String, (Vrrp, Option<Value>)> {
+        let tables = source.document.get("vrrp").and_then(Value::as_array);
+        let place = |(index, router): (usize, &Vrrp)| {
+            let table = tables.and_then(|tables| tables.get(index)).cloned();
+            (router.name.clone(), (router.clone(), table))
+        };
+        source.config.vrrp.iter().enumerate().map(place).collect()
+    };
+    let (old, new) = (placed(before), placed(after));
+    let front = |router: &Vrrp| {
+        let addresses: Vec<_> = router.addresses.iter().map(ToString::to_string).collect();
+        format!("{} on {}", addresses.join(" "), router.interface)
+    };
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let differs =
+        |name: &&&String| old.get(**name).map(|(router, _)| router) != new.get(**name).map(|(router, _)| router);
+    let mut changes = Vec::new();
+    for name in names.iter().filter(differs) {
+        let keys = match (old.get(*name), new.get(*name)) {
+            (Some((_, before)), Some((_, after))) => keys(before.as_ref(), after.as_ref(), &[])
+                .into_iter()
+                .map(|(key, old, new)| (format!("vrrp.{name}.{key}"), old, new))
+                .collect(),
+            (before, after) => {
+                let front = |found: Option<&(Vrrp, _)>| found.map(|(router, _)| front(router));
+                vec![(format!("vrrp.{name}"), front(before), front(after))]
+            }
+        };
+        changes.extend(keys.into_iter().map(|key| changed(None, None, key, None)));
     }
     changes
 }

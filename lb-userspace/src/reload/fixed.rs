@@ -64,28 +64,7 @@ const RESTART: &str = "restart lbd, which costs no connection";
 
 /// What of the new configuration cannot be put into force.
 pub fn fixed(before: &Source, after: &Source) -> Vec<Fixed> {
-    let mut found = vrrp(before, after);
-    found.extend(node(before, after));
-    found
-}
-
-/// Virtual routers are what they were at the start: who is master must not depend on a typing error.
-fn vrrp(before: &Source, after: &Source) -> Vec<Fixed> {
-    if before.config.vrrp == after.config.vrrp {
-        return Vec::new();
-    }
-    let text = |source: &Source| {
-        source
-            .document
-            .get("vrrp")
-            .map(|value| format!("{} tables", value.as_array().map_or(1, Vec::len)))
-    };
-    vec![Fixed {
-        key: "vrrp".to_owned(),
-        before: text(before),
-        after: text(after),
-        remedy: "restart lbd: what it is master of moves to another balancer meanwhile".to_owned(),
-    }]
+    node(before, after)
 }
 
 fn node(before: &Source, after: &Source) -> Vec<Fixed> {

@@ -10,10 +10,13 @@ use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressMessage},
-    link::{LinkAttribute, LinkFlags},
+    link::{LinkAttribute, LinkFlags, LinkMessage},
 };
 use nix::libc;
 use rtnetlink::{AddressMessageBuilder, Handle};
+
+/// How often a list of addresses is asked for before that counts as failed.
+const LISTINGS: usize = 10;
 
 /// What an instance needs to know of its interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +28,16 @@ pub(super) struct Link {
 }
 
 /// The interface, where there is one.
-pub(super) async fn link(handle: &Handle, name: &str) -> Option<Link> {
+pub(super) async fn link(handle: &Handle, name: &str) -> io::Result<Option<Link>> {
     let mut found = handle.link().get().match_name(name.to_owned()).execute();
-    let message = found.try_next().await.ok()??;
+    match found.try_next().await {
+        Ok(message) => Ok(message.as_ref().and_then(as_link)),
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
+        Err(error) => Err(io::Error::other(error.to_string())),
+    }
+}
+
+fn as_link(message: &LinkMessage) -> Option<Link> {
     let mac = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
         _ => None,
@@ -40,10 +50,26 @@ pub(super) async fn link(handle: &Handle, name: &str) -> Option<Link> {
     })
 }
 
+/// The name of the interface with an index, where there is one.
+pub(super) async fn name(handle: &Handle, index: u32) -> Option<String> {
+    let message = handle
+        .link()
+        .get()
+        .match_index(index)
+        .execute()
+        .try_next()
+        .await
+        .ok()??;
+    message.attributes.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name),
+        _ => None,
+    })
+}
+
 /// The addresses of an interface.
-pub(super) async fn all(handle: &Handle, index: u32) -> Vec<IpAddr> {
-    let messages = messages(handle, index).await;
-    messages.iter().filter_map(address).collect()
+pub(super) async fn all(handle: &Handle, index: u32) -> io::Result<Vec<IpAddr>> {
+    let messages = messages(handle, index).await?;
+    Ok(messages.iter().filter_map(address).collect())
 }
 
 /// Gives an address to an interface; it may have it already.
@@ -71,7 +97,7 @@ pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Resu
 
 /// Takes addresses away from an interface that has them.
 pub(super) async fn remove(handle: &Handle, index: u32, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
-    for message in messages(handle, index).await {
+    for message in messages(handle, index).await? {
         if address(&message).is_some_and(|address| addresses.contains(&address)) {
             settled(handle.address().del(message).execute().await, libc::EADDRNOTAVAIL)?;
         }
@@ -79,9 +105,19 @@ pub(super) async fn remove(handle: &Handle, index: u32, addresses: &BTreeSet<IpA
     Ok(())
 }
 
-async fn messages(handle: &Handle, index: u32) -> Vec<AddressMessage> {
-    let found = handle.address().get().set_link_index_filter(index).execute();
-    found.try_collect().await.unwrap_or_default()
+async fn messages(handle: &Handle, index: u32) -> io::Result<Vec<AddressMessage>> {
+    let mut failed = None;
+    // The kernel interrupts a list while addresses change, such as by another virtual router here.
+    for _ in 0..LISTINGS {
+        let found = handle.address().get().set_link_index_filter(index).execute();
+        match found.try_collect().await {
+            Ok(messages) => return Ok(messages),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(io::Error::other(
+        failed.map_or_else(String::new, |error| error.to_string()),
+    ))
 }
 
 fn address(message: &AddressMessage) -> Option<IpAddr> {

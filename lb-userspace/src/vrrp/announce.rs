@@ -36,19 +36,18 @@ impl Announcer {
         Ok(Self { socket, index, mac })
     }
 
-    /// Tells where these addresses are.
-    pub(super) fn announce(&self, addresses: impl Iterator<Item = IpAddr>) {
+    /// Tells where these addresses are. Returns those that it could not tell of, and why.
+    pub(super) fn announce(&self, addresses: impl Iterator<Item = IpAddr>) -> Vec<(IpAddr, io::Error)> {
+        let mut failed = Vec::new();
         for address in addresses {
             let frames = match address {
                 IpAddr::V4(v4) => arp(self.mac, v4.octets()).to_vec(),
                 IpAddr::V6(v6) => vec![advertisement(self.mac, v6)],
             };
-            for frame in frames {
-                if let Err(error) = self.send(&frame) {
-                    tracing::warn!(%address, %error, "an address could not be announced");
-                }
-            }
+            let sent = frames.iter().try_for_each(|frame| self.send(frame));
+            failed.extend(sent.err().map(|error| (address, error)));
         }
+        failed
     }
 
     fn send(&self, frame: &[u8]) -> io::Result<()> {

@@ -1,12 +1,11 @@
-//! Runs the instances on a thread of their own: sockets, clock and kernel for what [`Instance`] decides.
+//! The thread that virtual routers run on: each group of them is a task.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::{Duration, SystemTime},
+    sync::Arc,
+    time::Duration,
 };
 
 use nix::{
@@ -15,148 +14,43 @@ use nix::{
 };
 use rtnetlink::Handle;
 use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-    time::{Instant as Moment, sleep_until},
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
 };
 
 use super::{
-    addresses::{self, Link},
-    announce::Announcer,
-    instance::{Action, Instance, Micros, Role},
-    socket::{Adverts, Received},
-    wire::{Advert, Covered, GROUP_V4, GROUP_V6, HOPS, Refused},
+    addresses,
+    runner::{Order, Runner},
+    status::Board,
+    track::Standing,
 };
-use crate::{
-    config::Vrrp,
-    events::{Events, Happening, Kind},
-};
+use crate::{config::Vrrp, dataplane::Routers, link_changes::LinkChanges};
 
-/// How often an interface is looked at.
-const LOOK: Duration = Duration::from_millis(100);
-/// When addresses are announced again after they were taken over, from the first time on.
-const AGAIN: [Duration; 3] = [
-    Duration::from_millis(50),
-    Duration::from_millis(250),
-    Duration::from_millis(1000),
-];
 /// How long ending may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long changes of interfaces are gathered.
+const REST: Duration = Duration::from_millis(5);
 /// Priority among threads that run before all ordinary ones.
 const REAL_TIME: libc::c_int = 20;
 
-/// Why instances cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum VrrpError {
-    /// The thread cannot be started.
-    #[error("VRRP cannot run: {0}")]
-    Thread(#[from] io::Error),
+/// What the thread is told.
+pub(super) enum Command {
+    /// An order for the group of a virtual router.
+    Order(String, Order),
+    /// Which virtual routers stay backup.
+    Maintain(Arc<BTreeSet<String>>),
+    /// Which virtual routers there are from now on; says when that is so.
+    Apply(Vec<Followed>, oneshot::Sender<()>),
 }
 
-/// What is known of an instance.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Its name.
-    pub name: String,
-    /// What this balancer is to it.
-    pub role: Role,
-    /// Since when.
-    pub since: SystemTime,
-    /// Why.
-    pub cause: String,
-    /// The master that is heard, and its priority.
-    pub master: Option<(IpAddr, u8)>,
-    /// Adverts sent.
-    pub sent: u64,
-    /// Adverts that came and were right.
-    pub received: u64,
-    /// What came and was not, by reason.
-    pub refused: BTreeMap<Refused, u64>,
-}
-
-/// What an operator asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// That it hands over.
-    Release,
-    /// That it becomes master.
-    Take,
-}
-
-type Statuses = Arc<Mutex<BTreeMap<String, Status>>>;
-
-/// The instances, running. They end when this is dropped, or in order by [`Instances::end`].
-pub struct Instances {
-    statuses: Statuses,
-    orders: mpsc::UnboundedSender<(String, Order)>,
-    running: Mutex<Option<Running>>,
-}
-
-struct Running {
-    end: oneshot::Sender<()>,
-    thread: thread::JoinHandle<()>,
-}
-
-impl Instances {
-    /// Starts them, in the network namespace of the calling thread.
-    ///
-    /// # Errors
-    ///
-    /// When their thread cannot be started.
-    pub fn start(configs: Vec<Vrrp>, events: Events) -> Result<Self, VrrpError> {
-        let statuses = Statuses::default();
-        let (orders, given) = mpsc::unbounded_channel();
-        let (end, ended) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let shared = Arc::clone(&statuses);
-        let thread = thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
-            hurry(&configs);
-            runtime.block_on(run(configs, shared, events, given, ended));
-        })?;
-        Ok(Self {
-            statuses,
-            orders,
-            running: Mutex::new(Some(Running { end, thread })),
-        })
-    }
-
-    /// What is known of each.
-    pub fn status(&self) -> Vec<Status> {
-        lock(&self.statuses).values().cloned().collect()
-    }
-
-    /// Hands an order to an instance; says whether there is one of that name.
-    pub fn order(&self, name: &str, order: Order) -> bool {
-        let is_known = lock(&self.statuses).contains_key(name);
-        is_known && self.orders.send((name.to_owned(), order)).is_ok()
-    }
-
-    /// Hands over what this balancer is master of, and ends. It blocks until that is done.
-    pub fn end(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Running { end, thread }) = running {
-            let _ = end.send(());
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Instances {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn lock(statuses: &Statuses) -> std::sync::MutexGuard<'_, BTreeMap<String, Status>> {
-    // Nothing panics while it holds the lock.
-    statuses.lock().unwrap_or_else(PoisonError::into_inner)
+/// A virtual router, and what it depends on means to it.
+pub(super) struct Followed {
+    pub(super) config: Vrrp,
+    pub(super) standing: watch::Receiver<Standing>,
 }
 
 /// Lets the thread run before others, and keeps its memory, so that adverts go out and are heard in time.
-fn hurry(configs: &[Vrrp]) {
-    if configs.is_empty() {
-        return;
-    }
+fn hurry() {
     let parameters = libc::sched_param {
         sched_priority: REAL_TIME,
     };
@@ -171,12 +65,35 @@ fn hurry(configs: &[Vrrp]) {
     }
 }
 
-async fn run(
+/// The groups that run.
+pub(super) struct Driver {
+    handle: Handle,
+    routers: Arc<Routers>,
+    board: Board,
+    links: watch::Receiver<u64>,
+    /// Counts changes of what virtual routers depend on.
+    news: watch::Receiver<u64>,
+    maintained: Arc<BTreeSet<String>>,
+    groups: BTreeMap<Key, Running>,
+    is_hurried: bool,
+}
+
+/// See [`Vrrp::moves_with`].
+type Key = (bool, String);
+
+struct Running {
     configs: Vec<Vrrp>,
-    statuses: Statuses,
-    events: Events,
-    mut orders: mpsc::UnboundedReceiver<(String, Order)>,
-    mut ended: oneshot::Receiver<()>,
+    desk: mpsc::UnboundedSender<Order>,
+    end: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// Runs virtual routers until the other side of `commands` is dropped.
+pub(super) async fn run(
+    routers: Routers,
+    board: Board,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    news: watch::Receiver<u64>,
 ) {
     let (connection, handle, _) = match rtnetlink::new_connection() {
         Ok(opened) => opened,
@@ -186,367 +103,193 @@ async fn run(
         }
     };
     tokio::spawn(connection);
-    let mut tasks = JoinSet::new();
-    let mut ends = Vec::new();
-    let mut desks = BTreeMap::new();
-    for config in configs {
-        let (desk, given) = mpsc::unbounded_channel();
-        let (end, told) = oneshot::channel();
-        desks.insert(config.name.clone(), desk);
-        ends.push(end);
-        let runner = Runner::new(config, Arc::clone(&statuses), events.clone(), handle.clone());
-        tasks.spawn(runner.run(given, told));
-    }
-    loop {
-        tokio::select! {
-            // It also comes when the other side is dropped.
-            _ = &mut ended => break,
-            Some((name, order)) = orders.recv() => {
-                if let Some(desk) = desks.get(&name) {
-                    let _ = desk.send(order);
-                }
+    let (changed, links) = watch::channel(0);
+    tokio::spawn(follow_links(changed));
+    let mut driver = Driver {
+        handle,
+        routers: Arc::new(routers),
+        board,
+        links,
+        news,
+        maintained: Arc::default(),
+        groups: BTreeMap::new(),
+        is_hurried: false,
+    };
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Order(name, order) => driver.order(&name, order),
+            Command::Maintain(names) => driver.maintain(names),
+            Command::Apply(configs, done) => {
+                driver.apply(configs).await;
+                let _ = done.send(());
             }
         }
     }
-    for end in ends {
-        let _ = end.send(());
-    }
-    let _ = tokio::time::timeout(PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
+    end(std::mem::take(&mut driver.groups).into_values()).await;
 }
 
-/// One instance with what it works with.
-struct Runner {
-    config: Vrrp,
-    virtual_addresses: BTreeSet<IpAddr>,
-    instance: Instance,
-    statuses: Statuses,
-    events: Events,
-    handle: Handle,
-    begin: Moment,
-    ports: Option<Ports>,
-    /// When the addresses are announced again.
-    announcements: Vec<Moment>,
-    /// Whether a checksum of the other kind was told of.
-    told_of_checksum: bool,
-}
-
-/// What adverts go through while the interface is there.
-struct Ports {
-    link: Link,
-    source: IpAddr,
-    adverts: Adverts,
-    announcer: Announcer,
-}
-
-impl Runner {
-    fn new(config: Vrrp, statuses: Statuses, events: Events, handle: Handle) -> Self {
-        let status = Status {
-            name: config.name.clone(),
-            role: Role::Out,
-            since: SystemTime::now(),
-            cause: "it begins".to_owned(),
-            master: None,
-            sent: 0,
-            received: 0,
-            refused: BTreeMap::new(),
-        };
-        lock(&statuses).insert(config.name.clone(), status);
-        Self {
-            virtual_addresses: config.addresses.iter().map(|address| address.addr()).collect(),
-            instance: Instance::new(config.rules()),
-            config,
-            statuses,
-            events,
-            handle,
-            begin: Moment::now(),
-            ports: None,
-            announcements: Vec::new(),
-            told_of_checksum: false,
-        }
-    }
-
-    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>, mut ended: oneshot::Receiver<()>) {
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            let timer = self
-                .instance
-                .deadline()
-                .map(|deadline| self.begin + Duration::from_micros(deadline));
-            let announcement = self.announcements.first().copied();
-            let ports = self.ports.as_ref();
-            tokio::select! {
-                biased;
-                _ = &mut ended => break,
-                heard = async {
-                    match ports {
-                        Some(ports) => ports.adverts.readable().await,
-                        None => std::future::pending().await,
-                    }
-                } => match heard {
-                    Ok(()) => self.drain().await,
-                    Err(error) => tracing::warn!(%error, instance = self.config.name, "adverts cannot be heard"),
-                },
-                () = until(timer) => {
-                    // Whoever slept reads first what came meanwhile: a master that was heard is there.
-                    self.drain().await;
-                    let actions = self.instance.tick(self.now());
-                    self.act(actions).await;
-                }
-                () = until(announcement) => {
-                    self.announcements.remove(0);
-                    self.announce();
-                }
-                Some(order) = orders.recv() => {
-                    let now = self.now();
-                    let actions = match order {
-                        Order::Release => self.instance.release(now),
-                        Order::Take => self.instance.take(now),
-                    };
-                    self.act(actions).await;
-                }
-                _ = look.tick() => self.look().await,
-            }
-        }
-        let actions = self.instance.stop("the daemon ends");
-        self.act(actions).await;
-    }
-
-    fn now(&self) -> Micros {
-        self.begin.elapsed().as_micros() as Micros
-    }
-
-    /// Follows the interface.
-    async fn look(&mut self) {
-        let link = addresses::link(&self.handle, &self.config.interface).await;
-        let running = link.filter(|link| link.is_running);
-        if self.ports.as_ref().map(|ports| &ports.link) == running.as_ref() {
-            return;
-        }
-        if self.ports.is_some() {
-            let actions = self.instance.stop("the interface is down");
-            self.act(actions).await;
-            self.ports = None;
-        }
-        let Some(link) = running else {
-            self.note(Role::Out, "the interface is down");
-            return;
-        };
-        match self.open(link).await {
-            Ok(ports) => {
-                let there = addresses::all(&self.handle, ports.link.index).await;
-                let has_addresses = self.virtual_addresses.iter().all(|address| there.contains(address));
-                self.ports = Some(ports);
-                let now = self.now();
-                let actions = self.instance.start(now, has_addresses);
-                self.act(actions).await;
-            }
-            Err(error) => self.note(Role::Out, &error.to_string()),
-        }
-    }
-
-    async fn open(&self, link: Link) -> io::Result<Ports> {
-        let is_v4 = self.virtual_addresses.first().is_none_or(IpAddr::is_ipv4);
-        let source = match self.config.source {
-            Some(source) => source,
-            None => addresses::all(&self.handle, link.index)
-                .await
-                .into_iter()
-                .filter(|address| address.is_ipv4() == is_v4 && !self.virtual_addresses.contains(address))
-                // RFC 9568, section 5.1.2.1: "The IPv6 link-local address of the interface".
-                .find(|address| !matches!(address, IpAddr::V6(v6) if !v6.is_unicast_link_local()))
-                .ok_or_else(|| io::Error::other("the interface has no address to send adverts from"))?,
-        };
-        let multicast = self.config.peers.is_empty();
-        Ok(Ports {
-            adverts: Adverts::open(&self.config.interface, link.index, source, multicast)?,
-            announcer: Announcer::open(link.index, link.mac)?,
-            link,
-            source,
+/// Ends groups: what this balancer is master of is handed over.
+async fn end(groups: impl Iterator<Item = Running>) {
+    let tasks: Vec<_> = groups
+        .map(|running| {
+            let _ = running.end.send(());
+            running.task
         })
+        .collect();
+    let _ = tokio::time::timeout(PATIENCE, futures_util::future::join_all(tasks)).await;
+}
+
+impl Driver {
+    fn order(&self, name: &str, order: Order) {
+        let has = |running: &&Running| running.configs.iter().any(|config| config.name == name);
+        if let Some(running) = self.groups.values().find(has) {
+            let _ = running.desk.send(order);
+        }
     }
 
-    /// Reads all adverts that are there.
-    async fn drain(&mut self) {
-        while let Some(received) = self.ports.as_ref().map(|ports| ports.adverts.receive()) {
-            match received {
-                Ok(received) => self.hear(&received).await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => self.refuse(Refused::Short),
-                Err(error) => {
-                    tracing::debug!(%error, instance = self.config.name, "an advert could not be read");
-                    return;
+    fn maintain(&mut self, names: Arc<BTreeSet<String>>) {
+        self.maintained = names;
+        for running in self.groups.values() {
+            let _ = running.desk.send(Order::Maintain(Arc::clone(&self.maintained)));
+        }
+    }
+
+    /// Lets these virtual routers run and no others. Those that stay what they were to others do not stop for it.
+    async fn apply(&mut self, followed: Vec<Followed>) {
+        if !followed.is_empty() && !self.is_hurried {
+            self.is_hurried = true;
+            hurry();
+        }
+        let wanted: BTreeSet<_> = followed
+            .iter()
+            .flat_map(|Followed { config, .. }| {
+                config
+                    .addresses
+                    .iter()
+                    .map(|address| (config.interface.clone(), address.addr()))
+            })
+            .collect();
+        let mut groups: BTreeMap<Key, Vec<Followed>> = BTreeMap::new();
+        for followed in followed {
+            let (is_group, name) = followed.config.moves_with();
+            groups.entry((is_group, name.to_owned())).or_default().push(followed);
+        }
+        let before = std::mem::take(&mut self.groups);
+        let mut leaving = Vec::new();
+        for (key, mut running) in before {
+            match groups.remove(&key) {
+                Some(followed) if is_same(&running.configs, &followed) => {
+                    let configs: Vec<_> = followed.iter().map(|followed| followed.config.clone()).collect();
+                    if running.configs != configs {
+                        running.configs = configs;
+                        let _ = running.desk.send(Order::Change(followed));
+                    }
+                    self.groups.insert(key, running);
+                }
+                other => {
+                    leaving.push(running);
+                    if let Some(followed) = other {
+                        groups.insert(key, followed);
+                    }
                 }
             }
         }
+        end(leaving.into_iter()).await;
+        self.reap(&wanted).await;
+        for (key, followed) in groups {
+            self.start(key, followed);
+        }
     }
 
-    async fn hear(&mut self, received: &Received) {
-        let Some(own) = self.ports.as_ref().map(|ports| ports.source) else {
-            return;
+    fn start(&mut self, key: Key, followed: Vec<Followed>) {
+        let configs = followed.iter().map(|followed| followed.config.clone()).collect();
+        let (desk, orders) = mpsc::unbounded_channel();
+        let (end, ended) = oneshot::channel();
+        let _ = desk.send(Order::Maintain(Arc::clone(&self.maintained)));
+        let runner = Runner::new(followed, &self.handle, &self.routers, &self.board);
+        let task = tokio::spawn(runner.run(orders, self.links.clone(), self.news.clone(), ended));
+        let running = Running {
+            configs,
+            desk,
+            end,
+            task,
         };
-        if received.source == own {
-            return;
-        }
-        match self.judge(received, own) {
-            Ok((advert, covered)) => {
-                self.tell_of_checksum(covered, received.source);
-                self.update(|status| status.received += 1);
-                let now = self.now();
-                let actions = self.instance.advert(received.source, own, &advert, now);
-                let master = self.instance.master();
-                self.update(|status| status.master = master);
-                self.act(actions).await;
+        self.groups.insert(key, running);
+    }
+
+    /// Takes addresses off that a controller left when it died, and that no virtual router has any more.
+    async fn reap(&self, wanted: &BTreeSet<(String, IpAddr)>) {
+        let (known, left) = match (self.routers.known(), self.routers.addresses()) {
+            (Ok(known), Ok(left)) => (known, left),
+            (Err(error), _) | (_, Err(error)) => {
+                self.board
+                    .warn(format!("what virtual routers left cannot be read: {error}"));
+                return;
             }
-            Err(reason) => self.refuse(reason),
-        }
-    }
-
-    fn judge(&self, received: &Received, own: IpAddr) -> Result<(Advert, Covered), Refused> {
-        if received.hops != HOPS {
-            return Err(Refused::Hops);
-        }
-        let destination = received.destination.unwrap_or(own);
-        let (advert, covered) = Advert::parse(&received.message, received.source, destination)?;
-        if advert.router != self.config.router {
-            return Err(Refused::Router);
-        }
-        if advert.version != self.config.version {
-            return Err(Refused::Version);
-        }
-        if !self.config.peers.is_empty() && !self.config.peers.contains(&received.source) {
-            return Err(Refused::Stranger);
-        }
-        if advert.version == 2 {
-            if advert.password != self.config.password {
-                return Err(Refused::Password);
-            }
-            if advert.interval != self.config.rules().interval {
-                return Err(Refused::Interval);
-            }
-        }
-        Ok((advert, covered))
-    }
-
-    fn refuse(&self, reason: Refused) {
-        self.update(|status| *status.refused.entry(reason).or_default() += 1);
-    }
-
-    /// Says once which form of the checksum somebody uses that we do not.
-    fn tell_of_checksum(&mut self, covered: Covered, from: IpAddr) {
-        let differs = self.config.version == 3 && from.is_ipv4() && covered != self.config.checksum;
-        if differs && !self.told_of_checksum {
-            self.told_of_checksum = true;
-            tracing::warn!(
-                instance = self.config.name,
-                %from,
-                "adverts come with the other form of the checksum of version 3 (`checksum`): both are accepted here, perhaps not there"
-            );
-        }
-    }
-
-    async fn act(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Send(priority) => self.send(priority),
-                Action::Become(role, cause) => self.become_role(role, &cause).await,
-                Action::Announce => {
-                    self.announce();
-                    let now = Moment::now();
-                    self.announcements = AGAIN.map(|pause| now + pause).to_vec();
-                }
-            }
-        }
-    }
-
-    fn send(&self, priority: u8) {
-        let Some(ports) = &self.ports else { return };
-        let group = if ports.source.is_ipv4() {
-            IpAddr::V4(GROUP_V4)
-        } else {
-            IpAddr::V6(GROUP_V6)
         };
-        let to = if self.config.peers.is_empty() {
-            std::slice::from_ref(&group)
-        } else {
-            &self.config.peers
-        };
-        let advert = Advert {
-            version: self.config.version,
-            router: self.config.router,
-            priority,
-            interval: self.config.rules().interval,
-            addresses: self.config.addresses.iter().map(|address| address.addr()).collect(),
-            password: self.config.password,
-        };
-        for destination in to {
-            let message = advert.bytes(ports.source, *destination, self.config.checksum);
-            if let Err(error) = ports.adverts.send(&message, *destination) {
-                tracing::debug!(%error, %destination, instance = self.config.name, "an advert could not be sent");
-            }
-        }
-        self.update(|status| status.sent += 1);
-    }
-
-    async fn become_role(&mut self, role: Role, cause: &str) {
-        let Some(index) = self.ports.as_ref().map(|ports| ports.link.index) else {
-            return;
-        };
-        if role == Role::Master {
-            for address in &self.config.addresses {
-                if let Err(error) = addresses::add(&self.handle, index, *address).await {
-                    tracing::error!(%error, %address, instance = self.config.name, "an address could not be taken");
-                }
-            }
-        } else {
-            self.announcements.clear();
-            if let Err(error) = addresses::remove(&self.handle, index, &self.virtual_addresses).await {
-                tracing::error!(%error, instance = self.config.name, "addresses could not be given up");
-            }
-        }
-        self.note(role, cause);
-    }
-
-    fn announce(&self) {
-        if let (Some(ports), Role::Master) = (&self.ports, self.instance.role()) {
-            ports.announcer.announce(self.virtual_addresses.iter().copied());
-        }
-    }
-
-    /// Writes down what it is now.
-    fn note(&self, role: Role, cause: &str) {
-        let mut is_new = false;
-        self.update(|status| {
-            is_new = status.role != role || status.cause != cause;
-            if status.role != role {
-                status.since = SystemTime::now();
-                status.master = None;
-            }
-            status.role = role;
-            status.cause = cause.to_owned();
-        });
-        if is_new {
-            let kind = match role {
-                Role::Master => Kind::VrrpMaster,
-                Role::Backup => Kind::VrrpBackup,
-                Role::Out => Kind::VrrpFault,
+        for (key, index) in known {
+            let Some(name) = addresses::name(&self.handle, key.interface).await else {
+                // Its interface went, and so did the addresses.
+                self.forget(&key);
+                continue;
             };
-            let text = format!("{}: {cause}", self.config.name);
-            self.events
-                .record(Happening::new(kind, text).of_interface(&self.config.interface));
+            let of_it = left.iter().filter(|(_, other)| *other == index);
+            let of_it: BTreeSet<_> = of_it
+                .filter_map(|(address, _)| {
+                    lb_common::family::address::from_words(address.family as u8, address.address)
+                })
+                .collect();
+            let (kept, stray): (BTreeSet<_>, BTreeSet<_>) = of_it
+                .into_iter()
+                .partition(|address| wanted.contains(&(name.clone(), *address)));
+            if let Err(error) = addresses::remove(&self.handle, key.interface, &stray).await {
+                self.board.warn(format!(
+                    "addresses of a former virtual router could not be taken off {name}: {error}"
+                ));
+            }
+            if kept.is_empty() {
+                self.forget(&key);
+            }
         }
     }
 
-    fn update(&self, change: impl FnOnce(&mut Status)) {
-        if let Some(status) = lock(&self.statuses).get_mut(&self.config.name) {
-            change(status);
+    fn forget(&self, key: &lb_common::router::RouterKey) {
+        if let Err(error) = self.routers.forget(key) {
+            self.board
+                .warn(format!("a former virtual router cannot be forgotten: {error}"));
         }
     }
 }
 
-async fn until(moment: Option<Moment>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
+/// Whether these are the same virtual routers to others, so that what differs can change while they run.
+fn is_same(before: &[Vrrp], after: &[Followed]) -> bool {
+    let same = |(before, Followed { config: after, .. }): (&Vrrp, &Followed)| {
+        let family = |vrrp: &Vrrp| vrrp.addresses.first().map(|address| address.addr().is_ipv4());
+        before.name == after.name
+            && before.interface == after.interface
+            && before.router == after.router
+            && before.version == after.version
+            && before.source == after.source
+            && before.peers.is_empty() == after.peers.is_empty()
+            && family(before) == family(after)
+    };
+    before.len() == after.len() && before.iter().zip(after).all(same)
+}
+
+/// Says when interfaces or their addresses may have changed.
+async fn follow_links(changed: watch::Sender<u64>) {
+    while !changed.is_closed() {
+        match LinkChanges::open() {
+            Ok(mut changes) => {
+                while changes.next().await {
+                    changed.send_modify(|number| *number += 1);
+                    tokio::time::sleep(REST).await;
+                    changes.drain();
+                }
+            }
+            // They are looked at now and then anyway.
+            Err(error) => tracing::warn!(%error, "VRRP is not told when interfaces change"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

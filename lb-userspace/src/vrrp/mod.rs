@@ -1,16 +1,32 @@
 //! VRRP: which balancer of several has the virtual addresses (RFC 9568, version 3; RFC 3768, version 2).
 //!
-//! `wire` (packets) and `instance` (who is master) are pure, time is an argument; `driver` carries them out on a thread of its
-//! own, with `socket`, `addresses` and `announce` for what the kernel does.
+//! `wire` (packets), `instance` (who is master), `group` (who moves together), `relay` (whose connections are carried on) and
+//! `track/standing` (what it depends on) are pure, time is an argument. `instances` is what the controller sees; `driver` is the
+//! thread, `runner` a group on it, `member` one virtual router with its `ports` (`socket`, `announce`, `echo`, `lease`) and
+//! `addresses`. What may block stays off that thread: `track/follow`, `hooks`, and what `status` has told.
 
 mod addresses;
 mod announce;
 mod driver;
+mod echo;
+mod group;
+mod hooks;
 mod instance;
+mod instances;
+mod lease;
+mod member;
+mod ports;
+mod relay;
+mod runner;
 #[cfg(test)]
 mod simulation;
 mod socket;
+mod status;
+mod track;
 pub mod wire;
 
-pub use driver::{Instances, Order, Status, VrrpError};
-pub use instance::{Action, Instance, Micros, Role, Rules};
+pub use group::Group;
+pub use instance::{Action, Answer, Instance, Micros, Role, Rules};
+pub use instances::{Disobeyed, Instances, Order, VrrpError};
+pub use status::Status;
+pub use track::{ServiceHealth, Services, TrackState};

@@ -84,9 +84,9 @@ impl Adverts {
         self.out.send_to(message, &destination).map(drop)
     }
 
-    /// Waits until something may be there.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+    /// Whether something may be there.
+    pub(super) fn poll_ready(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        self.socket.poll_recv_ready(context)
     }
 
     /// Takes what is there; [`io::ErrorKind::WouldBlock`] when there is nothing.

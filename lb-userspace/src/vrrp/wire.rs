@@ -81,6 +81,9 @@ pub enum Refused {
     /// It announces other addresses.
     #[error("other addresses")]
     Addresses,
+    /// It comes from this balancer's own address: another one has it, too.
+    #[error("from our own address")]
+    Own,
     /// Version 2: it comes at other intervals.
     #[error("another interval")]
     Interval,
@@ -88,7 +91,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, with the word that the API uses.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Short, "short"),
         (Self::Version, "version"),
         (Self::Type, "type"),
@@ -98,6 +101,7 @@ impl Refused {
         (Self::Stranger, "stranger"),
         (Self::Password, "password"),
         (Self::Addresses, "addresses"),
+        (Self::Own, "own"),
         (Self::Interval, "interval"),
     ];
 }
@@ -260,6 +264,67 @@ mod tests {
         assert_eq!((message[4], &message[12..]), (1, &b"secret\0\0"[..]));
     }
 
+    /// Bytes in hexadecimal digits; addresses, version, interval and password that they tell.
+    type Vector = (&'static str, &'static [&'static str], u8, u64, Option<[u8; 8]>);
+
+    /// Adverts that keepalived 2.2.7 sent from 192.0.2.2 and fe80::2, without IP header.
+    const KEEPALIVED: [Vector; 4] = [
+        ("313396010014d41ac000020a", &["192.0.2.10"], 3, 200_000, None),
+        (
+            "3133960200140e32fe80000000000000000000000000000a20010db8000000000000000000000010",
+            &["fe80::a", "2001:db8::10"],
+            3,
+            200_000,
+            None,
+        ),
+        (
+            "21339601000186bfc000020a0000000000000000",
+            &["192.0.2.10"],
+            2,
+            1_000_000,
+            None,
+        ),
+        (
+            "2133960101014973c000020a7365637265740000",
+            &["192.0.2.10"],
+            2,
+            1_000_000,
+            Some(*b"secret\0\0"),
+        ),
+    ];
+
+    #[test]
+    fn adverts_of_keepalived_are_read_and_ours_are_the_same_bytes() {
+        for (hex, addresses, version, interval, password) in KEEPALIVED {
+            let bytes: Vec<_> = (0..hex.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+                .collect();
+            let advert = Advert {
+                priority: 150,
+                interval,
+                password,
+                ..advert(version, addresses)
+            };
+            let (source, destination): (IpAddr, IpAddr) = if advert.addresses[0].is_ipv4() {
+                ([192, 0, 2, 2].into(), GROUP_V4.into())
+            } else {
+                ("fe80::2".parse().unwrap(), GROUP_V6.into())
+            };
+            let covered = if version == 2 {
+                Covered::Message
+            } else {
+                Covered::PseudoHeader
+            };
+            assert_eq!(advert.bytes(source, destination, covered), bytes, "{hex}");
+            assert_eq!(
+                Advert::parse(&bytes, source, destination),
+                Ok((advert, covered)),
+                "{hex}"
+            );
+        }
+    }
+
     #[test]
     fn what_is_written_is_read() {
         for (version, v6, covered) in [
@@ -311,10 +376,40 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn no_bytes_are_too_strange(message in prop::collection::vec(any::<u8>(), 0..80), v6: bool) {
             let (source, destination) = ends(v6);
             let _ = Advert::parse(&message, source, destination);
+        }
+
+        #[test]
+        fn whatever_is_taken_is_what_it_says(
+            mut message in prop::collection::vec(any::<u8>(), 8..80),
+            count in 0_u8..8,
+            version in 2_u8..4,
+            v6: bool,
+        ) {
+            // Of the form of an advert, with a checksum that is right: all else is what somebody else makes of it.
+            message[0] = version << 4 | ADVERTISEMENT;
+            message[3] = count;
+            message[6..8].fill(0);
+            let (source, destination) = ends(v6);
+            let size = if v6 { 16 } else { 4 };
+            let end = HEADER + usize::from(count) * size + if version == 2 { PASSWORD } else { 0 };
+            if let Some(whole) = message.get(..end) {
+                let with = if version == 2 { 0 } else { pseudo(source, destination, end) };
+                let sum = checksum::full(whole, with);
+                message[6..8].copy_from_slice(&sum.to_ne_bytes());
+            }
+            match Advert::parse(&message, source, destination) {
+                Ok((advert, _)) => {
+                    prop_assert_eq!(advert.addresses.len(), usize::from(count));
+                    prop_assert_eq!((advert.version, advert.router, advert.priority), (version, message[1], message[2]));
+                }
+                Err(why) => prop_assert!(matches!(why, Refused::Short) || v6 && version == 2, "{}", why),
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `demo`: real traffic through a real `lbd` while a worker dies and comes back, in network namespaces of its own.
+//! `demo`: real traffic through a real `lbd` while a worker dies and comes back, or a balancer, in network namespaces of its
+//! own.
 
 use std::{
     process::ExitCode,
@@ -28,6 +29,11 @@ struct Arguments {
     /// before the kill or started after the worker was declared down), per_backend, detection_ms, xdp_mode.
     #[arg(long)]
     json: bool,
+    /// Show failover in place of that: two balancers share an address, the master dies under load after a third of the time and
+    /// comes back after two thirds. The JSON is then: requests, failed, outage_ms, roles. Ends with status 1 when the address did not
+    /// move there and back.
+    #[arg(long)]
+    failover: bool,
 }
 
 fn main() -> ExitCode {
@@ -43,6 +49,13 @@ fn main() -> ExitCode {
 
 fn demo(arguments: &Arguments) -> Result<bool> {
     let stop = stop_on_signal()?;
+    if arguments.failover {
+        let summary = harness::demo::failover::run(arguments.seconds, &stop)?;
+        if arguments.json {
+            println!("{}", serde_json::to_string(&summary)?);
+        }
+        return Ok(summary.is_success());
+    }
     let summary = harness::demo::run(arguments.seconds, &stop)?;
     if arguments.json {
         println!("{}", serde_json::to_string(&summary)?);

@@ -1,5 +1,6 @@
 //! The demo: real traffic through a real `lbd`, while a worker dies and comes back.
 
+pub mod failover;
 mod scene;
 mod screen;
 mod tally;

@@ -75,15 +75,18 @@ pub(super) const RULES: &[Rule] = &[
 const MOST_LINES: usize = 600;
 
 /// Modules of lb-userspace that decide and do nothing else: a file, or all of a folder.
-const PURE: [&str; 8] = [
+const PURE: [&str; 11] = [
     "config",
     "health/hysteresis",
     "reconcile/plan",
     "schedule",
     "state",
     "sync/wire",
-    "vrrp/fsm",
-    "vrrp/packet",
+    "vrrp/group",
+    "vrrp/instance",
+    "vrrp/relay",
+    "vrrp/track/standing",
+    "vrrp/wire",
 ];
 const IMPURE_WORDS: [&str; 4] = ["tokio", "aya", "Instant::now", "SystemTime::now"];
 

@@ -11,7 +11,10 @@ mod reload;
 mod service;
 mod vrrp;
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    sync::OnceLock,
+};
 
 use serde::Serialize;
 
@@ -25,6 +28,8 @@ use crate::{
     config::{self, Whereabouts},
     dataplane::Pins,
 };
+
+static ONE_LINE_EACH: OnceLock<()> = OnceLock::new();
 
 /// Carries a command out.
 pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), CliError> {
@@ -75,9 +80,14 @@ fn configuration(place: &Place) -> Result<Whereabouts, CliError> {
     config::whereabouts(&place.config).map_err(|cause| CliError::Config { cause })
 }
 
-/// Writes JSON: readable on a terminal, compact otherwise.
+/// From now on, JSON takes one line each, also on a terminal.
+pub(super) fn one_line_each() {
+    let _ = ONE_LINE_EACH.set(());
+}
+
+/// Writes JSON: readable on a terminal that shows it once, compact otherwise.
 fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), CliError> {
-    let text = if std::io::stdout().is_terminal() {
+    let text = if std::io::stdout().is_terminal() && ONE_LINE_EACH.get().is_none() {
         serde_json::to_string_pretty(value)
     } else {
         serde_json::to_string(value)

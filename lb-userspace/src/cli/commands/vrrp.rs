@@ -26,6 +26,8 @@ pub(super) async fn run(verb: VrrpVerb, client: &Client, json: bool, out: &mut d
         }
         VrrpVerb::Release { name } => (name, "release"),
         VrrpVerb::Take { name } => (name, "take"),
+        VrrpVerb::Maintain { name } => (name, "maintain"),
+        VrrpVerb::Resume { name } => (name, "resume"),
     };
     let path = format!("/v1/vrrp/{}/{word}", escape(&name));
     let () = client.send(Method::POST, &path).await?;

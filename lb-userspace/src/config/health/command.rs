@@ -16,9 +16,20 @@ const MOST_ARGUMENTS: usize = 64;
 const MOST_VARIABLES: usize = 64;
 const LONGEST: usize = 4096;
 
-/// A check by a command.
-pub(super) fn command(raw: &raw::Health, table: &Span, findings: &mut Findings) -> Option<CommandProbe> {
-    let argv = match &raw.argv {
+/// Program and arguments, environment, user.
+type Keys<'a> = (
+    &'a Option<raw::List<String>>,
+    &'a raw::Given<raw::Words>,
+    &'a raw::Given<String>,
+);
+
+/// A command.
+pub(in crate::config) fn command(
+    (argv_given, environment_given, user_given): Keys<'_>,
+    table: &Span,
+    findings: &mut Findings,
+) -> Option<CommandProbe> {
+    let argv = match argv_given {
         Some(given) => argv(given, findings),
         None => {
             findings.missing(
@@ -29,14 +40,14 @@ pub(super) fn command(raw: &raw::Health, table: &Span, findings: &mut Findings) 
             None
         }
     };
-    let environment = match &raw.environment {
+    let environment = match environment_given {
         Some(given) => environment(given, findings),
         None => Some(BTreeMap::new()),
     };
-    let user = findings.optional(&raw.user, defaults::COMMAND_USER.to_owned(), |name| {
+    let user = findings.optional(user_given, defaults::COMMAND_USER.to_owned(), |name| {
         match name.as_str() {
             "root" | "0" => Err(Problem::new(
-                "commands of health checks do not run as root",
+                "checks do not run commands as root",
                 "an unprivileged user, such as \"nobody\"",
             )),
             _ if name.is_empty() || name.contains(['\0', ':', '/']) => Err(Problem::new(

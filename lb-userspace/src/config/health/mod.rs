@@ -1,6 +1,6 @@
 //! Checks of `[service.health]` and of what backends have in its place.
 
-mod command;
+pub(super) mod command;
 mod datagram;
 mod http;
 mod kind;
@@ -164,6 +164,8 @@ fn probe(
         Kind::Udp => datagram::udp(raw, table, findings).map(Probe::Udp),
         Kind::Dns => datagram::dns(raw, table, front.protocol, findings).map(Probe::Dns),
         Kind::Icmp => Some(Probe::Icmp),
-        Kind::Command => command::command(raw, table, findings).map(Probe::Command),
+        Kind::Command => {
+            command::command((&raw.argv, &raw.environment, &raw.user), table, findings).map(Probe::Command)
+        }
     }
 }

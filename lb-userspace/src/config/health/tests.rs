@@ -196,7 +196,7 @@ fn what_is_wrong_is_told() {
         ),
         (
             "type = 'command', argv = ['/check'], user = 'root'",
-            "commands of health checks do not run as root",
+            "checks do not run commands as root",
         ),
         (
             "type = 'command', argv = ['/check'], environment = { LBD_PORT = '1' }",

@@ -59,6 +59,9 @@ async fn by_tcp(to: &Place, question: &Message<Vec<u8>>) -> Result<Vec<u8>, Prob
     Ok(answer)
 }
 
+/// How many records a cause names.
+const MOST_SHOWN: usize = 3;
+
 /// What an answer means; `None`: it answers another question.
 fn judge(answer: &[u8], question: &Message<Vec<u8>>, probe: &DnsProbe) -> Option<Result<(), ProbeFailure>> {
     let answer = Message::from_octets(answer).ok()?;
@@ -84,7 +87,15 @@ fn judge(answer: &[u8], question: &Message<Vec<u8>>, probe: &DnsProbe) -> Option
         Err(failed(format!("no {} records of {}", probe.record, probe.name)))
     } else {
         let expected = probe.answers.join(" or ");
-        Err(failed(format!("answers {}, expected {expected}", found.join(", "))))
+        let shown = &found[..found.len().min(MOST_SHOWN)];
+        let more = match found.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Err(failed(format!(
+            "answers {}{more}, expected {expected}",
+            shown.join(", ")
+        )))
     })
 }
 

@@ -3,11 +3,16 @@
 //! The GRPC Health Checking Protocol (grpc/doc/health-checking.md): "`rpc Check(HealthCheckRequest) returns
 //! (HealthCheckResponse)`", over HTTP/2 as PROTOCOL-HTTP2.md says.
 
-use std::pin::pin;
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{HeaderMap, Request, body::Bytes, header};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
 
 use super::{Place, ProbeFailure, http::USER_AGENT, stream};
 use crate::{config::GrpcProbe, health::means::ClientTls};
@@ -32,6 +37,29 @@ const CODES: [(&str, &str); 5] = [
     ("16", "UNAUTHENTICATED"),
 ];
 
+/// Runs the tasks that the library begins for a connection.
+#[derive(Clone, Default)]
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn(async move { drop(task.await) });
+    }
+}
+
+/// Ends those tasks with the check: one that a hostile peer keeps busy would stay, with its descriptor.
+struct Ended(Tasks);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}
+
 /// Calls `Check`.
 pub(super) async fn probe(to: &Place, probe: &GrpcProbe, tls: Option<&ClientTls>) -> Result<(), ProbeFailure> {
     let stream = stream::connect(to, probe.tls.as_ref().zip(tls)).await?;
@@ -39,7 +67,9 @@ pub(super) async fn probe(to: &Place, probe: &GrpcProbe, tls: Option<&ClientTls>
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         ProbeFailure::Grpc(cause)
     };
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+    let tasks = Tasks::default();
+    let _ended = Ended(tasks.clone());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(tasks, TokioIo::new(stream))
         .await
         .map_err(|error| failed(&error))?;
     let scheme = if probe.tls.is_some() { "https" } else { "http" };

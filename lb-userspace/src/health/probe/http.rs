@@ -79,7 +79,8 @@ async fn judge(response: Response<Incoming>, probe: &HttpProbe) -> Result<(), Fa
     }
 }
 
-/// Whether the body has the pattern in it; it is read no further than that.
+/// Whether the body has the pattern in it. It is read to its end, or to [`LARGEST_BODY`]: a pattern may be about the end, and a
+/// body that breaks off is no answer.
 async fn has(mut body: Incoming, pattern: &Pattern) -> Result<(), Failure> {
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -76,7 +76,10 @@ pub(super) async fn probe(id: &TargetId, target: &Target) -> Result<(), ProbeFai
             Probe::Udp(probe) => udp::probe(&to, probe).await,
             Probe::Dns(probe) => dns::probe(&to, probe).await,
             Probe::Icmp => icmp::probe(to.address.ip()).await,
-            Probe::Command(probe) => command::probe(id, to.address, probe, target.means.user).await,
+            Probe::Command(probe) => match &target.means.user {
+                Some(user) => command::probe(id, to.address, probe, user).await,
+                None => Err(ProbeFailure::Here(io::Error::other("nobody to run it as"))),
+            },
         }
     };
     // A check that waits for silence waits all of its time.

@@ -1,7 +1,13 @@
 //! Connections to backends, in the clear or by TLS.
 
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
 use super::{Place, ProbeFailure, tcp};
@@ -12,6 +18,48 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// How much is read of a connection in all, in bytes: more than any answer has that is looked at.
+const MOST: usize = 128 * 1024;
+
+/// A connection that ends when the other side has sent more than it ever should: whoever sends without end, in pieces that all
+/// mean nothing, would keep the thread busy.
+struct Capped<S> {
+    stream: S,
+    left: usize,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Capped<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = buffer.filled().len() - before;
+        if read > self.left {
+            let error = format!("more than {MOST} bytes came");
+            return Poll::Ready(Err(io::Error::other(error)));
+        }
+        self.left -= read;
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Capped<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 /// A connection.
 pub(super) async fn connect(
     to: &Place,
@@ -21,7 +69,7 @@ pub(super) async fn connect(
     // Requests are short, and written at once.
     let _ = stream.set_nodelay(true);
     let Some((wanted, means)) = tls else {
-        return Ok(Box::new(stream));
+        return Ok(Box::new(Capped { stream, left: MOST }));
     };
     let name = match &wanted.server_name {
         Some(name) => ServerName::try_from(name.clone()).map_err(|error| ProbeFailure::Tls(error.to_string()))?,
@@ -33,5 +81,5 @@ pub(super) async fn connect(
         let inner = error.get_ref().map(ToString::to_string);
         ProbeFailure::Tls(inner.unwrap_or_else(|| error.to_string()))
     })?;
-    Ok(Box::new(stream))
+    Ok(Box::new(Capped { stream, left: MOST }))
 }

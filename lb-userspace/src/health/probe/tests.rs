@@ -588,6 +588,46 @@ async fn what_is_no_grpc_server_is_told_in_time() {
     }
 }
 
+/// A server that writes `piece` without end, and tells when nobody takes it any more.
+async fn flooder(piece: Vec<u8>) -> (SocketAddr, tokio::sync::oneshot::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ended, has_ended) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        while stream.write_all(&piece).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let _ = ended.send(());
+    });
+    (address, has_ended)
+}
+
+#[tokio::test]
+async fn a_grpc_check_leaves_no_connection_behind_however_busy_the_peer_keeps_it() {
+    // An HTTP/2 frame without payload, which wants an answer that the peer never reads: SETTINGS.
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let (address, has_ended) = flooder(settings.to_vec()).await;
+    let found = result_within(address, grpc("", None), Duration::from_millis(300)).await;
+    assert!(found.starts_with("timeout after"), "{found}");
+    tokio::time::timeout(PATIENCE, has_ended)
+        .await
+        .expect("the connection is closed")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn whoever_sends_without_end_what_means_nothing_is_left_soon() {
+    let hint = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100);
+    let (address, has_ended) = flooder(hint).await;
+    let found = result(address, http()).await;
+    assert!(found.contains("more than 131072 bytes came"), "{found}");
+    tokio::time::timeout(PATIENCE, has_ended)
+        .await
+        .expect("the connection is closed")
+        .unwrap();
+}
+
 /// A server that answers each datagram with what `answer` makes of it, as often as that is.
 async fn udp_server(answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();

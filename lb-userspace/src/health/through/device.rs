@@ -9,7 +9,11 @@ use std::{
 
 use futures_util::TryFutureExt;
 use netlink_packet_route::route::RouteScope;
-use nix::{libc, net::if_::if_nametoindex};
+use nix::{
+    ifaddrs::getifaddrs,
+    libc,
+    net::if_::{InterfaceFlags, if_indextoname, if_nametoindex},
+};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -41,6 +45,16 @@ impl Device {
         // SAFETY: the file owns its descriptor and keeps it open as long as it lives.
         let file = unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }?;
         Ok(Self { file, index })
+    }
+
+    /// Whether it is still there and up. Somebody may have deleted it, which nothing tells whoever waits for packets; or set it
+    /// down, which takes routes from it.
+    pub(super) fn is_well(&self) -> bool {
+        let Ok(name) = if_indextoname(self.index) else {
+            return false;
+        };
+        let Ok(mut all) = getifaddrs() else { return true };
+        all.any(|one| name.to_str() == Ok(&one.interface_name) && one.flags.contains(InterfaceFlags::IFF_UP))
     }
 
     /// The next packet that is sent into the device.

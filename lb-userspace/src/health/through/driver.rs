@@ -76,13 +76,17 @@ impl Through {
         Ok(self.answers.attach(interfaces)?)
     }
 
-    /// Works until it is dropped.
+    /// Works until it is dropped, or its device is gone.
     pub async fn run(&mut self) {
         let mut buffer = vec![0; LARGEST];
         let mut period = tokio::time::interval(PERIOD);
         loop {
             tokio::select! {
                 _ = period.tick() => {
+                    if !self.device.is_well() {
+                        tracing::error!("the device for checks of virtual addresses is gone or down, and is made anew");
+                        return;
+                    }
                     // An interface may have come, or another one in its place.
                     let interfaces = self.interfaces.clone();
                     if let Err(error) = self.answers.attach(&interfaces) {
@@ -92,8 +96,8 @@ impl Through {
                 read = self.device.packet(&mut buffer) => match read {
                     Ok(length) => self.carry(&buffer[..length]),
                     Err(error) => {
-                        tracing::error!(%error, "the device for checks of virtual addresses is gone");
-                        tokio::time::sleep(PERIOD).await;
+                        tracing::error!(%error, "the device for checks of virtual addresses is gone, and is made anew");
+                        return;
                     }
                 }
             }

@@ -1,5 +1,8 @@
 //! Checks of `[[vrrp]]`.
 
+pub(super) mod model;
+mod track;
+
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
@@ -26,6 +29,8 @@ const LONGEST_V3: Duration = Duration::from_millis(40_950);
 /// RFC 3768, section 5.3.7: 8 bits, in seconds.
 const LONGEST_V2: Duration = Duration::from_secs(255);
 const LONGEST_DELAY: Duration = Duration::from_secs(60 * 60);
+const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
+const LONGEST_RELAY: Duration = Duration::from_secs(24 * 60 * 60);
 const PASSWORD: usize = 8;
 
 impl Word for Covered {
@@ -33,8 +38,9 @@ impl Word for Covered {
     const WORDS: &'static [(&'static str, Self)] = &[("pseudo-header", Self::PseudoHeader), ("message", Self::Message)];
 }
 
-/// Checks all of them.
-pub(super) fn check(raw: &[Spanned<raw::Vrrp>], findings: &mut Findings) -> Option<Vec<Vrrp>> {
+/// Checks all of them; `services` are the names of all services.
+pub(super) fn check(raw: &[Spanned<raw::Vrrp>], services: &[&str], findings: &mut Findings) -> Option<Vec<Vrrp>> {
+    track::services(raw, services, findings);
     let mut names = Seen::default();
     let mut routers = Seen::default();
     let mut found = Vec::with_capacity(raw.len());
@@ -57,7 +63,54 @@ pub(super) fn check(raw: &[Spanned<raw::Vrrp>], findings: &mut Findings) -> Opti
             found.push(vrrp);
         }
     }
-    (found.len() == raw.len()).then_some(found)
+    if found.len() < raw.len() {
+        return None;
+    }
+    groups(&found, raw, findings)?;
+    Some(found)
+}
+
+/// Refuses groups whose members would not move together.
+fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], findings: &mut Findings) -> Option<()> {
+    let mut are_right = Some(());
+    for (index, vrrp) in found.iter().enumerate() {
+        let Some(group) = &vrrp.group else { continue };
+        let first = found[..index].iter().find(|other| other.group.as_ref() == Some(group));
+        let Some(first) = first else { continue };
+        let given = raw[index].get_ref();
+        let own = [
+            (
+                "priority",
+                vrrp.priority == first.priority,
+                given.priority.as_ref().map(Spanned::span),
+            ),
+            (
+                "preempt",
+                vrrp.preempt == first.preempt,
+                given.preempt.as_ref().map(Spanned::span),
+            ),
+            (
+                "preempt_delay",
+                vrrp.preempt_delay == first.preempt_delay,
+                given.preempt_delay.as_ref().map(Spanned::span),
+            ),
+        ];
+        for (key, is_same, span) in own {
+            if !is_same {
+                let problem = format!(
+                    "`{key}` differs from that of \"{}\", which is in the same group",
+                    first.name
+                );
+                let expected = format!("the same `{key}` for all of group \"{group}\"");
+                findings.add(
+                    span.unwrap_or_else(|| raw[index].span()),
+                    Problem::new(problem, expected),
+                );
+                are_right = None;
+            }
+        }
+    }
+    are_right
 }
 
 fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
@@ -83,7 +136,10 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     );
     let version = findings.optional(&raw.version, 3, number("version", 2, 3));
     let priority = findings.optional(&raw.priority, defaults::PRIORITY, number("priority", 1, 255));
+    let group = findings.optional(&raw.group, None, |name| names::SERVICE.check(name).map(Some));
     let interval = interval(raw, version, findings);
+    let grace = findings.optional(&raw.grace, defaults::GRACE, duration(Duration::ZERO, LONGEST_GRACE));
+    let relay = findings.optional(&raw.relay, defaults::RELAY, duration(Duration::ZERO, LONGEST_RELAY));
     let addresses = match &raw.addresses {
         Some(given) => findings.list(given, MOST_ADDRESSES, "addresses", |text| network(text)),
         None => {
@@ -109,6 +165,8 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     );
     let checksum = findings.optional(&raw.checksum, Covered::default(), |word| words::choice(word));
     let password = password(raw, version, findings);
+    let tracks = track::tracks(raw, priority, findings);
+    let hook = track::hook(raw, findings);
     of_family?;
 
     Some(Vrrp {
@@ -118,13 +176,18 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
         addresses: addresses?,
         version: u8::try_from(version?).ok()?,
         priority: u8::try_from(priority?).ok()?,
+        group: group?,
         interval: interval?,
+        grace: grace?,
+        relay: relay?,
         peers: peers?,
         source: source?,
         preempt,
         preempt_delay: preempt_delay?,
         checksum: checksum?,
         password: password?,
+        tracks: tracks?,
+        hook: hook?,
     })
 }
 
@@ -308,6 +371,89 @@ mod tests {
             ),
         ] {
             let found = routers(&[LEAST, other]).unwrap_err();
+            assert!(found.contains(message), "{found}");
+        }
+    }
+
+    #[test]
+    fn what_it_depends_on_is_one_thing_each() {
+        let track = |table: &str| {
+            let found = routers(&[&format!("{LEAST}, track = [{table}]")])?;
+            let [track] = &found[0].tracks[..] else {
+                panic!("{} tracks", found[0].tracks.len())
+            };
+            Ok::<_, String>((track.what.to_string(), track.weight))
+        };
+        for (table, then) in [
+            ("{ interface = 'eth1' }", ("interface eth1", None)),
+            (
+                "{ file = '/run/x', expect = 'absent', weight = -253 }",
+                ("file /run/x", Some(-253)),
+            ),
+            ("{ argv = ['/bin/true'], weight = 7 }", ("command /bin/true", Some(7))),
+        ] {
+            assert_eq!(track(table), Ok((then.0.to_owned(), then.1)), "{table}");
+        }
+        for (table, message) in [
+            ("{ weight = 1 }", "it is not said what is tracked"),
+            (
+                "{ interface = 'eth1', file = '/x' }",
+                "`interface` and `file` are two things",
+            ),
+            ("{ service = 'web' }", "there is no service \"web\""),
+            (
+                "{ interface = 'eth1', quorum = 2 }",
+                "`quorum` belongs to `service`, and this is about `interface`",
+            ),
+            ("{ interface = 'eth1', weight = 0 }", "weight 0 is out of range"),
+            ("{ interface = 'eth1', weight = 254 }", "weight 254 is out of range"),
+            (
+                "{ interface = 'eth1' }, { interface = 'eth1', weight = 3 }",
+                "interface eth1 is tracked twice",
+            ),
+            ("{ argv = ['true'] }", "absolute"),
+            ("{ argv = ['/bin/true'], user = 'root' }", "do not run commands as root"),
+            (
+                "{ argv = ['/bin/true'], timeout = '2s' }",
+                "the timeout 2s is longer than the interval",
+            ),
+            ("{ file = '/x', expect = 'gone' }", "unknown state of a file \"gone\""),
+        ] {
+            let found = track(table).expect_err(table);
+            assert!(found.contains(message), "{table}: {found}");
+        }
+        let owner = format!("{LEAST}, priority = 255, track = [{{ interface = 'eth1', weight = 3 }}]");
+        assert!(routers(&[&owner]).unwrap_err().contains("the owner of the addresses"));
+    }
+
+    #[test]
+    fn a_hook_may_run_as_root() {
+        let found = routers(&[&format!("{LEAST}, hook = {{ argv = ['/bin/true'], user = 'root' }}")]).unwrap();
+        let hook = found[0].hook.as_ref().unwrap();
+        assert_eq!(
+            (hook.command.user.as_str(), hook.timeout),
+            ("root", Duration::from_secs(10))
+        );
+        let found = routers(&[&format!("{LEAST}, hook = {{ timeout = '1s' }}")]).unwrap_err();
+        assert!(found.contains("`argv` is missing"), "{found}");
+    }
+
+    #[test]
+    fn members_of_a_group_move_alike() {
+        let member = |name: &str, number: u8, keys: &str| {
+            format!(
+                "name = '{name}', interface = 'eth0', router_id = {number}, addresses = ['192.0.2.{number}/24'], group = \
+                 'edge'{keys}"
+            )
+        };
+        let pair = |keys: &str| routers(&[&member("a", 1, ""), &member("b", 2, keys)]);
+        assert_eq!(pair("").unwrap()[1].group.as_deref(), Some("edge"));
+        for (keys, message) in [
+            (", priority = 7", "`priority` differs from that of \"a\""),
+            (", preempt = false", "`preempt` differs"),
+            (", preempt_delay = '1s'", "`preempt_delay` differs"),
+        ] {
+            let found = pair(keys).unwrap_err();
             assert!(found.contains(message), "{found}");
         }
     }

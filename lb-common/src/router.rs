@@ -1,0 +1,151 @@
+//! Virtual routers: what the packet path knows of VRRP, so that a dead controller's addresses never have two owners.
+
+use crate::{abi_struct, family::address};
+
+abi_struct! {
+    /// A key of the map `ROUTER_IDS`: a virtual router, as adverts tell it.
+    pub struct RouterKey {
+        /// Interface that adverts come in on, at the bottom: VLANs are told by `tags`.
+        pub interface: u32,
+        /// VLAN tags of adverts, without priorities: see [`Tags`](crate::Tags).
+        pub tags: u32,
+        /// Number of the virtual router.
+        pub router: u16,
+        /// 4 or 6.
+        pub family: u16,
+    }
+}
+
+abi_struct! {
+    /// A key of the map `ROUTER_ADDRESSES`: an address that moves.
+    pub struct RouterAddress {
+        /// As in [`RouterKey`].
+        pub interface: u32,
+        /// As in [`RouterKey`].
+        pub tags: u32,
+        /// 4 or 6.
+        pub family: u32,
+        /// As the words lie in a packet; unused ones are zero.
+        pub address: [u32; 4],
+    }
+}
+
+abi_struct! {
+    /// An entry of the map `VIRTUAL_ROUTERS`. Times are of the kernel's monotonic clock, in nanoseconds.
+    ///
+    /// The controller writes the lease, the packet path what it heard; each field has one writer.
+    pub struct VirtualRouter {
+        /// When the controller renewed its lease last.
+        pub renewed: u64,
+        /// When the lease ends; 0: there is none, because the controller is not master.
+        pub until: u64,
+        /// For how long after `renewed` an advert of another balancer may stay without the controller's reaction.
+        pub patience: u64,
+        /// When another balancer's advert came last that does not give up; 0: never.
+        pub heard: u64,
+        /// Whom it came from: words of an address as they lie in a packet.
+        pub heard_from: [u32; 4],
+        /// Its priority.
+        pub heard_priority: u32,
+        /// Always zero.
+        pub reserved: u32,
+        /// The link-layer address that the last advert came from, in the lower 48 bits, first byte lowest; 0: none.
+        pub heard_mac: u64,
+        /// Until when packets of connections that are not known here go to that one; 0: they do not.
+        pub relay_until: u64,
+    }
+}
+
+impl VirtualRouter {
+    /// Whether this balancer answers for the addresses: its lease goes on, and no other balancer is master while its
+    /// controller does not react.
+    #[inline(always)]
+    pub const fn answers(&self, now: u64) -> bool {
+        now < self.until && !self.is_taken()
+    }
+
+    /// Whether packets of connections that are not known here go to the balancer that was master before, or is master now.
+    #[inline(always)]
+    pub const fn relays(&self, now: u64) -> bool {
+        now < self.relay_until && self.heard_mac != 0
+    }
+
+    /// Whether another balancer is master, and the controller has not reacted to that.
+    #[inline(always)]
+    pub const fn is_taken(&self) -> bool {
+        self.heard > self.renewed.saturating_add(self.patience)
+    }
+}
+
+impl RouterAddress {
+    /// The key of an address.
+    pub fn new(interface: u32, tags: u32, of: core::net::IpAddr) -> Self {
+        Self {
+            interface,
+            tags,
+            family: address::family(of).into(),
+            address: address::to_words(of),
+        }
+    }
+}
+
+pub mod echo {
+    //! What a balancer asks the packet path of another one, and how that answers: a UDP datagram that goes back as it came.
+    //!
+    //! All numbers are in network byte order.
+
+    /// The UDP port where it is asked: that of BFD's echoes, which are turned around by the packet path alike, and whose
+    /// content is "a local matter" (RFC 5881, section 4).
+    pub const PORT: u16 = 3785;
+    /// Length of question and answer.
+    pub const LENGTH: usize = 24;
+    /// Offset of [`MAGIC`].
+    pub const MAGIC_FIELD: usize = 0;
+    /// What it begins with.
+    pub const MAGIC: u32 = 0x6c62_6563;
+    /// Offset of [`ASKS`] or [`ANSWERS`].
+    pub const KIND: usize = 4;
+    /// Offset of the number of the virtual router.
+    pub const ROUTER: usize = 5;
+    /// Offset of its family: 4 or 6.
+    pub const FAMILY: usize = 6;
+    /// Offset of 1 where the one who answers holds the lease, else 0.
+    pub const HOLDS: usize = 7;
+    /// Offset of a number that the one who asks recognises: 64 bits.
+    pub const NONCE: usize = 8;
+    /// Offset of the nanoseconds since the lease was renewed: 64 bits.
+    pub const AGE: usize = 16;
+    /// Kind: a question.
+    pub const ASKS: u8 = 1;
+    /// Kind: an answer.
+    pub const ANSWERS: u8 = 2;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_for_the_addresses() {
+        // The lease ends at 200; 50 of patience; when another one was heard.
+        for (now, heard, answers) in [
+            (100, 0, true),
+            (199, 0, true),
+            (200, 0, false),
+            // Before the controller renewed the lease, and while it may still react.
+            (120, 90, true),
+            (160, 150, true),
+            (160, 151, false),
+        ] {
+            let router = VirtualRouter {
+                renewed: 100,
+                until: 200,
+                patience: 50,
+                heard,
+                ..VirtualRouter::ZERO
+            };
+            assert_eq!(router.answers(now), answers, "{now} {heard}");
+        }
+        assert!(!VirtualRouter::ZERO.answers(1), "who holds no lease");
+    }
+}

@@ -1,0 +1,282 @@
+//! What an instance makes of time, adverts, answers and operators.
+
+use super::*;
+
+const SECOND: Micros = 1_000_000;
+
+fn rules(priority: u8) -> Rules {
+    Rules {
+        version: 3,
+        priority,
+        interval: SECOND,
+        preempt: true,
+        preempt_delay: 0,
+        grace: 0,
+    }
+}
+
+fn advert(priority: u8) -> Advert {
+    Advert {
+        version: 3,
+        router: 1,
+        priority,
+        interval: SECOND,
+        addresses: Vec::new(),
+        password: None,
+    }
+}
+
+fn address(last: u8) -> IpAddr {
+    [192, 0, 2, last].into()
+}
+
+/// A backup of that priority that has just begun, at 0.
+fn backup(rules: Rules) -> Instance {
+    let mut instance = Instance::new(rules);
+    instance.start(0, false);
+    assert_eq!(instance.role(), Role::Backup);
+    instance
+}
+
+#[test]
+fn a_backup_takes_over_when_no_master_is_heard() {
+    let mut instance = backup(rules(100));
+    // 3 intervals and (256 - 100) / 256 of one.
+    assert_eq!(instance.deadline(), Some(3_609_375));
+    assert_eq!(instance.tick(3_609_374), []);
+    let actions = instance.tick(3_609_375);
+    assert_eq!(actions[0], Action::Send(100));
+    assert!(matches!(&actions[1], Action::Become(Role::Master, _)));
+    assert_eq!(actions[2], Action::Announce);
+    assert_eq!(instance.deadline(), Some(4_609_375));
+    assert_eq!(instance.tick(4_609_375), [Action::Send(100)]);
+}
+
+#[test]
+fn what_a_backup_makes_of_adverts() {
+    // Own priority, preempt, delay in seconds; priority heard at 1 s; then the deadline.
+    for (priority, preempt, delay, heard, deadline) in [
+        (100, true, 0, 100, SECOND + 3_609_375),
+        (100, true, 0, 200, SECOND + 3_609_375),
+        (100, true, 0, 99, 3_609_375),
+        (100, false, 0, 99, SECOND + 3_609_375),
+        (100, true, 5, 99, SECOND + 3_609_375),
+        (100, true, 0, 0, SECOND + 609_375),
+    ] {
+        let given = Rules {
+            preempt,
+            preempt_delay: delay * SECOND,
+            ..rules(priority)
+        };
+        let mut instance = backup(given);
+        assert_eq!(instance.advert(address(9), address(1), &advert(heard), SECOND), []);
+        assert_eq!(
+            instance.deadline(),
+            Some(deadline),
+            "{priority} {preempt} {delay} {heard}"
+        );
+    }
+}
+
+#[test]
+fn a_delayed_preemption_comes_when_the_delay_is_over() {
+    let given = Rules {
+        preempt_delay: 5 * SECOND,
+        ..rules(100)
+    };
+    let mut instance = backup(given);
+    for second in 1..=5 {
+        instance.advert(address(9), address(1), &advert(50), second * SECOND);
+    }
+    let deadline = instance.deadline().unwrap();
+    instance.advert(address(9), address(1), &advert(50), 6 * SECOND);
+    assert_eq!(instance.deadline(), Some(deadline), "the timer goes on");
+    assert!(!instance.tick(deadline).is_empty());
+    assert_eq!(instance.role(), Role::Master);
+}
+
+#[test]
+fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
+    for (heard, from, yields) in [(101, 9, true), (100, 9, true), (100, 0, false), (99, 9, false)] {
+        let mut instance = backup(rules(100));
+        instance.tick(4 * SECOND);
+        let actions = instance.advert(address(from), address(1), &advert(heard), 5 * SECOND);
+        if yields {
+            assert!(
+                matches!(&actions[..], [Action::Send(100), Action::Become(Role::Backup, _)]),
+                "{heard} {from}"
+            );
+            assert_eq!(instance.deadline(), Some(5 * SECOND + 3_609_375));
+        } else {
+            assert_eq!(actions, [Action::Send(100), Action::Announce], "{heard} {from}");
+        }
+    }
+    let mut instance = backup(rules(100));
+    instance.tick(4 * SECOND);
+    let actions = instance.advert(address(9), address(1), &advert(0), 5 * SECOND);
+    assert_eq!(
+        actions,
+        [Action::Send(100)],
+        "who gives up hears that somebody is there"
+    );
+}
+
+#[test]
+fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
+    let mut instance = Instance::new(rules(255));
+    let actions = instance.start(0, false);
+    assert_eq!(actions[0], Action::Send(255));
+    assert_eq!(instance.role(), Role::Master);
+    let actions = instance.stop("the daemon ends");
+    assert_eq!(actions[0], Action::Send(0));
+    assert!(matches!(&actions[1], Action::Become(Role::Out, _)));
+    assert_eq!((instance.role(), instance.deadline()), (Role::Out, None));
+    assert_eq!(instance.tick(9 * SECOND), []);
+    assert_eq!(backup(rules(1)).stop("x").len(), 1, "a backup has nothing to give up");
+}
+
+#[test]
+fn who_still_holds_the_lease_goes_on_as_master() {
+    let mut instance = Instance::new(rules(100));
+    let actions = instance.start(0, true);
+    assert_eq!(actions[0], Action::Send(100));
+    assert_eq!(instance.role(), Role::Master);
+}
+
+/// A backup that has just heard a master of priority 200 at second 1, with a grace of 10 seconds.
+fn graced() -> Instance {
+    let mut instance = backup(Rules {
+        grace: 10 * SECOND,
+        ..rules(100)
+    });
+    let actions = instance.advert(address(9), address(1), &advert(200), SECOND);
+    assert_eq!(
+        actions,
+        [Action::Ask(address(9))],
+        "it is asked at once, to know how to reach it"
+    );
+    instance.advert(address(9), address(1), &advert(200), SECOND + 10);
+    instance
+}
+
+#[test]
+fn a_master_whose_adverts_are_missing_is_asked() {
+    let mut instance = graced();
+    let mut asked = Vec::new();
+    while let Some(deadline) = instance.deadline() {
+        let actions = instance.tick(deadline);
+        if instance.role() == Role::Master {
+            assert_eq!(
+                deadline,
+                SECOND + 10 + 3_609_375,
+                "who does not answer is gone at the time of the protocol"
+            );
+            break;
+        }
+        assert_eq!(actions, [Action::Ask(address(9))]);
+        asked.push(deadline);
+    }
+    assert_eq!(asked[0], SECOND + 10 + 1_500_000);
+    assert_eq!(asked[1], asked[0] + 250_000);
+}
+
+#[test]
+fn a_master_whose_packet_path_answers_stays_for_the_grace() {
+    let said = |holds, age| Answer {
+        from: address(9),
+        holds,
+        age,
+    };
+    // The answer; whether the master stays beyond the time of the protocol.
+    for (answer, stays) in [
+        (said(true, SECOND), true),
+        (said(false, SECOND), false),
+        (said(true, 11 * SECOND), false),
+        (
+            Answer {
+                from: address(8),
+                ..said(true, SECOND)
+            },
+            false,
+        ),
+    ] {
+        let mut instance = graced();
+        while instance.deadline().is_some_and(|deadline| deadline < 4 * SECOND) {
+            instance.tick(instance.deadline().unwrap());
+        }
+        instance.answered(answer);
+        instance.tick(4_700_000);
+        assert_eq!(instance.role() == Role::Backup, stays, "{answer:?}");
+        assert_eq!(instance.is_graced(4_700_000), stays);
+        // However late this balancer is itself.
+        let mut questions = 0;
+        for second in 60.. {
+            if instance.role() == Role::Master {
+                break;
+            }
+            instance.tick(second * SECOND);
+            questions += 1;
+        }
+        assert_eq!(
+            questions,
+            if stays { 8 } else { 0 },
+            "an answer does not last: {answer:?}"
+        );
+    }
+}
+
+#[test]
+fn whoever_slept_asks_before_it_takes_over() {
+    let mut instance = graced();
+    for second in [20, 40, 60] {
+        assert_eq!(instance.tick(second * SECOND), [Action::Ask(address(9))]);
+    }
+    instance.tick(80 * SECOND);
+    assert_eq!(instance.role(), Role::Master);
+}
+
+#[test]
+fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
+    let mut instance = backup(rules(100));
+    instance.advert(address(8), address(1), &advert(200), SECOND);
+    instance.advert(address(9), address(1), &advert(150), SECOND + 100);
+    assert_eq!(instance.master(), Some((address(8), 200)));
+    let deadline = instance.deadline();
+    instance.advert(address(9), address(1), &advert(0), SECOND + 200);
+    assert_eq!(instance.deadline(), deadline);
+    // The better one is gone, and the other one has taken over.
+    instance.advert(address(9), address(1), &advert(150), 4 * SECOND);
+    assert_eq!(instance.master(), Some((address(9), 150)));
+    instance.advert(address(9), address(1), &advert(0), 5 * SECOND);
+    assert_eq!(instance.deadline(), Some(5 * SECOND + 609_375));
+}
+
+#[test]
+fn a_change_of_rules_is_heard_at_once() {
+    let mut instance = backup(rules(200));
+    instance.tick(4 * SECOND);
+    assert_eq!(instance.change(rules(200)), []);
+    assert_eq!(instance.change(rules(50)), [Action::Send(50)]);
+}
+
+#[test]
+fn an_operator_hands_over_and_takes() {
+    let mut instance = backup(rules(200));
+    instance.tick(4 * SECOND);
+    let actions = instance.release(5 * SECOND);
+    assert_eq!(actions[0], Action::Send(0));
+    assert_eq!(instance.role(), Role::Backup);
+    // The other one is of lower priority, and is let be for a while.
+    for second in 6..12 {
+        instance.advert(address(9), address(1), &advert(100), second * SECOND);
+        assert_eq!(instance.tick(second * SECOND), []);
+    }
+    let until = (12..30).find(|second| {
+        instance.advert(address(9), address(1), &advert(100), second * SECOND);
+        !instance.tick(second * SECOND).is_empty()
+    });
+    assert!(until.is_some(), "it takes over again");
+    let mut instance = backup(rules(50));
+    assert_eq!(instance.take(SECOND, "taken")[0], Action::Send(50));
+    assert_eq!(instance.role(), Role::Master);
+}

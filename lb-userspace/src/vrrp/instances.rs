@@ -1,0 +1,175 @@
+//! The virtual routers as the controller sees them: started, asked, told, ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    driver::{self, Command, Followed},
+    runner,
+    status::{Board, Status},
+    track::{Follower, News, Services},
+};
+use crate::{config::Vrrp, dataplane::Routers, events::Events};
+
+/// Why instances cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum VrrpError {
+    /// The thread cannot be started.
+    #[error("VRRP cannot run: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// That it hands over.
+    Release,
+    /// That it becomes master.
+    Take,
+}
+
+/// Why an order is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disobeyed {
+    /// There is no such virtual router.
+    Unknown,
+    /// It is maintained: it stays backup.
+    Maintained,
+}
+
+/// The instances, running. They end when this is dropped, or in order by [`Instances::finish`].
+pub struct Instances {
+    board: Board,
+    commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
+    /// What each virtual router depends on, by its name.
+    followers: Mutex<BTreeMap<String, Follower>>,
+    services: watch::Receiver<Services>,
+    news: News,
+    /// Whether this balancer can serve what it takes over.
+    ready: watch::Sender<bool>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl Instances {
+    /// Starts their thread, in the network namespace of the calling one, without any: see [`Instances::apply`]. `services` is
+    /// what they may depend on.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn start(routers: Routers, services: watch::Receiver<Services>, events: Events) -> Result<Self, VrrpError> {
+        let board = Board::new(events);
+        let (commands, given) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = board.clone();
+        let news: News = Arc::new(watch::Sender::new(0));
+        let heard = news.subscribe();
+        let thread = thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
+            runtime.block_on(driver::run(routers, shared, given, heard));
+        })?;
+        Ok(Self {
+            board,
+            commands: Mutex::new(Some(commands)),
+            followers: Mutex::default(),
+            services,
+            news,
+            ready: watch::Sender::new(false),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Lets these virtual routers run, and no others. Returns when those that are not wanted any more have handed over.
+    pub async fn apply(&self, configs: Vec<Vrrp>) {
+        let (done, is_done) = oneshot::channel();
+        let followed = self.follow(configs);
+        self.send(Command::Apply(followed, done));
+        // It is dropped when the thread ends.
+        let _ = is_done.await;
+    }
+
+    /// Says that this balancer can serve what it takes over. Before that it takes no part.
+    pub fn set_ready(&self) {
+        self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+    }
+
+    /// Whether it can.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Follows what virtual routers depend on; goes on where that is what it was.
+    fn follow(&self, configs: Vec<Vrrp>) -> Vec<Followed> {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *followers);
+        let follow = |config: Vrrp| {
+            let kept = before.remove(&config.name).filter(|kept| kept.tracks == config.tracks);
+            let ready = self.ready.subscribe();
+            let begin = || Follower::begin(config.tracks.clone(), &self.services, &ready, &self.news);
+            let follower = kept.unwrap_or_else(begin);
+            let standing = follower.standing();
+            followers.insert(config.name.clone(), follower);
+            Followed { config, standing }
+        };
+        configs.into_iter().map(follow).collect()
+    }
+
+    /// Says which virtual routers stay backup until this is called anew.
+    pub fn maintain(&self, names: BTreeSet<String>) {
+        self.send(Command::Maintain(Arc::new(names)));
+    }
+
+    /// What is known of each.
+    pub fn status(&self) -> Vec<Status> {
+        self.board.all()
+    }
+
+    /// Hands an order to a virtual router.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name, or it cannot obey.
+    pub fn order(&self, name: &str, order: Order) -> Result<(), Disobeyed> {
+        let status = self.board.one(name).ok_or(Disobeyed::Unknown)?;
+        let order = match order {
+            Order::Release => runner::Order::Release,
+            Order::Take if status.is_maintained => return Err(Disobeyed::Maintained),
+            Order::Take => runner::Order::Take,
+        };
+        self.send(Command::Order(name.to_owned(), order));
+        Ok(())
+    }
+
+    /// Hands over what this balancer is master of, ends, and has told what there was to tell.
+    pub async fn finish(&self) {
+        tokio::task::block_in_place(|| self.end());
+        self.board.told().await;
+    }
+
+    fn end(&self) {
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(commands);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, command: Command) {
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(commands) = commands.as_ref() {
+            let _ = commands.send(command);
+        }
+    }
+}
+
+impl Drop for Instances {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

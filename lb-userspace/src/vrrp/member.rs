@@ -1,0 +1,538 @@
+//! One virtual router's sockets, addresses and lease: carries out what its instance decides.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    sync::Arc,
+    task,
+    time::{Duration, SystemTime},
+};
+
+use rtnetlink::Handle;
+use tokio::sync::watch;
+
+use super::{
+    addresses,
+    driver::Followed,
+    echo::Echo,
+    hooks::RoleChange,
+    instance::{Action, Answer, Instance, Micros, Role},
+    lease::{self, Lease},
+    ports::Ports,
+    relay::Relay,
+    socket::Received,
+    status::{Board, Notice, Status},
+    track::Standing,
+    wire::{Advert, Covered, GROUP_V4, GROUP_V6, HOPS, Refused},
+};
+use crate::{
+    config::Vrrp,
+    dataplane::Routers,
+    events::{Happening, Kind},
+};
+
+/// When addresses are announced again after they were taken over, from the first time on.
+const AGAIN: [Micros; 3] = [50_000, 250_000, 1_000_000];
+
+/// Why nothing is open before the first look.
+const UNSEEN: &str = "the interface was not looked at yet";
+
+/// A virtual router with what it works with.
+pub(super) struct Member {
+    pub(super) config: Vrrp,
+    /// What it depends on means this to it.
+    standing: watch::Receiver<Standing>,
+    /// Whether its group counts on it.
+    pub(super) is_ready: bool,
+    /// Why its sockets are not open.
+    closed_for: String,
+    virtual_addresses: BTreeSet<IpAddr>,
+    handle: Handle,
+    routers: Arc<Routers>,
+    board: Board,
+    status: Status,
+    /// Whether the board knows the status.
+    is_published: bool,
+    ports: Option<Ports>,
+    /// When the addresses are announced again.
+    announcements: Vec<Micros>,
+    /// While connections go on by way of the balancer that was master before.
+    relay: Option<Relay>,
+    /// Whether a checksum of the other kind was told of.
+    told_of_checksum: bool,
+}
+
+impl Member {
+    pub(super) fn new(followed: Followed, handle: Handle, routers: Arc<Routers>, board: Board) -> Self {
+        let Followed { config, standing } = followed;
+        let mut member = Self {
+            virtual_addresses: config.addresses.iter().map(|address| address.addr()).collect(),
+            status: Status::new(&config.name),
+            config,
+            standing,
+            is_ready: false,
+            closed_for: UNSEEN.to_owned(),
+            handle,
+            routers,
+            board,
+            is_published: false,
+            ports: None,
+            announcements: Vec::new(),
+            relay: None,
+            told_of_checksum: false,
+        };
+        member.publish();
+        member
+    }
+
+    /// When something is due besides what the instance waits for.
+    pub(super) fn deadline(&self) -> Option<Micros> {
+        let relay = self.relay.as_ref().map(Relay::deadline);
+        self.announcements.first().copied().into_iter().chain(relay).min()
+    }
+
+    /// Whether something may be there to hear.
+    pub(super) fn poll_ready(&self, context: &mut task::Context<'_>) -> task::Poll<()> {
+        self.ports
+            .as_ref()
+            .map_or(task::Poll::Pending, |ports| ports.poll_ready(context))
+    }
+
+    /// Looks at the interface, opens what it works through, and keeps the addresses there that belong there. Returns why what was
+    /// open has to be closed.
+    pub(super) async fn look(&mut self) -> Option<String> {
+        // What the kernel does not tell now it tells soon.
+        let link = addresses::link(&self.handle, &self.config.interface).await.ok()?;
+        let running = link.filter(|link| link.is_running);
+        let is_open = self.ports.is_some();
+        match running {
+            Some(link) if self.ports.as_ref().is_some_and(|ports| ports.link == link) => self.keep_addresses().await,
+            Some(_) if is_open => {
+                "the interface changed".clone_into(&mut self.closed_for);
+                return Some(self.closed_for.clone());
+            }
+            Some(link) => {
+                match Ports::open(&self.handle, &self.routers, &self.config, &self.virtual_addresses, link).await {
+                    Ok(ports) => {
+                        self.ports = Some(ports);
+                        self.closed_for.clear();
+                    }
+                    Err(error) => self.closed_for = error.to_string(),
+                }
+            }
+            None => {
+                self.closed_for = format!("interface {} is down", self.config.interface);
+                return is_open.then(|| self.closed_for.clone());
+            }
+        }
+        None
+    }
+
+    /// Whether it is known what stands in its way: before that it decides nothing, since it may still be master.
+    pub(super) fn is_settled(&self) -> bool {
+        self.standing.borrow().is_settled && self.closed_for != UNSEEN
+    }
+
+    /// Whether it takes no part for that reason, and that is told.
+    pub(super) fn is_out_for(&self, cause: &str) -> bool {
+        self.status.role == Role::Out && self.status.cause == cause
+    }
+
+    /// Why it cannot take part.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        if self.ports.is_none() {
+            return Some(self.closed_for.clone());
+        }
+        self.standing.borrow().fault.clone()
+    }
+
+    /// Whether it still holds the lease of the addresses, from before its controller began.
+    pub(super) fn holds_lease(&self) -> bool {
+        let ports = self.ports.as_ref();
+        ports.is_some_and(|ports| ports.had_addresses && ports.lease.holds())
+    }
+
+    /// Its priority, with what is added for what it depends on.
+    pub(super) fn effective_priority(&self) -> u8 {
+        self.standing.borrow().effective(self.config.priority)
+    }
+
+    /// Closes what was opened. What the instance was told before is carried out already.
+    pub(super) fn close(&mut self) {
+        self.ports = None;
+    }
+
+    /// Puts addresses back that somebody took off while this balancer is master.
+    async fn keep_addresses(&mut self) {
+        let (Some(ports), Role::Master) = (&self.ports, self.status.role) else {
+            return;
+        };
+        let Ok(there) = addresses::all(&self.handle, ports.link.index).await else {
+            return;
+        };
+        let missing: Vec<_> = self
+            .config
+            .addresses
+            .iter()
+            .filter(|address| !there.contains(&address.addr()))
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        for address in missing {
+            self.board.warn(format!(
+                "{}: somebody took {address} off; it is put back",
+                self.config.name
+            ));
+            self.add(ports, *address).await;
+        }
+        self.announce();
+    }
+
+    async fn add(&self, ports: &Ports, address: ipnet::IpNet) {
+        if let Err(error) = addresses::add(&self.handle, ports.link.index, address).await {
+            self.board
+                .warn(format!("{}: {address} could not be taken: {error}", self.config.name));
+        }
+    }
+
+    /// Follows another configuration of the same virtual router.
+    pub(super) async fn change(&mut self, followed: Followed) {
+        self.standing = followed.standing;
+        let before = std::mem::replace(&mut self.config, followed.config);
+        self.virtual_addresses = self.config.addresses.iter().map(|address| address.addr()).collect();
+        let Some(ports) = &mut self.ports else { return };
+        let routers = Arc::clone(&self.routers);
+        match Lease::register(routers, ports.link.index, &self.config, &self.virtual_addresses) {
+            Ok(lease) => ports.lease = lease,
+            Err(error) => self.board.warn(format!("{}: {error}", self.config.name)),
+        }
+        if !self.config.asks() {
+            ports.echo = None;
+        } else if ports.echo.is_none() {
+            ports.echo = Echo::open(
+                &self.config.interface,
+                ports.link.index,
+                ports.source,
+                self.config.router,
+            )
+            .ok();
+        }
+        let gone: BTreeSet<_> = before.addresses.iter().map(|address| address.addr()).collect();
+        let kept = &self.virtual_addresses | &ports.owned;
+        let gone = gone.difference(&kept).copied().collect();
+        if let Err(error) = addresses::remove(&self.handle, ports.link.index, &gone).await {
+            self.board.warn(format!(
+                "{}: addresses could not be given up: {error}",
+                self.config.name
+            ));
+        }
+        if self.status.role == Role::Master && before.addresses != self.config.addresses {
+            for address in self.config.addresses.clone() {
+                if let Some(ports) = &self.ports {
+                    self.add(ports, address).await;
+                }
+            }
+            self.announce_again();
+        }
+    }
+
+    /// The next advert that is there: whom it came from, who this balancer is, what it says, and when it came. Or why it does
+    /// not count.
+    pub(super) fn hear(&mut self) -> Option<Result<(IpAddr, IpAddr, Advert, Micros), Refused>> {
+        let ports = self.ports.as_ref()?;
+        let own = ports.source;
+        let judged = match ports.adverts.receive() {
+            Ok(received) => self.judge(&received, own).map(|judged| (received.source, judged)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Refused::Short),
+            // Mostly: nothing is there.
+            Err(_) => return None,
+        };
+        self.is_published = false;
+        Some(match judged {
+            Ok((from, (advert, covered))) => {
+                self.tell_of_checksum(covered, from);
+                self.status.received += 1;
+                Ok((from, own, advert, self.arrival(from)))
+            }
+            Err(reason) => {
+                *self.status.refused.entry(reason).or_default() += 1;
+                Err(reason)
+            }
+        })
+    }
+
+    /// When the last advert of that balancer came. The packet path saw it, whatever this process did meanwhile.
+    fn arrival(&self, from: IpAddr) -> Micros {
+        let now = lease::now();
+        let seen = self.ports.as_ref().and_then(|ports| ports.lease.heard(from));
+        seen.map_or(now, |seen| seen.min(now))
+    }
+
+    /// The next answer of another balancer's packet path.
+    pub(super) fn hear_answer(&mut self) -> Option<Answer> {
+        let answer = self.ports.as_ref()?.echo.as_ref()?.receive()?;
+        self.status.answered += 1;
+        self.is_published = false;
+        if let Some(relay) = &mut self.relay {
+            relay.answered(answer);
+        }
+        Some(answer)
+    }
+
+    /// Whether the packet path is there to see adverts, and saw none for so long.
+    pub(super) fn saw_silence(&self, for_long: Micros) -> bool {
+        let silence = self.ports.as_ref().and_then(|ports| ports.lease.silence());
+        silence.is_some_and(|silence| silence >= for_long)
+    }
+
+    fn judge(&self, received: &Received, own: IpAddr) -> Result<(Advert, Covered), Refused> {
+        if received.hops != HOPS {
+            return Err(Refused::Hops);
+        }
+        if received.source == own {
+            return Err(Refused::Own);
+        }
+        let destination = received.destination.unwrap_or(own);
+        let (advert, covered) = Advert::parse(&received.message, received.source, destination)?;
+        if advert.router != self.config.router {
+            return Err(Refused::Router);
+        }
+        if advert.version != self.config.version {
+            return Err(Refused::Version);
+        }
+        if !self.config.peers.is_empty() && !self.config.peers.contains(&received.source) {
+            return Err(Refused::Stranger);
+        }
+        if advert.version == 2 {
+            if advert.password != self.config.password {
+                return Err(Refused::Password);
+            }
+            if advert.interval != self.config.rules().interval {
+                return Err(Refused::Interval);
+            }
+        }
+        Ok((advert, covered))
+    }
+
+    /// Says once which form of the checksum somebody uses that we do not.
+    fn tell_of_checksum(&mut self, covered: Covered, from: IpAddr) {
+        let differs = self.config.version == 3 && from.is_ipv4() && covered != self.config.checksum;
+        if differs && !self.told_of_checksum {
+            self.told_of_checksum = true;
+            self.board.warn(format!(
+                "{}: adverts of {from} come with the other form of the checksum of version 3 (`checksum`): both are accepted \
+                 here, perhaps not there",
+                self.config.name
+            ));
+        }
+    }
+
+    /// Carries out what the instance decided.
+    pub(super) async fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Send(priority) => self.send(priority),
+            Action::Become(role, cause) => self.become_role(role, &cause).await,
+            Action::Announce => {
+                // Whoever yields to this one has connections too.
+                self.begin_relay();
+                self.announce_again();
+            }
+            Action::Ask(master) => self.ask(master),
+        }
+    }
+
+    fn send(&mut self, priority: u8) {
+        let Some(ports) = &self.ports else { return };
+        if priority != 0 {
+            ports.lease.renew();
+        }
+        let group = if ports.source.is_ipv4() {
+            IpAddr::V4(GROUP_V4)
+        } else {
+            IpAddr::V6(GROUP_V6)
+        };
+        let to = if self.config.peers.is_empty() {
+            std::slice::from_ref(&group)
+        } else {
+            &self.config.peers
+        };
+        let advert = Advert {
+            version: self.config.version,
+            router: self.config.router,
+            priority,
+            interval: self.config.rules().interval,
+            addresses: self.config.addresses.iter().map(|address| address.addr()).collect(),
+            password: self.config.password,
+        };
+        for destination in to {
+            let message = advert.bytes(ports.source, *destination, self.config.checksum);
+            // One that cannot be sent is one that is lost.
+            let _ = ports.adverts.send(&message, *destination);
+        }
+        self.status.sent += 1;
+        self.is_published = false;
+    }
+
+    fn ask(&mut self, master: IpAddr) {
+        if let Some(echo) = self.ports.as_mut().and_then(|ports| ports.echo.as_mut()) {
+            // One that cannot be asked does not answer.
+            let _ = echo.ask(master);
+            self.status.asked += 1;
+            self.is_published = false;
+        }
+    }
+
+    async fn become_role(&mut self, role: Role, cause: &str) {
+        if role == Role::Master {
+            // Before the first client comes.
+            self.begin_relay();
+        }
+        if let Some(ports) = &self.ports {
+            if role == Role::Master {
+                for address in &self.config.addresses {
+                    self.add(ports, *address).await;
+                }
+            } else {
+                // The kernel answers for them no more from here on.
+                ports.lease.give_up();
+                // Clients that still come here, with connections of others, go on to whoever is master now.
+                ports.lease.relay(self.relay_length());
+                self.relay = None;
+                self.announcements.clear();
+                let lent = self.virtual_addresses.difference(&ports.owned).copied().collect();
+                if let Err(error) = addresses::remove(&self.handle, ports.link.index, &lent).await {
+                    self.board.warn(format!(
+                        "{}: addresses could not be given up: {error}",
+                        self.config.name
+                    ));
+                }
+            }
+        }
+        self.note(role, cause);
+    }
+
+    /// Tells everybody where the addresses are, now and some more times.
+    fn announce_again(&mut self) {
+        self.announce();
+        let now = lease::now();
+        self.announcements = AGAIN.map(|pause| now + pause).to_vec();
+    }
+
+    /// Lets connections of whoever was master before go on by way of it.
+    fn begin_relay(&mut self) {
+        let Some(ports) = &self.ports else { return };
+        if let (Some(former), Some(length)) = (ports.lease.former(), self.relay_length()) {
+            ports.lease.relay(Some(length));
+            let length = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+            self.relay = Some(Relay::new(former, lease::now(), length));
+        }
+    }
+
+    fn relay_length(&self) -> Option<Duration> {
+        Some(self.config.relay).filter(|length| !length.is_zero())
+    }
+
+    /// Does what is due besides what the instance waits for.
+    pub(super) fn tick(&mut self, now: Micros) {
+        match self.relay.as_mut().map(|relay| relay.tick(now)) {
+            None | Some(Some(None)) => {}
+            Some(Some(Some(former))) => self.ask(former),
+            Some(None) => {
+                self.relay = None;
+                if let Some(ports) = &self.ports {
+                    ports.lease.relay(None);
+                }
+            }
+        }
+        if self.announcements.first().is_some_and(|due| *due <= now) {
+            self.announcements.remove(0);
+            self.announce();
+        }
+    }
+
+    fn announce(&self) {
+        if let (Some(ports), Role::Master) = (&self.ports, self.status.role) {
+            for (address, error) in ports.announcer.announce(self.virtual_addresses.iter().copied()) {
+                self.board.warn(format!(
+                    "{}: {address} could not be announced: {error}",
+                    self.config.name
+                ));
+            }
+        }
+    }
+
+    /// Writes down what it is now.
+    pub(super) fn note(&mut self, role: Role, cause: &str) {
+        let status = &mut self.status;
+        if status.role == role && status.cause == cause {
+            return;
+        }
+        if status.role != role {
+            status.since = SystemTime::now();
+            if let Some(hook) = &self.config.hook {
+                let change = RoleChange {
+                    name: self.config.name.clone(),
+                    interface: self.config.interface.clone(),
+                    addresses: self.config.addresses.iter().map(ToString::to_string).collect(),
+                    former: status.role,
+                    role,
+                    cause: cause.to_owned(),
+                    hook: hook.clone(),
+                };
+                self.board.tell(Notice::Role(Box::new(change)));
+            }
+        }
+        status.role = role;
+        cause.clone_into(&mut status.cause);
+        let kind = match role {
+            Role::Master => Kind::VrrpMaster,
+            Role::Backup => Kind::VrrpBackup,
+            Role::Out => Kind::VrrpFault,
+        };
+        self.tell(kind, cause);
+    }
+
+    fn tell(&mut self, kind: Kind, cause: &str) {
+        let happening = Happening::new(kind, format!("{}: {cause}", self.config.name));
+        self.board
+            .tell(Notice::Event(happening.of_interface(&self.config.interface)));
+        self.is_published = false;
+    }
+
+    /// Shows the board how things are.
+    pub(super) fn show(&mut self, instance: &Instance, now: Micros) {
+        let master = instance.master();
+        let is_graced = instance.is_graced(now);
+        if let (true, false, Some((master, _))) = (is_graced, self.status.is_graced, master) {
+            let cause =
+                format!("adverts of {master} are missing, but its packets still pass: its controller may return");
+            self.tell(Kind::VrrpGrace, &cause);
+        }
+        let states = self.standing.borrow().states.clone();
+        if states != self.status.tracks {
+            self.status.tracks = states;
+            self.is_published = false;
+        }
+        let seen = (instance.priority(), instance.is_maintained(), master, is_graced);
+        let status = &mut self.status;
+        if seen != (status.priority, status.is_maintained, status.master, status.is_graced) {
+            (status.priority, status.is_maintained, status.master, status.is_graced) = seen;
+            self.is_published = false;
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        if !self.is_published {
+            self.is_published = self.board.publish(&self.status);
+        }
+    }
+
+    /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
+    pub(super) fn end(&mut self) {
+        self.ports = None;
+        self.board.forget(&self.config.name);
+    }
+}

@@ -1,0 +1,256 @@
+//! Runs the virtual routers of a group: hears, waits, and carries out what [`Group`] decides.
+
+use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use rtnetlink::Handle;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    driver::Followed,
+    group::{Act, Group},
+    instance::{Action, Micros, Role, Rules},
+    lease,
+    member::Member,
+    status::Board,
+};
+use crate::dataplane::Routers;
+
+/// How often interfaces are looked at without cause: what netlink should have told may be lost.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many adverts of a virtual router are read before what is due is done: more than come while a process is held up, fewer
+/// than a flood brings.
+const MOST_AT_ONCE: usize = 256;
+/// Whoever is later than this slept, and does not know what happened meanwhile.
+const SLEPT: Micros = 5_000;
+
+/// What a runner is told.
+pub(super) enum Order {
+    /// To hand over now.
+    Release,
+    /// To become master now.
+    Take,
+    /// Which virtual routers stay backup.
+    Maintain(Arc<BTreeSet<String>>),
+    /// To follow other configurations of the same virtual routers.
+    Change(Vec<Followed>),
+}
+
+/// The virtual routers of a group, with what they work with.
+pub(super) struct Runner {
+    group: Group,
+    members: Vec<Member>,
+    /// Whether it has waited once for adverts that could have come while it slept.
+    waited: bool,
+}
+
+impl Runner {
+    pub(super) fn new(followed: Vec<Followed>, handle: &Handle, routers: &Arc<Routers>, board: &Board) -> Self {
+        let member = |followed| Member::new(followed, handle.clone(), Arc::clone(routers), board.clone());
+        Self {
+            group: Group::new(
+                followed
+                    .iter()
+                    .map(|Followed { config, .. }| (config.name.clone(), config.rules())),
+            ),
+            members: followed.into_iter().map(member).collect(),
+            waited: false,
+        }
+    }
+
+    /// Runs until it is told to end; then hands over what this balancer is master of.
+    pub(super) async fn run(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut links: watch::Receiver<u64>,
+        mut news: watch::Receiver<u64>,
+        mut ended: oneshot::Receiver<()>,
+    ) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = self.due();
+            if due.is_some_and(|due| due <= lease::now()) {
+                // Also while adverts come without end.
+                self.tick().await;
+                self.show();
+                // Others on this thread are due, too.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let members = &self.members;
+            tokio::select! {
+                biased;
+                // It also comes when the other side is dropped.
+                _ = &mut ended => break,
+                // These are rare; adverts may come without end.
+                Some(order) = orders.recv() => self.obey(order).await,
+                Ok(()) = news.changed() => self.weigh().await,
+                Ok(()) = links.changed() => self.look().await,
+                _ = look.tick() => self.look().await,
+                () = poll_fn(|context| {
+                    let mut ready = members.iter().map(|member| member.poll_ready(context));
+                    // Each has to be asked, so that it wakes this task.
+                    if ready.by_ref().filter(Poll::is_ready).count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+                }) => self.drain().await,
+                () = until(due) => {}
+            }
+            self.show();
+        }
+        let actions = self.group.end("the daemon ends");
+        self.act(actions).await;
+        for member in &mut self.members {
+            member.end();
+        }
+    }
+
+    fn due(&self) -> Option<Micros> {
+        let members = self.members.iter().filter_map(Member::deadline);
+        members.chain(self.group.deadline()).min()
+    }
+
+    /// Follows the interfaces.
+    async fn look(&mut self) {
+        for index in 0..self.members.len() {
+            if let Some(cause) = self.members[index].look().await {
+                self.lose(index, &cause).await;
+                self.members[index].close();
+            }
+        }
+        self.weigh().await;
+    }
+
+    /// Heeds what the virtual routers depend on.
+    async fn weigh(&mut self) {
+        for index in 0..self.members.len() {
+            match self.members[index].obstacle() {
+                _ if !self.members[index].is_settled() => {}
+                Some(cause) if self.members[index].is_out_for(&cause) => {}
+                Some(cause) => self.lose(index, &cause).await,
+                None if !self.members[index].is_ready => {
+                    self.members[index].is_ready = true;
+                    let holds_lease = self.members[index].holds_lease();
+                    let actions = self.group.ready(index, lease::now(), holds_lease);
+                    self.act(actions).await;
+                    self.note_waiting(index);
+                }
+                None => {}
+            }
+        }
+        let actions = self.group.change(self.rules());
+        self.act(actions).await;
+    }
+
+    /// One of them cannot take part.
+    async fn lose(&mut self, index: usize, cause: &str) {
+        self.members[index].is_ready = false;
+        let actions = self.group.lost(index, cause);
+        self.act(actions).await;
+        // Also where it took no part before: a killed controller may have left its addresses.
+        self.members[index]
+            .carry_out(Action::Become(Role::Out, cause.to_owned()))
+            .await;
+    }
+
+    /// What the instances follow: in a group the least priority is that of all.
+    fn rules(&self) -> Vec<Rules> {
+        let least = self.members.iter().map(Member::effective_priority).min();
+        let rules = self.members.iter().map(|member| Rules {
+            priority: least.unwrap_or(member.config.priority),
+            ..member.config.rules()
+        });
+        rules.collect()
+    }
+
+    /// Says why one that could take part does not.
+    fn note_waiting(&mut self, index: usize) {
+        if self.group.member(index).role() == Role::Out
+            && let Some(other) = self.group.waits_for()
+        {
+            let cause = format!("{other} of its group cannot take part");
+            self.members[index].note(Role::Out, &cause);
+        }
+    }
+
+    /// Reads what has come.
+    async fn drain(&mut self) {
+        for index in 0..self.members.len() {
+            for _ in 0..MOST_AT_ONCE {
+                let Some(heard) = self.members[index].hear() else { break };
+                // One that is refused changes nothing.
+                let Ok((from, own, advert, at)) = heard else { continue };
+                self.waited = false;
+                let actions = self.group.advert(index, from, own, &advert, at);
+                self.act(actions).await;
+            }
+            while let Some(answer) = self.members[index].hear_answer() {
+                self.group.answered(index, answer);
+            }
+        }
+    }
+
+    /// Does what is due. Whoever slept reads first what came meanwhile: a master that was heard is there.
+    async fn tick(&mut self) {
+        let due = self.group.deadline();
+        self.drain().await;
+        let now = lease::now();
+        let slept = due.is_some_and(|due| now > due + SLEPT) && self.group.deadline().is_some_and(|due| due <= now);
+        if slept && !self.waited && !self.saw_silence() {
+            // Adverts may be lost that came while nobody read them.
+            self.waited = true;
+            self.group.wait(now);
+        }
+        let actions = self.group.tick(now);
+        self.act(actions).await;
+        for member in &mut self.members {
+            member.tick(now);
+        }
+    }
+
+    /// Whether the packet path, which never sleeps, saw that no master is there any more.
+    fn saw_silence(&self) -> bool {
+        let mut members = self.members.iter().enumerate();
+        members.all(|(index, member)| member.saw_silence(self.group.member(index).down_interval()))
+    }
+
+    async fn obey(&mut self, order: Order) {
+        let now = lease::now();
+        let actions = match order {
+            Order::Release => self.group.release(now),
+            Order::Take => self.group.take(now),
+            Order::Maintain(names) => {
+                let is_maintained = self.members.iter().any(|member| names.contains(&member.config.name));
+                self.group.maintain(is_maintained, now)
+            }
+            Order::Change(followed) => {
+                for (member, followed) in self.members.iter_mut().zip(followed) {
+                    member.change(followed).await;
+                }
+                return self.weigh().await;
+            }
+        };
+        self.act(actions).await;
+    }
+
+    async fn act(&mut self, actions: Vec<Act>) {
+        for (index, action) in actions {
+            self.members[index].carry_out(action).await;
+        }
+    }
+
+    fn show(&mut self) {
+        let now = lease::now();
+        for (index, member) in self.members.iter_mut().enumerate() {
+            member.show(self.group.member(index), now);
+        }
+    }
+}
+
+async fn until(due: Option<Micros>) {
+    match due {
+        Some(due) => sleep(Duration::from_micros(due.saturating_sub(lease::now()))).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,301 @@
+//! Controllers that die alone, return, are maintained or get other configurations, while addresses move by VRRP.
+
+use std::time::Duration;
+
+use harness::{
+    client::Load,
+    floating::{self, await_roles, await_service, config, floating, has_addresses, roles},
+    lab::{Lab, Plan},
+    lbd::Lbd,
+    topology::Subnet,
+    wait::{PATIENCE, eventually, until},
+    witness::Witness,
+    worker::Worker,
+};
+use serde_json::Value;
+
+const FAST: &str = "interval = \"100ms\"\n";
+
+fn lab(balancers: u8) -> Lab {
+    Lab::build(Plan {
+        balancers,
+        ..Plan::default()
+    })
+    .unwrap()
+}
+
+/// Two balancers, of which the first one is master.
+fn pair<'a>(lab: &'a Lab, keys: &str) -> [Lbd<'a>; 2] {
+    let first = floating::balancer(lab, 0, 200, keys).unwrap();
+    await_roles(&first, "master");
+    let second = floating::balancer(lab, 1, 100, keys).unwrap();
+    await_roles(&second, "backup");
+    eventually(PATIENCE, "the backup hears the master", || {
+        let status = second.lbctl(&["vrrp", "status"]).unwrap();
+        status.as_array().unwrap().iter().all(|row| !row["master"].is_null())
+    });
+    [first, second]
+}
+
+fn count(lbd: &Lbd<'_>, kind: &str) -> usize {
+    let events = lbd.lbctl(&["event", "list", "--limit", "1000"]).unwrap();
+    let events = events["events"].as_array().cloned().unwrap_or_default();
+    events.iter().filter(|event| event["kind"] == kind).count()
+}
+
+fn outcome(lbd: &Lbd<'_>, name: &str) -> u64 {
+    let entries = lbd.lbctl(&["map", "dump", "OUTCOMES"]).unwrap();
+    let entry = entries
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["key"] == name)
+        .cloned();
+    entry.unwrap_or_else(|| panic!("{name} is not among {entries}"))["count"]
+        .as_u64()
+        .unwrap()
+}
+
+/// Lets the client ask anew who has the addresses.
+fn forget_neighbours(lab: &Lab) {
+    lab.client.run_script("ip neigh flush all").unwrap();
+}
+
+#[test]
+fn a_controller_that_returns_within_the_grace_finds_all_as_it_was() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let [mut first, second] = pair(&lab, "interval = \"300ms\"\ngrace = \"60s\"\n");
+    await_service(&lab);
+    let promoted = count(&second, "vrrp-master");
+    let target = std::net::SocketAddr::new(floating()[0], 80);
+    let traffic = Load::new(target)
+        .endless(Duration::from_millis(2))
+        .start(&lab.client.namespace);
+
+    first.kill9().unwrap();
+    let is_graced = until(PATIENCE, || {
+        let status = second.lbctl(&["vrrp", "status"]).unwrap();
+        status.as_array().unwrap().iter().all(|row| row["graced"] == true)
+    });
+    let status = second.lbctl(&["vrrp", "status"]).unwrap();
+    assert!(
+        is_graced,
+        "the adverts are missing, and the packet path answers: {status}\n{}",
+        second.log()
+    );
+    // Clients that ask now still find it.
+    forget_neighbours(&lab);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(roles(&second), ["backup"; 2], "{}", second.log());
+    assert_eq!(has_addresses(&lab, 0).unwrap(), [true; 2]);
+    assert!(count(&second, "vrrp-grace") >= 2, "it is told");
+
+    first.restart().unwrap();
+    await_roles(&first, "master");
+    eventually(PATIENCE, "the backup hears its adverts again", || {
+        let status = second.lbctl(&["vrrp", "status"]).unwrap();
+        status.as_array().unwrap().iter().all(|row| row["graced"] == false)
+    });
+    traffic.stop().assert_flawless();
+    assert_eq!(
+        count(&second, "vrrp-master"),
+        promoted,
+        "nobody took over: {}",
+        second.log()
+    );
+    assert_eq!(count(&first, "vrrp-backup"), 0, "it went on as it was: {}", first.log());
+}
+
+#[test]
+fn an_orphan_is_no_second_owner_once_its_grace_is_over() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let [mut first, second] = pair(&lab, &format!("{FAST}grace = \"1s\""));
+    await_service(&lab);
+    first.kill9().unwrap();
+    await_roles(&second, "master");
+    // Both have the addresses, and one answers for them.
+    assert_eq!(
+        (has_addresses(&lab, 0).unwrap(), has_addresses(&lab, 1).unwrap()),
+        (vec![true; 2], vec![true; 2])
+    );
+    let silenced = outcome(&first, "orphan_silenced");
+    let mac = lab.balancers[1].mac();
+    for _ in 0..10 {
+        forget_neighbours(&lab);
+        await_service(&lab);
+        for address in floating() {
+            let found = lab.client.run_script(&format!("ip neigh show {address}")).unwrap();
+            assert!(found.contains(&mac), "{found}, not {mac}");
+        }
+    }
+    assert!(
+        outcome(&first, "orphan_silenced") >= silenced + 2,
+        "its kernel was asked"
+    );
+
+    // It adopts what is true by now: another one was master. Then it takes back what is its own.
+    first.restart().unwrap();
+    await_roles(&first, "master");
+    await_roles(&second, "backup");
+    let events = first.lbctl(&["event", "list", "--limit", "1000"]).unwrap().to_string();
+    assert!(events.contains("it listens"), "{events}");
+    await_service(&lab);
+}
+
+#[test]
+fn a_controller_that_hangs_loses_its_addresses_and_follows_when_it_wakes() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let [first, second] = pair(&lab, &format!("{FAST}grace = \"1s\""));
+    first.signal(nix::sys::signal::Signal::SIGSTOP).unwrap();
+    await_roles(&second, "master");
+    forget_neighbours(&lab);
+    await_service(&lab);
+    first.signal(nix::sys::signal::Signal::SIGCONT).unwrap();
+    // It is the better one.
+    await_roles(&second, "backup");
+    await_roles(&first, "master");
+    await_service(&lab);
+}
+
+/// Moves the address there and back in every way that an operator can, under traffic.
+fn moves_on_purpose(family: usize) {
+    let lab = lab(2);
+    // Cards take no frames that are for others; these ones would, and forward them.
+    lab.fabric.stop_flooding().unwrap();
+    let _workers = Worker::all(&lab);
+    let [mut first, second] = pair(&lab, &format!("{FAST}group = \"edge\""));
+    let witness = Witness::at(&lab, floating()[family]);
+    first.lbctl(&["vrrp", "maintain", "v4"]).unwrap();
+    await_roles(&second, "master");
+    assert!(witness.is_flowing(), "handed over to be maintained");
+    first.lbctl(&["vrrp", "resume", "v4"]).unwrap();
+    await_roles(&first, "master");
+    assert!(witness.is_flowing(), "resumed");
+    second.lbctl(&["vrrp", "take", "v6"]).unwrap();
+    await_roles(&first, "master");
+    first.terminate().unwrap();
+    await_roles(&second, "master");
+    assert!(witness.is_flowing(), "stopped");
+    first.restart().unwrap();
+    await_roles(&first, "master");
+    assert!(witness.is_flowing(), "started");
+    let relayed = outcome(&first, "relayed") + outcome(&second, "relayed");
+    println!("{relayed} packets relayed");
+    assert!(relayed > 0, "connections went on by way of the former master");
+    witness.assert_flawless("an address that moves on purpose");
+}
+
+#[test]
+fn no_connection_ends_because_an_address_moves_on_purpose() {
+    moves_on_purpose(0);
+}
+
+#[test]
+fn no_connection_ends_because_an_ipv6_address_moves_on_purpose() {
+    moves_on_purpose(1);
+}
+
+#[test]
+fn virtual_routers_of_a_group_move_together() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let [first, second] = pair(&lab, &format!("{FAST}group = \"edge\""));
+    first.lbctl(&["vrrp", "release", "v4"]).unwrap();
+    await_roles(&second, "master");
+    await_roles(&first, "backup");
+    await_roles(&first, "master");
+    await_roles(&second, "backup");
+    await_service(&lab);
+}
+
+#[test]
+fn one_that_is_maintained_stays_backup_across_restarts() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let [mut first, mut second] = pair(&lab, &format!("{FAST}group = \"edge\""));
+    first.lbctl(&["vrrp", "maintain", "v4"]).unwrap();
+    await_roles(&second, "master");
+    first.terminate().unwrap();
+    first.restart().unwrap();
+    await_roles(&first, "backup");
+    let refused = format!("{:#}", first.lbctl(&["vrrp", "take", "v6"]).unwrap_err());
+    assert!(refused.contains("v6 is maintained"), "{refused}");
+    // Also when the other one ends.
+    second.terminate().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(roles(&first), ["backup"; 2]);
+    let status = first.lbctl(&["vrrp", "status"]).unwrap();
+    assert!(
+        status.as_array().unwrap().iter().all(|row| row["maintained"] == true),
+        "{status}"
+    );
+    first.lbctl(&["vrrp", "resume", "v6"]).unwrap();
+    await_roles(&first, "master");
+    await_service(&lab);
+}
+
+#[test]
+fn virtual_routers_change_by_a_reload_and_leave_nothing_behind() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let [mut first, second] = pair(&lab, FAST);
+    let [v4, _] = floating();
+    let other = Subnet::Fabric.v4(201);
+    let shown = |lab: &Lab| lab.balancers[0].run_script("ip -o address show dev eth0").unwrap();
+
+    // Less than the other one, and an address more.
+    first
+        .reconfigure(|config| {
+            config.node_keys =
+                floating::routers(50, FAST).replace(&format!("\"{v4}/24\""), &format!("\"{v4}/24\", \"{other}/32\""));
+        })
+        .unwrap();
+    let changes = first.lbctl(&["reload", "--dry-run"]).unwrap().to_string();
+    assert!(
+        changes.contains("vrrp.v4.priority") && changes.contains("vrrp.v4.addresses"),
+        "{changes}"
+    );
+    first.lbctl(&["reload"]).unwrap();
+    await_roles(&second, "master");
+    first
+        .reconfigure(|config| {
+            config.node_keys = config.node_keys.replace("priority = 50", "priority = 250");
+        })
+        .unwrap();
+    first.lbctl(&["reload"]).unwrap();
+    await_roles(&first, "master");
+    await_roles(&second, "backup");
+    eventually(PATIENCE, "it has the new address", || {
+        shown(&lab).contains(&format!(" {other}/"))
+    });
+
+    // One that is gone from the file hands over.
+    let all = config(&lab, 0, 250, FAST).node_keys;
+    let tables: Vec<_> = all.split("[[vrrp]]").skip(1).collect();
+    first
+        .reconfigure(|config| config.node_keys = format!("[[vrrp]]{}", tables[0]))
+        .unwrap();
+    first.lbctl(&["reload"]).unwrap();
+    eventually(PATIENCE, "the other one takes over what was left", || {
+        roles(&second) == ["backup", "master"]
+    });
+    assert_eq!(has_addresses(&lab, 0).unwrap(), [true, false]);
+    assert!(!shown(&lab).contains(&format!(" {other}/")), "{}", shown(&lab));
+
+    // What a killed one left is taken off when it is not wanted any more.
+    first.kill9().unwrap();
+    first.reconfigure(|config| config.node_keys.clear()).unwrap();
+    assert_eq!(has_addresses(&lab, 0).unwrap(), [true, false]);
+    first.restart().unwrap();
+    eventually(PATIENCE, "leftovers are taken off", || {
+        has_addresses(&lab, 0).unwrap() == [false; 2]
+    });
+    await_roles(&second, "master");
+    assert_eq!(
+        first.lbctl(&["map", "dump", "ROUTER_ADDRESSES"]).unwrap(),
+        Value::Array(Vec::new())
+    );
+}
