@@ -98,8 +98,16 @@ pub(crate) async fn run(
     environment: &BTreeMap<String, String>,
     user: &RunAs,
 ) -> Result<(), CommandFailure> {
-    let mut child = spawn(argv, environment, user).map_err(|error| not_run(argv, user, error))?;
-    let group = child.id().map(|id| Group(Pid::from_raw(id.cast_signed())));
+    let (argv, environment, user) = (argv.to_vec(), environment.clone(), user.clone());
+    // To fork takes the longer the more memory this process has, and others wait for this thread.
+    let spawned = tokio::task::spawn_blocking(move || {
+        let child = spawn(&argv, &environment, &user).map_err(|error| not_run(&argv, &user, error))?;
+        let group = child.id().map(|id| Group(Pid::from_raw(id.cast_signed())));
+        Ok((child, group))
+    });
+    let (mut child, group) = spawned
+        .await
+        .unwrap_or_else(|error| Err(CommandFailure::Here(io::Error::other(error))))?;
     let mut complaint = Vec::new();
     let listened = child.stderr.take();
     let status = {

@@ -175,8 +175,12 @@ fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_fi
             begin.elapsed()
         );
     }
-    let outcomes = &lbd.lbctl(&["node", "status"]).unwrap()["outcomes"];
+    let node = lbd.lbctl(&["node", "status"]).unwrap();
+    let outcomes = &node["outcomes"];
     assert!(outcomes["reset_no_backend"].as_u64().unwrap() >= 2, "{outcomes}");
+    let unserved = targets().len() as u64;
+    assert_eq!(node["services"], serde_json::json!({ "unserved": unserved }), "{node}");
+    assert_eq!(told(&lbd, "service-unserved"), targets().len());
     workers[1].revive().unwrap();
     for (service, target) in targets() {
         lbd.await_state(service, "worker-2", "up");
@@ -184,6 +188,14 @@ fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_fi
         report.assert_flawless();
         assert_eq!(report.of("worker-2"), 100, "{service}");
     }
+    assert_eq!(told(&lbd, "service-served"), targets().len());
+}
+
+/// How often something of a kind happened.
+fn told(lbd: &Lbd<'_>, kind: &str) -> usize {
+    let page = lbd.lbctl(&["event", "list"]).unwrap();
+    let events = page["events"].as_array().unwrap();
+    events.iter().filter(|event| event["kind"] == kind).count()
 }
 
 #[test]

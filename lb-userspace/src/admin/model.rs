@@ -57,6 +57,9 @@ pub struct NodeStatus {
     pub map_abi: u32,
     /// Interfaces of the configuration.
     pub interfaces: Vec<InterfaceStatus>,
+    /// How many services there are of each condition, see [`ServiceStatus::condition`].
+    #[serde(default)]
+    pub services: BTreeMap<String, u64>,
     /// Packets by outcome, since the maps were created.
     pub outcomes: BTreeMap<String, u64>,
     /// How full the flow tables are.
@@ -196,6 +199,10 @@ pub struct ServiceStatus {
     pub scheduler: String,
     /// What happens to the flows of a backend that is down.
     pub on_backend_down: String,
+    /// Who takes its new flows: `well`, its backends; `panic`, all of them, because too few are well; `fallback`, the fallback,
+    /// because no other is up; `unserved`, nobody; `unknown`, nobody was checked yet.
+    #[serde(default)]
+    pub condition: String,
     /// Backends that take new flows.
     pub backends_up: u64,
     /// All its backends.
@@ -279,6 +286,9 @@ pub struct HealthStatus {
     /// Why it is suspect, so that one failed check takes it down; `null`: it is not.
     #[serde(default)]
     pub suspect: Option<String>,
+    /// How far checks that speak against the verdict have come; `null`: there are none.
+    #[serde(default)]
+    pub progress: Option<String>,
     /// Checks since the controller started.
     pub checks: u64,
     /// How many of them failed.

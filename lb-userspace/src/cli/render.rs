@@ -76,6 +76,11 @@ pub(super) fn node(status: &NodeStatus) -> String {
             interface.name, interface.ifindex, interface.xdp_mode
         );
     }
+    let conditions = status
+        .services
+        .iter()
+        .map(|(condition, count)| format!("{count} {condition}"));
+    text += &format!("services   {}\n", conditions.collect::<Vec<_>>().join(", "));
     for (family, table) in [("v4", &status.flows.v4), ("v6", &status.flows.v6)] {
         text += &format!("flows {family}   {} of {} entries\n", table.entries, table.capacity);
     }
@@ -146,6 +151,7 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
         ("protocol", false),
         ("mode", false),
         ("scheduler", false),
+        ("condition", false),
         ("up", true),
         ("active", true),
         ("embryonic", true),
@@ -160,6 +166,7 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
                 service.protocol.clone(),
                 service.mode.clone(),
                 service.scheduler.clone(),
+                service.condition.clone(),
                 format!("{}/{}", service.backends_up, service.backends_total),
                 service.active.to_string(),
                 service.embryonic.to_string(),
@@ -240,8 +247,13 @@ fn state(backend: &BackendStatus) -> String {
     }
 }
 
-fn cause(backend: &BackendStatus) -> &str {
-    suspicion(backend).unwrap_or(&backend.cause)
+/// What is held against a backend, or why it is in its state, and how far the way out of that is.
+fn cause(backend: &BackendStatus) -> String {
+    let cause = suspicion(backend).unwrap_or(&backend.cause);
+    match backend.health.as_ref().and_then(|health| health.progress.as_ref()) {
+        Some(progress) => format!("{cause}; since then {progress}"),
+        None => cause.clone(),
+    }
 }
 
 /// So many things, as people say it.

@@ -17,7 +17,14 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{InForce, Verdicts, commands::Command, entries::Entries, interfaces::Interfaces, returned::Returned};
+use super::{
+    InForce, Verdicts,
+    commands::Command,
+    conditions::{self, Conditions},
+    entries::Entries,
+    interfaces::Interfaces,
+    returned::Returned,
+};
 use crate::{
     admin::{Entrance, model::ReconcileStatus},
     config::{Backend, Config, Service},
@@ -62,8 +69,8 @@ pub(super) struct Controller {
     pub(super) commands: mpsc::Receiver<Command>,
     /// When the process began.
     pub(super) started: Timestamp,
-    /// Services whose health is not heeded.
-    pub(super) panicking: BTreeSet<String>,
+    /// Who takes the new flows of each service.
+    pub(super) conditions: watch::Sender<Conditions>,
     pub(super) events: Events,
 }
 
@@ -176,13 +183,17 @@ impl Controller {
         self.next_hops.mark_unchanged();
         self.returned.forget_old(in_force.config(), Instant::now());
         let config = in_force.config();
-        let (desired, panicking) = self.with_known(config, &in_force.overrides, steady::now(), |known| {
-            (reconcile::desired(config, known), reconcile::panicking(config, known))
+        let (desired, conditions, services) = self.with_known(config, &in_force.overrides, steady::now(), |known| {
+            let desired = reconcile::desired(config, known);
+            let conditions = reconcile::conditions(config, &desired, known);
+            (desired, conditions, service_health(config, known))
         });
-        self.note_panic(panicking);
-        let services = self.with_known(config, &in_force.overrides, steady::now(), |known| {
-            service_health(config, known)
-        });
+        let mut told = Vec::new();
+        self.conditions
+            .send_modify(|before| told = conditions::take(before, conditions));
+        for happening in told {
+            self.events.record(happening);
+        }
         self.services.send_if_modified(|before| {
             let is_new = *before != services;
             *before = services;
@@ -254,21 +265,6 @@ impl Controller {
                 status.last_change = Some(crate::admin::model::timestamp(SystemTime::now()));
             }
         });
-    }
-
-    /// Tells which services begin and cease to panic.
-    fn note_panic(&mut self, panicking: BTreeSet<String>) {
-        for service in panicking.difference(&self.panicking) {
-            let cause = "fewer backends are well than `panic_threshold`; all of them take packets";
-            self.events
-                .record(Happening::new(Kind::PanicBegun, cause).of_service(service));
-        }
-        for service in self.panicking.difference(&panicking) {
-            let cause = "enough backends are well again; those that are not take no packets";
-            self.events
-                .record(Happening::new(Kind::PanicEnded, cause).of_service(service));
-        }
-        self.panicking = panicking;
     }
 
     fn note(&mut self, change: &Change) {

@@ -1,7 +1,7 @@
 //! Answers what the admin API asks, from the maps as they are.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     ops::ControlFlow,
     path::PathBuf,
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use lb_common::{Backend, BackendCounters, BackendLoad, BackendState, Phase, abi::MAP_ABI_VERSION};
 use tokio::sync::watch;
 
-use super::{InForce, entries::Entries, naming::Namer};
+use super::{InForce, conditions::Conditions, entries::Entries, naming::Namer};
 use crate::{
     admin::{
         ControlError, Inspect, InspectError,
@@ -41,6 +41,7 @@ pub(super) struct Inspector {
     pub(super) health: Arc<Monitor>,
     pub(super) next_hops: watch::Receiver<NextHops>,
     pub(super) reconcile: watch::Receiver<ReconcileStatus>,
+    pub(super) conditions: watch::Receiver<Conditions>,
     pub(super) interfaces: watch::Receiver<Vec<InterfaceStatus>>,
     pub(super) vrrp: Arc<vrrp::Instances>,
     pub(super) started: SystemTime,
@@ -162,6 +163,7 @@ impl Inspector {
     }
 
     fn service(&self, service: &config::Service, backends: &[BackendStatus]) -> ServiceStatus {
+        let condition = self.conditions.borrow().get(&service.name).copied().unwrap_or_default();
         let sum = |number: fn(&BackendStatus) -> u64| backends.iter().map(number).sum();
         ServiceStatus {
             name: service.name.clone(),
@@ -172,12 +174,22 @@ impl Inspector {
             mode: service.mode.word().to_owned(),
             scheduler: service.scheduler.word().to_owned(),
             on_backend_down: service.on_backend_down.word().to_owned(),
+            condition: condition.word().to_owned(),
             backends_up: backends.iter().filter(|backend| backend.state == "up").count() as u64,
             backends_total: backends.len() as u64,
             active: sum(|backend| backend.active),
             embryonic: sum(|backend| backend.embryonic),
             total: sum(|backend| backend.total),
         }
+    }
+
+    /// How many services there are of each condition.
+    fn count_services(&self) -> BTreeMap<String, u64> {
+        let mut counted = BTreeMap::new();
+        for condition in self.conditions.borrow().values() {
+            *counted.entry(condition.word().to_owned()).or_default() += 1;
+        }
+        counted
     }
 
     fn flow_tables(&self) -> FlowTables {
@@ -210,6 +222,7 @@ impl Inspect for Inspector {
             config_path: self.config_path.clone(),
             map_abi: MAP_ABI_VERSION,
             interfaces,
+            services: self.count_services(),
             outcomes: outcomes
                 .into_iter()
                 .map(|(outcome, count)| (outcome.name().to_owned(), count))
@@ -421,6 +434,7 @@ fn health_status(health: &Health) -> HealthStatus {
         since: timestamp(health.since),
         cause: health.cause.clone(),
         suspect: health.suspicion.clone(),
+        progress: health.progress.clone(),
         checks: health.checks,
         failures: health.failures,
         last_duration_ms: health.last_duration.map(milliseconds),

@@ -2,6 +2,7 @@
 
 mod checking;
 mod commands;
+mod conditions;
 mod controller;
 mod entries;
 mod error;
@@ -19,7 +20,7 @@ mod suspecting;
 mod sweeping;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -127,6 +128,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         warnings: Vec::new(),
     }));
     let (services, services_seen) = watch::channel(vrrp::Services::default());
+    let (conditions, conditions_seen) = watch::channel(conditions::Conditions::default());
     let routers = Routers::open(&pins, Access::Write)?;
     let vrrp = Arc::new(vrrp::Instances::start(routers, services_seen, events.clone())?);
     vrrp.maintain(in_force_seen.borrow().overrides.maintained().clone());
@@ -150,7 +152,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         reconciled,
         commands: commands_given,
         started: steady::now(),
-        panicking: BTreeSet::new(),
+        conditions,
         events: events.clone(),
     };
     let checking = checking::Checking::begin(in_force_seen.clone()).await;
@@ -185,6 +187,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         health: Arc::clone(&controller.health),
         next_hops,
         reconcile: reconcile_status.clone(),
+        conditions: conditions_seen,
         interfaces: interfaces.status(),
         started: SystemTime::now(),
     });

@@ -40,6 +40,10 @@ kinds! {
     BackendUnknown, "backend-unknown", false, "backend is not checked yet";
     PanicBegun, "panic-begun", true, "too few backends are well: health is not heeded";
     PanicEnded, "panic-ended", false, "health is heeded again";
+    FallbackBegun, "fallback-begun", true, "no backend is up: the fallback takes new flows";
+    FallbackEnded, "fallback-ended", false, "the fallback is not needed any more, or is down too";
+    ServiceUnserved, "service-unserved", true, "no backend of a service is up: new flows are refused";
+    ServiceServed, "service-served", false, "a service takes new flows again";
     OverrideSet, "override-set", false, "an operator's override is set";
     OverrideCleared, "override-cleared", false, "an operator's override is cleared";
     OverridesUnreadable, "overrides-unreadable", true, "the operator's overrides cannot be read";

@@ -1,6 +1,9 @@
 //! When results of checks change the verdict on a backend: pure, time is an argument.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +92,22 @@ impl Hysteresis {
         Some(Decision { results, flapping })
     }
 
+    /// How far results that speak against the verdict have come, in words; `None`: there are none.
+    pub fn progress(&self, rules: &Rules, now: Instant) -> Option<String> {
+        let since = self.since?;
+        if self.verdict == Verdict::Unknown {
+            return None;
+        }
+        if self.verdict == Verdict::Up {
+            return Some(format!("{} of {} checks failed", self.against, rules.fall));
+        }
+        let Some(flaps) = rules.flaps.filter(|_| self.is_flapping) else {
+            return Some(format!("{} of {} checks succeeded", self.against, rules.rise));
+        };
+        let well = Duration::from_secs(now.saturating_duration_since(since).as_secs());
+        Some(format!("well for {well:?} of {:?}", flaps.period))
+    }
+
     fn forget(&mut self) {
         self.against = 0;
         self.since = None;
@@ -111,8 +130,6 @@ impl Hysteresis {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;

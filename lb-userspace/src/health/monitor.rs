@@ -29,6 +29,8 @@ pub struct Health {
     pub cause: String,
     /// Why it is suspect: one failure takes it down then. `None`: it is not.
     pub suspicion: Option<String>,
+    /// How far results that speak against the verdict have come; `None`: there are none.
+    pub progress: Option<String>,
     /// How often it was asked.
     pub checks: u64,
     /// How often it did not answer as it should.
@@ -44,6 +46,7 @@ impl Health {
             since: SystemTime::now(),
             cause: "not checked yet".to_owned(),
             suspicion: None,
+            progress: None,
             checks: 0,
             failures: 0,
             last_duration: None,
@@ -83,6 +86,10 @@ struct Watched {
 struct State {
     hysteresis: Hysteresis,
     health: Health,
+    /// Since when it is suspect.
+    suspected: Option<Instant>,
+    /// Whether the last check was not possible.
+    is_hindered: bool,
     /// When it is checked next: a task that takes the place of another one goes on with that.
     next: Option<tokio::time::Instant>,
 }
@@ -129,13 +136,9 @@ impl Monitor {
                 .filter(|before| before.target.asks_the_same(target))
                 .map(|before| (&before.state, &before.wake));
             let wake = kept.map(|(_, wake)| Arc::clone(wake)).unwrap_or_default();
-            let state = kept.map(|(state, _)| Arc::clone(state)).unwrap_or_else(|| {
-                Arc::new(Mutex::new(State {
-                    hysteresis: Hysteresis::default(),
-                    health: Health::unknown(),
-                    next: None,
-                }))
-            });
+            let state = kept
+                .map(|(state, _)| Arc::clone(state))
+                .unwrap_or_else(|| Arc::new(Mutex::new(State::unknown())));
             let task = self.thread.spawn(watch(
                 id.clone(),
                 target.clone(),
@@ -164,6 +167,7 @@ impl Monitor {
             return false;
         }
         state.health.suspicion = Some(cause.to_owned());
+        state.suspected = Some(Instant::now());
         watched.wake.notify_one();
         true
     }
@@ -240,6 +244,17 @@ fn epoch() -> tokio::time::Instant {
 }
 
 impl State {
+    fn unknown() -> Self {
+        Self {
+            hysteresis: Hysteresis::default(),
+            health: Health::unknown(),
+            suspected: None,
+            is_hindered: false,
+            next: None,
+        }
+    }
+
+    /// Takes the result of a check that ended `now` and had taken `duration`.
     fn note(
         &mut self,
         id: &TargetId,
@@ -250,11 +265,19 @@ impl State {
         if let Err(failure) = result
             && !failure.is_conclusive()
         {
-            tracing::warn!(service = id.service, backend = id.backend, %failure, "check not possible, verdict kept");
+            // Once, not with every check.
+            if std::mem::replace(&mut self.is_hindered, true) {
+                tracing::debug!(service = id.service, backend = id.backend, %failure, "check not possible, verdict kept");
+            } else {
+                tracing::warn!(service = id.service, backend = id.backend, %failure, "checks not possible, verdict kept");
+            }
             return None;
         }
+        self.is_hindered = false;
         let from = self.hysteresis.verdict();
-        let suspicion = self.health.suspicion.take();
+        // A check that began before does not answer for what was seen since.
+        let is_answered = self.suspected.is_some_and(|suspected| now - duration >= suspected);
+        let suspicion = self.health.suspicion.take_if(|_| is_answered);
         let rules = Rules {
             fall: if suspicion.is_some() { 1 } else { rules.fall },
             ..*rules
@@ -267,6 +290,7 @@ impl State {
             let failure = bounded(failure.to_string());
             tracing::debug!(service = id.service, backend = id.backend, failure, "check failed");
         }
+        self.health.progress = self.hysteresis.progress(&rules, now);
         let decided = decided?;
         self.health.verdict = self.hysteresis.verdict();
         self.health.since = SystemTime::now();
@@ -476,11 +500,7 @@ mod tests {
             (nix::libc::ECONNREFUSED, Verdict::Down),
         ];
         for (errno, then) in given_then {
-            let mut state = State {
-                hysteresis: Hysteresis::default(),
-                health: Health::unknown(),
-                next: None,
-            };
+            let mut state = State::unknown();
             state.note(&id("a"), &check.rules, &Ok(()), now);
             for _ in 0..check.rules.fall {
                 let failure = ProbeFailure::Connect(std::io::Error::from_raw_os_error(errno));
@@ -488,6 +508,25 @@ mod tests {
             }
             assert_eq!(state.health.verdict, then, "error {errno}");
         }
+    }
+
+    #[test]
+    fn a_check_that_began_before_a_suspicion_does_not_end_it() {
+        let rules = target("127.0.0.1:1".parse().unwrap()).check.rules;
+        let (begin, second) = (Instant::now(), Duration::from_secs(1));
+        let mut state = State::unknown();
+        state.note(&id("a"), &rules, &Ok(()), (Duration::ZERO, begin));
+        (state.health.suspicion, state.suspected) = (Some("resets".to_owned()), Some(begin + second));
+        state.note(&id("a"), &rules, &Ok(()), (2 * second, begin + 2 * second));
+        assert!(state.health.suspicion.is_some());
+        let refused = || ProbeFailure::Connect(io::ErrorKind::ConnectionRefused.into());
+        let early = state.note(&id("a"), &rules, &Err(refused()), (2 * second, begin + 2 * second));
+        assert_eq!(
+            (early, state.health.progress.as_deref()),
+            (None, Some("1 of 2 checks failed"))
+        );
+        state.note(&id("a"), &rules, &Ok(()), (second, begin + 3 * second));
+        assert_eq!((&state.health.suspicion, &state.health.progress), (&None, &None));
     }
 
     #[test]

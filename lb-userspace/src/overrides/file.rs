@@ -23,11 +23,9 @@ const MOST_ASIDE: usize = 100;
 /// Why there are no overrides, or why they could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system refuses.
-    #[error("cannot {verb} {}: {cause}", path.display())]
+    /// The system refuses to write it.
+    #[error("cannot write {}: {cause}", path.display())]
     Io {
-        /// `read` or `write`.
-        verb: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -95,20 +93,17 @@ pub fn load(state_dir: &Path) -> Result<Overrides, FileError> {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Overrides::default()),
-        Err(cause) => {
-            return Err(FileError::Io {
-                verb: "read",
-                path,
-                cause,
-            });
-        }
+        Err(error) => return Err(put_aside(path, error.to_string())),
     };
-    parse(&bytes).map_err(|cause| {
-        let aside = unused(state_dir);
-        // Should that fail, the sentence is wrong about the name and right about all else.
-        let _ = fs::rename(&path, &aside);
-        FileError::Content { path, cause, aside }
-    })
+    parse(&bytes).map_err(|cause| put_aside(path, cause))
+}
+
+/// Keeps a file that cannot be read from the next save.
+fn put_aside(path: PathBuf, cause: String) -> FileError {
+    let aside = unused(path.parent().unwrap_or(Path::new("/")));
+    // Should that fail, the sentence is wrong about the name and right about all else.
+    let _ = fs::rename(&path, &aside);
+    FileError::Content { path, cause, aside }
 }
 
 /// A name that nothing has: what was put aside earlier stays.
@@ -141,11 +136,7 @@ pub fn save(state_dir: &Path, overrides: &Overrides) -> Result<(), FileError> {
         .and_then(|()| fs::rename(&new, &path))
         // The new name is on the disk only with its folder.
         .and_then(|()| File::open(state_dir)?.sync_all());
-    written.map_err(|cause| FileError::Io {
-        verb: "write",
-        path,
-        cause,
-    })
+    written.map_err(|cause| FileError::Io { path, cause })
 }
 
 fn parse(bytes: &[u8]) -> Result<Overrides, String> {

@@ -2,12 +2,13 @@
 
 pub mod apply;
 pub mod classes;
+pub mod condition;
 pub mod desired;
 mod entries;
 #[cfg(test)]
 mod fake;
 pub mod observed;
-pub mod panic;
+mod panic;
 pub mod plan;
 mod ring_space;
 pub mod store;
@@ -16,9 +17,9 @@ mod tests;
 
 pub use apply::{ApplyError, apply};
 pub use classes::class;
+pub use condition::{Condition, conditions};
 pub use desired::{Desired, Known, desired};
 pub use entries::{Front, front};
 pub use observed::{Observed, observe};
-pub use panic::panicking;
 pub use plan::{Plan, Step, plan, plan_with};
 pub use store::Store;

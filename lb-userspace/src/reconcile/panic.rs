@@ -1,22 +1,11 @@
 //! Whether so few backends of a service are well that the fault is rather in the checks, or all are needed. Pure.
 
-use std::collections::BTreeSet;
-
 use super::Known;
 use crate::{
-    config::{Config, Service},
+    config::Service,
     health::{TargetId, Verdict},
     overrides::Standing,
 };
-
-/// The services whose health is not heeded, because too few of their backends are well.
-pub fn panicking(config: &Config, known: Known<'_>) -> BTreeSet<String> {
-    let services = config.services.iter();
-    services
-        .filter(|service| panics(service, known))
-        .map(|service| service.name.clone())
-        .collect()
-}
 
 /// Whether too few backends of a service are well. Those that an operator took out, that have no weight, or that are a
 /// fallback do not count; those that were not checked yet count as well.
@@ -50,6 +39,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        config::Config,
         overrides::{Overrides, Verb},
         reconcile::desired,
     };
@@ -95,7 +85,7 @@ mod tests {
         let config = config(threshold);
         let service = desired(&config, known).services.remove(0);
         let states = service.backends.iter().map(|backend| backend.state).collect();
-        (panicking(&config, known).contains("s"), states)
+        (panics(&config.services[0], known), states)
     }
 
     #[test]

@@ -1,0 +1,108 @@
+//! Who takes the new flows of a service. Pure.
+
+use std::collections::BTreeMap;
+
+use lb_common::BackendState;
+
+use super::{Desired, Known, desired::DesiredService, panic::panics};
+use crate::config::Config;
+
+/// Who takes the new flows of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Nobody knows yet: the backends that might were not checked.
+    #[default]
+    Unknown,
+    /// Backends that are well.
+    Well,
+    /// All backends, for so few are well that health is not heeded.
+    Panic,
+    /// The fallback, for no other backend is up.
+    Fallback,
+    /// Nobody: new connections are refused.
+    Unserved,
+}
+
+impl Condition {
+    /// The word that API and CLI use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Well => "well",
+            Self::Panic => "panic",
+            Self::Fallback => "fallback",
+            Self::Unserved => "unserved",
+        }
+    }
+}
+
+/// The condition of every service of a configuration, by its name.
+pub fn conditions(config: &Config, desired: &Desired, known: Known<'_>) -> BTreeMap<String, Condition> {
+    let services = config.services.iter().zip(&desired.services);
+    services
+        .map(|(service, desired)| {
+            let condition = if panics(service, known) {
+                Condition::Panic
+            } else {
+                served(desired)
+            };
+            (service.name.clone(), condition)
+        })
+        .collect()
+}
+
+fn served(service: &DesiredService) -> Condition {
+    let has = |fallback: bool, state: Option<BackendState>| {
+        let mut backends = service.backends.iter();
+        backends.any(|backend| backend.fallback == fallback && backend.state == state)
+    };
+    // Before a first check nothing is said of the backend, and so nothing of those that stand in for it.
+    for (fallback, condition) in [(false, Condition::Well), (true, Condition::Fallback)] {
+        if has(fallback, Some(BackendState::Up)) {
+            return condition;
+        }
+        if has(fallback, None) {
+            return Condition::Unknown;
+        }
+    }
+    Condition::Unserved
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::overrides::Overrides;
+
+    const CONFIG: &str = "[node]\nname = \"n\"\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"s\"\naddress = \"192.0.2.1\"\nport = 80\n\
+                          backend = [{ address = \"10.0.0.1\" }, { address = \"10.0.0.2\" }]\nfallback = [{ address = \"10.0.0.9\" }]\n";
+
+    #[test]
+    fn a_service_is_served_by_the_best_that_is_up() {
+        use BackendState::{Down, Draining, Up};
+        let config = crate::config::parse("lbd.toml", CONFIG).unwrap();
+        let known = Known {
+            overrides: &Overrides::default(),
+            now: Timestamp::UNIX_EPOCH,
+            verdicts: &BTreeMap::new(),
+            returned: &BTreeMap::new(),
+            next_hops: &BTreeMap::new(),
+        };
+        let mut desired = super::super::desired(&config, known);
+        // States of two backends and of the fallback.
+        for (states, condition) in [
+            ([Some(Up), Some(Down), Some(Up)], Condition::Well),
+            ([Some(Up), None, None], Condition::Well),
+            ([None, Some(Down), Some(Up)], Condition::Unknown),
+            ([Some(Draining), Some(Down), Some(Up)], Condition::Fallback),
+            ([Some(Down), Some(Down), None], Condition::Unknown),
+            ([Some(Down), Some(Draining), Some(Down)], Condition::Unserved),
+        ] {
+            for (backend, state) in desired.services[0].backends.iter_mut().zip(states) {
+                backend.state = state;
+            }
+            assert_eq!(conditions(&config, &desired, known)["s"], condition, "{states:?}");
+        }
+    }
+}
