@@ -188,8 +188,10 @@ fn a_link_that_flaps_takes_no_backend_down() {
     let lab = Lab::new().unwrap();
     let _workers = Worker::all(&lab);
     let balancer = &lab.balancers[0];
+    // A busy machine does not fail it, and four of them fall into each flap.
+    let check = "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 2\nfall = 2\n";
     let [v4, _] = virtual_addresses(0);
-    let config = Config::new(&lab, "one").with(Service::http(&lab, "web", v4).health(QUICK_HTTP_CHECK));
+    let config = Config::new(&lab, "one").with(Service::http(&lab, "web", v4).health(check));
     let lbd = Lbd::start(balancer, config).unwrap();
     lbd.await_all_up("web");
     let witness = Witness::of(&lab);
@@ -199,8 +201,7 @@ fn a_link_that_flaps_takes_no_backend_down() {
         } else {
             balancer.namespace.ip("link set eth0 down").unwrap();
         }
-        // Several checks fall into this.
-        thread::sleep(Duration::from_millis(1500));
+        thread::sleep(Duration::from_secs(2));
         if turn == 0 {
             lab.fabric.set_cable(balancer, true).unwrap();
         } else {
@@ -209,9 +210,9 @@ fn a_link_that_flaps_takes_no_backend_down() {
         eventually(PATIENCE, "the link is seen to be up", || warnings(&lbd) == "[]");
         assert!(witness.is_flowing(), "log of lbd:\n{}", lbd.log());
     }
-    witness.assert_kept("the link flaps twice, while backends are checked");
     let events = lbd.lbctl(&["event", "list", "--limit", "1000"]).unwrap().to_string();
     assert!(!events.contains("backend-down"), "{events}");
+    witness.assert_kept("the link flaps twice, while backends are checked");
     assert!(events.contains("link-down"), "{events}");
 }
 
