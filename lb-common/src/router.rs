@@ -89,6 +89,30 @@ impl RouterAddress {
     }
 }
 
+/// Values of the map `ROUTER_ADDRESSES`: where the virtual router of an address stands, and whether the address takes nothing
+/// but packets of services.
+pub mod place {
+    const REFUSES: u32 = 1 << 31;
+
+    /// The value for an address of the virtual router at `index`.
+    #[inline(always)]
+    pub const fn new(index: u32, refuses: bool) -> u32 {
+        if refuses { index | REFUSES } else { index }
+    }
+
+    /// Index of the virtual router in the map `VIRTUAL_ROUTERS`.
+    #[inline(always)]
+    pub const fn index(place: u32) -> u32 {
+        place & !REFUSES
+    }
+
+    /// Whether packets to the address that belong to no service are dropped.
+    #[inline(always)]
+    pub const fn refuses(place: u32) -> bool {
+        place & REFUSES != 0
+    }
+}
+
 pub mod echo {
     //! What a balancer asks the packet path of another one, and how that answers: a UDP datagram that goes back as it came.
     //!
@@ -124,6 +148,14 @@ pub mod echo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_keeps_what_it_is_made_of() {
+        for (index, refuses) in [(0, false), (0, true), (255, false), (255, true)] {
+            let value = place::new(index, refuses);
+            assert_eq!((place::index(value), place::refuses(value)), (index, refuses));
+        }
+    }
 
     #[test]
     fn who_answers_for_the_addresses() {

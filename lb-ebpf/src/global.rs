@@ -4,7 +4,7 @@
 use lb_common::{FlowKey, V4, V6, flow_table::Layout};
 
 use crate::track::{Flow, again, announce, bound, contested, pair, search_answer_in, search_in, settle};
-use crate::{family::Stages, icmp, packet::Packet, room, slow, unusual};
+use crate::{family::Stages, icmp, packet::Packet, room, slow, unusual, vrrp};
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 
 /// The functions of a family.
@@ -55,6 +55,10 @@ pub trait Global: Layout {
         Self: Stages;
     /// See [`slow::choose`].
     fn choose_backend(packet: &Packet) -> u32
+    where
+        Self: Stages;
+    /// See [`vrrp::accept`].
+    fn accept(packet: &Packet) -> u32
     where
         Self: Stages;
     /// See [`slow::enter`].
@@ -182,6 +186,7 @@ global! { V4,
     refuse as refuse_v4 slow::refuse::<V4>;
     choose_backend as choose_backend_v4 slow::choose::<V4>;
     enter_flow as enter_flow_v4 slow::enter::<V4>;
+    accept as accept_v4 vrrp::accept::<V4>;
 }
 
 global! { V6,
@@ -209,4 +214,5 @@ global! { V6,
     refuse as refuse_v6 slow::refuse::<V6>;
     choose_backend as choose_backend_v6 slow::choose::<V6>;
     enter_flow as enter_flow_v6 slow::enter::<V6>;
+    accept as accept_v6 vrrp::accept::<V6>;
 }

@@ -3,7 +3,7 @@
 
 use aya_log_ebpf::{debug, trace};
 use lb_common::{
-    AddressClass, Backend, Event, Mode, NextHop, OnBackendDown, Options, Outcome, Ports, Scheduler,
+    Action, AddressClass, Backend, Event, Mode, NextHop, OnBackendDown, Options, Outcome, Ports, Scheduler,
     flow::Direction,
     flow_table::{Bind, Meta},
     service::MAX_SOURCES,
@@ -33,7 +33,19 @@ pub fn run<F: Stages>(packet: &Packet) -> u32 {
     match way::<F>(packet) {
         Ok(true) => F::send_to_client(packet),
         Ok(false) => F::send_to_worker(packet),
-        Err(outcome) => outcome,
+        Err(outcome) => match Outcome::action_of(outcome) {
+            Action::Pass => pass::<F>(packet, outcome),
+            _ => outcome,
+        },
+    }
+}
+
+/// The outcome of a packet that is the kernel's, if its destination takes such packets.
+#[inline(always)]
+fn pass<F: Stages>(packet: &Packet, outcome: u32) -> u32 {
+    match F::accept(packet) {
+        GO_ON => outcome,
+        refused => refused,
     }
 }
 

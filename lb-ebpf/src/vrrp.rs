@@ -7,7 +7,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use lb_common::{
     Family, Outcome, Tags, V4, V6, VirtualRouter,
     checksum::Delta,
-    router::{RouterAddress, RouterKey, echo},
+    router::{RouterAddress, RouterKey, echo, place},
     wire::{arp, eth, icmp, ipv4, ipv6, udp, vrrp},
 };
 
@@ -18,6 +18,7 @@ use crate::{
     packet::Packet,
     parse::{self, Link, Parsed},
     pipeline::read,
+    slow::step,
 };
 
 /// Whether the packet may be about VRRP or about who has an address.
@@ -71,6 +72,12 @@ pub fn is_relayed<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> bool {
 
 #[inline(always)]
 fn router_of<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<*mut VirtualRouter, Outcome> {
+    place_of(packet, parsed).map(|(router, _)| router)
+}
+
+/// The virtual router that has the destination, and whether it refuses what belongs to no service.
+#[inline(always)]
+fn place_of<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<(*mut VirtualRouter, bool), Outcome> {
     let address = RouterAddress {
         interface: packet.interface(),
         tags: parsed.tags.0 & Tags::VLANS,
@@ -78,8 +85,9 @@ fn router_of<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<*mut Virt
         address: F::widen(&parsed.key.destination),
     };
     // SAFETY: the value is one word that the controller writes whole.
-    let index = unsafe { ROUTER_ADDRESSES.get(address) }.ok_or(Outcome::NotOurs)?;
-    VIRTUAL_ROUTERS.get_ptr_mut(*index).ok_or(Outcome::NotOurs)
+    let place = unsafe { ROUTER_ADDRESSES.get(address) }.ok_or(Outcome::NotOurs)?;
+    let router = VIRTUAL_ROUTERS.get_ptr_mut(place::index(*place));
+    Ok((router.ok_or(Outcome::NotOurs)?, place::refuses(*place)))
 }
 
 #[inline(always)]
@@ -93,6 +101,30 @@ fn heard_mac(router: *mut VirtualRouter) -> u64 {
 fn sender(packet: &Packet) -> Result<u64, Outcome> {
     let header = packet.window::<{ eth::LENGTH }>(0)?;
     Ok(header.load::<u32>(eth::SOURCE) as u64 | (header.load::<u16>(eth::SOURCE + 4) as u64) << 32)
+}
+
+/// Refuses the packet in the room, which belongs to no service, where its destination is an address that takes nothing else.
+///
+/// RFC 9568, section 6.1: "Accept_Mode [...] Controls whether a VRRP Router in Active state will accept packets addressed to
+/// the address owner's IPvX address as its own if it is not the IPvX address owner"; IPv6 Neighbor Solicitations and
+/// Neighbor Advertisements are not dropped even then.
+#[inline(always)]
+pub fn accept<F: Stages>(packet: &Packet) -> u32 {
+    step(|| {
+        let parsed = &F::room().ok_or(Outcome::Inconsistent)?.parsed;
+        let Ok((router, true)) = place_of(packet, parsed) else {
+            return Ok(None);
+        };
+        if F::NUMBER == V6::NUMBER && parsed.key.protocol == F::ICMP && parsed.transport.fragment == 0 {
+            let kind: u8 = packet
+                .window::<{ icmp::LENGTH }>(parsed.transport.offset)?
+                .load(icmp::TYPE);
+            if matches!(kind, icmp::NEIGHBOUR_SOLICITATION | icmp::NEIGHBOUR_ADVERTISEMENT) {
+                return Ok(None);
+            }
+        }
+        Ok(read_router(router).answers(now()).then_some(Outcome::NotAccepted))
+    })
 }
 
 /// What becomes of such a packet; or where the program that goes on with it stands in the map `PROGRAMS`.
@@ -162,8 +194,9 @@ fn solicitation<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcom
 #[inline(always)]
 fn may_answer(address: &RouterAddress) -> Result<Outcome, Outcome> {
     // SAFETY: the value is one word that the controller writes whole.
-    let index = unsafe { ROUTER_ADDRESSES.get(address) }.ok_or(Outcome::NotOurs)?;
-    let router = VIRTUAL_ROUTERS.get_ptr_mut(*index).ok_or(Outcome::NotOurs)?;
+    let place = unsafe { ROUTER_ADDRESSES.get(address) }.ok_or(Outcome::NotOurs)?;
+    let router = VIRTUAL_ROUTERS.get_ptr_mut(place::index(*place));
+    let router = router.ok_or(Outcome::NotOurs)?;
     if read_router(router).answers(now()) {
         return Err(Outcome::NotOurs);
     }

@@ -70,7 +70,13 @@ impl Program {
 
     /// Brings the maps to these services.
     pub fn desire(&mut self, services: Vec<DesiredService>) {
-        let plan = reconcile::plan(&Desired { services }, &reconcile::observe(&self.tables).unwrap());
+        let plan = reconcile::plan(
+            &Desired {
+                services,
+                ..Desired::default()
+            },
+            &reconcile::observe(&self.tables).unwrap(),
+        );
         assert_eq!(plan.problems, Vec::<String>::new());
         reconcile::apply(&plan, &mut self.tables).unwrap();
     }

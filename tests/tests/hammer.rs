@@ -48,6 +48,7 @@ impl Program {
         let services = kinds.map(|(mode, v6, protocol)| fixture::service(mode, v6, protocol, 1..=WORKERS));
         let desired = Desired {
             services: services.collect(),
+            ..Desired::default()
         };
         let plan = reconcile::plan(&desired, &reconcile::observe(&tables).unwrap());
         reconcile::apply(&plan, &mut tables).unwrap();

@@ -1,6 +1,10 @@
 //! VRRP between two balancers, and with keepalived on the other side.
 
-use std::time::Duration;
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, TcpStream},
+    time::Duration,
+};
 
 use harness::{
     config::Config,
@@ -31,6 +35,56 @@ fn balancer<'a>(lab: &'a Lab, index: usize, priority: u8, keys: &str) -> Lbd<'a>
 
 fn has_addresses(lab: &Lab, index: usize) -> Vec<bool> {
     floating::has_addresses(lab, index).unwrap()
+}
+
+#[test]
+fn an_address_that_accepts_nothing_else_serves_its_services_alone() {
+    let lab = lab(1);
+    let _workers = Worker::all(&lab);
+    let keys = |accept: bool| format!("interval = \"100ms\"\naccept = {accept}");
+    let mut lbd = balancer(&lab, 0, 200, &keys(false));
+    await_roles(&lbd, "master");
+    await_service(&lab);
+    // There is no service at this port: the kernel would refuse the connection, if it knew of it.
+    let knock = |address: IpAddr, patience: Duration| {
+        let target = (address, 4711).into();
+        let outcome = lab
+            .client
+            .namespace
+            .run(|| TcpStream::connect_timeout(&target, patience));
+        outcome.unwrap_err().kind()
+    };
+    for address in floating() {
+        assert_eq!(knock(address, Duration::from_secs(1)), ErrorKind::TimedOut, "{address}");
+    }
+    let dropped = |lbd: &Lbd<'_>| {
+        let node = lbd.lbctl(&["node", "status"]).unwrap();
+        node["outcomes"]["not_accepted"].as_u64().unwrap()
+    };
+    let before = dropped(&lbd);
+    assert!(before >= 2, "{before}");
+    // The balancer's own addresses are none of that, and neighbours are answered for what moves.
+    for like in floating() {
+        assert_eq!(
+            knock(lab.balancers[0].address_like(like), PATIENCE),
+            ErrorKind::ConnectionRefused
+        );
+        let version = if like.is_ipv4() { "-4" } else { "-6" };
+        lab.client
+            .run_script(&format!("ip {version} neigh flush dev eth0"))
+            .unwrap();
+    }
+    await_service(&lab);
+
+    lbd.reconfigure(|config| config.node_keys = routers(200, &keys(true)))
+        .unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    for address in floating() {
+        eventually(PATIENCE, "the kernel answers", || {
+            knock(address, Duration::from_millis(500)) == ErrorKind::ConnectionRefused
+        });
+    }
+    await_roles(&lbd, "master");
 }
 
 #[test]

@@ -177,6 +177,8 @@ pub mod icmp {
     pub const PROTOCOL_V6: u8 = 58;
     /// Type of a neighbour solicitation (RFC 4861, section 4.3).
     pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    /// ICMPv6: where an address is.
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     /// Length of the header before the quoted packet.
     pub const LENGTH: usize = 8;
     /// Offset of the type.

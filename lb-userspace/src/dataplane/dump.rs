@@ -6,7 +6,7 @@ use aya::maps::MapInfo;
 use lb_common::{
     AddressClass, Backend, BackendCounters, BackendLoad, BackendSignals, Event, Guards, Mode, NextHop, Options,
     Outcome, RingSlot, Scheduler, Service, Tags, VirtualRouter, abi::Abi, family::address, flow_table::Spills, maps,
-    next_hop::ClientHop, service::MAX_SOURCES,
+    next_hop::ClientHop, router::place, service::MAX_SOURCES,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -148,13 +148,13 @@ fn routers(pins: &Pins, map: maps::Map, limit: usize) -> Result<Vec<Value>, Data
             entries.collect()
         }
         _ => {
-            let entries = routers.addresses()?.into_iter().map(|(key, index)| {
+            let entries = routers.addresses()?.into_iter().map(|(key, place)| {
                 let key = json!({
                     "interface": key.interface,
                     "vlans": vlans(Tags(key.tags)),
                     "address": text(key.family as u8, key.address),
                 });
-                json!({ "key": key, "index": index })
+                json!({ "key": key, "index": place::index(place), "refuses": place::refuses(place) })
             });
             entries.collect()
         }

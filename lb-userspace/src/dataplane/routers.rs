@@ -7,7 +7,7 @@ use lb_common::{
     VirtualRouter,
     family::address,
     maps,
-    router::{RouterAddress, RouterKey},
+    router::{RouterAddress, RouterKey, place},
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -74,7 +74,7 @@ impl Routers {
         Ok(found)
     }
 
-    /// All addresses that are known, and the places of their virtual routers.
+    /// All addresses that are known, and their [`place`]s.
     ///
     /// # Errors
     ///
@@ -83,16 +83,17 @@ impl Routers {
         let mut found = Vec::new();
         syscall::for_each::<RouterAddress, u32>(self.addresses.fd(), |key, index| found.push((*key, *index)))
             .map_err(|cause| DataplaneError::map(maps::ROUTER_ADDRESSES.name, cause))?;
-        found.sort_unstable_by_key(|(key, index)| (*index, key.address));
+        found.sort_unstable_by_key(|(key, place)| (place::index(*place), key.address));
         Ok(found)
     }
 
-    /// The place of a virtual router, and its addresses put right. What is known of it stays.
+    /// The index of a virtual router, and its addresses put right. What is known of it stays. `refuses`: its addresses take
+    /// nothing but packets of services.
     ///
     /// # Errors
     ///
     /// When there is no room, or a map cannot be written.
-    pub fn register(&self, key: RouterKey, addresses: &BTreeSet<IpAddr>) -> Result<u32, DataplaneError> {
+    pub fn register(&self, key: RouterKey, addresses: &BTreeSet<IpAddr>, refuses: bool) -> Result<u32, DataplaneError> {
         let known = self.known()?;
         let index = match known.iter().find(|(other, _)| *other == key) {
             Some((_, index)) => *index,
@@ -112,10 +113,10 @@ impl Routers {
             .map(|address| RouterAddress::new(key.interface, key.tags, *address))
             .collect();
         for address in &wanted {
-            syscall::put(self.addresses.fd(), address, &index).map_err(failed)?;
+            syscall::put(self.addresses.fd(), address, &place::new(index, refuses)).map_err(failed)?;
         }
         for (address, other) in self.addresses()? {
-            if other == index && !wanted.contains(&address) {
+            if place::index(other) == index && !wanted.contains(&address) {
                 syscall::remove(self.addresses.fd(), &address).map_err(failed)?;
             }
         }
@@ -132,7 +133,7 @@ impl Routers {
             return Ok(());
         };
         for (address, other) in self.addresses()? {
-            if other == index {
+            if place::index(other) == index {
                 syscall::remove(self.addresses.fd(), &address)
                     .map_err(|cause| DataplaneError::map(maps::ROUTER_ADDRESSES.name, cause))?;
             }

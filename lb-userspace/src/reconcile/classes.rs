@@ -27,6 +27,10 @@ pub fn classes(desired: &Desired) -> Classes {
             }
         }
     }
+    // What they refuse, the packet path has to look at.
+    for address in &desired.refusing {
+        add(&mut table, *address, AddressClass::VIRTUAL);
+    }
     table
 }
 

@@ -1,7 +1,7 @@
 //! What the maps should hold: a pure function of configuration, health, operators' overrides, next hops and time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -24,6 +24,8 @@ use crate::{
 pub struct Desired {
     /// The services: of one address and protocol no port twice, but that single ports may lie within ranges.
     pub services: Vec<DesiredService>,
+    /// Addresses that take packets of services alone.
+    pub refusing: BTreeSet<IpAddr>,
 }
 
 /// A service as it should be.
@@ -121,6 +123,12 @@ pub fn desired(config: &Config, known: Known<'_>) -> Desired {
     });
     Desired {
         services: services.collect(),
+        refusing: config
+            .vrrp
+            .iter()
+            .filter(|vrrp| !vrrp.accept)
+            .flat_map(config::Vrrp::hosts)
+            .collect(),
     }
 }
 
@@ -442,6 +450,7 @@ mod tests {
         ] {
             let table = classes(&Desired {
                 services: vec![desired_of(&format!("{service}{backend}"), None)],
+                ..Desired::default()
             });
             let found = ["192.0.2.1", "192.0.2.7", "10.0.0.1"].map(|text| bits(&table, text.parse().unwrap()).0);
             assert_eq!(found, [virtual_address, source, worker], "{service}");

@@ -180,7 +180,10 @@ fn any_desired() -> impl Strategy<Value = Desired> {
             let last = service.at.port + more;
             ranged(service, last)
         }));
-        Desired { services }
+        Desired {
+            services,
+            ..Desired::default()
+        }
     })
 }
 
@@ -460,6 +463,7 @@ fn a_next_hop_that_is_not_known_yet_stays_as_it_is_and_one_that_is_gone_goes() {
                 ..backend(1, 1, Some(BackendState::Up))
             }],
         )],
+        ..Desired::default()
     };
     let hop = NextHop::new(2, [2; 6], [1; 6]);
     let mut fake = Fake::new(ROOM);
@@ -484,6 +488,7 @@ fn a_backend_that_goes_down_leaves_the_ring_before_its_flows_are_refused() {
             Scheduler::RoundRobin,
             vec![backend(1, 1, Some(BackendState::Up)), backend(2, 1, state)],
         )],
+        ..Desired::default()
     };
     reconcile(&up(Some(BackendState::Up)), &mut fake);
     let plan = plan(&up(Some(BackendState::Down)), &observe(&fake).unwrap());
@@ -499,6 +504,7 @@ fn a_backend_of_unknown_health_stays_as_it_is_and_a_new_one_waits() {
     let mut fake = Fake::new(ROOM);
     let with = |state| Desired {
         services: vec![service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)])],
+        ..Desired::default()
     };
     reconcile(&with(None), &mut fake);
     assert_eq!(shares(&fake, &with(None).services[0]), []);
@@ -522,6 +528,7 @@ fn an_unchanged_service_is_not_touched_when_another_changes() {
                 ],
             ),
         ],
+        ..Desired::default()
     };
     reconcile(&desired(1), &mut fake);
     let untouched = fake.services[&index_of(&fake, &desired(1).services[0])];
@@ -550,6 +557,7 @@ fn what_does_not_fit_is_named_and_the_rest_is_done() {
             ),
             service(81, Scheduler::RoundRobin, vec![]),
         ],
+        ..Desired::default()
     };
     let problems = reconcile(&desired, &mut fake);
     assert_eq!(problems.len(), 2, "{problems:?}");
@@ -579,6 +587,7 @@ fn fallback_backends_take_flows_only_while_no_other_does() {
         ];
         let desired = Desired {
             services: vec![service(80, Scheduler::RoundRobin, backends)],
+            ..Desired::default()
         };
         reconcile(&desired, &mut fake);
         assert_eq!(
@@ -630,6 +639,7 @@ fn a_range_that_changes_is_reachable_all_the_time() {
         reconcile(
             &Desired {
                 services: vec![before.clone()],
+                ..Desired::default()
             },
             &mut fake,
         );
@@ -637,6 +647,7 @@ fn a_range_that_changes_is_reachable_all_the_time() {
         let steps = step_by_step(
             &Desired {
                 services: vec![after.clone()],
+                ..Desired::default()
             },
             &mut fake,
             |fake| {
@@ -678,6 +689,7 @@ fn a_single_port_within_a_range_wins() {
     let same_first = service(8000, Scheduler::RoundRobin, vec![]);
     let desired = Desired {
         services: vec![range.clone(), single.clone(), same_first.clone()],
+        ..Desired::default()
     };
     reconcile(&desired, &mut fake);
     assert_eq!(find(&fake, own_port(&single)), Some(index_of(&fake, &single)));
@@ -695,6 +707,7 @@ fn a_backend_with_another_tunnel_gets_a_new_entry_and_the_state_it_had() {
             Mode::Ipip,
             source,
         )],
+        ..Desired::default()
     };
     reconcile(&desired("10.9.0.0/24", Some(BackendState::Up)), &mut fake);
     let before = fake.backends.clone();
@@ -722,6 +735,7 @@ fn a_service_of_another_mode_is_never_half_of_both() {
             mode,
             "10.9.0.0/24",
         )],
+        ..Desired::default()
     };
     reconcile(&desired(Mode::Nat), &mut fake);
     let at = desired(Mode::Nat).services[0].at;
@@ -743,6 +757,7 @@ fn a_service_of_another_mode_takes_flows_though_its_health_is_not_known_yet() {
             mode,
             "10.9.0.0/24",
         )],
+        ..Desired::default()
     };
     reconcile(&desired(Mode::Nat, Some(BackendState::Up)), &mut fake);
     // As after a restart, which is how a mode changes.
@@ -761,6 +776,7 @@ fn lists_that_swap_never_keep_out_whom_both_let_in() {
             guard,
             ..service(80, Scheduler::RoundRobin, vec![])
         }],
+        ..Desired::default()
     };
     for (before, after) in [
         (
@@ -793,6 +809,7 @@ fn guards_that_a_dead_process_left_do_not_judge_for_the_next_service() {
             guard: guard(&["10.0.0.0/9"], &[]),
             ..service(80, Scheduler::RoundRobin, vec![])
         }],
+        ..Desired::default()
     };
     step_by_step(&desired, &mut fake, |fake| {
         assert!(fake.listed.is_empty() || !fake.guards.contains_key(&guarded));
@@ -808,10 +825,12 @@ fn addresses_that_collide_keep_the_class_of_those_that_stay() {
             service(80, Scheduler::RoundRobin, vec![]),
             service(81, Scheduler::RoundRobin, vec![]),
         ],
+        ..Desired::default()
     };
     reconcile(&two, &mut fake);
     let one = Desired {
         services: two.services[..1].to_vec(),
+        ..Desired::default()
     };
     reconcile(&one, &mut fake);
     assert_arrived(&one, &fake);
@@ -831,6 +850,7 @@ fn a_maglev_ring_is_switched_in_one_write() {
             Scheduler::Maglev,
             hosts.map(|host| backend(host, 1, Some(BackendState::Up))).collect(),
         )],
+        ..Desired::default()
     };
     reconcile(&with(1..4), &mut fake);
     let plan = plan(&with(1..3), &observe(&fake).unwrap());

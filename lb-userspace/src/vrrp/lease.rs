@@ -47,7 +47,7 @@ impl Lease {
             router: config.router.into(),
             family: if is_v4 { 4 } else { 6 },
         };
-        let index = routers.register(key, addresses)?;
+        let index = routers.register(key, addresses, !config.accept)?;
         Ok(Self {
             routers,
             key,

@@ -67,7 +67,7 @@ impl Member {
     pub(super) fn new(followed: Followed, handle: Handle, routers: Arc<Routers>, board: Board) -> Self {
         let Followed { config, standing } = followed;
         let mut member = Self {
-            virtual_addresses: config.addresses.iter().map(|address| address.addr()).collect(),
+            virtual_addresses: config.hosts().collect(),
             status: Status::new(&config.name),
             config,
             standing,
@@ -201,7 +201,7 @@ impl Member {
     pub(super) async fn change(&mut self, followed: Followed) {
         self.standing = followed.standing;
         let before = std::mem::replace(&mut self.config, followed.config);
-        self.virtual_addresses = self.config.addresses.iter().map(|address| address.addr()).collect();
+        self.virtual_addresses = self.config.hosts().collect();
         let Some(ports) = &mut self.ports else { return };
         let routers = Arc::clone(&self.routers);
         match Lease::register(routers, ports.link.index, &self.config, &self.virtual_addresses) {
@@ -219,7 +219,7 @@ impl Member {
             )
             .ok();
         }
-        let gone: BTreeSet<_> = before.addresses.iter().map(|address| address.addr()).collect();
+        let gone: BTreeSet<_> = before.hosts().collect();
         let kept = &self.virtual_addresses | &ports.owned;
         let gone = gone.difference(&kept).copied().collect();
         if let Err(error) = addresses::remove(&self.handle, ports.link.index, &gone).await {
@@ -363,7 +363,7 @@ impl Member {
             router: self.config.router,
             priority,
             interval: self.config.rules().interval,
-            addresses: self.config.addresses.iter().map(|address| address.addr()).collect(),
+            addresses: self.config.hosts().collect(),
             password: self.config.password,
         };
         for destination in to {

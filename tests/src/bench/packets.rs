@@ -218,7 +218,13 @@ impl Bench {
         let program: &Xdp = (&*object.program_mut("lb_xdp").context("no program")?).try_into()?;
         let runner = Runner::new(program)?;
         let mut tables = Tables::open(&pins, Access::Write)?;
-        let plan = reconcile::plan(&Desired { services }, &reconcile::observe(&tables)?);
+        let plan = reconcile::plan(
+            &Desired {
+                services,
+                ..Desired::default()
+            },
+            &reconcile::observe(&tables)?,
+        );
         ensure!(plan.problems.is_empty(), "the plan has problems: {:?}", plan.problems);
         reconcile::apply(&plan, &mut tables)?;
         Ok(Self {

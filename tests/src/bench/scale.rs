@@ -160,7 +160,10 @@ fn measure(bench: &mut Bench, what: &'static str, size: u64, flows: u64, options
 /// there.
 fn change(bench: &mut Bench, what: &'static str, services: Vec<DesiredService>, options: &Options) -> Result<()> {
     let size = services.len();
-    let mut desired = Desired { services };
+    let mut desired = Desired {
+        services,
+        ..Desired::default()
+    };
     let mut known = KnownRings::default();
     reconcile(bench, &desired, &mut known, ("first", what), options)?;
     reconcile(bench, &desired, &mut known, ("nothing changed", what), options)?;

@@ -163,6 +163,7 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
         Duration::ZERO,
         duration(Duration::ZERO, LONGEST_DELAY),
     );
+    let accept = accept(raw, priority, findings);
     let checksum = findings.optional(&raw.checksum, Covered::default(), |word| words::choice(word));
     let password = password(raw, version, findings);
     let tracks = track::tracks(raw, priority, findings);
@@ -184,11 +185,25 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
         source: source?,
         preempt,
         preempt_delay: preempt_delay?,
+        accept: accept?,
         checksum: checksum?,
         password: password?,
         tracks: tracks?,
         hook: hook?,
     })
+}
+
+fn accept(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Findings) -> Option<bool> {
+    let Some(given) = &raw.accept else { return Some(true) };
+    if !given.get_ref() && priority? == 255 {
+        let problem = "the owner of the addresses accepts what is sent to them";
+        findings.add(
+            given.span(),
+            Problem::new(problem, "`accept` = true, or a `priority` below 255"),
+        );
+        return None;
+    }
+    Some(*given.get_ref())
 }
 
 fn interval(raw: &raw::Vrrp, version: Option<u32>, findings: &mut Findings) -> Option<Duration> {
@@ -313,6 +328,7 @@ mod tests {
         );
         assert_eq!((found.peers.len(), found.source, found.password), (0, None, None));
         assert_eq!(found.rules().interval, 1_000_000);
+        assert!(found.accept);
         let secret = routers(&[&format!("{LEAST}, version = 2, password = 'secret'")]).unwrap();
         assert_eq!(secret[0].password, Some(*b"secret\0\0"));
     }
@@ -332,6 +348,7 @@ mod tests {
             ("peers = ['2001:db8::1']", "is IPv6 and the virtual addresses are IPv4"),
             ("source = 'a'", "\"a\" is not an address"),
             ("checksum = 'none'", "unknown form of the checksum \"none\""),
+            ("accept = false, priority = 255", "the owner of the addresses accepts"),
             ("password = 'secret'", "`password` belongs to version 2"),
             ("version = 2, password = '123456789'", "the password has 9 bytes"),
         ] {

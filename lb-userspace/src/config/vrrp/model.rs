@@ -37,6 +37,8 @@ pub struct Vrrp {
     pub preempt: bool,
     /// For how long it hears such a master before it does.
     pub preempt_delay: Duration,
+    /// Whether the kernel gets packets to the addresses that belong to no service; else they are dropped.
+    pub accept: bool,
     /// What checksums of version 3 over IPv4 cover.
     pub checksum: vrrp::wire::Covered,
     /// Version 2: what goes with each advert in the clear.
@@ -116,6 +118,11 @@ pub struct Hook {
 }
 
 impl Vrrp {
+    /// The addresses, without the lengths of their networks.
+    pub fn hosts(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(IpNet::addr)
+    }
+
     /// Those that move together have the same one.
     pub fn moves_with(&self) -> (bool, &str) {
         self.group.as_deref().map_or((false, &self.name), |group| (true, group))
