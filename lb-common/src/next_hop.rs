@@ -81,6 +81,15 @@ impl NextHop {
         self.ifindex != 0
     }
 
+    /// Whether frames that go there reach the same neighbour, whatever address they come from.
+    #[inline(always)]
+    pub const fn is_same_way(&self, other: &Self) -> bool {
+        self.addresses[0] == other.addresses[0]
+            && self.addresses[1] & 0xffff == other.addresses[1] & 0xffff
+            && self.ifindex == other.ifindex
+            && self.tags.0 == other.tags.0
+    }
+
     /// From link-layer addresses.
     pub fn new(ifindex: u32, source: [u8; 6], destination: [u8; 6]) -> Self {
         let mut bytes = [0; 12];
@@ -121,5 +130,26 @@ mod tests {
         assert_eq!(hop.destination(), [11, 12, 13, 14, 15, 16]);
         assert_eq!(hop.addresses[0].to_ne_bytes(), [11, 12, 13, 14]);
         assert!(hop.is_resolved() && !NextHop::ZERO.is_resolved());
+    }
+
+    #[test]
+    fn the_way_is_the_same_whoever_sends() {
+        let hop = |ifindex, source, destination| NextHop::new(ifindex, [source; 6], [destination; 6]);
+        for (other, is_same) in [
+            (hop(3, 1, 2), true),
+            (hop(3, 9, 2), true),
+            (hop(4, 1, 2), false),
+            (hop(3, 1, 3), false),
+            (
+                NextHop {
+                    tags: Tags::vlan(5),
+                    ..hop(3, 1, 2)
+                },
+                false,
+            ),
+            (NextHop::new(3, [1; 6], [2, 2, 2, 2, 2, 3]), false),
+        ] {
+            assert_eq!(hop(3, 1, 2).is_same_way(&other), is_same, "{other:?}");
+        }
     }
 }

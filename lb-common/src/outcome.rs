@@ -137,6 +137,8 @@ outcomes! {
         "dropped: another balancer sent it on, and it belongs to no flow here either";
     OrphanSilenced, "orphan_silenced", Drop,
         "dropped: asks for an address that another balancer may have by now, because the controller does not hold its lease";
+    NotMaster, "not_master", Drop,
+        "dropped: to the link-layer address of a virtual router that this balancer is not master of";
     NotAccepted, "not_accepted", Drop,
         "dropped: to an address of a virtual router with `accept` = false, and to no service";
     EchoAnswered, "echo_answered", Transmit,

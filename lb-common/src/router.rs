@@ -49,10 +49,12 @@ abi_struct! {
         pub heard_priority: u32,
         /// Always zero.
         pub reserved: u32,
-        /// The link-layer address that the last advert came from, in the lower 48 bits, first byte lowest; 0: none.
+        /// The link-layer address of whoever sent the last advert, in the lower 48 bits, first byte lowest; 0: not known.
         pub heard_mac: u64,
         /// Until when packets of connections that are not known here go to that one; 0: they do not.
         pub relay_until: u64,
+        /// The link-layer address of the interface itself, as in `heard_mac`.
+        pub own_mac: u64,
     }
 }
 
@@ -113,6 +115,34 @@ pub mod place {
     }
 }
 
+/// The link-layer address of a virtual router, which moves with its addresses; bytes lie as in a frame.
+///
+/// RFC 9568, section 7.3: "IPv4 case: 00-00-5E-00-01-{VRID}", "IPv6 case: 00-00-5E-00-02-{VRID}".
+pub mod mac {
+    /// What all of them begin with.
+    pub const PREFIX: [u8; 4] = [0, 0, 0x5e, 0];
+
+    /// That of the virtual router of a family (4 or 6) with a number.
+    pub const fn of(family: u8, router: u8) -> [u8; 6] {
+        [0, 0, 0x5e, 0, if family == 4 { 1 } else { 2 }, router]
+    }
+
+    /// The family that the last two bytes tell, if one does.
+    #[inline(always)]
+    pub const fn family(last: [u8; 2]) -> Option<u16> {
+        match last[0] {
+            1 => Some(4),
+            2 => Some(6),
+            _ => None,
+        }
+    }
+
+    /// As [`heard_mac`](super::VirtualRouter::heard_mac) has it.
+    pub const fn word(mac: [u8; 6]) -> u64 {
+        u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0])
+    }
+}
+
 pub mod echo {
     //! What a balancer asks the packet path of another one, and how that answers: a UDP datagram that goes back as it came.
     //!
@@ -148,6 +178,17 @@ pub mod echo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_a_virtual_router_tells_its_family_and_number() {
+        for (family, mac) in [(4, [0, 0, 0x5e, 0, 1, 51]), (6, [0, 0, 0x5e, 0, 2, 51])] {
+            assert_eq!(mac::of(family, 51), mac);
+            assert_eq!(mac[..4], mac::PREFIX);
+            assert_eq!(mac::family([mac[4], mac[5]]), Some(family.into()));
+        }
+        assert_eq!(mac::family([3, 51]), None);
+        assert_eq!(mac::word([1, 2, 3, 4, 5, 6]), 0x0605_0403_0201);
+    }
 
     #[test]
     fn a_place_keeps_what_it_is_made_of() {

@@ -19,6 +19,13 @@ pub fn get(index: u32) -> Option<&'static NextHop> {
     entry.hop.is_resolved().then_some(&entry.hop)
 }
 
+/// Whether the hop at an index is the way back to where a packet came from. The address that answers come from may be
+/// another one than the packet went to: see [`crate::router_mac::origin`].
+#[inline(always)]
+pub fn leads_to(index: u32, origin: &NextHop) -> bool {
+    get(index).is_some_and(|hop| hop.is_same_way(origin))
+}
+
 /// The index of a hop, which is entered where it is new; 0 where there is no room.
 #[inline(never)]
 pub fn intern(hop: &NextHop) -> u32 {

@@ -115,7 +115,7 @@ fn to_worker<F: Stages>(packet: &Packet, parsed: &Parsed<F>, found: &Found<F>) -
             return SLOW;
         }
         let origin = emit::origin(packet, parsed.tags)?;
-        if client_hop::get(hit.bind.hop()) != Some(&origin) {
+        if !client_hop::leads_to(hit.bind.hop(), &origin) {
             return SLOW;
         }
     }

@@ -28,6 +28,7 @@ mod repeat;
 mod reset;
 mod rewrite;
 mod room;
+mod router_mac;
 mod select;
 mod slow;
 mod stats;

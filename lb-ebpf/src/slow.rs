@@ -21,7 +21,7 @@ use crate::{
     reset,
     rewrite::{nat, tunnel},
     room::Chosen,
-    select, stats, toa, too_big,
+    router_mac, select, stats, toa, too_big,
     track::{self, again},
     verdict::settle,
     vrrp,
@@ -57,6 +57,7 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
     let room = F::room().ok_or(number(Outcome::Inconsistent))?;
     room.parsed = Parsed::BLANK;
     let link = parse::link(packet).map_err(number)?;
+    router_mac::check(packet, link.tags).map_err(number)?;
     read(packet, &link, &mut room.parsed).map_err(number)?;
     let parsed = &mut room.parsed;
     if parsed.class.0 == 0 {
@@ -105,8 +106,8 @@ fn way<F: Stages>(packet: &Packet) -> Result<bool, u32> {
             room.chosen.bind = flow.hit.bind;
             track::touch(flow, backend, parsed);
             if track::mode(backend).translates() {
-                let origin = emit::origin(packet, parsed.tags).map_err(number)?;
-                if client_hop::get(flow.hit.bind.hop()) != Some(&origin) && !vrrp::is_relayed(packet, parsed) {
+                let origin = router_mac::origin(packet, parsed.tags).map_err(number)?;
+                if !client_hop::leads_to(flow.hit.bind.hop(), &origin) && !vrrp::is_relayed(packet, parsed) {
                     F::flow_hop_changed(flow, client_hop::intern(&origin));
                 }
             }
@@ -348,7 +349,7 @@ pub fn enter<F: Stages>(packet: &Packet) -> u32 {
         let backend = BACKENDS.get(backend).ok_or(Outcome::Inconsistent)?;
         let translates = track::mode(backend).translates();
         let hop = if translates {
-            client_hop::intern(&emit::origin(packet, room.parsed.tags)?)
+            client_hop::intern(&router_mac::origin(packet, room.parsed.tags)?)
         } else {
             0
         };

@@ -18,6 +18,7 @@ use crate::{
     packet::Packet,
     parse::{self, Link, Parsed},
     pipeline::read,
+    router_mac,
     slow::step,
 };
 
@@ -49,13 +50,10 @@ pub fn relay<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, 
     if is_relayed || !entry.relays(now) {
         return Err(Outcome::NotOurs);
     }
+    let own = own_mac(router);
     let header = packet.window::<{ eth::LENGTH }>(0)?;
-    let own = (
-        header.load::<u32>(eth::DESTINATION),
-        header.load::<u16>(eth::DESTINATION + 4),
-    );
-    header.store(eth::SOURCE, own.0);
-    header.store(eth::SOURCE + 4, own.1);
+    header.store(eth::SOURCE, own as u32);
+    header.store(eth::SOURCE + 4, (own >> 32) as u16);
     header.store(eth::DESTINATION, heard_mac as u32);
     header.store(eth::DESTINATION + 4, (heard_mac >> 32) as u16);
     Ok(Outcome::Relayed)
@@ -94,6 +92,19 @@ fn place_of<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<(*mut Virt
 fn heard_mac(router: *mut VirtualRouter) -> u64 {
     // SAFETY: within the value of the map; the word is written whole.
     unsafe { core::ptr::read_volatile(&raw const (*router).heard_mac) }
+}
+
+/// The interface's own link-layer address, as [`VirtualRouter::own_mac`] has it.
+#[inline(always)]
+pub fn own_mac(router: *mut VirtualRouter) -> u64 {
+    // SAFETY: within the value of the map; the word is written whole.
+    unsafe { core::ptr::read_volatile(&raw const (*router).own_mac) }
+}
+
+/// Whether this balancer is master, by its lease.
+#[inline(always)]
+pub fn answers(router: *mut VirtualRouter) -> bool {
+    read_router(router).answers(now())
 }
 
 /// The link-layer address that the frame comes from, as [`VirtualRouter::heard_mac`] has it.
@@ -214,10 +225,14 @@ fn advert<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Out
     }
     let router = find(packet, parsed, message.load::<u8>(vrrp::ROUTER))?;
     let mac = sender(packet)?;
-    // SAFETY: within the value; the packet path alone writes the field, whole.
-    unsafe { core::ptr::write_volatile(&raw mut (*router).heard_mac, mac) };
+    let from = F::widen(&parsed.key.source);
+    if !router_mac::is_router(mac) {
+        note_mac(router, mac);
+    } else if priority != 0 && !is_heard(router, &from) {
+        // Its own address is not in its adverts, but in its questions and answers.
+        note_mac(router, 0);
+    }
     if priority != 0 {
-        let from = F::widen(&parsed.key.source);
         // SAFETY: within the value; the packet path alone writes these fields, each whole, and the last advert counts.
         unsafe {
             let mut i = 0;
@@ -232,21 +247,52 @@ fn advert<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Out
     Err(Outcome::NotOurs)
 }
 
+/// Notes whose frames come from which link-layer address.
+#[inline(always)]
+fn note_mac(router: *mut VirtualRouter, mac: u64) {
+    // SAFETY: within the value; the packet path alone writes the field, whole.
+    unsafe { core::ptr::write_volatile(&raw mut (*router).heard_mac, mac) };
+}
+
+/// Whether that balancer's advert came last.
+#[inline(always)]
+fn is_heard(router: *mut VirtualRouter, from: &[u32; 4]) -> bool {
+    let mut differs = 0;
+    let mut i = 0;
+    while i < from.len() {
+        // SAFETY: within the value; each word is written whole.
+        differs |= from[i] ^ unsafe { core::ptr::read_volatile((&raw const (*router).heard_from[0]).add(i)) };
+        i += 1;
+    }
+    differs == 0
+}
+
 /// Turns the question of another balancer around, with what is known of the lease.
 #[inline(always)]
 fn question<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Outcome> {
     const WHOLE: usize = udp::LENGTH + echo::LENGTH;
     let datagram = packet.window::<WHOLE>(parsed.transport.offset)?;
-    let is_question = datagram.load::<u16>(udp::DESTINATION_PORT) == echo::PORT.to_be()
+    let kind: u8 = datagram.load(udp::LENGTH + echo::KIND);
+    let port = match kind {
+        echo::ASKS => udp::DESTINATION_PORT,
+        _ => udp::SOURCE_PORT,
+    };
+    let is_echo = datagram.load::<u16>(port) == echo::PORT.to_be()
         && datagram.load::<u16>(udp::LENGTH_FIELD) == (WHOLE as u16).to_be()
         && datagram.load::<u32>(udp::LENGTH + echo::MAGIC_FIELD) == echo::MAGIC.to_be()
-        && datagram.load::<u8>(udp::LENGTH + echo::KIND) == echo::ASKS
         && datagram.load::<u8>(udp::LENGTH + echo::FAMILY) == F::NUMBER;
-    if !is_question {
+    if !is_echo {
         return Err(Outcome::NotOurs);
     }
     let number: u8 = datagram.load(udp::LENGTH + echo::ROUTER);
-    let router = read_router(find(packet, parsed, number)?);
+    let router = find(packet, parsed, number)?;
+    if is_heard(router, &F::widen(&parsed.key.source)) {
+        note_mac(router, sender(packet)?);
+    }
+    if kind != echo::ASKS {
+        return Err(Outcome::NotOurs);
+    }
+    let router = read_router(router);
     let now = now();
     let age = now.saturating_sub(router.renewed);
 

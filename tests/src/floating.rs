@@ -111,7 +111,7 @@ pub fn await_service(lab: &Lab) {
 ///
 /// When that cannot be asked.
 pub fn has_addresses(lab: &Lab, index: usize) -> Result<Vec<bool>> {
-    let text = lab.balancers[index].run_script("ip -o address show dev eth0")?;
+    let text = lab.balancers[index].run_script("ip -o address show")?;
     Ok(floating()
         .map(|address| text.contains(&format!(" {address}/")))
         .to_vec())

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod fixture;
 pub mod floating;
 pub mod forwarding;
+pub mod frr;
 pub mod fuzz;
 pub mod hammer;
 pub mod keepalived;

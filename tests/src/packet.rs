@@ -115,43 +115,17 @@ impl Packet {
     fn around(&self, protocol: u8, message: &[u8]) -> Vec<u8> {
         let mut message = message.to_vec();
         message[2..4].fill(0);
-        let length = u16::try_from(message.len()).expect("the message fits into a packet");
-        let mut frame = [self.destination_mac, self.source_mac].concat();
-        match (self.source.ip(), self.destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let sum = checksum(&[&message]);
-                message[2..4].copy_from_slice(&sum.to_be_bytes());
-                frame.extend(TYPE_V4.to_be_bytes());
-                let mut header = vec![0x45, 0];
-                header.extend((20 + length).to_be_bytes());
-                header.extend([0, 0, 0x40, 0, self.ttl, protocol, 0, 0]);
-                header.extend(source.octets());
-                header.extend(destination.octets());
-                let sum = checksum(&[&header]);
-                header[10..12].copy_from_slice(&sum.to_be_bytes());
-                frame.extend(header);
-            }
+        let pseudo = match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let pseudo = [
-                    &source.octets()[..],
-                    &destination.octets(),
-                    &[0, 0],
-                    &length.to_be_bytes(),
-                    &[0, 0, 0, protocol],
-                ];
-                let sum = checksum(&[&pseudo.concat(), &message]);
-                message[2..4].copy_from_slice(&sum.to_be_bytes());
-                frame.extend(TYPE_V6.to_be_bytes());
-                frame.extend([0x60, 0, 0, 0]);
-                frame.extend(length.to_be_bytes());
-                frame.extend([protocol, self.ttl]);
-                frame.extend(source.octets());
-                frame.extend(destination.octets());
+                let length = u32::try_from(message.len()).expect("the message fits into a packet");
+                let addresses = [source.octets(), destination.octets()].concat();
+                [addresses, length.to_be_bytes().to_vec(), vec![0, 0, 0, protocol]].concat()
             }
-            _ => panic!("{} and {} are of different families", self.source, self.destination),
-        }
-        frame.extend(message);
-        frame
+            _ => Vec::new(),
+        };
+        let sum = checksum(&[&pseudo, &message]);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        self.carrying(protocol, &message)
     }
 
     /// The bytes of the frame.
@@ -160,7 +134,15 @@ impl Packet {
     ///
     /// When the addresses are of different families, or the payload does not fit.
     pub fn bytes(&self) -> Vec<u8> {
-        let segment = self.segment();
+        self.carrying(self.protocol(), &self.segment())
+    }
+
+    /// A frame with this packet's addresses and hop limit, and something else above IP.
+    ///
+    /// # Panics
+    ///
+    /// As [`Packet::bytes`].
+    pub fn carrying(&self, protocol: u8, segment: &[u8]) -> Vec<u8> {
         let mut frame = [self.destination_mac, self.source_mac].concat();
         match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -168,7 +150,7 @@ impl Packet {
                 let length = u16::try_from(20 + segment.len()).expect("the payload fits into a packet");
                 let mut header = vec![0x45, 0];
                 header.extend(length.to_be_bytes());
-                header.extend([0, 0, 0x40, 0, self.ttl, self.protocol(), 0, 0]);
+                header.extend([0, 0, 0x40, 0, self.ttl, protocol, 0, 0]);
                 header.extend(source.octets());
                 header.extend(destination.octets());
                 let sum = checksum(&[&header]);
@@ -180,7 +162,7 @@ impl Packet {
                 let length = u16::try_from(segment.len()).expect("the payload fits into a packet");
                 frame.extend([0x60, 0, 0, 0]);
                 frame.extend(length.to_be_bytes());
-                frame.extend([self.protocol(), self.ttl]);
+                frame.extend([protocol, self.ttl]);
                 frame.extend(source.octets());
                 frame.extend(destination.octets());
             }

@@ -14,7 +14,7 @@ use aya::{
 use lb_common::{Backend, BackendState, Outcome, ServiceState};
 use lb_userspace::{
     config::{Capacity, PacketLog},
-    dataplane::{self, Access, Pins, Tables, flows::FlowEntry},
+    dataplane::{self, Access, Pins, Routers, Tables, flows::FlowEntry},
     reconcile::{self, Desired, desired::DesiredService},
 };
 
@@ -30,6 +30,7 @@ pub struct Program {
     /// The maps.
     pub tables: Tables,
     object: aya::Ebpf,
+    pins: Pins,
     /// The counts of outcomes after the last packet.
     counts: Vec<(Outcome, u64)>,
     _bpffs: Bpffs,
@@ -49,6 +50,7 @@ impl Program {
         let mut program = Self {
             tables,
             object,
+            pins,
             counts,
             _bpffs: bpffs,
         };
@@ -112,6 +114,11 @@ impl Program {
         assert_eq!(out.ttl, packet.ttl - 1);
         assert_eq!((out.transport, &out.payload), (packet.transport, &packet.payload));
         out
+    }
+
+    /// What it knows of virtual routers.
+    pub fn routers(&self) -> Routers {
+        Routers::open(&self.pins, Access::Write).unwrap()
     }
 
     /// Ends all flows, forgets the fragments that came, and lets every service begin its turn anew.

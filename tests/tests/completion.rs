@@ -126,46 +126,40 @@ fn bash_completes_names_of_the_running_daemon() {
 
 #[test]
 fn zsh_and_fish_complete_names_too() {
+    tools::require(&["zsh", "fish"]).unwrap();
     let lab = Lab::new().unwrap();
     let lbd = Lbd::start(&lab.balancers[0], config(&lab)).unwrap();
     let socket = lbd.config().socket.display().to_string();
     let address = lbd.config().services[0].backends[0].0.clone();
     let (host, _) = address.split_once(':').unwrap();
-    if tools::find("zsh").is_some() {
-        // As a package installs it: in a folder of functions that are loaded when they are needed.
-        let setup = "mkdir ~/functions; lbctl completion zsh > ~/functions/_lbctl; fpath=(~/functions $fpath); \
-                     autoload -U compinit; compinit -u -D";
-        let mut shell = Shell::start(&lab, "zsh -f -i", setup);
-        shell.type_keys(&format!("lbctl --socket {socket} service show w\t"));
-        shell.await_text("service show web ");
-        shell.type_keys(&format!("\x15lbctl --socket {socket} backend drain web/{host}\t"));
-        // Whether it quotes the colon is up to it.
-        let shown = until(PATIENCE, || {
-            shell
-                .screen()
-                .replace('\\', "")
-                .contains(&format!("drain web/{address}"))
-        });
-        assert!(shown, "{}", shell.screen());
-    } else {
-        eprintln!("skipped: zsh is not installed");
-    }
-    if tools::find("fish").is_some() {
-        let folder = binary("lbctl").unwrap().parent().unwrap().display().to_string();
-        let asked = |line: &str| {
-            let script = format!("set PATH {folder} $PATH; lbctl completion fish | source; complete -C '{line}'");
-            let mut fish = lab.balancers[0].namespace.command("fish");
-            fish.args(["--no-config", "-c", &script]).env("HOME", lab.directory());
-            tools::output(&mut fish).unwrap()
-        };
-        let services = asked(&format!("lbctl --socket {socket} service show "));
-        let names: Vec<_> = services.lines().filter_map(|line| line.split('\t').next()).collect();
-        assert!(names.contains(&"web") && names.contains(&"mail"), "{services}");
-        let targets = asked(&format!("lbctl --socket {socket} backend drain web/"));
-        assert!(targets.contains(&format!("web/{address}")), "{targets}");
-    } else {
-        eprintln!("skipped: fish is not installed");
-    }
+    // As a package installs it: in a folder of functions that are loaded when they are needed.
+    let setup = "mkdir ~/functions; lbctl completion zsh > ~/functions/_lbctl; fpath=(~/functions $fpath); \
+                 autoload -U compinit; compinit -u -D";
+    let mut shell = Shell::start(&lab, "zsh -f -i", setup);
+    shell.type_keys(&format!("lbctl --socket {socket} service show w\t"));
+    shell.await_text("service show web ");
+    shell.type_keys(&format!("\x15lbctl --socket {socket} backend drain web/{host}\t"));
+    // Whether it quotes the colon is up to it.
+    let shown = until(PATIENCE, || {
+        shell
+            .screen()
+            .replace('\\', "")
+            .contains(&format!("drain web/{address}"))
+    });
+    assert!(shown, "{}", shell.screen());
+
+    let folder = binary("lbctl").unwrap().parent().unwrap().display().to_string();
+    let asked = |line: &str| {
+        let script = format!("set PATH {folder} $PATH; lbctl completion fish | source; complete -C '{line}'");
+        let mut fish = lab.balancers[0].namespace.command("fish");
+        fish.args(["--no-config", "-c", &script]).env("HOME", lab.directory());
+        tools::output(&mut fish).unwrap()
+    };
+    let services = asked(&format!("lbctl --socket {socket} service show "));
+    let names: Vec<_> = services.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert!(names.contains(&"web") && names.contains(&"mail"), "{services}");
+    let targets = asked(&format!("lbctl --socket {socket} backend drain web/"));
+    assert!(targets.contains(&format!("web/{address}")), "{targets}");
 }
 
 #[test]

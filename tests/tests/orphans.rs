@@ -15,6 +15,7 @@ use harness::{
 use serde_json::Value;
 
 const FAST: &str = "interval = \"100ms\"\n";
+const ROUTER_MAC: &str = "router_mac = true\n";
 
 fn lab(balancers: u8) -> Lab {
     Lab::build(Plan {
@@ -165,12 +166,12 @@ fn a_controller_that_hangs_loses_its_addresses_and_follows_when_it_wakes() {
 }
 
 /// Moves the address there and back in every way that an operator can, under traffic.
-fn moves_on_purpose(family: usize) {
+fn moves_on_purpose(family: usize, keys: &str) {
     let lab = lab(2);
     // Cards take no frames that are for others; these ones would, and forward them.
     lab.fabric.stop_flooding().unwrap();
     let _workers = Worker::all(&lab);
-    let [mut first, second] = pair(&lab, &format!("{FAST}group = \"edge\""));
+    let [mut first, second] = pair(&lab, &format!("{FAST}group = \"edge\"\n{keys}"));
     let witness = Witness::at(&lab, floating()[family]);
     first.lbctl(&["vrrp", "maintain", "v4"]).unwrap();
     await_roles(&second, "master");
@@ -194,12 +195,22 @@ fn moves_on_purpose(family: usize) {
 
 #[test]
 fn no_connection_ends_because_an_address_moves_on_purpose() {
-    moves_on_purpose(0);
+    moves_on_purpose(0, "");
 }
 
 #[test]
 fn no_connection_ends_because_an_ipv6_address_moves_on_purpose() {
-    moves_on_purpose(1);
+    moves_on_purpose(1, "");
+}
+
+#[test]
+fn no_connection_ends_because_a_link_layer_address_moves_on_purpose() {
+    moves_on_purpose(0, ROUTER_MAC);
+}
+
+#[test]
+fn no_connection_ends_because_a_link_layer_address_of_ipv6_moves_on_purpose() {
+    moves_on_purpose(1, ROUTER_MAC);
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub(super) struct Vrrp {
     pub(super) preempt: Given<bool>,
     pub(super) preempt_delay: Given<DurationText>,
     pub(super) accept: Given<bool>,
+    pub(super) router_mac: Given<bool>,
     pub(super) checksum: Given<String>,
     pub(super) password: Given<String>,
     #[serde(default)]

@@ -250,7 +250,12 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
 pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
     let config = config::load(config_path)?;
     let _lock = NodeLock::take(&config.node.state_dir)?;
-    let removed = Pins::new(&config.node.bpffs, &config.node.name).remove()?;
+    let pins = Pins::new(&config.node.bpffs, &config.node.name);
+    // While the packet path still keeps the kernel from answering for them.
+    for failure in vrrp::clear(&pins, &config.vrrp)? {
+        tracing::warn!("{failure}");
+    }
+    let removed = pins.remove()?;
     Reservation::remove(&reservation_file(&config))?;
     Ok(removed)
 }

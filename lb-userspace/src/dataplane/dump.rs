@@ -171,9 +171,14 @@ fn virtual_router(family: u8, index: u32, entry: &VirtualRouter) -> Value {
         "heard_ns": entry.heard,
         "heard_from": if entry.heard == 0 { String::new() } else { text(family, entry.heard_from) },
         "heard_priority": entry.heard_priority,
-        "heard_mac": mac(std::array::from_fn(|byte| (entry.heard_mac >> (8 * byte)) as u8)),
+        "heard_mac": mac_of(entry.heard_mac),
         "relay_until_ns": entry.relay_until,
+        "own_mac": mac_of(entry.own_mac),
     })
+}
+
+fn mac_of(word: u64) -> String {
+    mac(std::array::from_fn(|byte| (word >> (8 * byte)) as u8))
 }
 
 fn used<T: Abi>(entry: &T) -> bool {

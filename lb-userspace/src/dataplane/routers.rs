@@ -7,7 +7,7 @@ use lb_common::{
     VirtualRouter,
     family::address,
     maps,
-    router::{RouterAddress, RouterKey, place},
+    router::{RouterAddress, RouterKey, mac, place},
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -18,6 +18,7 @@ const RENEWED: usize = 0;
 const UNTIL: usize = 1;
 const PATIENCE: usize = 2;
 const RELAY_UNTIL: usize = 8;
+const OWN_MAC: usize = 9;
 
 /// The kernel's monotonic clock, by which leases end, in nanoseconds.
 ///
@@ -88,12 +89,18 @@ impl Routers {
     }
 
     /// The index of a virtual router, and its addresses put right. What is known of it stays. `refuses`: its addresses take
-    /// nothing but packets of services.
+    /// nothing but packets of services. `own_mac` is its interface's link-layer address.
     ///
     /// # Errors
     ///
     /// When there is no room, or a map cannot be written.
-    pub fn register(&self, key: RouterKey, addresses: &BTreeSet<IpAddr>, refuses: bool) -> Result<u32, DataplaneError> {
+    pub fn register(
+        &self,
+        key: RouterKey,
+        addresses: &BTreeSet<IpAddr>,
+        refuses: bool,
+        own_mac: [u8; 6],
+    ) -> Result<u32, DataplaneError> {
         let known = self.known()?;
         let index = match known.iter().find(|(other, _)| *other == key) {
             Some((_, index)) => *index,
@@ -107,6 +114,9 @@ impl Routers {
                 free
             }
         };
+        if let Some(words) = self.entries.words(index) {
+            words[OWN_MAC].store(mac::word(own_mac), Ordering::SeqCst);
+        }
         let failed = |cause: io::Error| DataplaneError::map(maps::ROUTER_ADDRESSES.name, cause);
         let wanted: Vec<_> = addresses
             .iter()

@@ -28,6 +28,17 @@ pub struct Former {
 /// what the change means to each one here; or moves it to [`LOST`].
 const KNOWN: &[Former] = &[
     Former {
+        version: 5,
+        // It counted fewer outcomes, and knew nothing of link-layer addresses that move.
+        anew: &[
+            maps::OUTCOMES,
+            maps::VIRTUAL_ROUTERS,
+            maps::ROUTER_IDS,
+            maps::ROUTER_ADDRESSES,
+        ],
+        fill: |_| Ok(()),
+    },
+    Former {
         version: 4,
         // It counted fewer outcomes, and knew nothing of VRRP.
         anew: &[

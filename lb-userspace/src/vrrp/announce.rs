@@ -1,16 +1,21 @@
-//! Tells everybody on a link where an address is now: gratuitous ARP and unsolicited neighbour advertisements.
+//! Frames that tell everybody on a link where an address is now: gratuitous ARP, unsolicited neighbour advertisements, and
+//! adverts from a virtual router's own link-layer address.
 
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
 };
 
-use lb_common::checksum;
+use lb_common::{
+    checksum,
+    wire::{ipv4, vrrp},
+};
 use nix::libc;
 use socket2::{Domain, Socket, Type};
 
 const ARP: u16 = 0x0806;
+const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
 /// RFC 4861, section 4.4.
@@ -20,6 +25,8 @@ const OVERRIDE: u8 = 0x20;
 /// RFC 4861, section 4.6.1: target link-layer address, in units of eight bytes.
 const TARGET_ADDRESS: [u8; 2] = [2, 1];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// RFC 2474, section 4.2.2.2: precedence "Internetwork Control", as routing protocols have it.
+const CONTROL: u8 = 0xc0;
 
 /// Sends frames by one interface.
 pub(super) struct Announcer {
@@ -29,7 +36,7 @@ pub(super) struct Announcer {
 }
 
 impl Announcer {
-    /// Opens it; frames come from `mac`.
+    /// Opens it; frames come from `mac`, and addresses are there.
     pub(super) fn open(index: u32, mac: [u8; 6]) -> io::Result<Self> {
         // Protocol 0: it receives nothing.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
@@ -48,6 +55,18 @@ impl Announcer {
             failed.extend(sent.err().map(|error| (address, error)));
         }
         failed
+    }
+
+    /// Sends an advert to a group from that link-layer address.
+    ///
+    /// RFC 9568, section 7.2: "Set the source MAC address to the Virtual Router MAC Address".
+    pub(super) fn advert(&self, message: &[u8], source: IpAddr, group: IpAddr) -> io::Result<()> {
+        let frame = match (source, group) {
+            (IpAddr::V4(source), IpAddr::V4(group)) => packet_v4(self.mac, source, group, message),
+            (IpAddr::V6(source), IpAddr::V6(group)) => packet_v6(self.mac, source, group, vrrp::PROTOCOL, message),
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        self.send(&frame)
     }
 
     fn send(&self, frame: &[u8]) -> io::Result<()> {
@@ -101,16 +120,47 @@ fn advertisement(mac: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
     pseudo.extend_from_slice(&[0, 0, 0, ICMPV6]);
     let sum = checksum::full(&message, u64::from(!checksum::full(&pseudo, 0)));
     message[2..4].copy_from_slice(&sum.to_ne_bytes());
-    let mut frame = vec![0x33, 0x33, 0, 0, 0, 1];
+    packet_v6(mac, address, ALL_NODES, ICMPV6, &message)
+}
+
+/// A packet of one hop to a group. RFC 1112, section 6.4: "placing the low-order 23-bits of the IP address into the low-order
+/// 23 bits of the Ethernet multicast address 01-00-5E-00-00-00".
+fn packet_v4(mac: [u8; 6], source: Ipv4Addr, group: Ipv4Addr, message: &[u8]) -> Vec<u8> {
+    let [_, b, c, d] = group.octets();
+    let mut frame = vec![1, 0, 0x5e, b & 0x7f, c, d];
+    frame.extend_from_slice(&mac);
+    frame.extend_from_slice(&IPV4.to_be_bytes());
+    let mut header = [0; ipv4::LENGTH];
+    header[ipv4::VERSION_IHL] = 0x45;
+    header[ipv4::VERSION_IHL + 1] = CONTROL;
+    let length = (ipv4::LENGTH + message.len()) as u16;
+    header[ipv4::TOTAL_LENGTH..][..2].copy_from_slice(&length.to_be_bytes());
+    header[ipv4::TTL] = 255;
+    header[ipv4::PROTOCOL] = vrrp::PROTOCOL;
+    header[ipv4::SOURCE..][..4].copy_from_slice(&source.octets());
+    header[ipv4::DESTINATION..][..4].copy_from_slice(&group.octets());
+    let sum = checksum::full(&header, 0);
+    header[ipv4::CHECKSUM..][..2].copy_from_slice(&sum.to_ne_bytes());
+    frame.extend_from_slice(&header);
+    frame.extend_from_slice(message);
+    frame
+}
+
+/// A packet of one hop to a group. RFC 2464, section 7: "the first two octets are the value 3333 hexadecimal and whose last
+/// four octets are the last four octets of" the group.
+fn packet_v6(mac: [u8; 6], source: Ipv6Addr, group: Ipv6Addr, next_header: u8, message: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x33, 0x33];
+    frame.extend_from_slice(&group.octets()[12..]);
     frame.extend_from_slice(&mac);
     frame.extend_from_slice(&IPV6.to_be_bytes());
-    frame.extend_from_slice(&[0x60, 0, 0, 0]);
-    frame.extend_from_slice(&length.to_be_bytes());
-    // RFC 4861, section 7.1.2: hop limit 255.
-    frame.extend_from_slice(&[ICMPV6, 255]);
-    frame.extend_from_slice(&address.octets());
-    frame.extend_from_slice(&ALL_NODES.octets());
-    frame.extend(message);
+    // The traffic class lies across the first two bytes.
+    frame.extend_from_slice(&[0x60 | CONTROL >> 4, CONTROL << 4, 0, 0]);
+    frame.extend_from_slice(&(message.len() as u16).to_be_bytes());
+    // RFC 4861, section 7.1.2, and RFC 9568, section 5.1.2.3: hop limit 255.
+    frame.extend_from_slice(&[next_header, 255]);
+    frame.extend_from_slice(&source.octets());
+    frame.extend_from_slice(&group.octets());
+    frame.extend_from_slice(message);
     frame
 }
 
@@ -135,5 +185,23 @@ mod tests {
         let sum = u64::from(!checksum::full(&pseudo, 0));
         assert_eq!(checksum::full(&frame[54..], sum), 0);
         assert_eq!(frame[80..], mac);
+    }
+
+    #[test]
+    fn adverts_come_from_the_virtual_router() {
+        let mac = [0, 0, 0x5e, 0, 1, 51];
+        let frame = packet_v4(mac, [192, 0, 2, 2].into(), super::super::wire::GROUP_V4, &[7; 12]);
+        assert_eq!(frame[..6], [1, 0, 0x5e, 0, 0, 18]);
+        assert_eq!((&frame[6..12], &frame[12..14]), (&mac[..], &[8, 0][..]));
+        assert_eq!(checksum::full(&frame[14..34], 0), 0, "the header's checksum");
+        assert_eq!((frame[22], frame[23], &frame[34..]), (255, 112, &[7; 12][..]));
+        assert_eq!(frame[16..18], 32_u16.to_be_bytes());
+
+        let mac = [0, 0, 0x5e, 0, 2, 51];
+        let source = "fe80::2".parse().unwrap();
+        let frame = packet_v6(mac, source, super::super::wire::GROUP_V6, vrrp::PROTOCOL, &[7; 24]);
+        assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 18]);
+        assert_eq!(frame[14..22], [0x6c, 0, 0, 0, 0, 24, 112, 255]);
+        assert_eq!((&frame[6..12], frame.len()), (&mac[..], 14 + 40 + 24));
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    addresses,
+    leftovers,
     runner::{Order, Runner},
     status::Board,
     track::Standing,
@@ -160,15 +159,7 @@ impl Driver {
             self.is_hurried = true;
             hurry();
         }
-        let wanted: BTreeSet<_> = followed
-            .iter()
-            .flat_map(|Followed { config, .. }| {
-                config
-                    .addresses
-                    .iter()
-                    .map(|address| (config.interface.clone(), address.addr()))
-            })
-            .collect();
+        let wanted = leftovers::wanted(followed.iter().map(|Followed { config, .. }| config));
         let mut groups: BTreeMap<Key, Vec<Followed>> = BTreeMap::new();
         for followed in followed {
             let (is_group, name) = followed.config.moves_with();
@@ -195,7 +186,9 @@ impl Driver {
             }
         }
         end(leaving.into_iter()).await;
-        self.reap(&wanted).await;
+        for failure in leftovers::reap(&self.handle, &self.routers, &wanted).await {
+            self.board.warn(failure);
+        }
         for (key, followed) in groups {
             self.start(key, followed);
         }
@@ -216,49 +209,6 @@ impl Driver {
         };
         self.groups.insert(key, running);
     }
-
-    /// Takes addresses off that a controller left when it died, and that no virtual router has any more.
-    async fn reap(&self, wanted: &BTreeSet<(String, IpAddr)>) {
-        let (known, left) = match (self.routers.known(), self.routers.addresses()) {
-            (Ok(known), Ok(left)) => (known, left),
-            (Err(error), _) | (_, Err(error)) => {
-                self.board
-                    .warn(format!("what virtual routers left cannot be read: {error}"));
-                return;
-            }
-        };
-        for (key, index) in known {
-            let Some(name) = addresses::name(&self.handle, key.interface).await else {
-                // Its interface went, and so did the addresses.
-                self.forget(&key);
-                continue;
-            };
-            let of_it = left.iter().filter(|(_, other)| *other == index);
-            let of_it: BTreeSet<_> = of_it
-                .filter_map(|(address, _)| {
-                    lb_common::family::address::from_words(address.family as u8, address.address)
-                })
-                .collect();
-            let (kept, stray): (BTreeSet<_>, BTreeSet<_>) = of_it
-                .into_iter()
-                .partition(|address| wanted.contains(&(name.clone(), *address)));
-            if let Err(error) = addresses::remove(&self.handle, key.interface, &stray).await {
-                self.board.warn(format!(
-                    "addresses of a former virtual router could not be taken off {name}: {error}"
-                ));
-            }
-            if kept.is_empty() {
-                self.forget(&key);
-            }
-        }
-    }
-
-    fn forget(&self, key: &lb_common::router::RouterKey) {
-        if let Err(error) = self.routers.forget(key) {
-            self.board
-                .warn(format!("a former virtual router cannot be forgotten: {error}"));
-        }
-    }
 }
 
 /// Whether these are the same virtual routers to others, so that what differs can change while they run.
@@ -270,6 +220,7 @@ fn is_same(before: &[Vrrp], after: &[Followed]) -> bool {
             && before.router == after.router
             && before.version == after.version
             && before.source == after.source
+            && before.router_mac == after.router_mac
             && before.peers.is_empty() == after.peers.is_empty()
             && family(before) == family(after)
     };

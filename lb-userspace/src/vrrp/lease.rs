@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use lb_common::{VirtualRouter, router::RouterKey};
 
-use super::instance::Micros;
+use super::{addresses::Link, instance::Micros};
 use crate::{
     config::Vrrp,
     dataplane::{DataplaneError, Routers, lease_clock},
@@ -36,18 +36,18 @@ impl Lease {
     /// Makes the virtual router known to the packet path.
     pub(super) fn register(
         routers: Arc<Routers>,
-        interface: u32,
+        link: &Link,
         config: &Vrrp,
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<Self, DataplaneError> {
         let is_v4 = addresses.first().is_none_or(IpAddr::is_ipv4);
         let key = RouterKey {
-            interface,
+            interface: link.index,
             tags: 0,
             router: config.router.into(),
             family: if is_v4 { 4 } else { 6 },
         };
-        let index = routers.register(key, addresses, !config.accept)?;
+        let index = routers.register(key, addresses, !config.accept, link.mac)?;
         Ok(Self {
             routers,
             key,

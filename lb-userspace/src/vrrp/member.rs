@@ -107,7 +107,13 @@ impl Member {
         let running = link.filter(|link| link.is_running);
         let is_open = self.ports.is_some();
         match running {
-            Some(link) if self.ports.as_ref().is_some_and(|ports| ports.link == link) => self.keep_addresses().await,
+            Some(link) if self.ports.as_ref().is_some_and(|ports| ports.link == link) => {
+                if let Some(name) = self.ports.as_ref()?.lost_device(&self.handle).await {
+                    self.closed_for = format!("somebody removed {name}");
+                    return Some(self.closed_for.clone());
+                }
+                self.keep_addresses().await;
+            }
             Some(_) if is_open => {
                 "the interface changed".clone_into(&mut self.closed_for);
                 return Some(self.closed_for.clone());
@@ -168,7 +174,7 @@ impl Member {
         let (Some(ports), Role::Master) = (&self.ports, self.status.role) else {
             return;
         };
-        let Ok(there) = addresses::all(&self.handle, ports.link.index).await else {
+        let Ok(there) = addresses::all(&self.handle, ports.home()).await else {
             return;
         };
         let missing: Vec<_> = self
@@ -191,9 +197,16 @@ impl Member {
     }
 
     async fn add(&self, ports: &Ports, address: ipnet::IpNet) {
-        if let Err(error) = addresses::add(&self.handle, ports.link.index, address).await {
+        if let Err(error) = addresses::add(&self.handle, ports.home(), address).await {
             self.board
                 .warn(format!("{}: {address} could not be taken: {error}", self.config.name));
+        }
+    }
+
+    /// Says that something about the device that has the addresses failed.
+    fn warn_of(&self, done: io::Result<()>) {
+        if let Err(error) = done {
+            self.board.warn(format!("{}: its device: {error}", self.config.name));
         }
     }
 
@@ -204,7 +217,7 @@ impl Member {
         self.virtual_addresses = self.config.hosts().collect();
         let Some(ports) = &mut self.ports else { return };
         let routers = Arc::clone(&self.routers);
-        match Lease::register(routers, ports.link.index, &self.config, &self.virtual_addresses) {
+        match Lease::register(routers, &ports.link, &self.config, &self.virtual_addresses) {
             Ok(lease) => ports.lease = lease,
             Err(error) => self.board.warn(format!("{}: {error}", self.config.name)),
         }
@@ -222,7 +235,7 @@ impl Member {
         let gone: BTreeSet<_> = before.hosts().collect();
         let kept = &self.virtual_addresses | &ports.owned;
         let gone = gone.difference(&kept).copied().collect();
-        if let Err(error) = addresses::remove(&self.handle, ports.link.index, &gone).await {
+        if let Err(error) = addresses::remove(&self.handle, ports.home(), &gone).await {
             self.board.warn(format!(
                 "{}: addresses could not be given up: {error}",
                 self.config.name
@@ -369,7 +382,7 @@ impl Member {
         for destination in to {
             let message = advert.bytes(ports.source, *destination, self.config.checksum);
             // One that cannot be sent is one that is lost.
-            let _ = ports.adverts.send(&message, *destination);
+            let _ = ports.advertise(&message, *destination);
         }
         self.status.sent += 1;
         self.is_published = false;
@@ -391,6 +404,7 @@ impl Member {
         }
         if let Some(ports) = &self.ports {
             if role == Role::Master {
+                self.warn_of(ports.set_device(&self.handle, true).await);
                 for address in &self.config.addresses {
                     self.add(ports, *address).await;
                 }
@@ -402,12 +416,13 @@ impl Member {
                 self.relay = None;
                 self.announcements.clear();
                 let lent = self.virtual_addresses.difference(&ports.owned).copied().collect();
-                if let Err(error) = addresses::remove(&self.handle, ports.link.index, &lent).await {
+                if let Err(error) = addresses::remove(&self.handle, ports.home(), &lent).await {
                     self.board.warn(format!(
                         "{}: addresses could not be given up: {error}",
                         self.config.name
                     ));
                 }
+                self.warn_of(ports.set_device(&self.handle, false).await);
             }
         }
         self.note(role, cause);
@@ -531,8 +546,10 @@ impl Member {
     }
 
     /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
-    pub(super) fn end(&mut self) {
-        self.ports = None;
+    pub(super) async fn end(&mut self) {
+        if let Some(ports) = self.ports.take() {
+            self.warn_of(ports.remove_device(&self.handle).await);
+        }
         self.board.forget(&self.config.name);
     }
 }

@@ -14,9 +14,11 @@ mod hooks;
 mod instance;
 mod instances;
 mod lease;
+mod leftovers;
 mod member;
 mod ports;
 mod relay;
+mod router_mac;
 mod runner;
 #[cfg(test)]
 mod simulation;
@@ -28,5 +30,6 @@ pub mod wire;
 pub use group::Group;
 pub use instance::{Action, Answer, Instance, Micros, Role, Rules};
 pub use instances::{Disobeyed, Instances, Order, VrrpError};
+pub use leftovers::clear;
 pub use status::Status;
 pub use track::{ServiceHealth, Services, TrackState};

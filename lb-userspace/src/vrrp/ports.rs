@@ -9,6 +9,7 @@ use super::{
     announce::Announcer,
     echo::Echo,
     lease::Lease,
+    router_mac::{self, RouterMac},
     socket::Adverts,
 };
 use crate::{config::Vrrp, dataplane::Routers};
@@ -19,6 +20,8 @@ const OWNER: u8 = 255;
 /// Everything that is open on an interface.
 pub(super) struct Ports {
     pub(super) link: Link,
+    /// The device that has the addresses, and its index, where that is not the interface.
+    device: Option<(RouterMac, u32)>,
     /// Where adverts come from.
     pub(super) source: IpAddr,
     /// Whether the interface had the addresses when it came.
@@ -52,8 +55,26 @@ impl Ports {
                 .find(|address| !matches!(address, IpAddr::V6(v6) if !v6.is_unicast_link_local()))
                 .ok_or_else(|| io::Error::other("the interface has no address to send adverts from"))?,
         };
+        let router_mac = RouterMac {
+            interface: link.index,
+            family: if is_v4 { 4 } else { 6 },
+            router: config.router,
+        };
+        let device = if config.router_mac {
+            // Where they were before the configuration changed, while nothing ran.
+            addresses::remove(handle, link.index, virtual_addresses).await?;
+            let index = router_mac.make(handle, &link, &config.interface).await?;
+            Some((router_mac, index))
+        } else {
+            router_mac.remove(handle).await?;
+            None
+        };
+        let there = match device {
+            Some((_, index)) => addresses::all(handle, index).await?,
+            None => there,
+        };
         let multicast = config.peers.is_empty();
-        let lease = Lease::register(Arc::clone(routers), link.index, config, virtual_addresses)
+        let lease = Lease::register(Arc::clone(routers), &link, config, virtual_addresses)
             .map_err(|error| io::Error::other(error.to_string()))?;
         let echo = if config.asks() {
             Some(Echo::open(&config.interface, link.index, source, config.router)?)
@@ -65,12 +86,48 @@ impl Ports {
             had_addresses: virtual_addresses.iter().all(|address| there.contains(address)),
             owned: virtual_addresses.iter().filter(owned).copied().collect(),
             adverts: Adverts::open(&config.interface, link.index, source, multicast)?,
-            announcer: Announcer::open(link.index, link.mac)?,
+            announcer: Announcer::open(link.index, device.map_or(link.mac, |(device, _)| device.mac()))?,
             echo,
             lease,
+            device,
             link,
             source,
         })
+    }
+
+    /// Index of what has the addresses while this balancer is master.
+    pub(super) fn home(&self) -> u32 {
+        self.device.map_or(self.link.index, |(_, index)| index)
+    }
+
+    /// Lets it take frames that are for the addresses' own link-layer address, or not.
+    pub(super) async fn set_device(&self, handle: &Handle, is_up: bool) -> io::Result<()> {
+        match self.device {
+            Some((_, index)) => router_mac::set_up(handle, index, is_up).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The device that has the addresses, if that is gone.
+    pub(super) async fn lost_device(&self, handle: &Handle) -> Option<String> {
+        let (device, _) = self.device?;
+        (!device.is_there(handle).await).then(|| device.name())
+    }
+
+    /// Removes the device that has the addresses.
+    pub(super) async fn remove_device(&self, handle: &Handle) -> io::Result<()> {
+        match self.device {
+            Some((device, _)) => device.remove(handle).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sends an advert.
+    pub(super) fn advertise(&self, message: &[u8], destination: IpAddr) -> io::Result<()> {
+        match self.device {
+            Some(_) => self.announcer.advert(message, self.source, destination),
+            None => self.adverts.send(message, destination),
+        }
     }
 
     /// Whether something may be there to hear.

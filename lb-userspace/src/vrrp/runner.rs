@@ -102,7 +102,7 @@ impl Runner {
         let actions = self.group.end("the daemon ends");
         self.act(actions).await;
         for member in &mut self.members {
-            member.end();
+            member.end().await;
         }
     }
 

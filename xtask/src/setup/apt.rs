@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use crate::process::{self, announce};
 
 /// Packages of the list that bring a service, and its unit.
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 4] = [
+    ("frr", "frr.service"),
     ("haproxy", "haproxy.service"),
     ("keepalived", "keepalived.service"),
     ("nginx", "nginx.service"),

@@ -37,6 +37,10 @@ pub(super) const TESTS: &[Tests] = &[
         chosen: &[],
     },
     Tests {
+        program: "routers",
+        chosen: &[],
+    },
+    Tests {
         program: "balance",
         chosen: &[
             "smoke_",

@@ -164,6 +164,7 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
         duration(Duration::ZERO, LONGEST_DELAY),
     );
     let accept = accept(raw, priority, findings);
+    let router_mac = router_mac(raw, priority, findings);
     let checksum = findings.optional(&raw.checksum, Covered::default(), |word| words::choice(word));
     let password = password(raw, version, findings);
     let tracks = track::tracks(raw, priority, findings);
@@ -186,6 +187,7 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
         preempt,
         preempt_delay: preempt_delay?,
         accept: accept?,
+        router_mac: router_mac?,
         checksum: checksum?,
         password: password?,
         tracks: tracks?,
@@ -204,6 +206,27 @@ fn accept(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Findings) -> Op
         return None;
     }
     Some(*given.get_ref())
+}
+
+fn router_mac(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Findings) -> Option<bool> {
+    let Some(given) = raw.router_mac.as_ref().filter(|given| *given.get_ref()) else {
+        return Some(false);
+    };
+    let (problem, expected) = if raw.peers.is_some() {
+        (
+            "switches learn where the router's link-layer address is by multicast adverts",
+            "`router_mac` = false, or no `peers`",
+        )
+    } else if priority? == 255 {
+        (
+            "addresses that are the balancer's own are at its own link-layer address",
+            "`router_mac` = false, or a `priority` below 255",
+        )
+    } else {
+        return Some(true);
+    };
+    findings.add(given.span(), Problem::new(problem, expected));
+    None
 }
 
 fn interval(raw: &raw::Vrrp, version: Option<u32>, findings: &mut Findings) -> Option<Duration> {
@@ -328,7 +351,9 @@ mod tests {
         );
         assert_eq!((found.peers.len(), found.source, found.password), (0, None, None));
         assert_eq!(found.rules().interval, 1_000_000);
-        assert!(found.accept);
+        assert!(found.accept && !found.router_mac);
+        let with_mac = routers(&[&format!("{LEAST}, router_mac = true")]).unwrap();
+        assert!(with_mac[0].router_mac);
         let secret = routers(&[&format!("{LEAST}, version = 2, password = 'secret'")]).unwrap();
         assert_eq!(secret[0].password, Some(*b"secret\0\0"));
     }
@@ -349,6 +374,8 @@ mod tests {
             ("source = 'a'", "\"a\" is not an address"),
             ("checksum = 'none'", "unknown form of the checksum \"none\""),
             ("accept = false, priority = 255", "the owner of the addresses accepts"),
+            ("router_mac = true, priority = 255", "are at its own link-layer address"),
+            ("router_mac = true, peers = ['192.0.2.9']", "by multicast adverts"),
             ("password = 'secret'", "`password` belongs to version 2"),
             ("version = 2, password = '123456789'", "the password has 9 bytes"),
         ] {

@@ -39,6 +39,8 @@ pub struct Vrrp {
     pub preempt_delay: Duration,
     /// Whether the kernel gets packets to the addresses that belong to no service; else they are dropped.
     pub accept: bool,
+    /// Whether the addresses are at a link-layer address of their own, which moves with them.
+    pub router_mac: bool,
     /// What checksums of version 3 over IPv4 cover.
     pub checksum: vrrp::wire::Covered,
     /// Version 2: what goes with each advert in the clear.

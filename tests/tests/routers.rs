@@ -1,0 +1,272 @@
+//! Packet tables of virtual routers: adverts, questions, requests for addresses, frames to a link-layer address that moves,
+//! and segments that are sent on.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use harness::{
+    fixture::{self, LOOPBACK, TCP, one, tcp},
+    packet::{ACK, Packet, SYN},
+    program::Program,
+    testrun::{PASS, TRANSMIT},
+};
+use lb_common::{
+    Mode, Outcome, VirtualRouter,
+    router::{RouterKey, echo, mac},
+};
+use lb_userspace::{
+    dataplane::{Routers, lease_clock},
+    vrrp::wire::{Advert, Covered, GROUP_V4, GROUP_V6, PROTOCOL},
+};
+
+const NUMBER: u8 = 51;
+/// The interface's own link-layer address: where [`Packet`]s go.
+const OWN: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const THIRD: [u8; 6] = [2, 0, 0, 0, 0, 8];
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A service at an address of a virtual router, and what the packet path knows of that.
+struct Scene {
+    program: Program,
+    routers: Routers,
+    index: u32,
+    v6: bool,
+}
+
+impl Scene {
+    fn new(v6: bool, mode: Mode) -> Self {
+        let program = Program::with(one(mode, v6, TCP));
+        let routers = program.routers();
+        let key = RouterKey {
+            interface: LOOPBACK,
+            tags: 0,
+            router: NUMBER.into(),
+            family: family(v6).into(),
+        };
+        let addresses = BTreeSet::from([fixture::virtual_address(mode, v6)]);
+        let index = routers.register(key, &addresses, false, OWN).unwrap();
+        Self {
+            program,
+            routers,
+            index,
+            v6,
+        }
+    }
+
+    fn renew(&self) {
+        self.routers.renew(self.index, lease_clock().unwrap(), LEASE, LEASE);
+    }
+
+    fn entry(&self) -> VirtualRouter {
+        self.routers.read(self.index).unwrap()
+    }
+
+    /// An advert of another balancer, whose frame comes from there.
+    fn advert(&mut self, from: IpAddr, sender: [u8; 6], priority: u8) {
+        let group = if self.v6 {
+            IpAddr::from(GROUP_V6)
+        } else {
+            GROUP_V4.into()
+        };
+        let advert = Advert {
+            version: 3,
+            router: NUMBER,
+            priority,
+            interval: 1_000_000,
+            addresses: vec![fixture::virtual_address(Mode::Nat, self.v6)],
+            password: None,
+        };
+        let mut packet = Packet::udp(SocketAddr::new(from, 0), SocketAddr::new(group, 0), &[]);
+        (packet.source_mac, packet.ttl) = (sender, 255);
+        let frame = packet.carrying(PROTOCOL, &advert.bytes(from, group, Covered::PseudoHeader));
+        let (run, outcomes) = self.program.run_bytes(&frame);
+        assert_eq!((run.action, outcomes), (PASS, vec![Outcome::NotOurs.name()]));
+    }
+
+    /// A question or an answer from a balancer to this one.
+    fn echo(&self, kind: u8, from: IpAddr, sender: [u8; 6]) -> Packet {
+        let mut payload = [0; echo::LENGTH];
+        payload[..4].copy_from_slice(&echo::MAGIC.to_be_bytes());
+        payload[echo::KIND] = kind;
+        payload[echo::ROUTER] = NUMBER;
+        payload[echo::FAMILY] = family(self.v6);
+        let [asks, answers] = [40_000, echo::PORT];
+        let own = other_balancer(self.v6, 2);
+        let (source, destination) = match kind {
+            echo::ASKS => (SocketAddr::new(from, asks), SocketAddr::new(own, answers)),
+            _ => (SocketAddr::new(from, answers), SocketAddr::new(own, asks)),
+        };
+        let mut packet = Packet::udp(source, destination, &payload);
+        (packet.source_mac, packet.ttl) = (sender, 255);
+        packet
+    }
+}
+
+fn family(v6: bool) -> u8 {
+    if v6 { 6 } else { 4 }
+}
+
+fn router_mac(v6: bool) -> [u8; 6] {
+    mac::of(family(v6), NUMBER)
+}
+
+fn other_balancer(v6: bool, number: u8) -> IpAddr {
+    if v6 {
+        IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, u16::from(number)])
+    } else {
+        [10, 77, 0, 200 + number].into()
+    }
+}
+
+#[test]
+fn questions_are_turned_around_with_what_is_known_of_the_lease() {
+    for v6 in [false, true] {
+        let mut scene = Scene::new(v6, Mode::Nat);
+        for holds in [0, 1] {
+            if holds == 1 {
+                scene.renew();
+            }
+            let question = scene.echo(echo::ASKS, other_balancer(v6, 9), OTHER);
+            let answer = scene.program.send(&question, Outcome::EchoAnswered);
+            let answer = Packet::parse(&answer).unwrap();
+            assert_eq!((answer.source_mac, answer.destination_mac), (OWN, OTHER));
+            assert_eq!(
+                (answer.source, answer.destination),
+                (question.destination, question.source)
+            );
+            assert_eq!(
+                (answer.payload[echo::KIND], answer.payload[echo::HOLDS]),
+                (echo::ANSWERS, holds)
+            );
+        }
+        // What crossed a router is not answered.
+        let far = Packet {
+            ttl: 254,
+            ..scene.echo(echo::ASKS, other_balancer(v6, 9), OTHER)
+        };
+        scene.program.send(&far, Outcome::NotOurs);
+    }
+}
+
+#[test]
+fn frames_to_the_virtual_router_are_for_its_master_alone() {
+    for (v6, mode) in [
+        (false, Mode::Nat),
+        (true, Mode::Nat),
+        (false, Mode::Dsr),
+        (true, Mode::Dsr),
+    ] {
+        let mut scene = Scene::new(v6, mode);
+        let syn = Packet {
+            destination_mac: router_mac(v6),
+            ..tcp(mode, v6, 40_000, SYN)
+        };
+        scene.program.send(&syn, Outcome::NotMaster);
+        // Those of a virtual router that nothing is known of are like others.
+        let mut foreign = syn.clone();
+        foreign.destination_mac[5] = NUMBER + 1;
+        foreign.source.set_port(40_001);
+        scene.program.send(&foreign, Outcome::Forwarded);
+        scene.renew();
+        scene.program.send(&syn, Outcome::Forwarded);
+        scene.routers.give_up(scene.index);
+        scene.program.send(
+            &Packet {
+                source: fixture::client(v6, 40_002),
+                ..syn
+            },
+            Outcome::NotMaster,
+        );
+    }
+}
+
+#[test]
+fn answers_come_from_the_interface_s_own_address() {
+    for v6 in [false, true] {
+        let mut scene = Scene::new(v6, Mode::Nat);
+        scene.renew();
+        let syn = Packet {
+            destination_mac: router_mac(v6),
+            ..tcp(Mode::Nat, v6, 40_000, SYN)
+        };
+        let to_worker = scene.program.forward(&syn);
+        let answer = Packet::tcp(to_worker.destination, to_worker.source, SYN | ACK);
+        let back = scene.program.forward(&answer);
+        assert_eq!((back.source_mac, back.destination_mac), (OWN, syn.source_mac));
+        // What follows goes on as fast as to any address, and leaves the way back as it is.
+        let ack = Packet {
+            destination_mac: router_mac(v6),
+            ..tcp(Mode::Nat, v6, 40_000, ACK)
+        };
+        scene.program.forward(&ack);
+        assert_eq!(scene.program.forward(&answer).source_mac, OWN);
+        // Another neighbour is another way back.
+        let moved = Packet {
+            source_mac: THIRD,
+            ..ack
+        };
+        scene.program.forward(&moved);
+        assert_eq!(scene.program.forward(&answer).destination_mac, THIRD);
+    }
+}
+
+#[test]
+fn whose_address_is_whose_is_learnt_where_adverts_do_not_tell() {
+    for v6 in [false, true] {
+        let mut scene = Scene::new(v6, Mode::Nat);
+        let [other, third] = [9, 8].map(|number| other_balancer(v6, number));
+        scene.advert(other, OTHER, 100);
+        assert_eq!(scene.entry().heard_mac, mac::word(OTHER), "adverts tell");
+        scene.advert(third, router_mac(v6), 100);
+        assert_eq!(scene.entry().heard_mac, 0, "nobody is taken for another one");
+        // A balancer that is not the one that was heard tells nothing.
+        let question = scene.echo(echo::ASKS, other, OTHER);
+        scene.program.send(&question, Outcome::EchoAnswered);
+        assert_eq!(scene.entry().heard_mac, 0);
+        let question = scene.echo(echo::ASKS, third, THIRD);
+        scene.program.send(&question, Outcome::EchoAnswered);
+        assert_eq!(scene.entry().heard_mac, mac::word(THIRD), "questions tell");
+        scene.advert(third, router_mac(v6), 100);
+        scene.advert(third, router_mac(v6), 0);
+        assert_eq!(scene.entry().heard_mac, mac::word(THIRD), "and that stays");
+        scene.advert(other, router_mac(v6), 100);
+        let answer = scene.echo(echo::ANSWERS, other, OTHER);
+        scene.program.send(&answer, Outcome::NotOurs);
+        assert_eq!(scene.entry().heard_mac, mac::word(OTHER), "answers tell");
+    }
+}
+
+#[test]
+fn strange_segments_go_to_the_former_master_from_the_interface_s_own_address() {
+    for v6 in [false, true] {
+        let mut scene = Scene::new(v6, Mode::Nat);
+        let other = other_balancer(v6, 9);
+        scene.renew();
+        scene.advert(other, router_mac(v6), 100);
+        let strange = Packet {
+            destination_mac: router_mac(v6),
+            ..tcp(Mode::Nat, v6, 40_000, ACK)
+        };
+        scene.routers.relay(scene.index, lease_clock().unwrap(), Some(LEASE));
+        // Not while nobody knows where that one is.
+        scene.program.send(&strange, Outcome::ResetNoFlow);
+        let answer = scene.echo(echo::ANSWERS, other, OTHER);
+        scene.program.send(&answer, Outcome::NotOurs);
+        let (run, outcomes) = scene.program.run_bytes(&strange.bytes());
+        assert_eq!((run.action, outcomes), (TRANSMIT, vec![Outcome::Relayed.name()]));
+        let sent = Packet::parse(&run.bytes).unwrap();
+        assert_eq!((sent.source_mac, sent.destination_mac), (OWN, OTHER));
+        assert_eq!((sent.source, sent.destination), (strange.source, strange.destination));
+        // What that one sends on is not sent back.
+        let relayed = Packet {
+            source_mac: OTHER,
+            destination_mac: OWN,
+            ..strange
+        };
+        scene.program.send(&relayed, Outcome::ResetNoFlow);
+    }
+}
