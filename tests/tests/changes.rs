@@ -142,8 +142,12 @@ fn a_drain_comes_to_zero_by_itself_where_connections_end() {
     eventually(PATIENCE, "it has flows", || {
         backend(&lbd, &name)["total"].as_u64() > Some(20)
     });
-    lbd.lbctl(&["backend", "drain", &format!("web/{name}"), "--wait"])
+    let told = lbd
+        .lbctl_text(&["backend", "drain", &format!("web/{name}"), "--wait"])
         .unwrap();
+    // A line for each count of flows that it saw.
+    let counts: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(counts.last().unwrap()["active"], 0, "{told}");
     let row = backend(&lbd, &name);
     assert_eq!((&row["active"], &row["embryonic"]), (&json!(0), &json!(0)), "{row}");
     let report = traffic.stop();

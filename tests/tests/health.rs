@@ -162,6 +162,49 @@ fn while_too_few_backends_are_well_all_of_them_are_used() {
 }
 
 #[test]
+fn neither_a_restart_nor_another_question_takes_a_backend_down_before_its_checks_do() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut probes: Vec<_> = lab
+        .workers
+        .iter()
+        .map(|host| Worker::start(host, 81).unwrap())
+        .collect();
+    let check = "type = \"http\"\nport = 81\ninterval = \"200ms\"\ntimeout = \"200ms\"\nrise = 2\nfall = 100\n";
+    let mut lbd = balance(&lab, |service| service.health(check));
+    lbd.await_all_up("web");
+    let witness = harness::witness::Witness::at(&lab, target().ip());
+    probes.iter_mut().for_each(Worker::kill);
+    lbd.kill9().unwrap();
+    lbd.restart().unwrap();
+    let failing = |lbd: &Lbd<'_>| {
+        eventually(PATIENCE, "checks fail", || {
+            backend(lbd, "worker-1")["health"]["failures"].as_u64() > Some(3)
+        });
+        let row = backend(lbd, "worker-1");
+        assert_eq!(
+            (&row["state"], &row["health"]["verdict"]),
+            (&"up".into(), &"up".into()),
+            "{row}"
+        );
+        assert!(
+            row["health"]["last_failure"].as_str().unwrap().contains("refused"),
+            "{row}"
+        );
+    };
+    failing(&lbd);
+    lbd.reconfigure(|config| {
+        let health = &mut config.services[0].health;
+        *health = health.replace("http\"", "http\"\npath = \"/other\"");
+    })
+    .unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    failing(&lbd);
+    assert_eq!(causes(&lbd, "backend-down"), Vec::<String>::new());
+    witness.assert_flawless("checks that fail after a restart and a reload");
+}
+
+#[test]
 fn a_backend_that_flaps_has_to_be_well_for_long() {
     let lab = Lab::new().unwrap();
     let mut workers = Worker::all(&lab);

@@ -289,6 +289,9 @@ pub struct HealthStatus {
     /// How far checks that speak against the verdict have come; `null`: there are none.
     #[serde(default)]
     pub progress: Option<String>,
+    /// What was wrong with the last check; `null`: nothing.
+    #[serde(default)]
+    pub last_failure: Option<String>,
     /// Checks since the controller started.
     pub checks: u64,
     /// How many of them failed.

@@ -46,6 +46,16 @@ pub enum CliError {
     /// What the command is about is there no more.
     #[error("{0} is not there any more")]
     Gone(String),
+    /// A drain that was followed ended before its flows did.
+    #[error("{name} is not drained: it is {state} ({cause})")]
+    NotDrained {
+        /// Service and backend.
+        name: String,
+        /// What it is now.
+        state: String,
+        /// Why.
+        cause: String,
+    },
     /// The maps cannot be read.
     #[error("{}{}", .0, maps_hint(.0))]
     Maps(#[from] DataplaneError),
@@ -63,6 +73,14 @@ impl CliError {
             Self::Config { .. } | Self::Usage(_) => 2,
             _ => 1,
         }
+    }
+
+    /// Whether nobody answers who could.
+    pub(super) fn is_for_want_of_lbd(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Endpoint { .. } | Self::Garbled { .. }
+        ) && !self.is_forbidden()
     }
 
     /// Whether it is for want of a right.

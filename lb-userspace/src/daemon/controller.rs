@@ -33,7 +33,7 @@ use crate::{
     health::{Change, Monitor, TargetId, Verdict},
     neighbour::{Neighbours, NextHopState, RESOLVING},
     overrides::{Overrides, Standing},
-    reconcile,
+    reconcile::{self, Condition},
     schedule::KnownRings,
     steady, vrrp,
 };
@@ -85,8 +85,41 @@ impl Controller {
                 addresses.insert(backend.address.ip());
             }
         }
-        self.health.set_targets(&in_force.targets);
+        self.health
+            .set_targets(&in_force.targets, &self.verdicts_of_maps(&in_force));
         self.neighbours.set_targets(addresses);
+    }
+
+    /// What the maps say of backends whose state there is that of their health: the verdict that a former controller, or
+    /// another check, made.
+    fn verdicts_of_maps(&self, in_force: &InForce) -> Verdicts {
+        let Ok(entries) = Entries::read(&self.tables) else {
+            return Verdicts::new();
+        };
+        let conditions = self.conditions.borrow();
+        let mut found = Verdicts::new();
+        for service in &in_force.config().services {
+            // Then they are up whatever is thought of them.
+            if conditions.get(&service.name) == Some(&Condition::Panic) {
+                continue;
+            }
+            for backend in &service.backends {
+                let id = TargetId {
+                    service: service.name.clone(),
+                    backend: backend.name.clone(),
+                };
+                let is_overridden = in_force.overrides.of(&id).is_some_and(|own| own.intent.is_some());
+                let state = entries
+                    .find(service, backend.address)
+                    .map(|(_, entry)| entry.status.state());
+                match state.filter(|_| !is_overridden) {
+                    Some(BackendState::Up) => found.insert(id, Verdict::Up),
+                    Some(BackendState::Down) => found.insert(id, Verdict::Down),
+                    Some(BackendState::Draining | BackendState::Free) | None => None,
+                };
+            }
+        }
+        found
     }
 
     /// Tells health checks which backends are behind which interfaces.
@@ -110,7 +143,7 @@ impl Controller {
                 () = tokio::time::sleep(STEP), if is_moving => {}
                 () = tokio::time::sleep(deadline.unwrap_or(PERIOD)), if deadline.is_some() => {}
                 Some(change) = self.health_changes.recv() => self.note(&change),
-                Ok(()) = self.next_hops.changed() => self.learn_ways(),
+                Ok(()) = self.next_hops.changed() => {}
                 Some(command) = self.commands.recv() => {
                     self.obey(command).await;
                     continue;
@@ -126,10 +159,10 @@ impl Controller {
                 self.note(&change);
             }
             tokio::task::block_in_place(|| {
-                self.reconcile();
-                if self.follow_drains() {
-                    self.reconcile();
-                }
+                // Flows are counted before what their backends' deadlines mean to them is done.
+                let now = steady::now();
+                self.follow_drains(now);
+                self.reconcile_at(now);
             });
         }
     }
@@ -179,11 +212,16 @@ impl Controller {
 
     /// Brings the maps to the desired state once.
     pub(super) fn reconcile(&mut self) {
+        self.reconcile_at(steady::now());
+    }
+
+    fn reconcile_at(&mut self, now: Timestamp) {
         let in_force = self.in_force.borrow().clone();
         self.next_hops.mark_unchanged();
+        self.learn_ways();
         self.returned.forget_old(in_force.config(), Instant::now());
         let config = in_force.config();
-        let (desired, conditions, services) = self.with_known(config, &in_force.overrides, steady::now(), |known| {
+        let (desired, conditions, services) = self.with_known(config, &in_force.overrides, now, |known| {
             let desired = reconcile::desired(config, known);
             let conditions = reconcile::conditions(config, &desired, known);
             (desired, conditions, service_health(config, known))
@@ -228,7 +266,9 @@ impl Controller {
                 service: service.name.clone(),
                 backend: backend.name.clone(),
             };
-            health.get(&id).is_none_or(|health| health.verdict != Verdict::Unknown)
+            health
+                .get(&id)
+                .is_none_or(|health| health.verdict != Verdict::Unknown && health.checks > 0)
         };
         let is_up = |service: &Service, backend: &Backend| {
             let entry = entries.find(service, backend.address);

@@ -30,6 +30,7 @@ use crate::{
     health::{Health, Monitor, TargetId, Verdict},
     neighbour::{NextHopState, NextHops},
     overrides::{Intent, Override},
+    reconcile::Condition,
     steady, vrrp,
 };
 
@@ -113,7 +114,10 @@ impl Inspector {
         let weight = own.and_then(|own| own.weight).unwrap_or(backend.weight);
         let (state, cause) = match own.and_then(|own| own.intent) {
             Some(intent) if !is_down(health) => overridden(intent, now),
-            _ => state(entry.map(|(_, backend)| backend), weight, health),
+            _ => {
+                let panics = self.conditions.borrow().get(&service.name) == Some(&Condition::Panic);
+                state(entry.map(|(_, backend)| backend), weight, health, panics)
+            }
         };
         let hop = self.next_hops.borrow().get(&backend.address.ip()).cloned();
         Ok(BackendStatus {
@@ -355,26 +359,30 @@ impl Inspect for Inspector {
 }
 
 /// The state of a backend as the packet path has it, and why.
-fn state(entry: Option<&Backend>, weight: u32, health: Option<&Health>) -> (&'static str, String) {
-    if let Some(health) = health.filter(|health| health.verdict == Verdict::Unknown) {
-        return ("unknown", health.cause.clone());
-    }
-    let cause = match health {
-        Some(health) => health.cause.clone(),
-        None => "not checked".to_owned(),
-    };
-    if is_down(health) && entry.is_some_and(|entry| entry.status.state() == BackendState::Up) {
-        return (
+fn state(entry: Option<&Backend>, weight: u32, health: Option<&Health>, panics: bool) -> (&'static str, String) {
+    let verdict = health.map(|health| health.verdict);
+    let cause = health.map_or_else(|| "not checked".to_owned(), cause);
+    match entry.map(|entry| entry.status.state()) {
+        Some(BackendState::Up) if verdict == Some(Verdict::Down) && panics => (
             "up",
             format!("it is used because too few backends are well (`panic_threshold`); {cause}"),
-        );
-    }
-    match entry.map(|entry| entry.status.state()) {
+        ),
         Some(BackendState::Up) => ("up", cause),
         Some(BackendState::Draining) if weight == 0 => ("draining", "weight 0".to_owned()),
+        Some(BackendState::Draining) if verdict == Some(Verdict::Unknown) => ("unknown", cause),
         Some(BackendState::Draining) => ("draining", cause),
         Some(BackendState::Down) => ("down", cause),
         Some(BackendState::Free) | None => ("unknown", "not in the maps yet".to_owned()),
+    }
+}
+
+/// What decided about a backend, and what is wrong with it by now where that is something else.
+fn cause(health: &Health) -> String {
+    match &health.last_failure {
+        Some(failure) if health.verdict == Verdict::Down && !health.cause.contains(failure.as_str()) => {
+            format!("{}; now: {failure}", health.cause)
+        }
+        _ => health.cause.clone(),
     }
 }
 
@@ -435,6 +443,7 @@ fn health_status(health: &Health) -> HealthStatus {
         cause: health.cause.clone(),
         suspect: health.suspicion.clone(),
         progress: health.progress.clone(),
+        last_failure: health.last_failure.clone(),
         checks: health.checks,
         failures: health.failures,
         last_duration_ms: health.last_duration.map(milliseconds),

@@ -150,16 +150,14 @@ impl Controller {
         Some(next.duration_since(now).unsigned_abs())
     }
 
-    /// Looks at how far drains have come, and lets removed backends go whose flows have ended. Says whether the desired
-    /// state is another now.
-    pub(super) fn follow_drains(&mut self) -> bool {
+    /// Looks at how far drains have come, and lets removed backends go whose flows have ended.
+    pub(super) fn follow_drains(&mut self, now: Timestamp) {
         if !self.is_draining() {
-            return false;
+            return;
         }
         let Ok(entries) = Entries::read(&self.tables) else {
-            return false;
+            return;
         };
-        let now = steady::now();
         let in_force = self.in_force.borrow().clone();
         let service = |name: &str| in_force.config().services.iter().find(|service| service.name == name);
         let mut overrides = Overrides::clone(&in_force.overrides);
@@ -193,7 +191,6 @@ impl Controller {
         if overrides != *in_force.overrides {
             self.put_overrides(overrides);
         }
-        !gone.is_empty()
     }
 
     /// Puts overrides into force and saves them; where that fails, they hold until the daemon ends.

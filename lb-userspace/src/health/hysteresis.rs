@@ -46,6 +46,14 @@ pub struct Decision {
 }
 
 impl Hysteresis {
+    /// One that goes on with a verdict that was made before.
+    pub fn with(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            ..Self::default()
+        }
+    }
+
     /// The verdict now.
     pub fn verdict(&self) -> Verdict {
         self.verdict
@@ -95,14 +103,16 @@ impl Hysteresis {
     /// How far results that speak against the verdict have come, in words; `None`: there are none.
     pub fn progress(&self, rules: &Rules, now: Instant) -> Option<String> {
         let since = self.since?;
-        if self.verdict == Verdict::Unknown {
-            return None;
-        }
-        if self.verdict == Verdict::Up {
-            return Some(format!("{} of {} checks failed", self.against, rules.fall));
+        let failed = format!("{} of {} checks failed", self.against, rules.fall);
+        let succeeded = format!("{} of {} checks succeeded", self.against, rules.rise);
+        match (self.verdict, rules.initial) {
+            (Verdict::Up, _) | (Verdict::Unknown, Initial::Up) => return Some(failed),
+            (Verdict::Unknown, Initial::Down) => return Some(succeeded),
+            (Verdict::Unknown, Initial::Unknown) => return None,
+            (Verdict::Down, _) => {}
         }
         let Some(flaps) = rules.flaps.filter(|_| self.is_flapping) else {
-            return Some(format!("{} of {} checks succeeded", self.against, rules.rise));
+            return Some(succeeded);
         };
         let well = Duration::from_secs(now.saturating_duration_since(since).as_secs());
         Some(format!("well for {well:?} of {:?}", flaps.period))
@@ -192,6 +202,35 @@ mod tests {
             ("+-+", Initial::Down, "?DD"),
         ] {
             assert_eq!(verdicts(results, &rules(2, 3, initial)), then, "{results} {initial:?}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_was_made_before_changes_as_any_other() {
+        let start = Instant::now();
+        let rules = rules(2, 3, Initial::Unknown);
+        for (verdict, success, needed) in [
+            (Verdict::Up, false, 3),
+            (Verdict::Down, true, 2),
+            (Verdict::Unknown, false, 1),
+        ] {
+            let mut hysteresis = Hysteresis::with(verdict);
+            let changed = (1..).find(|_| hysteresis.result(success, &rules, start).is_some());
+            assert_eq!(changed, Some(needed), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn the_way_to_a_first_verdict_is_told() {
+        let now = Instant::now();
+        for (initial, success, told) in [
+            (Initial::Up, false, Some("1 of 3 checks failed")),
+            (Initial::Down, true, Some("1 of 2 checks succeeded")),
+        ] {
+            let rules = rules(2, 3, initial);
+            let mut hysteresis = Hysteresis::default();
+            hysteresis.result(success, &rules, now);
+            assert_eq!(hysteresis.progress(&rules, now).as_deref(), told);
         }
     }
 

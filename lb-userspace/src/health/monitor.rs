@@ -31,6 +31,8 @@ pub struct Health {
     pub suspicion: Option<String>,
     /// How far results that speak against the verdict have come; `None`: there are none.
     pub progress: Option<String>,
+    /// What was wrong with the last check; `None`: nothing.
+    pub last_failure: Option<String>,
     /// How often it was asked.
     pub checks: u64,
     /// How often it did not answer as it should.
@@ -40,13 +42,19 @@ pub struct Health {
 }
 
 impl Health {
-    fn unknown() -> Self {
+    /// Before its first check, where this is thought of it.
+    fn begin(verdict: Verdict) -> Self {
+        let cause = match verdict {
+            Verdict::Unknown => "not checked yet",
+            Verdict::Up | Verdict::Down => "as it was before; not checked yet",
+        };
         Self {
-            verdict: Verdict::Unknown,
+            verdict,
             since: SystemTime::now(),
-            cause: "not checked yet".to_owned(),
+            cause: cause.to_owned(),
             suspicion: None,
             progress: None,
+            last_failure: None,
             checks: 0,
             failures: 0,
             last_duration: None,
@@ -122,23 +130,24 @@ impl Monitor {
         &self.own_links
     }
 
-    /// Sets what is checked. Targets that stay are not disturbed; one whose address or question changed begins anew,
-    /// one whose times changed keeps its verdict.
-    pub fn set_targets(&self, targets: &Targets) {
+    /// Sets what is checked. Targets that stay are not disturbed; one whose times changed keeps its verdict. One that is new,
+    /// or is asked something else, begins with the verdict that `before` has of it.
+    pub fn set_targets(&self, targets: &Targets, before: &BTreeMap<TargetId, Verdict>) {
         let mut watched = lock(&self.watched);
         watched.retain(|id, _| targets.contains_key(id));
         for (id, target) in targets {
-            let before = watched.get(id);
-            if before.is_some_and(|before| before.target == *target) {
+            let former = watched.get(id);
+            if former.is_some_and(|former| former.target == *target) {
                 continue;
             }
-            let kept = before
-                .filter(|before| before.target.asks_the_same(target))
-                .map(|before| (&before.state, &before.wake));
+            let kept = former
+                .filter(|former| former.target.asks_the_same(target))
+                .map(|former| (&former.state, &former.wake));
+            let verdict = before.get(id).copied().unwrap_or_default();
             let wake = kept.map(|(_, wake)| Arc::clone(wake)).unwrap_or_default();
             let state = kept
                 .map(|(state, _)| Arc::clone(state))
-                .unwrap_or_else(|| Arc::new(Mutex::new(State::unknown())));
+                .unwrap_or_else(|| Arc::new(Mutex::new(State::begin(verdict))));
             let task = self.thread.spawn(watch(
                 id.clone(),
                 target.clone(),
@@ -244,10 +253,10 @@ fn epoch() -> tokio::time::Instant {
 }
 
 impl State {
-    fn unknown() -> Self {
+    fn begin(verdict: Verdict) -> Self {
         Self {
-            hysteresis: Hysteresis::default(),
-            health: Health::unknown(),
+            hysteresis: Hysteresis::with(verdict),
+            health: Health::begin(verdict),
             suspected: None,
             is_hindered: false,
             next: None,
@@ -286,8 +295,8 @@ impl State {
         self.health.checks += 1;
         self.health.failures += u64::from(result.is_err());
         self.health.last_duration = Some(duration);
-        if let Err(failure) = result {
-            let failure = bounded(failure.to_string());
+        self.health.last_failure = result.as_ref().err().map(|failure| bounded(failure.to_string()));
+        if let Some(failure) = &self.health.last_failure {
             tracing::debug!(service = id.service, backend = id.backend, failure, "check failed");
         }
         self.health.progress = self.hysteresis.progress(&rules, now);
@@ -391,7 +400,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (monitor, mut changes) = Monitor::new().unwrap();
-        monitor.set_targets(&[(id("a"), target(address))].into());
+        monitor.set_targets(&[(id("a"), target(address))].into(), &BTreeMap::new());
         assert_eq!(monitor.snapshot()[&id("a")].verdict, Verdict::Unknown);
         assert_eq!(
             next(&mut changes).await,
@@ -417,11 +426,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (monitor, mut changes) = Monitor::new().unwrap();
-        monitor.set_targets(&[(id("a"), target(address))].into());
+        monitor.set_targets(&[(id("a"), target(address))].into(), &BTreeMap::new());
         next(&mut changes).await;
         let mut slower = target(address);
         Arc::make_mut(&mut slower.check).timing.interval = Duration::from_millis(30);
-        monitor.set_targets(&[(id("a"), slower), (id("b"), target(address))].into());
+        monitor.set_targets(
+            &[(id("a"), slower), (id("b"), target(address))].into(),
+            &BTreeMap::new(),
+        );
         assert_eq!(
             monitor.snapshot()[&id("a")].verdict,
             Verdict::Up,
@@ -429,7 +441,7 @@ mod tests {
         );
         assert_eq!(next(&mut changes).await.0, "b");
         let closed: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        monitor.set_targets(&[(id("b"), target(closed))].into());
+        monitor.set_targets(&[(id("b"), target(closed))].into(), &BTreeMap::new());
         assert_eq!(monitor.snapshot().len(), 1);
         assert_eq!(
             monitor.snapshot()[&id("b")].verdict,
@@ -440,12 +452,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_thought_of_a_backend_before_holds_until_enough_checks_speak_against_it() {
+        let closed: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let (monitor, mut changes) = Monitor::new().unwrap();
+        monitor.set_targets(&[(id("a"), target(closed))].into(), &[(id("a"), Verdict::Up)].into());
+        assert_eq!(monitor.snapshot()[&id("a")].cause, "as it was before; not checked yet");
+        assert_eq!(
+            next(&mut changes).await,
+            (
+                "a".into(),
+                Verdict::Down,
+                "2 of 2 checks failed: connect: refused".into()
+            )
+        );
+        assert_eq!(
+            monitor.snapshot()[&id("a")].last_failure.as_deref(),
+            Some("connect: refused")
+        );
+    }
+
+    #[tokio::test]
     async fn hundreds_of_targets_are_all_checked() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { while listener.accept().await.is_ok() {} });
         let (monitor, mut changes) = Monitor::new().unwrap();
-        monitor.set_targets(&(0..200).map(|n| (id(&n.to_string()), target(address))).collect());
+        monitor.set_targets(
+            &(0..200).map(|n| (id(&n.to_string()), target(address))).collect(),
+            &BTreeMap::new(),
+        );
         for _ in 0..200 {
             assert_eq!(next(&mut changes).await.1, Verdict::Up);
         }
@@ -457,12 +492,12 @@ mod tests {
         let (monitor, mut changes) = Monitor::new().unwrap();
         let mut seldom = target(listener.local_addr().unwrap());
         assert!(!monitor.suspect(&id("a"), "nobody knows it"));
-        monitor.set_targets(&[(id("a"), seldom.clone())].into());
+        monitor.set_targets(&[(id("a"), seldom.clone())].into(), &BTreeMap::new());
         assert_eq!(next(&mut changes).await.1, Verdict::Up);
         // From now on no check comes by itself.
         let timing = &mut Arc::make_mut(&mut seldom.check).timing;
         (timing.interval, timing.fast_interval) = (Duration::from_secs(3600), Duration::from_secs(3600));
-        monitor.set_targets(&[(id("a"), seldom)].into());
+        monitor.set_targets(&[(id("a"), seldom)].into(), &BTreeMap::new());
         let of = || monitor.of(&id("a")).unwrap();
         let checks = of().checks;
         assert!(monitor.suspect(&id("a"), "3 SYNs in a row were refused"));
@@ -500,7 +535,7 @@ mod tests {
             (nix::libc::ECONNREFUSED, Verdict::Down),
         ];
         for (errno, then) in given_then {
-            let mut state = State::unknown();
+            let mut state = State::begin(Verdict::Unknown);
             state.note(&id("a"), &check.rules, &Ok(()), now);
             for _ in 0..check.rules.fall {
                 let failure = ProbeFailure::Connect(std::io::Error::from_raw_os_error(errno));
@@ -514,7 +549,7 @@ mod tests {
     fn a_check_that_began_before_a_suspicion_does_not_end_it() {
         let rules = target("127.0.0.1:1".parse().unwrap()).check.rules;
         let (begin, second) = (Instant::now(), Duration::from_secs(1));
-        let mut state = State::unknown();
+        let mut state = State::begin(Verdict::Unknown);
         state.note(&id("a"), &rules, &Ok(()), (Duration::ZERO, begin));
         (state.health.suspicion, state.suspected) = (Some("resets".to_owned()), Some(begin + second));
         state.note(&id("a"), &rules, &Ok(()), (2 * second, begin + 2 * second));
@@ -557,7 +592,7 @@ mod tests {
         for turn in 0.. {
             check.timing.timeout = Duration::from_millis(100 + turn % 2);
             target.check = Arc::new(check.clone());
-            monitor.set_targets(&[(id("a"), target.clone())].into());
+            monitor.set_targets(&[(id("a"), target.clone())].into(), &BTreeMap::new());
             if let Ok(change) = changes.try_recv() {
                 assert_eq!(change.to, Verdict::Down);
                 return;
