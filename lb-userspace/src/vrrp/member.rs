@@ -318,13 +318,13 @@ impl Member {
         if !self.config.peers.is_empty() && !self.config.peers.contains(&received.source) {
             return Err(Refused::Stranger);
         }
-        if advert.version == 2 {
-            if advert.password != self.config.password {
-                return Err(Refused::Password);
-            }
-            if advert.interval != self.config.rules().interval {
-                return Err(Refused::Interval);
-            }
+        if advert.version == 2 && advert.password != self.config.password {
+            return Err(Refused::Password);
+        }
+        // Whoever says that adverts come all the time would be missed at once.
+        let is_other = advert.version == 2 && advert.interval != self.config.rules().interval;
+        if is_other || advert.interval == 0 {
+            return Err(Refused::Interval);
         }
         Ok((advert, covered))
     }

@@ -78,20 +78,17 @@ pub enum Refused {
     /// Version 2: its password is not ours.
     #[error("wrong password")]
     Password,
-    /// It announces other addresses.
-    #[error("other addresses")]
-    Addresses,
     /// It comes from this balancer's own address: another one has it, too.
     #[error("from our own address")]
     Own,
-    /// Version 2: it comes at other intervals.
-    #[error("another interval")]
+    /// It tells no interval; or, in version 2, another one than ours.
+    #[error("another interval, or none")]
     Interval,
 }
 
 impl Refused {
     /// Every reason, with the word that the API uses.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Short, "short"),
         (Self::Version, "version"),
         (Self::Type, "type"),
@@ -100,7 +97,6 @@ impl Refused {
         (Self::Router, "router"),
         (Self::Stranger, "stranger"),
         (Self::Password, "password"),
-        (Self::Addresses, "addresses"),
         (Self::Own, "own"),
         (Self::Interval, "interval"),
     ];

@@ -36,6 +36,9 @@ pub struct Options {
     /// Intervals of adverts, in milliseconds.
     #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1000])]
     intervals: Vec<u64>,
+    /// Let the address have a link-layer address of its own that moves with it: `router_mac`, and keepalived's `use_vmac`.
+    #[arg(long)]
+    router_mac: bool,
 }
 
 /// From one request to the next.
@@ -99,7 +102,7 @@ fn measure(options: &Options, system: System, interval: Duration) -> Result<()> 
     // Cards take no frames that are for others; these ones would, and forward them.
     lab.fabric.stop_flooding()?;
     let _workers = Worker::all(&lab);
-    let mut pair = Pair::start(&lab, system, interval)?;
+    let mut pair = Pair::start(&lab, system, interval, options.router_mac)?;
     let mut found: Vec<(&str, Outage)> = Vec::new();
     for _ in 0..options.runs {
         for (event, mend) in EVENTS {
@@ -131,6 +134,7 @@ struct Pair<'a> {
     lab: &'a Lab,
     system: System,
     interval: Duration,
+    router_mac: bool,
     nodes: [Lbd<'a>; 2],
     others: [Option<Process>; 2],
 }
@@ -144,14 +148,14 @@ fn priority(index: usize) -> u8 {
 }
 
 impl<'a> Pair<'a> {
-    fn start(lab: &'a Lab, system: System, interval: Duration) -> Result<Self> {
+    fn start(lab: &'a Lab, system: System, interval: Duration, router_mac: bool) -> Result<Self> {
         let node = |index: usize| {
             let name = format!("node-{index}");
             let mut config = Config::new(lab, &name).with(Service::http(lab, "web", floating()));
             if system == System::Lbd {
                 config.node_keys = format!(
                     "[[vrrp]]\nname = \"web\"\ninterface = \"eth0\"\nrouter_id = {FLOATING}\naddresses = [\"{}/24\"]\n\
-                     priority = {}\ninterval = \"{}ms\"\n",
+                     priority = {}\ninterval = \"{}ms\"\nrouter_mac = {router_mac}\n",
                     floating(),
                     priority(index),
                     interval.as_millis()
@@ -163,6 +167,7 @@ impl<'a> Pair<'a> {
             lab,
             system,
             interval,
+            router_mac,
             nodes: [node(0)?, node(1)?],
             others: [None, None],
         };
@@ -180,7 +185,7 @@ impl<'a> Pair<'a> {
                 address: floating(),
                 priority: priority(index),
                 interval: format!("{}", self.interval.as_secs_f64()),
-                keys: String::new(),
+                keys: if self.router_mac { "use_vmac" } else { "" }.to_owned(),
             };
             self.others[index] = Some(keepalived::start(
                 self.lab,
@@ -196,7 +201,7 @@ impl<'a> Pair<'a> {
     /// Waits until a balancer has the address and the other one has not.
     fn await_master(&self, index: usize) -> Result<()> {
         let has = |index: usize| {
-            let shown = self.lab.balancers[index].run_script("ip -o -4 address show dev eth0");
+            let shown = self.lab.balancers[index].run_script("ip -o -4 address show");
             shown.is_ok_and(|text| text.contains(&format!(" {}/", floating())))
         };
         let settled = wait::until(wait::PATIENCE, || has(index) && !has(1 - index));
