@@ -1,4 +1,4 @@
-//! One controller for a node: a lock in the state folder.
+//! One controller for a node: a lock in the state folder, and one on the folder of its maps.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -27,7 +27,7 @@ pub enum LockError {
         pid: Option<u32>,
     },
     /// The file or its folder could not be made.
-    #[error("cannot use {} as state folder: {cause}", path.display())]
+    #[error("cannot use the folder {}: {cause}", path.display())]
     Unusable {
         /// The folder.
         path: PathBuf,
@@ -79,6 +79,27 @@ impl NodeLock {
             .map_err(unusable)?;
         Ok(Self { _file: file })
     }
+
+    /// Takes the lock of a folder that is there.
+    ///
+    /// # Errors
+    ///
+    /// When another process has it, or the folder cannot be opened.
+    pub fn claim(folder: &Path) -> Result<Self, LockError> {
+        let path = folder.to_owned();
+        let opened = File::open(folder).map_err(|cause| LockError::Unusable {
+            path: path.clone(),
+            cause,
+        })?;
+        match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Self { _file: file }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(LockError::Held { path, pid: None }),
+            Err((_, errno)) => Err(LockError::Unusable {
+                path,
+                cause: errno.into(),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -99,5 +120,11 @@ mod tests {
         );
         drop(first);
         NodeLock::take(&state).unwrap();
+        // The same of a folder that is locked itself.
+        let first = NodeLock::claim(&state).unwrap();
+        let refusal = NodeLock::claim(&state).unwrap_err().to_string();
+        assert!(refusal.contains("another lbd runs for this node"), "{refusal}");
+        drop(first);
+        NodeLock::claim(&state).unwrap();
     }
 }

@@ -1,6 +1,12 @@
 //! Changes of a running controller under traffic that notices everything: reload, drain, weight.
 
-use std::{os::unix::fs::PermissionsExt, process::Command, time::Duration};
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    time::Duration,
+};
 
 use harness::{
     client::Load,
@@ -285,4 +291,149 @@ fn a_reload_that_makes_an_override_void_tells_so_and_the_file_keeps_step() {
     lbd.restart().unwrap();
     assert_eq!(backend(&lbd, &goes)["override"], Value::Null);
     assert_eq!(backend(&lbd, &stays)["override"]["intent"], "disable");
+}
+
+/// Clients that wait for an answer which takes longer than they are connected.
+fn waiting(lab: &Lab, count: usize) -> Vec<TcpStream> {
+    let [v4, _] = virtual_addresses(0);
+    let connect = |_| {
+        let mut stream = TcpStream::connect((v4, 80)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").unwrap();
+        stream
+    };
+    lab.client.namespace.run(|| (0..count).map(connect).collect())
+}
+
+#[track_caller]
+fn assert_reset(mut stream: &TcpStream) {
+    let error = stream.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+}
+
+#[test]
+fn clients_of_what_a_reload_removes_learn_of_it() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut config = web(&lab);
+    config.services[0].keys = "drain_timeout = \"1s\"\n".to_owned();
+    let mut lbd = Lbd::start(&lab.balancers[0], config).unwrap();
+    lbd.await_all_up("web");
+    let clients = waiting(&lab, 4);
+    let worker = |stream: &TcpStream| {
+        let flows = lbd.lbctl(&["flow", "list"]).unwrap();
+        let client = stream.local_addr().unwrap().to_string();
+        let mut flows = flows["flows"].as_array().unwrap().iter();
+        let flow = flows.find(|flow| flow["client"] == client.as_str()).unwrap();
+        flow["backend"].as_str().unwrap().to_owned()
+    };
+    let gone = lbd.config().services[0].backends[1].1.to_string();
+    let (removed, kept): (Vec<_>, Vec<_>) = clients.iter().partition(|stream| worker(stream) == gone);
+    assert_eq!((removed.len(), kept.len()), (2, 2));
+    lbd.reconfigure(|config| config.services[0].backends.truncate(1))
+        .unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    for stream in removed {
+        assert_reset(stream);
+    }
+
+    eventually(PATIENCE, "nothing is left of it", || {
+        lbd.lbctl(&["backend", "list"]).unwrap().as_array().unwrap().len() == 1
+    });
+    // The whole service goes: the kernel of the balancer answers for its address.
+    lbd.reconfigure(|config| config.services.clear()).unwrap();
+    let report = lbd.lbctl(&["reload"]).unwrap();
+    let note = report["changes"][0]["note"].as_str().unwrap();
+    assert!(note.ends_with("ends the flows of the service"), "{note}");
+    for stream in kept {
+        assert_reset(stream);
+    }
+}
+
+#[test]
+fn a_service_may_have_another_name() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let whole = lbd.config().services[0].backends.clone();
+    let [stays, goes] = [whole[0].0.clone(), whole[1].0.clone()];
+    let witness = Witness::of(&lab);
+    lbd.lbctl(&["backend", "weight", &format!("web/{stays}"), "7"]).unwrap();
+    lbd.reconfigure(|config| config.services[0].backends.truncate(1))
+        .unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    // Flows of the backend that left go on, and what an operator decided holds.
+    lbd.reconfigure(|config| config.services[0].name = "site".to_owned())
+        .unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    let rows = lbd.lbctl(&["backend", "list"]).unwrap();
+    let shown: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (
+                row["service"].as_str().unwrap(),
+                row["name"].as_str().unwrap(),
+                row["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [("site", stays.as_str(), "up"), ("site", goes.as_str(), "draining")],
+        "{rows}"
+    );
+    assert_eq!(rows[0]["weight"], 7);
+    assert!(witness.is_flowing());
+    witness.assert_flawless("a service that is renamed");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_holds_nothing_up() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let file = lbd.config().file.clone();
+    std::fs::remove_file(&file).unwrap();
+    lab.balancers[0]
+        .run_script(&format!("mkfifo {}", file.display()))
+        .unwrap();
+    let socket = lbd.config().socket.display().to_string();
+    let lbctl = |arguments: &[&str]| {
+        let mut command = lab.balancers[0]
+            .namespace
+            .command(harness::lbd::binary("lbctl").unwrap().to_str().unwrap());
+        command.args(["--socket", &socket]).args(arguments).output().unwrap()
+    };
+    let refused = lbctl(&["reload"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("no regular file"), "{told}");
+    assert!(lbctl(&["service", "list"]).status.success());
+    std::fs::remove_file(&file).unwrap();
+    lbd.reconfigure(|_| {}).unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+}
+
+#[test]
+fn a_reload_whose_promises_cannot_be_saved_is_refused() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    lbd.await_all_up("web");
+    let _clients = waiting(&lab, 2);
+    let whole = lbd.config().services[0].backends.clone();
+    // Where the file is written, something else is.
+    let in_the_way = lbd.config().state_dir.join("overrides.json.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    lbd.reconfigure(|config| config.services[0].backends.truncate(1))
+        .unwrap();
+    let refused = format!("{:#}", lbd.lbctl(&["reload"]).unwrap_err());
+    assert!(refused.contains("nothing is changed"), "{refused}");
+    assert_eq!(backend(&lbd, &whole[1].0)["state"], "up");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    lbd.lbctl(&["reload"]).unwrap();
+    assert_eq!(backend(&lbd, &whole[1].0)["state"], "draining");
 }

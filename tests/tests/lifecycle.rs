@@ -284,12 +284,25 @@ fn a_second_controller_of_the_same_node_is_refused_and_the_first_goes_on() {
     let mut elsewhere = web(&lab, "one", 0);
     elsewhere.socket = lab.directory().join("second.sock");
     elsewhere.file = lab.directory().join("second.toml");
-    for config in [web(&lab, "one", 0), elsewhere] {
+    // Nor is one whose state is elsewhere: what both would write to is the same.
+    let mut apart = web(&lab, "one", 0);
+    apart.socket = lab.directory().join("third.sock");
+    apart.file = lab.directory().join("third.toml");
+    apart.state_dir = lab.directory().join("third");
+    let third = apart.clone();
+    for config in [web(&lab, "one", 0), elsewhere, apart] {
         let (status, log) = lbd::run_to_end(&lab.balancers[0], &config, PATIENCE).unwrap();
         assert!(!status.success() && log.contains("one"), "{status}: {log}");
         assert_eq!(lbd.lbctl(&["node", "status"]).unwrap()["pid"], lbd.id().unwrap());
         load(0).run(&lab.client.namespace).assert_flawless();
     }
+    let mut detach = lab.balancers[0]
+        .namespace
+        .command(lbd::binary("lbd").unwrap().to_str().unwrap());
+    let output = detach.args(["detach", "--config"]).arg(&third.file).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("another lbd runs"), "{told}");
+    load(0).run(&lab.client.namespace).assert_flawless();
 }
 
 #[test]

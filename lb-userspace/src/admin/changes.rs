@@ -14,7 +14,7 @@ use super::{
     Control, ControlError, Problem,
     model::{FLUSH_ALL, Flushed},
     parameters::Parameters,
-    server::{Answer, ask, flow_filter},
+    server::{Answer, command, flow_filter},
 };
 use crate::{
     health::TargetId,
@@ -44,7 +44,7 @@ pub(super) fn routes(target: Target) -> Router {
 async fn reload(State(target): State<Target>, uri: Uri) -> Answer<Report> {
     let parameters = Parameters::read(&uri, &["dry_run"])?;
     let dry_run = parameters.value("dry_run", "true or false")?.unwrap_or(false);
-    ask(target, move |target| Ok(target.reload(dry_run)?)).await
+    command(target, move |target| Ok(target.reload(dry_run)?)).await
 }
 
 async fn override_backend(
@@ -55,7 +55,7 @@ async fn override_backend(
     let Path((service, backend, verb)) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let verb = verb_of(&verb, &uri)?;
     let id = TargetId { service, backend };
-    ask(target, move |target| Ok(target.override_backend(id, verb)?)).await
+    command(target, move |target| Ok(target.override_backend(id, verb)?)).await
 }
 
 async fn order_vrrp(
@@ -65,7 +65,7 @@ async fn order_vrrp(
 ) -> Answer<()> {
     let Path((name, verb)) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     Parameters::read(&uri, &[])?;
-    ask(target, move |target| {
+    command(target, move |target| {
         match verb.as_str() {
             "release" => target.order_vrrp(&name, vrrp::Order::Release)?,
             "take" => target.order_vrrp(&name, vrrp::Order::Take)?,
@@ -127,7 +127,7 @@ async fn flush(State(target): State<Target>, uri: Uri) -> Answer<Flushed> {
             format!("nothing says which flows; expected `service`, `backend` or `client`, or `{FLUSH_ALL}=true`");
         return Err(Problem::bad_request(sentence));
     }
-    ask(target, move |target| Ok(target.flush(&filter)?)).await
+    command(target, move |target| Ok(target.flush(&filter)?)).await
 }
 
 impl From<ControlError> for Problem {
@@ -144,6 +144,8 @@ impl From<ControlError> for Problem {
                     ReloadError::Fixed(fixed) => problem.fixed = fixed.into(),
                     ReloadError::Health(_)
                     | ReloadError::NoRoom(_)
+                    | ReloadError::Slow(_)
+                    | ReloadError::Unsaved(_)
                     | ReloadError::Interface(_)
                     | ReloadError::Api(_)
                     | ReloadError::Maps(_) => {}

@@ -18,6 +18,15 @@ pub trait Inspect: Send + Sync {
     /// See [`Inspect::node`].
     fn services(&self) -> Result<Vec<ServiceStatus>, InspectError>;
 
+    /// One service; `None`: it is not there.
+    ///
+    /// # Errors
+    ///
+    /// See [`Inspect::node`].
+    fn service(&self, name: &str) -> Result<Option<ServiceStatus>, InspectError> {
+        Ok(self.services()?.into_iter().find(|service| service.name == name))
+    }
+
     /// The backends of one service or of all, in the order of the configuration. A service that is not there has none.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ use super::{
 /// How long requests may go on after `shutdown`.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Questions that are answered at the same time.
+/// Questions that are answered at the same time, and so many orders carried out.
 const MOST_AT_ONCE: usize = 4;
 
 type Source = Arc<dyn Inspect>;
@@ -169,9 +169,26 @@ pub(super) async fn ask<S: Send + Sync + ?Sized + 'static, T: Send + 'static>(
     source: Arc<S>,
     question: impl FnOnce(&S) -> Result<T, Problem> + Send + 'static,
 ) -> Answer<T> {
-    // However many ask, the controller's own work finds a processor.
     static TURNS: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
-    let _turn = TURNS.acquire().await;
+    answer(&TURNS, source, question).await
+}
+
+/// As [`ask`], for what changes something: whoever may do that does not wait for those who only ask.
+pub(super) async fn command<S: Send + Sync + ?Sized + 'static, T: Send + 'static>(
+    source: Arc<S>,
+    order: impl FnOnce(&S) -> Result<T, Problem> + Send + 'static,
+) -> Answer<T> {
+    static TURNS: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
+    answer(&TURNS, source, order).await
+}
+
+async fn answer<S: Send + Sync + ?Sized + 'static, T: Send + 'static>(
+    turns: &Semaphore,
+    source: Arc<S>,
+    question: impl FnOnce(&S) -> Result<T, Problem> + Send + 'static,
+) -> Answer<T> {
+    // However many ask, the controller's own work finds a processor.
+    let _turn = turns.acquire().await;
     match tokio::task::spawn_blocking(move || question(&*source)).await {
         Ok(answer) => answer.map(Json),
         Err(error) => Err(Problem::internal(format!("the request could not be handled: {error}"))),
@@ -185,14 +202,12 @@ impl From<InspectError> for Problem {
 }
 
 fn known_service(source: &dyn Inspect, name: &str) -> Result<ServiceStatus, Problem> {
-    let mut services = source.services()?;
-    match services.iter().position(|service| service.name == name) {
-        Some(found) => Ok(services.swap_remove(found)),
-        None => {
-            let names = services.iter().map(|service| service.name.as_str());
-            Err(Problem::not_found(nothing_named("service", name, names)))
-        }
+    if let Some(found) = source.service(name)? {
+        return Ok(found);
     }
+    let services = source.services()?;
+    let names = services.iter().map(|service| service.name.as_str());
+    Err(Problem::not_found(nothing_named("service", name, names)))
 }
 
 fn known_backend(source: &dyn Inspect, service: Option<&str>, name: &str) -> Result<(), Problem> {

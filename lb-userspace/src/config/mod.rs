@@ -33,7 +33,12 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
 
 pub use error::{ConfigError, Diagnostic, Invalid};
 pub use model::*;
@@ -48,20 +53,39 @@ use finding::{Finding, Problem};
 ///
 /// [`ConfigError::Unreadable`] if the file cannot be read, [`ConfigError::Invalid`] with every finding if it is wrong.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    load_with_text(path).map(|(config, _)| config)
+    parse_file(path, fs::read(path)).map(|(config, _)| config)
 }
 
-/// As [`load`], with the text of the file.
+/// As [`load`], with the text of the file, which is a regular one: what takes its time would hold up the daemon.
 ///
 /// # Errors
 ///
 /// See [`load`].
 pub fn load_with_text(path: &Path) -> Result<(Config, String), ConfigError> {
-    let bytes = fs::read(path).map_err(|cause| ConfigError::Unreadable {
+    parse_file(path, read_regular(path))
+}
+
+fn parse_file(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<(Config, String), ConfigError> {
+    let bytes = bytes.map_err(|cause| ConfigError::Unreadable {
         path: path.to_owned(),
         cause,
     })?;
     parse_bytes(&path.display().to_string(), bytes)
+}
+
+/// What is in a file; of a pipe nobody knows when it ends.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = fs::File::options();
+    // A pipe that nobody writes to would be waited for.
+    let mut file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "a folder" } else { "no regular file" };
+        return Err(io::Error::other(format!("it is {what}")));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Checks `text`; `file_name` is only for the error messages.

@@ -71,6 +71,8 @@ pub(super) struct Controller {
     pub(super) started: Timestamp,
     /// Who takes the new flows of each service.
     pub(super) conditions: watch::Sender<Conditions>,
+    /// Whether overrides are in force that could not be saved.
+    pub(super) is_unsaved: bool,
     pub(super) events: Events,
 }
 
@@ -163,6 +165,7 @@ impl Controller {
                 let now = steady::now();
                 self.follow_drains(now);
                 self.reconcile_at(now);
+                self.save_again();
             });
         }
     }

@@ -1,8 +1,6 @@
 //! Ends flows at an operator's word.
 
-use std::{net::SocketAddr, sync::atomic::AtomicU32, sync::atomic::Ordering};
-
-use lb_common::{V4, V6, flow::Tally, wire::tcp};
+use lb_common::{flow::Tally, wire::tcp};
 
 use super::inspect::Inspector;
 use crate::{
@@ -12,23 +10,20 @@ use crate::{
     },
     dataplane::{Tables, flows::FlowEntry},
     events::{Events, Happening, Kind},
-    flows::sweep,
-    raw_socket::{self, Sender},
+    flows::{Teller, sweep},
 };
 
 /// What ending flows takes.
 pub(super) struct Flusher {
     pub(super) tables: Tables,
-    pub(super) sender: Sender,
-    turn: AtomicU32,
+    pub(super) teller: Teller,
 }
 
 impl Flusher {
     pub(super) fn new(tables: Tables) -> std::io::Result<Self> {
         Ok(Self {
             tables,
-            sender: Sender::new()?,
-            turn: AtomicU32::new(0),
+            teller: Teller::new()?,
         })
     }
 
@@ -44,7 +39,6 @@ impl Flusher {
             .clock
             .now()
             .map_err(|error| ControlError::Failed(error.to_string()))?;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut flushed = Flushed::default();
         let namer = inspector.namer();
         self.tables.for_each_flow(|entry| {
@@ -56,7 +50,7 @@ impl Flusher {
             for _ in 0..8 {
                 if sweep::finish(&self.tables, &entry) {
                     flushed.ended += 1;
-                    self.tell(&entry, turn);
+                    self.tell(&entry);
                     return;
                 }
                 match self.tables.find_flow(entry.key) {
@@ -73,17 +67,10 @@ impl Flusher {
 
     /// Makes the client of an ended connection speak, so that it learns of the end now and not with its next request. In
     /// modes that do not translate, its packets just go where hashing says.
-    fn tell(&self, flow: &FlowEntry, turn: u32) {
+    fn tell(&self, flow: &FlowEntry) {
         let is_open = flow.phase.tally() != Tally::None;
-        if flow.key.protocol != tcp::PROTOCOL || !flow.mode.translates() || !is_open {
-            return;
-        }
-        let (family, packet) = match flow.key.source {
-            SocketAddr::V4(_) => (4, raw_socket::nudge(&flow.key.as_key::<V4>(), turn)),
-            SocketAddr::V6(_) => (6, raw_socket::nudge(&flow.key.as_key::<V6>(), turn)),
-        };
-        if let Err(error) = self.sender.send(family, &packet) {
-            tracing::debug!(%error, client = %flow.key.source, "a client could not be told that its flow has ended");
+        if flow.key.protocol == tcp::PROTOCOL && flow.mode.translates() && is_open {
+            self.teller.dismiss(flow);
         }
     }
 }

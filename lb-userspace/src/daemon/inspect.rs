@@ -145,7 +145,7 @@ impl Inspector {
 
     /// The backends of a service that a reload removed, for as long as their flows go on.
     fn leaving(&self, sight: &Sight<'_>, in_force: &InForce) -> Result<Vec<BackendStatus>, DataplaneError> {
-        let leaving = in_force.overrides.leaving(sight.service, sight.now);
+        let leaving = in_force.overrides.leaving(sight.service);
         leaving
             .map(|leaving| {
                 let backend = config::Backend {
@@ -156,17 +156,20 @@ impl Inspector {
                     health: None,
                 };
                 let mut status = self.backend(sight, &backend, None, None)?;
-                status.state = "draining".to_owned();
-                status.cause = format!(
-                    "removed from the configuration; its flows may go on for {}",
-                    left(leaving.deadline, sight.now)
-                );
+                let goes_on = leaving.deadline > sight.now;
+                status.state = if goes_on { "draining" } else { "down" }.to_owned();
+                status.cause = if goes_on {
+                    let left = left(leaving.deadline, sight.now);
+                    format!("removed from the configuration; its flows may go on for {left}")
+                } else {
+                    "removed from the configuration; the time for its flows is over".to_owned()
+                };
                 Ok(status)
             })
             .collect()
     }
 
-    fn service(&self, service: &config::Service, backends: &[BackendStatus]) -> ServiceStatus {
+    fn service_status(&self, service: &config::Service, backends: &[BackendStatus]) -> ServiceStatus {
         let condition = self.conditions.borrow().get(&service.name).copied().unwrap_or_default();
         let sum = |number: fn(&BackendStatus) -> u64| backends.iter().map(number).sum();
         ServiceStatus {
@@ -238,21 +241,24 @@ impl Inspect for Inspector {
     }
 
     fn services(&self) -> Result<Vec<ServiceStatus>, InspectError> {
-        let backends = self.backends(None)?;
-        Ok(self
-            .in_force()
-            .config()
-            .services
-            .iter()
-            .map(|service| {
-                let own: Vec<_> = backends
-                    .iter()
-                    .filter(|backend| backend.service == service.name)
-                    .cloned()
-                    .collect();
-                self.service(service, &own)
-            })
+        let mut of: HashMap<String, Vec<BackendStatus>> = HashMap::new();
+        for backend in self.backends(None)? {
+            of.entry(backend.service.clone()).or_default().push(backend);
+        }
+        let in_force = self.in_force();
+        let services = in_force.config().services.iter();
+        let none = Vec::new();
+        Ok(services
+            .map(|service| self.service_status(service, of.get(&service.name).unwrap_or(&none)))
             .collect())
+    }
+
+    fn service(&self, name: &str) -> Result<Option<ServiceStatus>, InspectError> {
+        let in_force = self.in_force();
+        let service = in_force.config().services.iter().find(|service| service.name == name);
+        service
+            .map(|service| Ok(self.service_status(service, &self.backends(Some(name))?)))
+            .transpose()
     }
 
     fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError> {

@@ -86,6 +86,8 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;
     let pins = Pins::new(&node.bpffs, &node.name);
+    // What another controller would write to, whatever folder its state is in.
+    let _claim = NodeLock::claim(&pins.claim()?)?;
     let former = match maps {
         MapChoice::TakeOver => former(&pins)?,
         MapChoice::Replace => {
@@ -153,6 +155,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         commands: commands_given,
         started: steady::now(),
         conditions,
+        is_unsaved: false,
         events: events.clone(),
     };
     let checking = checking::Checking::begin(in_force_seen.clone()).await;
@@ -251,6 +254,8 @@ pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
     let config = config::load(config_path)?;
     let _lock = NodeLock::take(&config.node.state_dir)?;
     let pins = Pins::new(&config.node.bpffs, &config.node.name);
+    let _claim = pins.is_there().then(|| pins.claim()).transpose()?;
+    let _claim = _claim.as_deref().map(NodeLock::claim).transpose()?;
     // While the packet path still keeps the kernel from answering for them.
     for failure in vrrp::clear(&pins, &config.vrrp)? {
         tracing::warn!("{failure}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{commands::no_router, controller::Controller, entries::Entries};
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
 
 /// So many seconds a removed backend stays at least: handshakes that are not in the flow table yet may still find it.
 const LEAST_STAY: i64 = 5;
+/// For how long it stays as one that is down when the time for its flows is over: silent clients are asked more than once.
+const LINGER: SignedDuration = SignedDuration::from_secs(30);
 
 impl Controller {
     /// Carries out what an operator decided about a backend.
@@ -177,7 +179,7 @@ impl Controller {
             let flows = service(&leaving.service)
                 .and_then(|service| entries.flows(&self.tables, service, leaving.address))
                 .unwrap_or(0);
-            leaving.deadline <= now || flows == 0 && stayed
+            leaving.deadline + LINGER <= now || flows == 0 && stayed
         });
         for leaving in &gone {
             let cause = if leaving.deadline <= now {
@@ -193,10 +195,21 @@ impl Controller {
         }
     }
 
-    /// Puts overrides into force and saves them; where that fails, they hold until the daemon ends.
+    /// Saves again what could not be saved.
+    pub(super) fn save_again(&mut self) {
+        let in_force = self.in_force.borrow().clone();
+        if self.is_unsaved && overrides::save(&in_force.config().node.state_dir, &in_force.overrides).is_ok() {
+            self.is_unsaved = false;
+            tracing::info!("the operator's overrides are saved by now");
+        }
+    }
+
+    /// Puts overrides into force and saves them; where that fails, it is tried again.
     pub(super) fn put_overrides(&mut self, overrides: Overrides) {
         let in_force = self.in_force.borrow().clone();
-        if let Err(error) = overrides::save(&in_force.config().node.state_dir, &overrides) {
+        let saved = overrides::save(&in_force.config().node.state_dir, &overrides);
+        self.is_unsaved = saved.is_err();
+        if let Err(error) = saved {
             self.events
                 .record(Happening::new(Kind::OverridesUnsaved, error.to_string()));
         }

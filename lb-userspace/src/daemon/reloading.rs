@@ -1,8 +1,9 @@
 //! Puts another configuration into force, or says why not.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::{
     InForce,
@@ -11,12 +12,12 @@ use super::{
     interfaces, overriding,
 };
 use crate::{
-    admin::ListenError,
+    admin::{ListenError, Ways},
     config::{self, Config},
     events::{Happening, Kind},
     health::{self, TargetId},
     neighbour::{NextHopState, RESOLVING},
-    overrides::{Leaving, Overrides, Voided, deadline_after},
+    overrides::{self, Leaving, Overrides, Voided, deadline_after},
     reconcile,
     reload::{self, Action, ReloadError, Report, Source},
     steady,
@@ -24,6 +25,8 @@ use crate::{
 
 /// How long a reload waits for next hops.
 const NEXT_HOP_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits for files.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Controller {
     /// Puts what the configuration file says now into force, all of it or nothing; or only says what that would change.
@@ -39,8 +42,8 @@ impl Controller {
 
     async fn try_reload(&mut self, dry_run: bool) -> Result<Report, ReloadError> {
         let path = self.config_path.clone();
-        let next = Arc::new(tokio::task::block_in_place(|| Source::load(&path))?);
-        let targets = Arc::new(tokio::task::block_in_place(|| health::targets(&next.config))?);
+        let (next, targets) = read(path.clone()).await?;
+        let (next, targets) = (Arc::new(next), Arc::new(targets));
         let before = self.in_force.borrow().clone();
         let fixed = reload::fixed(&before.source, &next);
         if !fixed.is_empty() {
@@ -65,24 +68,23 @@ impl Controller {
         if dry_run {
             return Ok(report);
         }
-        let former = self.entrance.put(ways).map_err(refused)?;
-        let wanted = &next.config.node;
-        if before.config().node.interfaces != wanted.interfaces
-            && let Err(error) = self.interfaces.set(&wanted.interfaces).await
-        {
-            // It was in force a moment ago, so it can be again.
-            self.entrance.put(former).map_err(refused)?;
-            return Err(ReloadError::Interface(error.to_string()));
+        let state_dir = &before.config().node.state_dir;
+        if overrides != *before.overrides {
+            // What is not on the disk is not promised.
+            overrides::save(state_dir, &overrides).map_err(|error| ReloadError::Unsaved(error.to_string()))?;
         }
+        if let Err(error) = self.enter(&before, &next.config, ways).await {
+            // Where that fails, too, what the file has of backends that are in force is forgotten at the next start.
+            let _ = overrides::save(state_dir, &before.overrides);
+            return Err(error);
+        }
+        let wanted = &next.config.node;
         self.in_force.send_replace(Arc::new(InForce {
             source: Arc::clone(&next),
             targets,
-            overrides: Arc::clone(&before.overrides),
+            overrides: Arc::new(overrides),
             warnings: before.warnings.clone(),
         }));
-        if overrides != *before.overrides {
-            self.put_overrides(overrides);
-        }
         for voided in &voided {
             self.events.record(overriding::cleared(voided));
         }
@@ -103,6 +105,20 @@ impl Controller {
         Ok(report)
     }
 
+    /// Opens the ways into the API and takes the interfaces of another configuration; or leaves all as it was.
+    async fn enter(&mut self, before: &InForce, next: &Config, ways: Arc<Ways>) -> Result<(), ReloadError> {
+        let refused = |error: ListenError| ReloadError::Api(error.to_string());
+        let former = self.entrance.put(ways).map_err(refused)?;
+        if before.config().node.interfaces != next.node.interfaces
+            && let Err(error) = self.interfaces.set(&next.node.interfaces).await
+        {
+            // It was in force a moment ago, so it can be again.
+            self.entrance.put(former).map_err(refused)?;
+            return Err(ReloadError::Interface(error.to_string()));
+        }
+        Ok(())
+    }
+
     /// The overrides that go with another configuration: those that it makes void are forgotten and given too, and backends
     /// that are removed may stay for as long as their flows go on.
     fn overrides_for(
@@ -113,9 +129,12 @@ impl Controller {
         now: Timestamp,
     ) -> (Overrides, Vec<Voided>) {
         let mut overrides = Overrides::clone(&before.overrides);
+        let renamed = reload::renamed(before.config(), next);
+        overrides.rename(&renamed);
         if let Ok(entries) = Entries::read(&self.tables) {
             for old in &before.config().services {
-                let Some(new) = next.services.iter().find(|new| new.name == old.name) else {
+                let name = renamed.get(&old.name).unwrap_or(&old.name);
+                let Some(new) = next.services.iter().find(|new| new.name == *name) else {
                     continue;
                 };
                 if front(old) != front(new) || old.mode != new.mode || new.drain_timeout.is_zero() {
@@ -124,9 +143,9 @@ impl Controller {
                 for (backend, address, flows) in removed(old, new, &entries, self) {
                     let deadline = deadline_after(now, new.drain_timeout);
                     let note = format!("its {flows} flows may go on for {:?}", new.drain_timeout);
-                    annotate(report, &old.name, &backend, &note);
+                    annotate(report, &new.name, &backend, &note);
                     overrides.leave(Leaving {
-                        service: old.name.clone(),
+                        service: new.name.clone(),
                         backend,
                         address,
                         since: now,
@@ -183,6 +202,31 @@ impl Controller {
             let happening = Happening::new(Kind::InterfaceDetached, "it is not in the configuration any more");
             self.events.record(happening.of_interface(name));
         }
+    }
+}
+
+/// Reads the file and all that it names. A file system that hangs must not keep the controller from its work.
+async fn read(path: PathBuf) -> Result<(Source, health::Targets), ReloadError> {
+    let (done, read) = oneshot::channel();
+    let file = path.clone();
+    let work = move || {
+        let result = Source::load(&path).map_err(ReloadError::Config).and_then(|source| {
+            let targets = health::targets(&source.config)?;
+            Ok((source, targets))
+        });
+        let _ = done.send(result);
+    };
+    // Not a thread of the runtime: it would wait for this one when it ends.
+    let begun = std::thread::Builder::new().name("reload".to_owned()).spawn(work);
+    begun.map_err(|error| ReloadError::Slow(format!("no thread can be started: {error}")))?;
+    match tokio::time::timeout(READ_PATIENCE, read).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(ReloadError::Slow("the thread that read it ended".to_owned())),
+        Err(_) => Err(ReloadError::Slow(format!(
+            "{} and the files that it names could not be read within {} s",
+            file.display(),
+            READ_PATIENCE.as_secs()
+        ))),
     }
 }
 

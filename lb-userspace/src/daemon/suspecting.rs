@@ -119,7 +119,9 @@ impl Suspecting {
             return;
         }
         watched.is_suspect = false;
-        if health.is_some_and(|health| health.verdict == Verdict::Up) {
+        let is_well = health.is_some_and(|health| health.verdict == Verdict::Up);
+        watched.signs.judged(is_well);
+        if is_well {
             self.tell(Kind::BackendCleared, id, "its check succeeded");
         }
     }

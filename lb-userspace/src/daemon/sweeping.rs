@@ -1,20 +1,17 @@
 //! Walks through the flow table at its own pace, on its own thread.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use lb_common::{V4, V6};
 use tokio::sync::watch;
 
 use super::{InForce, entries};
 use crate::{
     config::Timeouts,
-    dataplane::{Tables, flows::FlowEntry},
-    flows::sweep::Sweeper,
-    raw_socket::{self, Sender},
+    dataplane::Tables,
+    flows::{Teller, aging::Fate, sweep::Sweeper},
     reconcile,
 };
 
@@ -29,7 +26,7 @@ const STEP: Duration = Duration::from_millis(50);
 pub(super) struct Sweeping {
     tables: Tables,
     in_force: watch::Receiver<Arc<InForce>>,
-    sender: Sender,
+    teller: Teller,
 }
 
 impl Sweeping {
@@ -37,7 +34,7 @@ impl Sweeping {
         Ok(Self {
             tables,
             in_force,
-            sender: Sender::new()?,
+            teller: Teller::new()?,
         })
     }
 
@@ -65,7 +62,10 @@ impl Sweeping {
             match sweeper.sweep(
                 &self.tables,
                 |service| self.timeouts(service),
-                |flow| self.nudge(flow, turn),
+                |flow, fate| match fate {
+                    Fate::Dismiss => self.teller.dismiss(flow),
+                    _ => self.teller.nudge(flow, turn),
+                },
             ) {
                 Ok(swept) if swept.corrected > 0 => tracing::warn!(?swept, "counts of flows were corrected"),
                 Ok(swept) => tracing::trace!(?swept, "walked through the flow table"),
@@ -75,17 +75,6 @@ impl Sweeping {
             while Instant::now() < next && !has_ended(stopped) {
                 std::thread::sleep(STEP);
             }
-        }
-    }
-
-    /// Makes the client of a dead backend speak, so that the packet path can tell it.
-    fn nudge(&self, flow: &FlowEntry, turn: u32) {
-        let (family, packet) = match flow.key.source {
-            SocketAddr::V4(_) => (4, raw_socket::nudge(&flow.key.as_key::<V4>(), turn)),
-            SocketAddr::V6(_) => (6, raw_socket::nudge(&flow.key.as_key::<V6>(), turn)),
-        };
-        if let Err(error) = self.sender.send(family, &packet) {
-            tracing::debug!(%error, client = %flow.key.source, "a client could not be told that its backend is down");
         }
     }
 }

@@ -173,12 +173,34 @@ impl Pins {
         create(&self.maps())
     }
 
+    /// Whether anything is pinned for the node.
+    pub fn is_there(&self) -> bool {
+        self.node.exists()
+    }
+
+    /// The folder that whoever controls the node holds. It is created; a BPF file system is mounted where none is.
+    ///
+    /// # Errors
+    ///
+    /// See [`Pins::prepare`].
+    pub fn claim(&self) -> Result<PathBuf, DataplaneError> {
+        self.mount()?;
+        create(&self.node)?;
+        Ok(self.node.clone())
+    }
+
     /// Creates the folders; mounts a BPF file system where none is.
     ///
     /// # Errors
     ///
     /// When a folder cannot be created, or is on no BPF file system and none can be mounted.
     pub fn prepare(&self) -> Result<(), DataplaneError> {
+        self.mount()?;
+        create(&self.maps())?;
+        create(&self.links())
+    }
+
+    fn mount(&self) -> Result<(), DataplaneError> {
         if !is_bpffs(&self.bpffs) {
             let failed = |cause| DataplaneError::NoBpffs {
                 path: self.bpffs.clone(),
@@ -195,8 +217,7 @@ impl Pins {
             .map_err(|error| failed(error.into()))?;
             tracing::info!(path = %self.bpffs.display(), "mounted a BPF file system");
         }
-        create(&self.maps())?;
-        create(&self.links())
+        Ok(())
     }
 
     /// Removes everything that is pinned for the node: links first, so that no packet finds half of the maps.
@@ -205,7 +226,7 @@ impl Pins {
     ///
     /// When something cannot be removed.
     pub fn remove(&self) -> Result<bool, DataplaneError> {
-        if !self.node.exists() {
+        if !self.is_there() {
             return Ok(false);
         }
         for folder in [self.links(), self.node.clone()] {

@@ -11,8 +11,10 @@ use crate::config::Timeouts;
 pub enum Fate {
     /// Nothing.
     Keep,
-    /// It was silent for too long, or its backend is no more: forget it.
+    /// It was silent for too long: forget it.
     End,
+    /// Its backend is no more: forget it, and let a client that waits learn of it.
+    Dismiss,
     /// Its backend is down, and a client that waits should learn of it.
     Nudge,
 }
@@ -39,7 +41,7 @@ pub struct Situation<'a> {
 /// Decides the fate of a flow.
 pub fn fate(flow: &Situation<'_>) -> Fate {
     if !flow.is_current || flow.backend == BackendState::Free {
-        return Fate::End;
+        return if flow.phase.is_over() { Fate::End } else { Fate::Dismiss };
     }
     let idle = flow.idle;
     if idle >= timeout(flow) {
@@ -236,6 +238,15 @@ mod tests {
                 0,
                 status(Free, 1),
                 Hold,
+                Fate::Dismiss,
+            ),
+            (
+                "a connection that is over needs no telling of that",
+                ClosedByWorker,
+                tcp,
+                0,
+                status(Free, 1),
+                Reset,
                 Fate::End,
             ),
             (
@@ -245,7 +256,7 @@ mod tests {
                 0,
                 status(Up, 2),
                 Hold,
-                Fate::End,
+                Fate::Dismiss,
             ),
         ];
         for (name, phase, protocol, idle, backend, on_backend_down, then) in given_then {

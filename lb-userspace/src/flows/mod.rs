@@ -4,3 +4,6 @@ pub mod aging;
 mod drift;
 mod hops;
 pub mod sweep;
+mod telling;
+
+pub use telling::Teller;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lb_common::{BackendStatus, OnBackendDown, flow::Tally};
+use lb_common::{BackendStatus, OnBackendDown, flow::Tally, wire::tcp};
 
 use super::{
     aging::{Fate, Situation, fate},
@@ -45,7 +45,7 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// Walks once. `timeouts` says them by the index of the service; a service that it does not know has the default
-    /// ones. `nudge` is called for each client that should learn that its backend is down.
+    /// ones. `tell` is called for each client that should learn that its backend is down, or has left.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Sweeper {
         &mut self,
         tables: &Tables,
         timeouts: impl Fn(u32) -> Timeouts,
-        mut nudge: impl FnMut(&FlowEntry),
+        mut tell: impl FnMut(&FlowEntry, Fate),
     ) -> Result<Swept, DataplaneError> {
         self.turn += 1;
         let now = tables.clock.now().map_err(|cause| DataplaneError::Map {
@@ -95,15 +95,19 @@ impl Sweeper {
                 }
             }
             match end {
-                Fate::End if finish(tables, &flow) => {
+                Fate::End | Fate::Dismiss if finish(tables, &flow) => {
                     swept.ended += 1;
+                    if end == Fate::Dismiss && flow.key.protocol == tcp::PROTOCOL && flow.mode.translates() {
+                        swept.nudged += 1;
+                        tell(&flow, end);
+                    }
                     return;
                 }
                 Fate::Nudge => {
                     swept.nudged += 1;
-                    nudge(&flow);
+                    tell(&flow, end);
                 }
-                Fate::End | Fate::Keep => {}
+                Fate::End | Fate::Dismiss | Fate::Keep => {}
             }
             if situation.is_current {
                 drift.count(flow.backend, flow.service, flow.phase.tally());

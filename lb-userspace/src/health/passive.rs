@@ -6,6 +6,11 @@ use lb_common::{BackendSignals, signals::SUSPECT_AFTER};
 
 /// The least time from one suspicion of a backend to the next, so that nobody can have it checked faster.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The longest such time: it doubles with each check that finds the backend in order, so that clients who make it look bad
+/// cannot keep it suspect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// After so long without a suspicion all is forgotten.
+const CALM: Duration = Duration::from_secs(3600);
 
 /// What is remembered of a backend from one look to the next.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +18,8 @@ pub struct Signs {
     refused: Row,
     unanswered: Row,
     last: Option<Instant>,
+    /// How many suspicions in a row were not confirmed by a check.
+    cleared: u32,
 }
 
 /// Failures in a row.
@@ -28,10 +35,12 @@ impl Signs {
     pub fn look(&mut self, signals: &BackendSignals, now: Instant) -> Option<String> {
         self.refused.follow(signals.refused);
         self.unanswered.follow(signals.unanswered);
-        if self
-            .last
-            .is_some_and(|last| now.saturating_duration_since(last) < PAUSE)
-        {
+        let since = self.last.map(|last| now.saturating_duration_since(last));
+        if since.is_some_and(|since| since >= CALM) {
+            self.cleared = 0;
+        }
+        let pause = PAUSE.saturating_mul(1 << self.cleared.min(31)).min(LONGEST_PAUSE);
+        if since.is_some_and(|since| since < pause) {
             return None;
         }
         let refused = self.refused.tell(signals.refused);
@@ -43,6 +52,11 @@ impl Signs {
         };
         self.last = Some(now);
         Some(cause)
+    }
+
+    /// What the check of a suspect has found: it is in order, or down.
+    pub fn judged(&mut self, is_well: bool) {
+        self.cleared = if is_well { self.cleared.saturating_add(1) } else { 0 };
     }
 }
 
@@ -124,6 +138,34 @@ mod tests {
     fn nobody_is_suspected_more_than_once_a_second() {
         let looks = [(0, 3, 0), (100, 0, 0), (100, 3, 0), (700, 3, 0), (200, 3, 0)];
         assert_eq!(told(&looks), [true, false, false, false, true], "late, but not lost");
+    }
+
+    #[test]
+    fn whoever_is_found_in_order_is_suspected_ever_more_seldom() {
+        let suspect = BackendSignals {
+            unanswered: 4,
+            ..BackendSignals::ZERO
+        };
+        let (mut signs, begin) = (Signs::default(), Instant::now());
+        let mut told = Vec::new();
+        // Clients make it look bad all the time, and its checks find it in order.
+        for second in 0..3600 {
+            let now = begin + Duration::from_secs(second);
+            signs.look(&BackendSignals::ZERO, now);
+            if signs.look(&suspect, now).is_some() {
+                told.push(second);
+                signs.judged(true);
+            }
+        }
+        assert_eq!(told[..6], [0, 2, 6, 14, 30, 62]);
+        assert!(told.len() < 18, "{told:?}");
+        // One that is down is trusted no more than before, and neither is one long after.
+        let mut now = begin + Duration::from_secs(5000);
+        assert!(signs.look(&suspect, now).is_some());
+        signs.judged(false);
+        signs.look(&BackendSignals::ZERO, now);
+        now += PAUSE;
+        assert!(signs.look(&suspect, now).is_some());
     }
 
     #[test]

@@ -136,7 +136,11 @@ pub fn save(state_dir: &Path, overrides: &Overrides) -> Result<(), FileError> {
         .and_then(|()| fs::rename(&new, &path))
         // The new name is on the disk only with its folder.
         .and_then(|()| File::open(state_dir)?.sync_all());
-    written.map_err(|cause| FileError::Io { path, cause })
+    written.map_err(|cause| {
+        // Half of it is of no use to anybody.
+        let _ = fs::remove_file(&new);
+        FileError::Io { path, cause }
+    })
 }
 
 fn parse(bytes: &[u8]) -> Result<Overrides, String> {

@@ -205,6 +205,27 @@ impl Overrides {
         Ok(before != after)
     }
 
+    /// Follows services that have other names now.
+    pub fn rename(&mut self, names: &BTreeMap<String, String>) {
+        let id = |id: TargetId| match names.get(&id.service) {
+            Some(new) => TargetId {
+                service: new.clone(),
+                ..id
+            },
+            None => id,
+        };
+        self.of = std::mem::take(&mut self.of)
+            .into_iter()
+            .map(|(of, own)| (id(of), own))
+            .collect();
+        self.drained = std::mem::take(&mut self.drained).into_iter().map(id).collect();
+        for leaving in &mut self.leaving {
+            if let Some(new) = names.get(&leaving.service) {
+                leaving.service.clone_from(new);
+            }
+        }
+    }
+
     /// Forgets what means nothing in this configuration, and those that left and are in it again. Returns what was
     /// decided about backends and is forgotten.
     pub fn prune(&mut self, config: &Config) -> Vec<Voided> {
@@ -268,14 +289,14 @@ impl Overrides {
         self.of.iter().filter_map(shadowed).collect()
     }
 
-    /// The backends of a service that were removed and whose flows go on.
-    pub fn leaving<'a>(&'a self, service: &'a Service, now: Timestamp) -> impl Iterator<Item = &'a Leaving> {
+    /// The backends of a service that were removed and whose flows go on, or are just being ended.
+    pub fn leaving<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Leaving> {
         self.leaving
             .iter()
-            .filter(move |leaving| leaving.service == service.name && leaving.deadline > now)
+            .filter(move |leaving| leaving.service == service.name)
     }
 
-    /// All backends that were removed and whose flows go on.
+    /// All of those.
     pub fn all_leaving(&self) -> &[Leaving] {
         &self.leaving
     }

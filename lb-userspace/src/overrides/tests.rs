@@ -124,8 +124,7 @@ fn what_concerns_no_backend_any_more_is_forgotten() {
     );
     assert!(overrides.of(&id("w1")).is_some());
     let service = &config.services[0];
-    assert_eq!(overrides.leaving(service, at(99)).collect::<Vec<_>>(), [&leaving(3)]);
-    assert_eq!(overrides.leaving(service, at(100)).count(), 0, "its time is over");
+    assert_eq!(overrides.leaving(service).collect::<Vec<_>>(), [&leaving(3)]);
     assert_eq!(overrides.gone(|leaving| leaving.deadline <= at(100)), [leaving(3)]);
     assert!(overrides.all_leaving().is_empty());
     overrides.change(&id("w1"), Verb::SetWeight(3), at(0)).unwrap();
@@ -226,4 +225,29 @@ fn a_save_that_fails_leaves_what_was_saved() {
     fs::create_dir(folder.path().join("overrides.json.new")).unwrap();
     assert!(save(folder.path(), &Overrides::default()).is_err());
     assert_eq!(load(folder.path()).unwrap(), overrides);
+}
+
+#[test]
+fn what_was_decided_follows_a_service_to_its_new_name() {
+    let mut overrides = Overrides::default();
+    overrides.change(&id("w1"), drain(60), at(100)).unwrap();
+    overrides.end_drain(id("w1"));
+    overrides.leave(Leaving {
+        service: "web".to_owned(),
+        backend: "w2".to_owned(),
+        address: "192.0.2.2:80".parse().unwrap(),
+        since: at(100),
+        deadline: at(200),
+    });
+    overrides.rename(&[("web".to_owned(), "site".to_owned())].into());
+    let renamed = TargetId {
+        service: "site".to_owned(),
+        ..id("w1")
+    };
+    assert_eq!(
+        (overrides.of(&id("w1")), overrides.of(&renamed).is_some()),
+        (None, true)
+    );
+    assert_eq!(overrides.drains().count(), 0, "its end was told");
+    assert_eq!(overrides.all_leaving()[0].service, "site");
 }

@@ -145,18 +145,20 @@ fn backends(service: &config::Service, known: Known<'_>) -> Vec<DesiredBackend> 
         next_hop: known.next_hops.get(&backend.address.ip()).copied(),
         tunnel: tunnel(service, backend.address.ip()),
     });
-    let leaving = known
-        .overrides
-        .leaving(service, known.now)
-        .map(|leaving| DesiredBackend {
-            address: leaving.address,
-            fallback: false,
-            weight: 0,
-            state: Some(BackendState::Draining),
-            begins: BackendState::Draining,
-            next_hop: known.next_hops.get(&leaving.address.ip()).copied(),
-            tunnel: tunnel(service, leaving.address.ip()),
-        });
+    let leaving = known.overrides.leaving(service).map(|leaving| DesiredBackend {
+        address: leaving.address,
+        fallback: false,
+        weight: 0,
+        // When its time is over its flows are those of a backend that is down, so that clients learn of it.
+        state: Some(if leaving.deadline > known.now {
+            BackendState::Draining
+        } else {
+            BackendState::Down
+        }),
+        begins: BackendState::Draining,
+        next_hop: known.next_hops.get(&leaving.address.ip()).copied(),
+        tunnel: tunnel(service, leaving.address.ip()),
+    });
     configured.chain(leaving).collect()
 }
 
@@ -412,7 +414,10 @@ mod tests {
             since: at(0),
             deadline: at(60),
         });
-        for (second, states) in [(59, vec![None, None, Some(Draining)]), (60, vec![None, None])] {
+        for (second, states) in [
+            (59, vec![None, None, Some(Draining)]),
+            (60, vec![None, None, Some(Down)]),
+        ] {
             let known = Known {
                 overrides: &overrides,
                 now: at(second),
@@ -422,7 +427,7 @@ mod tests {
             };
             let service = desired(&config, known).services.remove(0);
             let found: Vec<_> = service.backends.iter().map(|backend| backend.state).collect();
-            assert_eq!(found, states, "a removed backend drains until {second}");
+            assert_eq!(found, states, "a removed backend drains until its deadline: {second}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
 use super::{Action, Change, Source};
-use crate::config::{Backend, Service, Vrrp};
+use crate::config::{Backend, Config, Service, Vrrp};
 
 /// A key with dots between tables, its value before and its value after.
 pub(super) type Key = (String, Option<String>, Option<String>);
@@ -44,11 +44,40 @@ pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
             Some(_) => {}
         }
     }
+    let renamed = renamed(&before.config, &after.config);
     let is_gone = |before: &&Placed<'_>| new.iter().all(|after| before.model.name != after.model.name);
     for before in old.iter().filter(is_gone) {
-        changes.push(whole(Action::Removed, &before.model.name, None, front(before.model)));
+        let consequence = match renamed.get(&before.model.name) {
+            Some(name) => format!("{name} from now on: its flows go on"),
+            None => format!("{}; ends the flows of the service", front(before.model)),
+        };
+        changes.push(whole(Action::Removed, &before.model.name, None, consequence));
     }
     changes
+}
+
+/// Services that have another name and are the same to clients, by the name that they had.
+pub fn renamed(before: &Config, after: &Config) -> BTreeMap<String, String> {
+    let seen = |service: &Service| (service.address, service.ports, service.protocol, service.mode);
+    let named = |config: &Config| {
+        config
+            .services
+            .iter()
+            .map(|service| service.name.clone())
+            .collect::<BTreeSet<_>>()
+    };
+    let (old, new) = (named(before), named(after));
+    let mut added = after
+        .services
+        .iter()
+        .filter(|service| !old.contains(&service.name))
+        .collect::<Vec<_>>();
+    let gone = before.services.iter().filter(|service| !new.contains(&service.name));
+    gone.filter_map(|gone| {
+        let place = added.iter().position(|added| seen(added) == seen(gone))?;
+        Some((gone.name.clone(), added.swap_remove(place).name.clone()))
+    })
+    .collect()
 }
 
 /// What differs of virtual routers, told apart by their names.

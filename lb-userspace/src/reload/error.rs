@@ -21,6 +21,12 @@ pub enum ReloadError {
     /// The maps have no room for it.
     #[error("the maps that are in use have no room for it: {}; `lbd detach` and a new start change their sizes, and end all flows", .0.join("; "))]
     NoRoom(Vec<String>),
+    /// Files cannot be read in time.
+    #[error("{0}")]
+    Slow(String),
+    /// What it means to operators' overrides cannot be saved.
+    #[error("{0}; nothing is changed, since what is not on the disk would be forgotten by the next start")]
+    Unsaved(String),
     /// An interface cannot be had.
     #[error("{0}")]
     Interface(String),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use difference::compare;
+pub use difference::{compare, renamed};
 pub use error::ReloadError;
 pub use fixed::{Fixed, fixed};
 

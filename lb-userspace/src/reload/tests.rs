@@ -150,6 +150,31 @@ fn changes_that_cost_flows_say_so() {
         "[[service.backend]]\naddress = \"198.51.100.3\"\n\n[[service.fallback]]",
     );
     assert_eq!(added, ["198.51.100.3:80, weight 1"]);
+    let renamed = notes("name = \"dns\"", "name = \"names\"");
+    assert_eq!(renamed[1], "names from now on: its flows go on", "{renamed:?}");
+    let replaced = notes(
+        "name = \"dns\"\naddress = \"192.0.2.53\"",
+        "name = \"names\"\naddress = \"192.0.2.54\"",
+    );
+    assert!(replaced[1].ends_with("; ends the flows of the service"), "{replaced:?}");
+}
+
+#[test]
+fn a_service_is_renamed_where_clients_see_the_same() {
+    let renamed = |what: &str, by: &str| {
+        let next = source(&FILE.replace(what, by)).config;
+        renamed(&source(FILE).config, &next).into_iter().collect::<Vec<_>>()
+    };
+    let pair = |old: &str, new: &str| (old.to_owned(), new.to_owned());
+    assert_eq!(renamed("\"dns\"", "\"names\""), [pair("dns", "names")]);
+    assert_eq!(renamed("\"dns\"", "\"dns\""), []);
+    assert_eq!(renamed("name = \"web\"", "name = \"site\"\nmode = \"dnat\""), []);
+    // They change names: each is there before and after.
+    let swapped = FILE
+        .replace("\"web\"", "\"x\"")
+        .replace("\"dns\"", "\"web\"")
+        .replace("\"x\"", "\"dns\"");
+    assert_eq!(super::renamed(&source(FILE).config, &source(&swapped).config).len(), 0);
 }
 
 #[test]
