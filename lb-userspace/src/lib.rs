@@ -23,4 +23,5 @@ pub mod reload;
 pub mod reserve;
 pub mod schedule;
 pub mod steady;
+mod text;
 pub mod vrrp;

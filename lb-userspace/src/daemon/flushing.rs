@@ -14,6 +14,7 @@ use crate::{
     events::{Events, Happening, Kind},
     flows::sweep,
     raw_socket::{self, Sender},
+    text::number,
 };
 
 /// What ending flows takes.
@@ -66,7 +67,7 @@ impl Flusher {
             }
             flushed.kept += 1;
         });
-        let cause = format!("{} flows of {filter}", flushed.ended);
+        let cause = format!("{} of {filter}", number(flushed.ended, "flow"));
         events.record(Happening::new(Kind::FlowsFlushed, cause));
         Ok(flushed)
     }

@@ -20,6 +20,7 @@ use crate::{
     reconcile,
     reload::{self, Action, ReloadError, Report, Source},
     steady,
+    text::{duration, number},
 };
 
 /// How long a reload waits for next hops.
@@ -123,7 +124,11 @@ impl Controller {
                 }
                 for (backend, address, flows) in removed(old, new, &entries, self) {
                     let deadline = deadline_after(now, new.drain_timeout);
-                    let note = format!("its {flows} flows may go on for {:?}", new.drain_timeout);
+                    let note = format!(
+                        "its {} may go on for {}",
+                        number(flows, "flow"),
+                        duration(new.drain_timeout)
+                    );
                     annotate(report, &old.name, &backend, &note);
                     overrides.leave(Leaving {
                         service: old.name.clone(),
@@ -226,9 +231,13 @@ fn annotate(report: &mut Report, service: &str, backend: &str, note: &str) {
 }
 
 fn summary(report: &Report) -> String {
-    match report.changes.len() {
+    match report.changes.len() as u64 {
         0 => format!("{}: nothing differs", report.file),
-        1 => format!("{}: 1 change, {} writes", report.file, report.steps),
-        changes => format!("{}: {changes} changes, {} writes", report.file, report.steps),
+        changes => format!(
+            "{}: {}, {}",
+            report.file,
+            number(changes, "change"),
+            number(report.steps as u64, "write")
+        ),
     }
 }
