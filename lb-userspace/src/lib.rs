@@ -24,4 +24,5 @@ pub mod reserve;
 pub mod schedule;
 pub mod steady;
 mod text;
+pub mod usable;
 pub mod vrrp;

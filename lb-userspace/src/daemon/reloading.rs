@@ -14,13 +14,14 @@ use crate::{
     admin::ListenError,
     config::{self, Config},
     events::{Happening, Kind},
-    health::{self, TargetId},
+    health::TargetId,
     neighbour::{NextHopState, RESOLVING},
     overrides::{Leaving, Overrides, Voided, deadline_after},
     reconcile,
     reload::{self, Action, ReloadError, Report, Source},
     steady,
     text::{duration, number},
+    usable,
 };
 
 /// How long a reload waits for next hops.
@@ -41,7 +42,7 @@ impl Controller {
     async fn try_reload(&mut self, dry_run: bool) -> Result<Report, ReloadError> {
         let path = self.config_path.clone();
         let next = Arc::new(tokio::task::block_in_place(|| Source::load(&path))?);
-        let targets = Arc::new(tokio::task::block_in_place(|| health::targets(&next.config))?);
+        let targets = Arc::new(tokio::task::block_in_place(|| usable::check(&next))?);
         let before = self.in_force.borrow().clone();
         let fixed = reload::fixed(&before.source, &next);
         if !fixed.is_empty() {
