@@ -3,7 +3,7 @@
 
 use std::{env, ffi::OsString, io, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use clap_complete::{
     Shell,
     engine::CompletionCandidate,
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Answers a shell that asks for completions. Says whether one did.
 pub fn complete_if_asked() -> bool {
-    let complete = clap_complete::CompleteEnv::with_factory(Arguments::command).var(ASKED);
+    let complete = clap_complete::CompleteEnv::with_factory(Arguments::definition).var(ASKED);
     // Where the words make no sense there is nothing to complete, and nobody to tell.
     let folder = env::current_dir().ok();
     env::var_os(ASKED).is_some() && complete.try_complete(env::args_os(), folder.as_deref()).unwrap_or(true)
@@ -105,15 +105,6 @@ pub(super) fn targets() -> Vec<CompletionCandidate> {
     backends.into_iter().map(candidate).collect()
 }
 
-/// Names of backends.
-pub(super) fn backends() -> Vec<CompletionCandidate> {
-    let backends: Vec<BackendStatus> = ask("/v1/backends");
-    let mut names: Vec<String> = backends.into_iter().map(|backend| backend.name).collect();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(CompletionCandidate::new).collect()
-}
-
 /// Virtual addresses with their ports.
 pub(super) fn virtual_addresses() -> Vec<CompletionCandidate> {
     let services: Vec<ServiceStatus> = ask("/v1/services");
@@ -139,7 +130,7 @@ fn ask<T: serde::de::DeserializeOwned>(path: &str) -> Vec<T> {
         return Vec::new();
     };
     let answer = runtime.block_on(async {
-        let asked = async { commands::client(&place).ok()?.get(path).await.ok() };
+        let asked = async { commands::client(&place).await.ok()?.get(path).await.ok() };
         tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
     });
     // A name that is being resolved is not waited for.
@@ -151,15 +142,14 @@ fn ask<T: serde::de::DeserializeOwned>(path: &str) -> Vec<T> {
 fn place(arguments: Vec<OsString>) -> Option<Place> {
     let words = arguments.into_iter().skip_while(|word| word != "--").skip(1);
     let command = Arguments::command().ignore_errors(true);
-    let mut matches = command.try_get_matches_from(words).ok()?;
-    Place::from_arg_matches_mut(&mut matches).ok()
+    Place::of(command.try_get_matches_from(words).ok()?)
 }
 
 /// Writes the script without names, made for what the command line can be.
 pub(super) fn static_script(shell: Shell) -> io::Result<Vec<u8>> {
     // Into memory first: the generator does not survive a reader who has gone.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "lbctl", &mut script);
+    clap_complete::generate(shell, &mut Arguments::definition(), "lbctl", &mut script);
     Ok(script)
 }
 

@@ -75,6 +75,37 @@ impl CliError {
         }
     }
 
+    /// Whether the daemon is not there, or went away while it was asked.
+    pub(super) fn is_absence(&self) -> bool {
+        let is_there = self.is_forbidden();
+        !is_there
+            && matches!(
+                self,
+                Self::Unreachable { .. } | Self::Endpoint { .. } | Self::Garbled { .. }
+            )
+    }
+
+    /// What was in the way as problem details (RFC 9457): the daemon's own, where it refused.
+    pub fn problem(&self) -> serde_json::Value {
+        match self {
+            Self::Refused(problem) => serde_json::json!(problem),
+            other => serde_json::json!({ "type": "about:blank", "title": other.title(), "detail": other.to_string() }),
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            _ if self.is_forbidden() => "Not allowed",
+            Self::Config { .. } | Self::Usage(_) => "Wrong usage",
+            Self::Unreachable { .. } | Self::Endpoint { .. } => "lbd cannot be reached",
+            Self::Garbled { .. } => "No usable answer",
+            Self::Refused(_) => "Refused",
+            Self::Gone(_) => "Not there any more",
+            Self::Maps(_) => "The maps cannot be read",
+            Self::Output(_) => "The answer cannot be written",
+        }
+    }
+
     /// Whether the reader of the answer has gone, which is no failure.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
