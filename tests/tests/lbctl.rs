@@ -6,6 +6,7 @@ use harness::{
     config::{Config, Service},
     lab::{Lab, virtual_addresses},
     lbd::{Lbd, binary},
+    process::Process,
     wait::{PATIENCE, eventually},
 };
 use serde_json::Value;
@@ -147,6 +148,29 @@ fn what_is_typed_goes_before_an_endpoint_of_the_environment() {
         assert!(output.status.success(), "{words:?}: {}", errors(&output));
     }
     assert!(!run(&[]).status.success());
+}
+
+#[test]
+fn who_watches_goes_on_after_a_restart() {
+    let lab = Lab::new().unwrap();
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
+    let mut command = lab.balancers[0]
+        .namespace
+        .command(binary("lbctl").unwrap().to_str().unwrap());
+    command
+        .arg("--socket")
+        .arg(&lbd.config().socket)
+        .args(["--watch=0.2", "--json", "node", "status"]);
+    let mut watcher = Process::start("lbctl", command).unwrap();
+    let shows = |watcher: &Process, lbd: &Lbd<'_>| watcher.log().contains(&format!("\"pid\":{},", lbd.id().unwrap()));
+    eventually(PATIENCE, "the daemon shows", || shows(&watcher, &lbd));
+    lbd.terminate().unwrap();
+    eventually(PATIENCE, "it is said that it is gone", || {
+        watcher.log().contains("trying again")
+    });
+    lbd.restart().unwrap();
+    eventually(PATIENCE, "the next daemon shows", || shows(&watcher, &lbd));
+    assert_eq!(watcher.status().unwrap(), None, "it goes on");
 }
 
 #[test]

@@ -488,7 +488,7 @@ pub struct FlowChoice {
     #[arg(long, add = ArgValueCandidates::new(complete::services))]
     pub service: Option<String>,
     /// Only those of this backend: SERVICE/BACKEND, its name alone, or `address:port`.
-    #[arg(long, add = ArgValueCandidates::new(complete::targets))]
+    #[arg(long, add = ArgValueCandidates::new(complete::backends))]
     pub backend: Option<String>,
     /// Only those of the client at this address.
     #[arg(long, value_parser = an_address)]

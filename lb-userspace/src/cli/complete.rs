@@ -1,7 +1,7 @@
 //! Completions of shells: scripts that ask `lbctl` itself, which asks the running daemon for names. Whatever is in the
 //! way, nothing is completed and nothing is said; and nobody who presses a key waits longer than for a blink.
 
-use std::{env, ffi::OsString, io, time::Duration};
+use std::{collections::BTreeSet, env, ffi::OsString, io, time::Duration};
 
 use clap::CommandFactory;
 use clap_complete::{
@@ -98,11 +98,19 @@ pub(super) fn services() -> Vec<CompletionCandidate> {
 
 /// Backends as SERVICE/BACKEND.
 pub(super) fn targets() -> Vec<CompletionCandidate> {
+    ask("/v1/backends").into_iter().map(target).collect()
+}
+
+fn target(backend: BackendStatus) -> CompletionCandidate {
+    CompletionCandidate::new(format!("{}/{}", backend.service, backend.name)).help(Some(backend.state.into()))
+}
+
+/// Backends by their names alone, and as SERVICE/BACKEND.
+pub(super) fn backends() -> Vec<CompletionCandidate> {
     let backends: Vec<BackendStatus> = ask("/v1/backends");
-    let candidate = |backend: BackendStatus| {
-        CompletionCandidate::new(format!("{}/{}", backend.service, backend.name)).help(Some(backend.state.into()))
-    };
-    backends.into_iter().map(candidate).collect()
+    let names: BTreeSet<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+    let names = names.into_iter().map(CompletionCandidate::new);
+    names.chain(backends.into_iter().map(target)).collect()
 }
 
 /// Virtual addresses with their ports.

@@ -39,7 +39,16 @@ const FIRST_TO_GO: &[&str] = &[
     "virtual address",
 ];
 /// Columns that are left out when nothing else is left.
-const LAST_TO_GO: &[&str] = &["cause", "help", "meaning", "phase", "role", "state", "what it finds"];
+const LAST_TO_GO: &[&str] = &[
+    "cause",
+    "help",
+    "holds",
+    "meaning",
+    "phase",
+    "role",
+    "state",
+    "what it finds",
+];
 
 static TO_TERMINAL: OnceLock<()> = OnceLock::new();
 

@@ -23,6 +23,14 @@ pub(super) fn prose(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<S
     draw(columns, with_head(columns, rows), Last::Wraps)
 }
 
+/// A sentence that goes on in further lines where it does not fit.
+pub(super) fn sentence(text: &str) -> String {
+    match fit::width() {
+        Some(width) => fit::wrapped(text.split(' '), " ", width).join("\n"),
+        None => text.to_owned(),
+    }
+}
+
 /// Whether a table is wider than the terminal that it is for.
 pub(super) fn is_too_wide(columns: &[Column<'_>], rows: &[Vec<String>]) -> bool {
     fit::width().is_some_and(|width| fit::natural_width(&with_head(columns, rows.to_vec())) > width)
@@ -338,7 +346,7 @@ pub(super) fn maps(maps: &[MapSummary]) -> String {
         ("entries", true),
         ("holds", false),
     ];
-    table(
+    prose(
         COLUMNS,
         maps.iter().map(|map| {
             vec![

@@ -687,7 +687,12 @@ fn a_service_has_a_port_or_a_range_of_them() {
     );
     check(
         &format!("{}backend = [{{ address = \"192.0.2.10\" }}]\n", ranged("any")),
-        &[(8, 24, "the backend 192.0.2.10 has the address of the service itself", "a worker")],
+        &[(
+            8,
+            24,
+            "the backend 192.0.2.10 has the address of the service itself",
+            "a worker",
+        )],
     );
     let text = format!(
         "{}health = {{ type = \"tcp\", port = 22 }}\nbackend = [{{ address = \"10.0.0.1\" }}]\n",

@@ -35,7 +35,7 @@ pub(super) async fn run(
     if json {
         return print_json(&explanation, out);
     }
-    writeln!(out, "{}\n", sentence(&explanation))?;
+    writeln!(out, "{}\n", render::sentence(&sentence(&explanation)))?;
     const STAGES: &[render::Column<'_>] = &[("stage", false), ("what it finds", false)];
     let stages = explanation.stages.iter();
     let rows = stages.map(|stage| vec![stage.stage.clone(), stage.finding.clone()]);

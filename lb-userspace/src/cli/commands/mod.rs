@@ -107,7 +107,9 @@ fn pins(place: &Place) -> Result<Pins, CliError> {
     let is_it = |found: &Whereabouts| place.socket.as_ref().is_none_or(|socket| *socket == found.socket);
     match (found, elsewhere) {
         (Ok(found), elsewhere) if elsewhere.is_none() || is_it(&found) => Ok(Pins::new(&found.bpffs, &found.name)),
-        (Err(cause), None) => Err(CliError::Config { cause }),
+        (Err(cause), None) => Err(CliError::Usage(format!(
+            "{cause}\nmaps are found by --config FILE, by default /etc/lbd/lbd.toml, or by --bpffs PATH with --node NAME"
+        ))),
         (_, elsewhere) => Err(CliError::Usage(format!(
             "maps are read on this machine, and {} does not tell where they are: expected --bpffs PATH with --node NAME, \
              or --config FILE",
