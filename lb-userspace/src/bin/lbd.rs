@@ -42,7 +42,7 @@ enum Command {
         log_format: LogFormat,
         /// What is logged: error, warn, info, debug, trace, or filters such as `info,lb_userspace::health=debug`.
         #[arg(long, value_name = "FILTER", env = "LBD_LOG", default_value = "info", value_parser = filter)]
-        log: EnvFilter,
+        log: Box<EnvFilter>,
         /// Begin with empty maps, of this version's layout and of the sizes in the configuration.
         ///
         /// The interfaces are taken over in one step. Flows are forgotten: connections of the modes nat and dnat end, others
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
             } else {
                 MapChoice::TakeOver
             };
-            run(&config, log_format, log, maps)
+            run(&config, log_format, *log, maps)
         }
         Command::Check { file, json } => check(&file, json),
         Command::Detach { config } => detach(&config),
@@ -99,9 +99,11 @@ fn main() -> ExitCode {
     })
 }
 
-fn filter(text: &str) -> Result<EnvFilter, String> {
+fn filter(text: &str) -> Result<Box<EnvFilter>, String> {
     let expected = "expected a level such as info, or filters such as info,lb_userspace::health=debug";
-    EnvFilter::try_new(text).map_err(|error| format!("{error}; {expected}"))
+    EnvFilter::try_new(text)
+        .map(Box::new)
+        .map_err(|error| format!("{error}; {expected}"))
 }
 
 fn run(config: &Path, format: LogFormat, filter: EnvFilter, maps: MapChoice) -> anyhow::Result<ExitCode> {

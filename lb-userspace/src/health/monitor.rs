@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Flaps, Rules},
-    text::duration,
+    text::{duration, number},
 };
 
 /// What is known of a target.
@@ -333,8 +333,9 @@ fn cause(Decision { results, flapping }: Decision, result: &Result<(), ProbeFail
         }
         (Err(failure), None) => format!("{results} of {results} checks failed: {failure}"),
         (Err(failure), Some(Flaps { limit, period })) => format!(
-            "{results} of {results} checks failed: {failure}; it went down {limit} times within {}, and has to be well \
+            "{results} of {results} checks failed: {failure}; it went down {} within {}, and has to be well \
              for that long",
+            number(limit, "time"),
             duration(period)
         ),
     }
