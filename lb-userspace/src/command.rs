@@ -57,9 +57,7 @@ pub(crate) fn user(name: &str, may_be_root: bool) -> Result<RunAs, UserError> {
         .map_err(|cause| error(format!("cannot be looked up: {cause}")))?
         .ok_or_else(|| error("is not known on this machine".to_owned()))?;
     if !may_be_root && (found.uid.is_root() || found.gid.as_raw() == 0) {
-        return Err(error(
-            "is root, or of root's group; expected an unprivileged one".to_owned(),
-        ));
+        return Err(error("is root, or of root's group".to_owned()));
     }
     Ok(RunAs {
         name: name.to_owned(),

@@ -23,4 +23,6 @@ pub mod reload;
 pub mod reserve;
 pub mod schedule;
 pub mod steady;
+mod text;
+pub mod usable;
 pub mod vrrp;

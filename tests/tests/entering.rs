@@ -220,7 +220,9 @@ fn where_a_client_came_from_is_kept_for_the_next_flow_and_forgotten_in_the_end()
     let mut program = Program::with(one(Mode::Nat, false, TCP));
     let mut sweeper = Sweeper::default();
     let mut walk = |program: &Program| {
-        sweeper.sweep(&program.tables, |_| Timeouts::default(), |_| {}).unwrap();
+        sweeper
+            .sweep(&program.tables, |_| Timeouts::default(), |_, _| {})
+            .unwrap();
     };
     let states = |program: &Program| {
         let all = (1..program.tables.client_hops.len()).filter_map(|index| program.tables.client_hops.read(index));
@@ -261,7 +263,7 @@ fn counts_that_stay_off_are_corrected_and_those_that_waver_are_not() {
     let program = Program::with(one(Mode::Nat, false, TCP));
     let mut sweeper = Sweeper::default();
     let mut corrected = || {
-        let swept = sweeper.sweep(&program.tables, |_| Timeouts::default(), |_| {});
+        let swept = sweeper.sweep(&program.tables, |_| Timeouts::default(), |_, _| {});
         swept.unwrap().corrected
     };
     let loads = &program.tables.loads;

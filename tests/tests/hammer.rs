@@ -72,7 +72,7 @@ impl Program {
     }
 
     fn sweep(&self, sweeper: &mut Sweeper) {
-        sweeper.sweep(&self.tables, |_| Timeouts::default(), |_| {}).unwrap();
+        sweeper.sweep(&self.tables, |_| Timeouts::default(), |_, _| {}).unwrap();
     }
 
     fn count(&self, event: Event) -> u64 {

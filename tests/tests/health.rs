@@ -214,7 +214,7 @@ fn a_backend_that_flaps_has_to_be_well_for_long() {
     workers[0].kill();
     lbd.await_state("web", "worker-1", "down");
     let cause = backend(&lbd, "worker-1")["cause"].as_str().unwrap().to_owned();
-    assert!(cause.contains("it went down 1 times within 3s"), "{cause}");
+    assert!(cause.contains("it went down 1 time within 3s"), "{cause}");
     workers[0].revive().unwrap();
     lbd.await_state("web", "worker-1", "up");
     let cause = backend(&lbd, "worker-1")["cause"].as_str().unwrap().to_owned();

@@ -124,7 +124,13 @@ fn what_the_admin_api_names_has_to_be_there() {
         let output = lbd::check(&file).unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{api} passes the check");
-        assert_eq!(message.matches(reason).count(), 1, "{message}");
+        let key = api.lines().last().unwrap();
+        let line = format!("{GOOD}\n{api}").lines().position(|line| line == key).unwrap() + 1;
+        let place = format!("{}:{line}:", file.display());
+        assert!(
+            message.contains(reason) && message.contains(&place),
+            "no {place} in {message}"
+        );
     }
     fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();

@@ -26,7 +26,7 @@ use crate::{
 type Target = Arc<dyn Control>;
 
 /// Largest weight of a backend, as in the configuration file.
-const MOST_WEIGHT: u32 = 1000;
+pub(crate) const MOST_WEIGHT: u32 = 1000;
 
 /// The routes of this file.
 pub(super) fn routes(target: Target) -> Router {
@@ -89,7 +89,7 @@ fn verb_of(word: &str, uri: &Uri) -> Result<Verb, Problem> {
     match word {
         "drain" => {
             let parameters = Parameters::read(uri, &["deadline"])?;
-            let deadline = parameters.text("deadline").map(deadline).transpose()?;
+            let deadline = parameters.text("deadline").map(known_deadline).transpose()?;
             Ok(Verb::Drain { deadline })
         }
         "undrain" => nothing_else(Verb::Undrain),
@@ -109,13 +109,18 @@ fn verb_of(word: &str, uri: &Uri) -> Result<Verb, Problem> {
     }
 }
 
-fn deadline(text: &str) -> Result<Duration, Problem> {
-    SpanParser::new().parse_unsigned_duration(text).map_err(|_| {
+fn known_deadline(text: &str) -> Result<Duration, Problem> {
+    deadline(text).ok_or_else(|| {
         let text = text.escape_debug();
         Problem::bad_request(format!(
             "`deadline` is `{text}`; expected a duration such as 5m or 1h 30m"
         ))
     })
+}
+
+/// The time that a drain may take; `None`: the text says none.
+pub(crate) fn deadline(text: &str) -> Option<Duration> {
+    SpanParser::new().parse_unsigned_duration(text).ok()
 }
 
 async fn flush(State(target): State<Target>, uri: Uri) -> Answer<Flushed> {
@@ -142,8 +147,7 @@ impl From<ControlError> for Problem {
                 match error {
                     ReloadError::Config(error) => problem.diagnostics = error.diagnostics().into(),
                     ReloadError::Fixed(fixed) => problem.fixed = fixed.into(),
-                    ReloadError::Health(_)
-                    | ReloadError::NoRoom(_)
+                    ReloadError::NoRoom(_)
                     | ReloadError::Slow(_)
                     | ReloadError::Unsaved(_)
                     | ReloadError::Interface(_)

@@ -14,40 +14,21 @@ use rustls::{
 use subtle::ConstantTimeEq;
 
 use super::access::Access;
-use crate::config;
+use crate::config::{self, Flaw, Table};
 
 /// Bytes of the shortest token: 96 bits in hexadecimal.
 const SHORTEST: usize = 24;
 /// Bytes of the longest token: it has to fit a header.
 const LONGEST: usize = 1024;
 
-/// Why the files cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CredentialsError {
-    /// A file cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// A token cannot be used.
-    #[error("the token in {} {wrong}", path.display())]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what is expected.
-        wrong: String,
-    },
-    /// The certificate or the key cannot be used.
-    #[error("{} {wrong}", path.display())]
-    Tls {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what is expected.
-        wrong: String,
-    },
+/// What is wrong with a file of `[api]`.
+fn flaw(key: &'static str, message: String, expected: &str) -> Flaw {
+    Flaw {
+        table: Table::Api,
+        key,
+        message,
+        expected: expected.to_owned(),
+    }
 }
 
 /// What the listener knows callers by, and is known by.
@@ -66,14 +47,16 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     /// Reads the files.
-    pub(super) fn read(files: &config::Listen) -> Result<Self, CredentialsError> {
-        let read = files.read_token.as_deref().map(token).transpose()?;
-        let admin = files.admin_token.as_deref().map(token).transpose()?;
+    pub(super) fn read(files: &config::Listen) -> Result<Self, Flaw> {
+        let token = |key, path: &Option<PathBuf>| path.as_deref().map(|path| token(key, path)).transpose();
+        let read = token("read_token_file", &files.read_token)?;
+        let admin = token("admin_token_file", &files.admin_token)?;
         if let (Some(path), true) = (&files.admin_token, read.is_some() && read == admin) {
-            return Err(CredentialsError::Token {
-                path: path.clone(),
-                wrong: "is the same as the one that may only read; expected another".to_owned(),
-            });
+            let problem = format!(
+                "the token in {} is the same as the one that may only read",
+                path.display()
+            );
+            return Err(flaw("admin_token_file", problem, "another token"));
         }
         let tls = files.tls.as_ref().map(tls).transpose()?;
         Ok(Self { read, admin, tls })
@@ -97,56 +80,53 @@ impl Credentials {
 }
 
 /// The token in a file, which others must not be able to read.
-fn token(path: &Path) -> Result<Vec<u8>, CredentialsError> {
-    let unreadable = |cause| CredentialsError::Unreadable {
-        path: path.to_owned(),
-        cause,
-    };
-    let wrong = |wrong: String| CredentialsError::Token {
-        path: path.to_owned(),
-        wrong,
+fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, Flaw> {
+    let unreadable = |cause: io::Error| {
+        let problem = format!("cannot read {}: {cause}", path.display());
+        flaw(key, problem, "a file with a token")
     };
     let mode = fs::metadata(path).map_err(unreadable)?.mode();
     if mode & 0o007 != 0 {
-        return Err(wrong(format!(
-            "is open to everybody (mode {:03o}); expected mode 600 or 640",
-            mode & 0o777
-        )));
+        let mode = mode & 0o777;
+        let problem = format!("the token in {} is open to everybody (mode {mode:03o})", path.display());
+        return Err(flaw(key, problem, "mode 600 or 640"));
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let token = bytes.trim_ascii();
     if !(SHORTEST..=LONGEST).contains(&token.len()) || !token.iter().all(u8::is_ascii_graphic) {
-        return Err(wrong(format!(
-            "is not one: expected {SHORTEST} to {LONGEST} printable ASCII characters on one line, as \
-             `openssl rand -hex 32` makes them"
-        )));
+        let expected = format!(
+            "{SHORTEST} to {LONGEST} printable ASCII characters on one line, as `openssl rand -hex 32` makes them"
+        );
+        return Err(flaw(key, format!("{} has no token", path.display()), &expected));
     }
     Ok(token.to_owned())
 }
 
-fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, CredentialsError> {
-    let wrong = |path: &Path, wrong: String| CredentialsError::Tls {
-        path: path.to_owned(),
-        wrong,
+fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, Flaw> {
+    const CHAIN: &str = "a file with the server's certificate and those that lead to its root, in PEM";
+    const KEY: &str = "a file with the private key of the certificate, in PEM";
+    let read = |key, path: &Path, expected| {
+        let unreadable = |cause| flaw(key, format!("cannot read {}: {cause}", path.display()), expected);
+        fs::read(path).map_err(unreadable)
     };
-    let bytes = |path: &Path| {
-        fs::read(path).map_err(|cause| CredentialsError::Unreadable {
-            path: path.to_owned(),
-            cause,
-        })
-    };
-    let chain = CertificateDer::pem_slice_iter(&bytes(&files.certificate)?)
+    let no_chain = |wrong: String| flaw("certificate", format!("{} {wrong}", files.certificate.display()), CHAIN);
+    let no_key = |wrong: String| flaw("key", format!("{} {wrong}", files.key.display()), KEY);
+    let chain = CertificateDer::pem_slice_iter(&read("certificate", &files.certificate, CHAIN)?)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(&files.certificate, format!("is not in PEM: {error}")))?;
+        .map_err(|error| no_chain(format!("is not in PEM: {error}")))?;
     if chain.is_empty() {
-        let problem = "has no certificate in PEM; expected the server's, and those that lead to its root";
-        return Err(wrong(&files.certificate, problem.to_owned()));
+        return Err(no_chain("has no certificate in PEM".to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_slice(&bytes(&files.key)?)
-        .map_err(|error| wrong(&files.key, format!("has no private key in PEM: {error}")))?;
+    let key = PrivateKeyDer::from_pem_slice(&read("key", &files.key, KEY)?)
+        .map_err(|error| no_key(format!("has no private key in PEM: {error}")))?;
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map(Arc::new)
-        .map_err(|error| wrong(&files.key, format!("does not go with the certificate: {error}")))
+        .map_err(|error| {
+            no_key(match error {
+                rustls::Error::InconsistentKeys(_) => "does not go with the certificate".to_owned(),
+                error => format!("does not go with the certificate: {error}"),
+            })
+        })
 }

@@ -11,10 +11,10 @@ use tokio::{
 
 use super::{
     access::Groups,
-    credentials::{Credentials, CredentialsError},
+    credentials::Credentials,
     socket::{self, Door, SocketError},
 };
-use crate::config::{self, Api};
+use crate::config::{self, Api, Flaw, Table};
 
 /// Why the admin API cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -22,19 +22,9 @@ pub enum ListenError {
     /// The Unix socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// A group is not there.
-    #[error("`{key}` in [api] is \"{name}\": {cause}; expected a group that `getent group` shows, or its number")]
-    Group {
-        /// The key.
-        key: &'static str,
-        /// The group.
-        name: String,
-        /// What is wrong.
-        cause: String,
-    },
-    /// The tokens or the certificate.
-    #[error("the TCP listener of the admin API: {0}")]
-    Credentials(CredentialsError),
+    /// A group, the tokens or the certificate.
+    #[error(transparent)]
+    Flaw(#[from] Flaw),
     /// The TCP socket.
     #[error("cannot listen at {address} for the admin API: {cause}")]
     Tcp {
@@ -86,7 +76,7 @@ impl Ways {
 
 impl Remote {
     fn prepare(listen: &config::Listen, before: Option<&Self>) -> Result<Self, ListenError> {
-        let credentials = Arc::new(credentials(listen)?);
+        let credentials = Arc::new(Credentials::read(listen)?);
         let address = listen.address;
         let listener = match before {
             Some(before) if before.address == address => Arc::clone(&before.listener),
@@ -196,18 +186,14 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 /// # Errors
 ///
 /// When a group is not there, or a file cannot be used.
-pub fn check(api: &Api) -> Result<(), ListenError> {
+pub fn check(api: &Api) -> Result<(), Flaw> {
     groups(api)?;
-    api.listen.as_ref().map(credentials).transpose()?;
+    api.listen.as_ref().map(Credentials::read).transpose()?;
     Ok(())
 }
 
-fn credentials(listen: &config::Listen) -> Result<Credentials, ListenError> {
-    Credentials::read(listen).map_err(ListenError::Credentials)
-}
-
 /// The groups that may read, and that may do all.
-fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), ListenError> {
+fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), Flaw> {
     let number = |key, name: &Option<String>| name.as_deref().map(|name| group(key, name)).transpose();
     Ok((
         number("read_group", &api.read_group)?,
@@ -216,14 +202,15 @@ fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), ListenError> {
 }
 
 /// The number of a group.
-fn group(key: &'static str, name: &str) -> Result<u32, ListenError> {
+fn group(key: &'static str, name: &str) -> Result<u32, Flaw> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
-    let failed = |cause: String| ListenError::Group {
+    let failed = |cause: String| Flaw {
+        table: Table::Api,
         key,
-        name: name.to_owned(),
-        cause,
+        message: format!("`{key}` is \"{name}\": {cause}"),
+        expected: "a group that `getent group` shows, or its number".to_owned(),
     };
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),

@@ -45,9 +45,9 @@ mod tests;
 #[cfg(test)]
 mod transport_tests;
 
+pub(crate) use changes::{MOST_WEIGHT, deadline};
 pub(crate) use control::nothing_named;
 pub use control::{Control, ControlError};
-pub use credentials::CredentialsError;
 pub use entrance::{Entrance, ListenError, Ways, check};
 pub use inspect::{Inspect, InspectError};
 pub use listeners::Listeners;

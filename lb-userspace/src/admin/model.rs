@@ -22,8 +22,8 @@ pub const MAX_FLOW_LIMIT: usize = 100_000;
 /// How many events are told if nobody says how many.
 pub const DEFAULT_EVENT_LIMIT: usize = 100;
 
-/// How many events can be asked for at once.
-pub const MAX_EVENT_LIMIT: usize = 1000;
+/// How many events can be asked for at once: all that are kept.
+pub const MAX_EVENT_LIMIT: usize = 10_000;
 
 /// For how many seconds an answer about events can wait for one.
 pub const MAX_EVENT_WAIT: u64 = 60;

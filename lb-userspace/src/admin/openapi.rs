@@ -1,5 +1,7 @@
 //! The description of the API, which is a file of the project: tests hold it against routes and answers.
 
+use std::sync::LazyLock;
+
 use axum::{
     http::{Uri, header},
     response::{IntoResponse, Response},
@@ -8,6 +10,16 @@ use axum::{
 use super::{Problem, parameters::Parameters};
 
 const DOCUMENT: &str = include_str!("../../../docs/openapi.json");
+
+/// The paths that there are, in one line.
+pub(super) fn paths() -> &'static str {
+    static PATHS: LazyLock<String> = LazyLock::new(|| {
+        let document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap_or_default();
+        let paths = document["paths"].as_object().into_iter().flatten();
+        paths.map(|(path, _)| path.as_str()).collect::<Vec<_>>().join(", ")
+    });
+    &PATHS
+}
 
 /// Answers with the document.
 pub(super) async fn document(uri: Uri) -> Result<Response, Problem> {
@@ -134,6 +146,8 @@ mod tests {
             assert_eq!(differences(&document, schema, &answer, url), [""; 0]);
         }
         let problem = ask(&path, "/v1/nothing");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("/v1/vrrp/{name}/{verb}"), "{detail}");
         let schema = &document["components"]["schemas"]["Problem"];
         assert_eq!(differences(&document, schema, &problem, "problem"), [""; 0]);
         assert_eq!(ask(&path, "/v1/openapi.json"), document);

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     http::{Method, StatusCode, Uri},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::get,
 };
 use tokio::sync::{Semaphore, watch};
@@ -225,18 +225,19 @@ fn known_backend(source: &dyn Inspect, service: Option<&str>, name: &str) -> Res
 
 async fn no_such_path(uri: Uri) -> Problem {
     let path = uri.path().escape_debug();
-    Problem::not_found(format!(
-        "there is no `{path}`; there are: /v1/node, /v1/services, /v1/services/NAME, /v1/backends, /v1/flows, \
-         /v1/flows/count, /v1/events, /v1/explain, /v1/reload, /v1/services/NAME/backends/NAME/VERB, /v1/openapi.json"
-    ))
+    Problem::not_found(format!("there is no `{path}`; there are: {}", openapi::paths()))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
+/// Answers OPTIONS too: the router adds `allow` to what is answered here.
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let detail = format!(
         "{} does not take {method}; the header `allow` says what it takes",
         uri.path()
     );
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response()
 }
 
 async fn log(request: Request, next: Next) -> Response {

@@ -336,12 +336,12 @@ fn lbctl_speaks_to_the_tcp_listener_and_says_what_is_wrong() {
     let _running = serve(folder.path(), listen);
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     secret(folder.path().join("wrong"), "wrong-wrong-wrong-wrong-wrong");
-    let lbctl = |token: &str, roots: &str| {
+    let ask = |endpoint: &str, token: &str, roots: &str| {
         let (token, roots) = (file(token), file(roots));
         let arguments = [
             "lbctl",
             "--endpoint",
-            &endpoint,
+            endpoint,
             "--token-file",
             &token,
             "--ca-file",
@@ -350,9 +350,9 @@ fn lbctl_speaks_to_the_tcp_listener_and_says_what_is_wrong() {
         let arguments = crate::cli::Arguments::parse_from(arguments.iter().chain(&["node", "status", "--json"]));
         let mut out = Vec::new();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let result = runtime.block_on(crate::cli::run(arguments, &mut out));
-        result.map_err(|error| error.exit_code())
+        runtime.block_on(crate::cli::run(arguments, &mut out))
     };
+    let lbctl = |token: &str, roots: &str| ask(&endpoint, token, roots).map_err(|error| error.exit_code());
     assert_eq!(lbctl("read", "cert.pem"), Ok(()));
     assert_eq!(lbctl("wrong", "cert.pem"), Err(4));
     assert_eq!(lbctl("none", "cert.pem"), Err(2));
@@ -363,4 +363,39 @@ fn lbctl_speaks_to_the_tcp_listener_and_says_what_is_wrong() {
         Err(3),
         "a stranger's certificate is not trusted"
     );
+    let mistaken = ask(&endpoint.replace("https", "http"), "read", "cert.pem").unwrap_err();
+    assert!(
+        mistaken.to_string().contains("expected --endpoint https://"),
+        "{mistaken}"
+    );
+}
+
+#[test]
+fn lbctl_says_when_tls_is_expected_where_none_is_spoken() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = listen(folder.path(), false);
+    let endpoint = format!("https://{}", listen.address);
+    let _running = serve(folder.path(), listen);
+    let roots = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let file = folder.path().join("roots.pem");
+    fs::write(&file, roots.cert.pem()).unwrap();
+    let token = folder.path().join("read");
+    let [token, file] = [&token, &file].map(|path| path.to_str().unwrap());
+    let words = [
+        "lbctl",
+        "--endpoint",
+        &endpoint,
+        "--token-file",
+        token,
+        "--ca-file",
+        file,
+        "node",
+        "status",
+    ];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let arguments = crate::cli::Arguments::parse_from(words);
+    let error = runtime
+        .block_on(crate::cli::run(arguments, &mut Vec::new()))
+        .unwrap_err();
+    assert!(error.to_string().contains("speaks no TLS; expected http://"), "{error}");
 }

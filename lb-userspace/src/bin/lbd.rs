@@ -10,10 +10,9 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
-    admin,
-    config::{self, Config},
     daemon::{self, MapChoice},
-    health,
+    reload::Source,
+    usable,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -42,8 +41,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
         /// What is logged: error, warn, info, debug, trace, or filters such as `info,lb_userspace::health=debug`.
-        #[arg(long, value_name = "FILTER", env = "LBD_LOG", default_value = "info")]
-        log: String,
+        #[arg(long, value_name = "FILTER", env = "LBD_LOG", default_value = "info", value_parser = filter)]
+        log: Box<EnvFilter>,
         /// Begin with empty maps, of this version's layout and of the sizes in the configuration.
         ///
         /// The interfaces are taken over in one step. Flows are forgotten: connections of the modes nat and dnat end, others
@@ -89,7 +88,7 @@ fn main() -> ExitCode {
             } else {
                 MapChoice::TakeOver
             };
-            run(&config, log_format, &log, maps)
+            run(&config, log_format, *log, maps)
         }
         Command::Check { file, json } => check(&file, json),
         Command::Detach { config } => detach(&config),
@@ -100,8 +99,16 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(config: &Path, format: LogFormat, filter: &str, maps: MapChoice) -> anyhow::Result<ExitCode> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
+fn filter(text: &str) -> Result<Box<EnvFilter>, String> {
+    let expected = "expected a level such as info, or filters such as info,lb_userspace::health=debug";
+    EnvFilter::try_new(text)
+        .map(Box::new)
+        .map_err(|error| format!("{error}; {expected}"))
+}
+
+fn run(config: &Path, format: LogFormat, filter: EnvFilter, maps: MapChoice) -> anyhow::Result<ExitCode> {
+    // Whoever is told of the file may be in another folder.
+    let config = std::path::absolute(config).with_context(|| config.display().to_string())?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // Whoever reads the log may die; packets, checks and VRRP go on.
@@ -112,7 +119,7 @@ fn run(config: &Path, format: LogFormat, filter: &str, maps: MapChoice) -> anyho
         LogFormat::Json => lines.json().init(),
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let outcome = runtime.block_on(daemon::run(config, maps));
+    let outcome = runtime.block_on(daemon::run(&config, maps));
     runtime.shutdown_timeout(SHUTDOWN);
     outcome?;
     Ok(ExitCode::SUCCESS)
@@ -135,25 +142,22 @@ impl Write for Unheard {
 }
 
 fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let result = config::load(file);
-    let means = result.as_ref().map_or(Ok(()), usable);
+    let result = Source::load(file).and_then(|source| usable::check(&source).map(|_| source.config));
     if json {
         let (error, diagnostics) = match &result {
-            Ok(_) => (means.as_ref().err().map(ToString::to_string), Vec::new()),
+            Ok(_) => (None, Vec::new()),
             Err(error) if error.diagnostics().is_empty() => (Some(error.to_string()), Vec::new()),
             Err(error) => (None, error.diagnostics().to_vec()),
         };
-        let found =
-            serde_json::json!({ "valid": result.is_ok() && means.is_ok(), "error": error, "diagnostics": diagnostics });
+        let found = serde_json::json!({ "valid": result.is_ok(), "error": error, "diagnostics": diagnostics });
         println!("{found}");
-        return Ok(if result.is_ok() && means.is_ok() {
+        return Ok(if result.is_ok() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         });
     }
     let config = result?;
-    means.with_context(|| file.display().to_string())?;
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
     let services = config.services.len();
     println!(
@@ -163,13 +167,6 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
         if backends == 1 { "" } else { "s" }
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// What checks and the admin API name has to be there on this machine, too.
-fn usable(config: &Config) -> anyhow::Result<()> {
-    health::targets(config)?;
-    admin::check(&config.api)?;
-    Ok(())
 }
 
 fn detach(config: &Path) -> anyhow::Result<ExitCode> {

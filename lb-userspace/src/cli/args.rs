@@ -1,25 +1,48 @@
 //! The command line of `lbctl`.
 
 use std::{
+    env,
+    ffi::OsString,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use clap::{
-    Args, Parser, Subcommand,
+    ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
     builder::{PossibleValue, PossibleValuesParser},
+    error::ErrorKind,
+    parser::ValueSource,
 };
 use clap_complete::engine::ArgValueCandidates;
 
 use super::complete;
 use crate::{
-    admin::model::{DEFAULT_FLOW_LIMIT, MAX_EVENT_LIMIT},
+    admin::{
+        MOST_WEIGHT, deadline,
+        model::{DEFAULT_FLOW_LIMIT, MAX_EVENT_LIMIT},
+    },
     events::Kind,
 };
 
 /// Where help shows options about output.
 const OUTPUT: &str = "Output";
+
+/// The commands that only show something, and so can be carried out again and again by `--watch`.
+const SHOW: [&str; 12] = [
+    "node status",
+    "vrrp status",
+    "service list",
+    "service show",
+    "backend list",
+    "flow list",
+    "flow count",
+    "event list",
+    "explain",
+    "map list",
+    "map stats",
+    "map dump",
+];
 
 /// Shows what a load balancer does.
 ///
@@ -72,6 +95,105 @@ pub struct Place {
     /// Name of the node whose maps to read, together with --bpffs.
     #[arg(long, global = true, value_name = "NAME", requires = "bpffs")]
     pub node: Option<String>,
+    /// Whether `config` is not the default.
+    #[arg(skip)]
+    pub is_config_given: bool,
+}
+
+impl Arguments {
+    /// What this process is asked for. Ends it where that makes no sense.
+    pub fn of_process() -> Self {
+        Self::read(env::args_os().collect()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line. Help shows `--watch` only where it works.
+    pub(super) fn definition() -> Command {
+        let mut command = Self::command();
+        // Now options of all commands are in each of them, and can be hidden in some.
+        command.build();
+        hide_watch(&mut command, "");
+        command
+    }
+
+    fn read(words: Vec<OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::definition();
+        for pair in words.windows(2).filter(|pair| pair[0] == "--watch") {
+            if let Some(number) = pair[1].to_str().filter(|text| seconds(text).is_ok()) {
+                let sentence = format!("--watch takes its seconds behind `=`: --watch={number}");
+                return Err(command.error(ErrorKind::ValueValidation, sentence));
+            }
+        }
+        let mut matches = command.try_get_matches_from_mut(words)?;
+        if matches.contains_id("watch") && !SHOW.contains(&path(&matches).as_str()) {
+            return Err(command.error(
+                ErrorKind::ArgumentConflict,
+                "--watch is for commands that show something",
+            ));
+        }
+        let origin = Origin::of(&matches);
+        let mut arguments = Self::from_arg_matches_mut(&mut matches)?;
+        origin.apply(&mut arguments.place);
+        Ok(arguments)
+    }
+}
+
+/// What the command line says beside what the environment says.
+struct Origin {
+    is_config_given: bool,
+    is_endpoint_given: bool,
+}
+
+impl Origin {
+    fn of(matches: &ArgMatches) -> Self {
+        let is_given = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
+        Self {
+            is_config_given: is_given("config"),
+            is_endpoint_given: is_given("endpoint"),
+        }
+    }
+
+    /// Whoever types which node is meant means that one, whatever is in the environment.
+    fn apply(self, place: &mut Place) {
+        place.is_config_given = self.is_config_given;
+        if self.is_config_given && !self.is_endpoint_given {
+            place.endpoint = None;
+        }
+    }
+}
+
+impl Place {
+    /// Which node the words mean, where that can be told.
+    pub(super) fn of(mut matches: ArgMatches) -> Option<Self> {
+        let origin = Origin::of(&matches);
+        let mut place = Self::from_arg_matches_mut(&mut matches).ok()?;
+        origin.apply(&mut place);
+        Some(place)
+    }
+}
+
+/// The names of the commands that the words lead to.
+fn path(matches: &ArgMatches) -> String {
+    let mut names = Vec::new();
+    let mut at = matches;
+    while let Some((name, below)) = at.subcommand() {
+        names.push(name);
+        at = below;
+    }
+    names.join(" ")
+}
+
+/// Hides `--watch` in commands below `command`, which is at `path`, unless they show something.
+fn hide_watch(command: &mut Command, path: &str) {
+    for below in command.get_subcommands_mut() {
+        let path = format!("{path} {}", below.get_name()).trim_start().to_owned();
+        hide_watch(below, &path);
+        let shows = SHOW
+            .iter()
+            .any(|shows| *shows == path || shows.starts_with(&format!("{path} ")));
+        if !shows {
+            *below = std::mem::take(below).mut_args(|arg| if arg.get_id() == "watch" { arg.hide(true) } else { arg });
+        }
+    }
 }
 
 /// What a command is about.
@@ -176,7 +298,7 @@ pub enum BackendVerb {
         #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
         /// After this time what is left is treated as `on_backend_down` of the service says, such as 5m.
-        #[arg(long, value_name = "DURATION")]
+        #[arg(long, value_name = "DURATION", value_parser = a_deadline)]
         deadline: Option<String>,
         /// Stay, and show how many flows are left, until there are none.
         #[arg(long)]
@@ -206,8 +328,7 @@ pub enum BackendVerb {
         #[arg(add = ArgValueCandidates::new(complete::targets))]
         target: BackendName,
         /// The weight, 0 to 1000; 0: no new flows.
-        #[arg(required_unless_present = "reset", conflicts_with = "reset",
-              value_parser = clap::value_parser!(u32).range(0..=1000))]
+        #[arg(required_unless_present = "reset", conflicts_with = "reset", value_parser = weight)]
         weight: Option<u32>,
         /// Back to the weight of the configuration.
         #[arg(long)]
@@ -224,6 +345,24 @@ fn kinds() -> PossibleValuesParser {
 fn address_and_port(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected an address and a port, such as 192.0.2.1:80 or [2001:db8::1]:80";
     text.parse().map_err(|_| expected.to_owned())
+}
+
+fn an_address(text: &str) -> Result<IpAddr, String> {
+    let expected = "expected one IPv4 or IPv6 address, such as 192.0.2.7 or 2001:db8::7";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+/// A duration, as text: the daemon reads it again.
+fn a_deadline(text: &str) -> Result<String, String> {
+    let read = deadline(text).map(|_| text.to_owned());
+    read.ok_or_else(|| "expected a duration such as 5m or 1h 30m".to_owned())
+}
+
+fn weight(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(weight) if weight <= MOST_WEIGHT => Ok(weight),
+        _ => Err(format!("expected a whole number from 0 to {MOST_WEIGHT}")),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -271,7 +410,7 @@ pub enum EventVerb {
         /// How many at most.
         #[arg(long, default_value_t = 100, value_parser = some_events)]
         limit: usize,
-        /// Only those of this kind among the last 1000; can be given several times.
+        /// Only those of this kind; can be given several times.
         #[arg(long, value_parser = kinds())]
         kind: Vec<String>,
     },
@@ -327,6 +466,9 @@ pub struct FlowList {
     /// How many at most.
     #[arg(long, default_value_t = DEFAULT_FLOW_LIMIT, value_parser = at_least_one)]
     pub limit: usize,
+    /// Go on where an earlier answer ended: its `cursor` in JSON.
+    #[arg(long)]
+    pub cursor: Option<u64>,
 }
 
 /// Which flows to end.
@@ -345,11 +487,11 @@ pub struct FlowChoice {
     /// Only those of this service.
     #[arg(long, add = ArgValueCandidates::new(complete::services))]
     pub service: Option<String>,
-    /// Only those of this backend: its name, or `address:port`.
+    /// Only those of this backend: SERVICE/BACKEND, its name alone, or `address:port`.
     #[arg(long, add = ArgValueCandidates::new(complete::backends))]
     pub backend: Option<String>,
-    /// Only those of this client.
-    #[arg(long)]
+    /// Only those of the client at this address.
+    #[arg(long, value_parser = an_address)]
     pub client: Option<IpAddr>,
 }
 
@@ -366,7 +508,7 @@ pub enum MapVerb {
         #[arg(add = ArgValueCandidates::new(complete::map_names))]
         name: String,
         /// How many at most.
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = 1000, value_parser = at_least_one)]
         limit: usize,
     },
 }
@@ -379,18 +521,73 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-impl Noun {
-    /// Whether it only shows something, and so can be done again and again.
-    pub(super) fn only_shows(&self) -> bool {
-        matches!(
-            self,
-            Self::Node(NodeVerb::Status)
-                | Self::Service(ServiceVerb::List | ServiceVerb::Show { .. })
-                | Self::Backend(BackendVerb::List { .. })
-                | Self::Flow(FlowVerb::List(_) | FlowVerb::Count(_))
-                | Self::Event(EventVerb::List { .. })
-                | Self::Explain(_)
-                | Self::Map(MapVerb::List | MapVerb::Stats | MapVerb::Dump { .. })
-        )
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &str) -> Result<Arguments, String> {
+        let words = words.split(' ').map(OsString::from).collect();
+        Arguments::read(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn help_offers_to_watch_only_what_shows_something() {
+        let is_offered = |words: &str| {
+            let help = read(&format!("{words} --help")).unwrap_err();
+            help.contains("--watch")
+        };
+        for shows in SHOW {
+            assert!(is_offered(format!("lbctl {shows}").trim()), "{shows}");
+        }
+        for changes in [
+            "backend drain",
+            "backend weight",
+            "flow flush",
+            "reload",
+            "completion",
+            "event follow",
+        ] {
+            assert!(!is_offered(&format!("lbctl {changes}")), "{changes}");
+        }
+    }
+
+    #[test]
+    fn what_the_options_expect_is_said() {
+        let given_then = [
+            ("service list --watch 1", "--watch=1"),
+            ("service list --watch=soon", "from 0.1 to 86400"),
+            ("reload --watch", "for commands that show something"),
+            ("backend weight web/w1 x", "a whole number from 0 to 1000"),
+            ("backend weight web/w1 1001", "a whole number from 0 to 1000"),
+            ("backend drain web/w1 --deadline 5", "a duration such as 5m"),
+            ("flow list --client 10.0.0.0/24", "one IPv4 or IPv6 address"),
+            ("map dump BACKENDS --limit 0", "from 1 on"),
+        ];
+        for (words, then) in given_then {
+            let error = read(&format!("lbctl {words}")).unwrap_err();
+            assert!(error.contains(then), "{words}: {error}");
+        }
+        for words in [
+            "backend drain web/w1 --deadline 5m",
+            "--watch=1 service list",
+            "service list --watch",
+        ] {
+            assert!(read(&format!("lbctl {words}")).is_ok(), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_file_on_the_command_line_goes_before_an_endpoint_of_the_environment() {
+        let place = |is_config_given, is_endpoint_given| {
+            let mut place = read("lbctl service list --endpoint http://[::1]:1").unwrap().place;
+            let origin = Origin {
+                is_config_given,
+                is_endpoint_given,
+            };
+            origin.apply(&mut place);
+            place.endpoint.is_some()
+        };
+        assert!(!place(true, false));
+        assert!(place(false, false) && place(true, true));
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     CliError,
     args::Place,
-    endpoint::{Endpoint, Stream},
+    endpoint::{Endpoint, PERHAPS_TLS, Stream},
 };
 
 /// Asks the daemon at a socket.
@@ -71,7 +71,9 @@ impl Client {
             Some(endpoint) => {
                 let authorization = Some(endpoint.authorization.as_str());
                 match endpoint.connect().await? {
-                    Stream::Plain(stream) => exchange(stream, method, path, authorization).await,
+                    Stream::Plain(stream) => exchange(stream, method, path, authorization)
+                        .await
+                        .map_err(|cause| format!("{cause}{PERHAPS_TLS}").into()),
                     Stream::Tls(stream) => exchange(stream, method, path, authorization).await,
                 }
             }

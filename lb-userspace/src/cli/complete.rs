@@ -1,9 +1,9 @@
 //! Completions of shells: scripts that ask `lbctl` itself, which asks the running daemon for names. Whatever is in the
 //! way, nothing is completed and nothing is said; and nobody who presses a key waits longer than for a blink.
 
-use std::{env, ffi::OsString, io, time::Duration};
+use std::{collections::BTreeSet, env, ffi::OsString, io, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use clap_complete::{
     Shell,
     engine::CompletionCandidate,
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Answers a shell that asks for completions. Says whether one did.
 pub fn complete_if_asked() -> bool {
-    let complete = clap_complete::CompleteEnv::with_factory(Arguments::command).var(ASKED);
+    let complete = clap_complete::CompleteEnv::with_factory(Arguments::definition).var(ASKED);
     // Where the words make no sense there is nothing to complete, and nobody to tell.
     let folder = env::current_dir().ok();
     env::var_os(ASKED).is_some() && complete.try_complete(env::args_os(), folder.as_deref()).unwrap_or(true)
@@ -98,20 +98,19 @@ pub(super) fn services() -> Vec<CompletionCandidate> {
 
 /// Backends as SERVICE/BACKEND.
 pub(super) fn targets() -> Vec<CompletionCandidate> {
-    let backends: Vec<BackendStatus> = ask("/v1/backends");
-    let candidate = |backend: BackendStatus| {
-        CompletionCandidate::new(format!("{}/{}", backend.service, backend.name)).help(Some(backend.state.into()))
-    };
-    backends.into_iter().map(candidate).collect()
+    ask("/v1/backends").into_iter().map(target).collect()
 }
 
-/// Names of backends.
+fn target(backend: BackendStatus) -> CompletionCandidate {
+    CompletionCandidate::new(format!("{}/{}", backend.service, backend.name)).help(Some(backend.state.into()))
+}
+
+/// Backends by their names alone, and as SERVICE/BACKEND.
 pub(super) fn backends() -> Vec<CompletionCandidate> {
     let backends: Vec<BackendStatus> = ask("/v1/backends");
-    let mut names: Vec<String> = backends.into_iter().map(|backend| backend.name).collect();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(CompletionCandidate::new).collect()
+    let names: BTreeSet<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+    let names = names.into_iter().map(CompletionCandidate::new);
+    names.chain(backends.into_iter().map(target)).collect()
 }
 
 /// Virtual addresses with their ports.
@@ -139,7 +138,7 @@ fn ask<T: serde::de::DeserializeOwned>(path: &str) -> Vec<T> {
         return Vec::new();
     };
     let answer = runtime.block_on(async {
-        let asked = async { commands::client(&place).ok()?.get(path).await.ok() };
+        let asked = async { commands::client(&place).await.ok()?.get(path).await.ok() };
         tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
     });
     // A name that is being resolved is not waited for.
@@ -151,15 +150,14 @@ fn ask<T: serde::de::DeserializeOwned>(path: &str) -> Vec<T> {
 fn place(arguments: Vec<OsString>) -> Option<Place> {
     let words = arguments.into_iter().skip_while(|word| word != "--").skip(1);
     let command = Arguments::command().ignore_errors(true);
-    let mut matches = command.try_get_matches_from(words).ok()?;
-    Place::from_arg_matches_mut(&mut matches).ok()
+    Place::of(command.try_get_matches_from(words).ok()?)
 }
 
 /// Writes the script without names, made for what the command line can be.
 pub(super) fn static_script(shell: Shell) -> io::Result<Vec<u8>> {
     // Into memory first: the generator does not survive a reader who has gone.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "lbctl", &mut script);
+    clap_complete::generate(shell, &mut Arguments::definition(), "lbctl", &mut script);
     Ok(script)
 }
 

@@ -22,6 +22,9 @@ pub(super) struct Endpoint {
     pub(super) authorization: String,
 }
 
+/// What an endpoint without TLS may be that gives no usable answer.
+pub(super) const PERHAPS_TLS: &str = "; if it speaks TLS, expected --endpoint https://HOST:PORT";
+
 /// A connection to an endpoint.
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -65,9 +68,23 @@ impl Endpoint {
         let name = ServerName::try_from(self.host.clone()).map_err(|error| failed(error.to_string()))?;
         match tls.connect(name, stream).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            // What is no TLS is read as a record of it.
+            Err(error) if is_no_tls(&error) => Err(failed(format!(
+                "what answers there speaks no TLS; expected http://, where the network is trusted ({error})"
+            ))),
             Err(error) => Err(failed(format!("{error}; --ca-file names the certificates to trust"))),
         }
     }
+}
+
+fn is_no_tls(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(
+        cause,
+        Some(rustls::Error::InvalidMessage(
+            rustls::InvalidMessage::InvalidContentType
+        ))
+    )
 }
 
 /// Whether with TLS, host and port.

@@ -75,14 +75,6 @@ impl CliError {
         }
     }
 
-    /// Whether nobody answers who could.
-    pub(super) fn is_for_want_of_lbd(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Endpoint { .. } | Self::Garbled { .. }
-        ) && !self.is_forbidden()
-    }
-
     /// Whether it is for want of a right.
     fn is_forbidden(&self) -> bool {
         match self {
@@ -90,6 +82,38 @@ impl CliError {
             Self::Unreachable { cause, .. } => cause.kind() == io::ErrorKind::PermissionDenied,
             Self::Maps(error) => error.is_for_want_of_rights(),
             _ => false,
+        }
+    }
+
+    /// Whether the daemon is not there, or went away while it was asked.
+    pub(super) fn is_absence(&self) -> bool {
+        // Whoever forbids is there.
+        !self.is_forbidden()
+            && matches!(
+                self,
+                Self::Unreachable { .. } | Self::Endpoint { .. } | Self::Garbled { .. }
+            )
+    }
+
+    /// What was in the way as problem details (RFC 9457): the daemon's own, where it refused.
+    pub fn problem(&self) -> serde_json::Value {
+        match self {
+            Self::Refused(problem) => serde_json::json!(problem),
+            other => serde_json::json!({ "type": "about:blank", "title": other.title(), "detail": other.to_string() }),
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            _ if self.is_forbidden() => "Not allowed",
+            Self::Config { .. } | Self::Usage(_) => "Wrong usage",
+            Self::Unreachable { .. } | Self::Endpoint { .. } => "lbd cannot be reached",
+            Self::Garbled { .. } => "No usable answer",
+            Self::Refused(_) => "Refused",
+            Self::NotDrained { .. } => "Not drained",
+            Self::Gone(_) => "Not there any more",
+            Self::Maps(_) => "The maps cannot be read",
+            Self::Output(_) => "The answer cannot be written",
         }
     }
 

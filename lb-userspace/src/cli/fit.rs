@@ -39,7 +39,16 @@ const FIRST_TO_GO: &[&str] = &[
     "virtual address",
 ];
 /// Columns that are left out when nothing else is left.
-const LAST_TO_GO: &[&str] = &["cause", "phase", "role", "state"];
+const LAST_TO_GO: &[&str] = &[
+    "cause",
+    "help",
+    "holds",
+    "meaning",
+    "phase",
+    "role",
+    "state",
+    "what it finds",
+];
 
 static TO_TERMINAL: OnceLock<()> = OnceLock::new();
 
@@ -60,25 +69,49 @@ pub(super) fn width() -> Option<usize> {
         .filter(|width| *width > 0)
 }
 
+/// What becomes of texts in the last column that are too long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// They are cut like others.
+    Cut,
+    /// They go on in further lines.
+    Wraps,
+}
+
+/// How wide a table of these rows is that nothing is cut of.
+pub(super) fn natural_width(rows: &[Vec<String>]) -> usize {
+    total(&widths(rows))
+}
+
+fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    (0..columns).map(widest).collect()
+}
+
+/// The table keeps a blank at both sides of each cell; those at the ends of a line are cut.
+fn total(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + (2 * GAP) * widths.len().saturating_sub(1)
+}
+
 /// Makes rows at most `width` characters long: long texts are cut a little, columns that matter least are left out, texts
 /// are cut more, and then further columns go from the right. Addresses, numbers and states are never cut. The first row is
 /// the head; `numbers` says which columns hold numbers, and goes on saying so of those that stay.
-pub(super) fn fit(rows: &mut [Vec<String>], numbers: &mut Vec<bool>, width: usize) {
+pub(super) fn fit(rows: &mut Vec<Vec<String>>, numbers: &mut Vec<bool>, width: usize, last: Last) {
     let Some(head) = rows.first().cloned() else {
         return;
     };
-    let widest = |at: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(at))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let mut widths: Vec<usize> = (0..head.len()).map(|at| widest(at).unwrap_or(0)).collect();
+    let natural = widths(rows);
+    let mut widths = natural.clone();
+    let prose = head.len().checked_sub(1).filter(|_| last == Last::Wraps);
+    if let Some(at) = prose {
+        widths[at] = widths[at].min(READABLE);
+    }
     let mut kept: Vec<usize> = (0..head.len()).collect();
-    // The table keeps a blank at both sides of each cell; those at the ends of a line are cut.
-    let total = |kept: &[usize], widths: &[usize]| {
-        kept.iter().map(|at| widths[*at]).sum::<usize>() + (2 * GAP) * kept.len().saturating_sub(1)
-    };
+    let total = |kept: &[usize], widths: &[usize]| total(&kept.iter().map(|at| widths[*at]).collect::<Vec<_>>());
     let is_text = |at: usize| !numbers.get(at).copied().unwrap_or(false) && !WHOLE.contains(&head[at].as_str());
     while total(&kept, &widths) > width && kept.len() > 1 {
         let cut = |least: usize| {
@@ -100,14 +133,50 @@ pub(super) fn fit(rows: &mut [Vec<String>], numbers: &mut Vec<bool>, width: usiz
     if let [only] = kept[..] {
         widths[only] = widths[only].min(width.max(1));
     }
-    for row in rows {
-        let cells = kept.iter().filter_map(|at| Some((row.get(*at)?, widths[*at])));
-        *row = cells.map(|(cell, width)| shortened(cell, width)).collect();
+    let prose = prose.filter(|at| kept.last() == Some(at));
+    if let Some(at) = prose {
+        let rest = width.saturating_sub(total(&kept, &widths) - widths[at]);
+        widths[at] = rest.clamp(widths[at], natural[at].max(widths[at]));
     }
+    let fitted = rows.iter().flat_map(|row| {
+        let cells = kept.iter().filter_map(|at| Some((*at, row.get(*at)?)));
+        let mut first: Vec<_> = cells
+            .map(|(at, cell)| {
+                if Some(at) == prose {
+                    cell.clone()
+                } else {
+                    shortened(cell, widths[at])
+                }
+            })
+            .collect();
+        let Some(at) = prose else { return vec![first] };
+        let text = first.pop().unwrap_or_default();
+        let mut lines = wrapped(text.split(' '), " ", widths[at]).into_iter();
+        let empty = vec![String::new(); first.len()];
+        first.push(lines.next().unwrap_or_default());
+        let further = lines.map(|line| [empty.clone(), vec![line]].concat());
+        std::iter::once(first).chain(further).collect()
+    });
+    *rows = fitted.collect();
     *numbers = kept
         .iter()
         .map(|at| numbers.get(*at).copied().unwrap_or(false))
         .collect();
+}
+
+/// Lines of words that are at most `width` characters long, unless a word alone is longer.
+pub(super) fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, gap: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + gap.len() + word.chars().count() <= width => {
+                line.push_str(gap);
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn shortened(cell: &str, width: usize) -> String {
@@ -119,13 +188,13 @@ fn shortened(cell: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::fit;
+    use super::{Last, fit, natural_width};
 
     #[test]
     fn addresses_and_states_stay_whole_and_what_matters_least_goes_first() {
         let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
         let fitted = |width| {
-            let mut rows = [
+            let mut rows = vec![
                 row(["backend", "address", "state", "to client", "cause"]),
                 row([
                     "w1",
@@ -136,7 +205,7 @@ mod tests {
                 ]),
             ];
             let mut numbers = vec![false, false, false, true, false];
-            fit(&mut rows, &mut numbers, width);
+            fit(&mut rows, &mut numbers, width, Last::Cut);
             assert_eq!(numbers.len(), rows[0].len());
             rows[1].clone()
         };
@@ -148,11 +217,11 @@ mod tests {
 
     fn fitted(width: usize) -> Vec<String> {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        let mut rows = [
+        let mut rows = vec![
             row(["service", "active", "cause"]),
             row(["web", "1234567", "status 503 from everywhere"]),
         ];
-        fit(&mut rows, &mut vec![false, true, false], width);
+        fit(&mut rows, &mut vec![false, true, false], width, Last::Cut);
         rows[1].clone()
     }
 
@@ -163,5 +232,28 @@ mod tests {
         assert_eq!(fitted(20), ["web", "status 50…"]);
         assert_eq!(fitted(5), ["web"]);
         assert_eq!(fitted(2), ["w…"]);
+    }
+
+    #[test]
+    fn the_last_column_goes_on_in_further_lines_where_it_may() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let mut rows = vec![
+            row(["stage", "what it finds"]),
+            row(["rewrite", "mode nat: to 198.51.100.11:8080, from 192.0.2.10"]),
+            row(["send", "by eth1"]),
+        ];
+        assert_eq!(natural_width(&rows), 57);
+        fit(&mut rows, &mut vec![false, false], 40, Last::Wraps);
+        let expected = [
+            ["stage", "what it finds"],
+            ["rewrite", "mode nat: to"],
+            ["", "198.51.100.11:8080, from"],
+            ["", "192.0.2.10"],
+            ["send", "by eth1"],
+        ];
+        assert_eq!(rows, expected);
+        let mut wide = rows.clone();
+        fit(&mut wide, &mut vec![false, false], 80, Last::Wraps);
+        assert_eq!(wide, rows, "what fits stays as it is");
     }
 }

@@ -11,8 +11,6 @@ mod render;
 
 use std::io::{IsTerminal, Write};
 
-use clap::Parser;
-
 pub use args::Arguments;
 pub use complete::complete_if_asked;
 pub use error::CliError;
@@ -37,23 +35,32 @@ pub async fn run_or_watch(mut arguments: Arguments, out: &mut dyn Write) -> Resu
     let Some(interval) = arguments.watch else {
         return run(arguments, out).await;
     };
-    if !arguments.noun.only_shows() {
-        return Err(CliError::Usage(
-            "--watch is for commands that show something".to_owned(),
-        ));
-    }
     commands::one_line_each();
     let redraw = std::io::stdout().is_terminal() && !arguments.json;
+    let mut is_first = true;
     loop {
         // Whole before it is shown, so that a terminal does not flicker.
         let mut shown = Vec::new();
-        run(arguments, &mut shown).await?;
+        match run(arguments, &mut shown).await {
+            // It is being restarted, perhaps.
+            Err(error) if error.is_absence() && !is_first => {
+                let sentence = format!("{error}; trying again\n");
+                if redraw {
+                    shown = sentence.into_bytes();
+                } else {
+                    // Whoever read this may be gone.
+                    let _ = write!(std::io::stderr(), "lbctl: {sentence}");
+                }
+            }
+            other => other?,
+        }
+        is_first = false;
         if redraw {
             write!(out, "{HOME_AND_CLEAR}")?;
         }
         out.write_all(&shown)?;
         out.flush()?;
         tokio::time::sleep(interval).await;
-        arguments = Arguments::parse();
+        arguments = Arguments::of_process();
     }
 }

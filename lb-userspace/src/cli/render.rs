@@ -3,25 +3,52 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use super::fit;
+use super::fit::{self, Last};
 use crate::{
-    admin::model::{BackendStatus, FlowCount, FlowPage, NodeStatus, ServiceStatus, VrrpStatus},
+    admin::model::{BackendStatus, FlowCount, FlowPage, InterfaceStatus, NodeStatus, ServiceStatus, VrrpStatus},
     dataplane::{MapUsage, dump::MapSummary},
+    text::number,
 };
 
 /// A column: its head, and whether it holds numbers.
-pub(super) type Column = (&'static str, bool);
+pub(super) type Column<'a> = (&'a str, bool);
 
-pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+/// A table whose long texts are cut where it does not fit.
+pub(super) fn table(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    draw(columns, with_head(columns, rows), Last::Cut)
+}
+
+/// A table whose last column is prose, which goes on in further lines where it does not fit.
+pub(super) fn prose(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    draw(columns, with_head(columns, rows), Last::Wraps)
+}
+
+/// A sentence that goes on in further lines where it does not fit.
+pub(super) fn sentence(text: &str) -> String {
+    match fit::width() {
+        Some(width) => fit::wrapped(text.split(' '), " ", width).join("\n"),
+        None => text.to_owned(),
+    }
+}
+
+/// Whether a table is wider than the terminal that it is for.
+pub(super) fn is_too_wide(columns: &[Column<'_>], rows: &[Vec<String>]) -> bool {
+    fit::width().is_some_and(|width| fit::natural_width(&with_head(columns, rows.to_vec())) > width)
+}
+
+fn with_head(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let head = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
+    std::iter::once(head).chain(rows).collect()
+}
+
+fn draw(columns: &[Column<'_>], mut rows: Vec<Vec<String>>, last: Last) -> String {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
     let mut numbers: Vec<bool> = columns.iter().map(|(_, number)| *number).collect();
-    let head = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
-    let mut rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     if let Some(width) = fit::width() {
-        fit::fit(&mut rows, &mut numbers, width);
+        fit::fit(&mut rows, &mut numbers, width, last);
     }
     let mut rows = rows.into_iter().map(|row| {
         row.into_iter()
@@ -71,10 +98,7 @@ pub(super) fn node(status: &NodeStatus) -> String {
         status.config_path.display(),
     );
     for interface in &status.interfaces {
-        text += &format!(
-            "interface  {} (index {}): {} XDP\n",
-            interface.name, interface.ifindex, interface.xdp_mode
-        );
+        text += &format!("interface  {}\n", attached(interface));
     }
     let conditions = status
         .services
@@ -86,8 +110,8 @@ pub(super) fn node(status: &NodeStatus) -> String {
     }
     let change = status.reconcile.last_change.as_deref().unwrap_or("never");
     text += &format!(
-        "maps       compared {} times, last change {change}\n",
-        status.reconcile.runs
+        "maps       compared {}, last change {change}\n",
+        number(status.reconcile.runs, "time")
     );
     if let Some(error) = &status.reconcile.last_error {
         text += &format!("problem    {error}\n");
@@ -100,11 +124,26 @@ pub(super) fn node(status: &NodeStatus) -> String {
         .filter_map(|outcome| Some((outcome, *status.outcomes.get(outcome.name())?)))
         .filter(|(_, count)| *count > 0)
         .map(|(outcome, count)| vec![outcome.name().to_owned(), count.to_string(), outcome.help().to_owned()]);
-    text + "\n" + &table(&[("outcome", false), ("packets", true), ("meaning", false)], counted)
+    text + "\n" + &prose(&[("outcome", false), ("packets", true), ("meaning", false)], counted)
+}
+
+/// An interface, and how the program is attached to it.
+fn attached(interface: &InterfaceStatus) -> String {
+    let InterfaceStatus {
+        name,
+        ifindex,
+        xdp_mode,
+        ..
+    } = interface;
+    match (ifindex, xdp_mode.as_str()) {
+        (0, _) => format!("{name}: is not there"),
+        (index, "none") => format!("{name} (index {index}): has no program"),
+        (index, mode) => format!("{name} (index {index}): {mode} XDP"),
+    }
 }
 
 pub(super) fn vrrp(routers: &[VrrpStatus]) -> String {
-    const COLUMNS: &[Column] = &[
+    const COLUMNS: &[Column<'_>] = &[
         ("name", false),
         ("role", false),
         ("priority", true),
@@ -145,7 +184,7 @@ pub(super) fn vrrp(routers: &[VrrpStatus]) -> String {
 }
 
 pub(super) fn services(services: &[ServiceStatus]) -> String {
-    const COLUMNS: &[Column] = &[
+    const COLUMNS: &[Column<'_>] = &[
         ("service", false),
         ("address", false),
         ("protocol", false),
@@ -187,7 +226,7 @@ fn front(service: &ServiceStatus) -> String {
 }
 
 pub(super) fn backends(backends: &[BackendStatus]) -> String {
-    const COLUMNS: &[Column] = &[
+    const COLUMNS: &[Column<'_>] = &[
         ("service", false),
         ("backend", false),
         ("address", false),
@@ -256,14 +295,6 @@ fn cause(backend: &BackendStatus) -> String {
     }
 }
 
-/// So many things, as people say it.
-pub(super) fn number(count: impl Into<u64>, one: &str) -> String {
-    match count.into() {
-        1 => format!("1 {one}"),
-        count => format!("{count} {one}s"),
-    }
-}
-
 /// Flows by phase and by service.
 pub(super) fn flow_count(count: &FlowCount) -> String {
     let service = |name: &String| match name.as_str() {
@@ -281,7 +312,7 @@ pub(super) fn flow_count(count: &FlowCount) -> String {
 }
 
 pub(super) fn flows(page: &FlowPage) -> String {
-    const COLUMNS: &[Column] = &[
+    const COLUMNS: &[Column<'_>] = &[
         ("protocol", false),
         ("client", false),
         ("virtual address", false),
@@ -303,16 +334,11 @@ pub(super) fn flows(page: &FlowPage) -> String {
             format!("{:.1} s", flow.idle_ms as f64 / 1000.0),
         ]
     });
-    let more = if page.cursor.is_some() {
-        "there are more; --limit shows them\n"
-    } else {
-        ""
-    };
-    table(COLUMNS, rows) + more
+    table(COLUMNS, rows)
 }
 
 pub(super) fn maps(maps: &[MapSummary]) -> String {
-    const COLUMNS: &[Column] = &[
+    const COLUMNS: &[Column<'_>] = &[
         ("map", false),
         ("kind", false),
         ("key", true),
@@ -320,7 +346,7 @@ pub(super) fn maps(maps: &[MapSummary]) -> String {
         ("entries", true),
         ("holds", false),
     ];
-    table(
+    prose(
         COLUMNS,
         maps.iter().map(|map| {
             vec![
@@ -336,7 +362,7 @@ pub(super) fn maps(maps: &[MapSummary]) -> String {
 }
 
 pub(super) fn usage(usage: &[MapUsage]) -> String {
-    const COLUMNS: &[Column] = &[("map", false), ("used", true), ("of", true), ("memory", true)];
+    const COLUMNS: &[Column<'_>] = &[("map", false), ("used", true), ("of", true), ("memory", true)];
     let used = |map: &MapUsage| map.used.map_or_else(|| "-".to_owned(), |used| used.to_string());
     table(
         COLUMNS,
@@ -346,24 +372,35 @@ pub(super) fn usage(usage: &[MapUsage]) -> String {
     )
 }
 
-/// Entries of a map: the fields of the first are the columns.
+/// Entries of a map: the fields of the first are the columns. What is too wide for that is shown entry by entry.
 pub(super) fn entries(entries: &[Value]) -> String {
     let Some(Value::Object(first)) = entries.first() else {
         return "no entries in use\n".to_owned();
     };
-    let heads: Vec<String> = first.keys().cloned().collect();
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(&heads);
-    for entry in entries {
-        table.add_row(heads.iter().map(|head| {
-            let value = entry.get(head).unwrap_or(&Value::Null);
-            cell(plain(value), value.is_number())
-        }));
+    let columns: Vec<(&str, bool)> = first
+        .iter()
+        .map(|(head, value)| (head.as_str(), value.is_number()))
+        .collect();
+    let cells = |entry: &Value| columns.iter().map(|(head, _)| plain(&entry[*head])).collect();
+    let rows: Vec<Vec<String>> = entries.iter().map(cells).collect();
+    match (columns.last(), fit::width()) {
+        (Some(("help", _)), _) => prose(&columns, rows),
+        (_, Some(width)) if is_too_wide(&columns, &rows) => {
+            rows.into_iter().map(|row| record(&columns, row, width)).collect()
+        }
+        _ => table(&columns, rows),
     }
-    table.lines().map(|line| without_edges(&line)).collect()
+}
+
+/// An entry by itself: its key, and then its fields that hold something, in lines of at most `width` characters.
+fn record(columns: &[Column<'_>], row: Vec<String>, width: usize) -> String {
+    const INDENT: &str = "\n  ";
+    let mut cells = columns.iter().zip(row);
+    let key = cells.next().map(|(_, key)| key).unwrap_or_default();
+    let fields = cells.filter(|(_, value)| !value.is_empty());
+    let fields: Vec<String> = fields.map(|((name, _), value)| format!("{name}={value}")).collect();
+    let words = std::iter::once(key.as_str()).chain(fields.iter().map(String::as_str));
+    fit::wrapped(words, " ", width.saturating_sub(INDENT.len() - 1)).join(INDENT) + "\n"
 }
 
 fn plain(value: &Value) -> String {
@@ -402,6 +439,26 @@ mod tests {
         let found = [json!({ "key": { "address": "192.0.2.1", "port": 80 }, "service": 3 })];
         assert_eq!(entries(&found), "key           service\n192.0.2.1 80        3\n");
         assert_eq!(entries(&[]), "no entries in use\n");
+    }
+
+    #[test]
+    fn an_entry_by_itself_has_its_key_and_the_fields_that_hold_something() {
+        let columns = [
+            ("key", false),
+            ("state", false),
+            ("tunnel_source", false),
+            ("address", false),
+            ("port", true),
+        ];
+        let row = ["17", "up", "", "198.51.100.11", "8080"].map(str::to_owned).to_vec();
+        assert_eq!(
+            record(&columns, row.clone(), 80),
+            "17 state=up address=198.51.100.11 port=8080\n"
+        );
+        assert_eq!(
+            record(&columns, row, 36),
+            "17 state=up address=198.51.100.11\n  port=8080\n"
+        );
     }
 
     #[test]

@@ -103,10 +103,9 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, findings: &mut Fin
     let health = checks.of_backend(given.health, findings);
 
     let address = SocketAddr::new(address?, port?);
-    let own_port = |ports: PortRange| address.port() == 0 || ports.contains(address.port());
-    if Some(address.ip()) == front.address && front.ports.is_some_and(own_port) {
+    if Some(address.ip()) == front.address {
         let problem = format!(
-            "the backend {} is the service itself, so that its packets would never leave",
+            "the backend {} has the address of the service itself, so that its packets would never leave",
             shown(address)
         );
         findings.add(

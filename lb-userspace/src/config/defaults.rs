@@ -69,9 +69,12 @@ pub(super) fn state_dir(name: &str) -> PathBuf {
     PathBuf::from(format!("/var/lib/lbd/{name}"))
 }
 
+/// Where admin sockets are.
+pub const SOCKETS: &str = "/run/lbd";
+
 /// Admin socket of the node `name`.
 pub(super) fn socket(name: &str) -> PathBuf {
-    PathBuf::from(format!("/run/lbd/{name}.sock"))
+    PathBuf::from(format!("{SOCKETS}/{name}.sock"))
 }
 
 impl Default for PortRange {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, fmt::friendly::SpanParser};
+use jiff::fmt::friendly::SpanParser;
 
 use super::{finding::Problem, raw::DurationText};
+pub(super) use crate::text::duration as words;
 
 /// What a duration looks like.
 pub(super) const EXPECTED: &str = "a duration such as \"10s\", \"1h 30m\" or \"200ms\"";
@@ -28,14 +29,6 @@ pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&DurationText) 
                 format!("a duration from {} to {}", words(low), words(high)),
             ))
         }
-    }
-}
-
-/// The duration as a person would write it.
-pub(super) fn words(duration: Duration) -> String {
-    match SignedDuration::try_from(duration) {
-        Ok(duration) => format!("{duration:#}"),
-        Err(_) => format!("{}s", duration.as_secs()),
     }
 }
 

@@ -11,6 +11,7 @@ mod defaults;
 mod duration;
 mod error;
 mod finding;
+mod flaw;
 mod guard;
 mod health;
 pub mod model;
@@ -40,7 +41,10 @@ use std::{
     path::Path,
 };
 
+pub use defaults::SOCKETS;
 pub use error::{ConfigError, Diagnostic, Invalid};
+pub(crate) use flaw::refuse;
+pub use flaw::{Flaw, Table};
 pub use model::*;
 pub use whereabouts::{Whereabouts, whereabouts};
 pub use words::Word;

@@ -1,6 +1,11 @@
 //! Where a node is found, which a file tells also when it is not right as a whole.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use toml::de::{DeTable, DeValue};
 
 use super::{ConfigError, defaults, load, names};
 
@@ -27,17 +32,23 @@ pub fn whereabouts(path: &Path) -> Result<Whereabouts, ConfigError> {
             socket: config.node.socket,
             bpffs: config.node.bpffs,
         }),
-        Err(error) => fs::read_to_string(path).ok().and_then(|text| told(&text)).ok_or(error),
+        Err(error) => {
+            let bytes = fs::read(path).unwrap_or_default();
+            told(&String::from_utf8_lossy(&bytes)).ok_or(error)
+        }
     }
 }
 
-/// What a file tells that is TOML, and whose node is right.
+/// What a file tells whose node is right, whatever else there is.
 fn told(text: &str) -> Option<Whereabouts> {
-    let document: toml::Table = text.parse().ok()?;
-    let node = document.get("node")?.as_table()?;
-    let name = names::NODE.check(node.get("name")?.as_str()?).ok()?;
-    let place = |key: &str, default: PathBuf| match node.get(key) {
-        Some(given) => names::absolute(given.as_str()?).ok(),
+    let (document, _) = DeTable::parse_recoverable(text);
+    let DeValue::Table(node) = document.get_ref().get("node")?.get_ref() else {
+        return None;
+    };
+    let word = |key: &str| node.get(key).map(|value| value.get_ref().as_str());
+    let name = names::NODE.check(word("name")??).ok()?;
+    let place = |key: &str, default: PathBuf| match word(key) {
+        Some(given) => names::absolute(given?).ok(),
         None => Some(default),
     };
     Some(Whereabouts {
@@ -72,6 +83,15 @@ mod tests {
             ("[node]\nname = \"a\"\n[[servise]]\n", here("/run/lbd/a.sock")),
             ("[node]\nname = \"a/b\"\n", None),
             ("[node]\nname = \"a\"\nsocket = 7\n", None),
+            // What cannot be read at all is left out.
+            (
+                "[node]\nname = \"a\"\nsocket = \"/s\"\n[[service]\nname = = 7\n\"",
+                here("/s"),
+            ),
+            (
+                "[[service]]\nname = \"b\n[node]\nname = \"a\"\n",
+                here("/run/lbd/a.sock"),
+            ),
             ("[node\n", None),
             ("", None),
         ] {

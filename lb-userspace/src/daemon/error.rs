@@ -1,8 +1,8 @@
 //! Why the controller cannot start.
 
 use crate::{
-    admin::ListenError, capabilities::Missing, config::ConfigError, dataplane::DataplaneError, health::TargetError,
-    lock::LockError, neighbour::NeighbourError, reserve::ReserveError,
+    admin::ListenError, capabilities::Missing, config::ConfigError, dataplane::DataplaneError, lock::LockError,
+    neighbour::NeighbourError, reserve::ReserveError,
 };
 
 /// Why the controller cannot start.
@@ -11,7 +11,6 @@ use crate::{
 #[allow(missing_docs, reason = "each variant is the error of one part")]
 pub enum DaemonError {
     Config(#[from] ConfigError),
-    Health(#[from] TargetError),
     Capabilities(#[from] Missing),
     Lock(#[from] LockError),
     Dataplane(#[from] DataplaneError),

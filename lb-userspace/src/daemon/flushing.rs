@@ -11,6 +11,7 @@ use crate::{
     dataplane::{Tables, flows::FlowEntry},
     events::{Events, Happening, Kind},
     flows::{Teller, sweep},
+    text::number,
 };
 
 /// What ending flows takes.
@@ -60,7 +61,7 @@ impl Flusher {
             }
             flushed.kept += 1;
         });
-        let cause = format!("{} flows of {filter}", flushed.ended);
+        let cause = format!("{} of {filter}", number(flushed.ended, "flow"));
         events.record(Happening::new(Kind::FlowsFlushed, cause));
         Ok(flushed)
     }

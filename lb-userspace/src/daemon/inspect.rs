@@ -31,7 +31,9 @@ use crate::{
     neighbour::{NextHopState, NextHops},
     overrides::{Intent, Override},
     reconcile::Condition,
-    steady, vrrp,
+    steady,
+    text::duration,
+    vrrp,
 };
 
 /// What the answers are made of.
@@ -418,7 +420,7 @@ fn overridden(intent: Intent, now: Timestamp) -> (&'static str, String) {
 /// The time until a moment, in whole seconds, for people.
 fn left(until: Timestamp, now: Timestamp) -> String {
     let seconds = until.duration_since(now).as_secs().max(0).unsigned_abs();
-    format!("{:?}", Duration::from_secs(seconds))
+    duration(Duration::from_secs(seconds))
 }
 
 fn override_status(own: &Override, now: Timestamp) -> OverrideStatus {

@@ -38,7 +38,7 @@ use crate::{
     config::{self, Config, PacketLog},
     dataplane::{self, Access, Former, Pins, Punts, Routers, Running, Tables},
     events::{Events, Happening, Kind},
-    health::{self, Monitor},
+    health::Monitor,
     lock::NodeLock,
     neighbour::Neighbours,
     overrides::{self, Overrides},
@@ -46,7 +46,7 @@ use crate::{
     reload::Source,
     reserve::Reservation,
     schedule::KnownRings,
-    steady, vrrp,
+    steady, usable, vrrp,
 };
 use commands::Remote;
 use controller::{Controller, Hangup};
@@ -81,7 +81,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     let events = Events::default();
     let source = Arc::new(Source::load(config_path)?);
     let config = &source.config;
-    let targets = Arc::new(health::targets(config)?);
+    let targets = Arc::new(usable::check(&source)?);
     let node = &config.node;
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;

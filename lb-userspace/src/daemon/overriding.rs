@@ -12,6 +12,7 @@ use crate::{
     health::TargetId,
     overrides::{self, Overrides, Verb, Voided},
     steady,
+    text::duration,
 };
 
 /// So many seconds a removed backend stays at least: handshakes that are not in the flow table yet may still find it.
@@ -54,7 +55,10 @@ impl Controller {
             let flows = Entries::read(&self.tables)
                 .ok()
                 .and_then(|entries| entries.flows(&self.tables, &service, backend.address));
-            let cause = format!("{} flows go on", flows.unwrap_or_default());
+            let cause = match flows.unwrap_or_default() {
+                1 => "1 flow goes on".to_owned(),
+                flows => format!("{flows} flows go on"),
+            };
             self.events
                 .record(Happening::new(Kind::DrainBegun, cause).of_backend(&id.service, &id.backend));
         }
@@ -246,7 +250,7 @@ fn sentence(verb: Verb) -> String {
         Verb::Drain { deadline: None } => "drain, without a deadline".to_owned(),
         Verb::Drain {
             deadline: Some(deadline),
-        } => format!("drain, within {deadline:?}"),
+        } => format!("drain, within {}", duration(deadline)),
         Verb::Undrain => "drain".to_owned(),
         Verb::Disable => "disabled".to_owned(),
         Verb::Enable => "disabled".to_owned(),

@@ -15,12 +15,14 @@ use crate::{
     admin::{ListenError, Ways},
     config::{self, Config},
     events::{Happening, Kind},
-    health::{self, TargetId},
+    health::{TargetId, Targets},
     neighbour::{NextHopState, RESOLVING},
     overrides::{self, Leaving, Overrides, Voided, deadline_after},
     reconcile,
     reload::{self, Action, ReloadError, Report, Source},
     steady,
+    text::{duration, number},
+    usable,
 };
 
 /// How long a reload waits for next hops.
@@ -142,7 +144,11 @@ impl Controller {
                 }
                 for (backend, address, flows) in removed(old, new, &entries, self) {
                     let deadline = deadline_after(now, new.drain_timeout);
-                    let note = format!("its {flows} flows may go on for {:?}", new.drain_timeout);
+                    let note = format!(
+                        "its {} may go on for {}",
+                        number(flows, "flow"),
+                        duration(new.drain_timeout)
+                    );
                     annotate(report, &new.name, &backend, &note);
                     overrides.leave(Leaving {
                         service: new.name.clone(),
@@ -206,15 +212,15 @@ impl Controller {
 }
 
 /// Reads the file and all that it names. A file system that hangs must not keep the controller from its work.
-async fn read(path: PathBuf) -> Result<(Source, health::Targets), ReloadError> {
+async fn read(path: PathBuf) -> Result<(Source, Targets), ReloadError> {
     let (done, read) = oneshot::channel();
     let file = path.clone();
     let work = move || {
-        let result = Source::load(&path).map_err(ReloadError::Config).and_then(|source| {
-            let targets = health::targets(&source.config)?;
+        let result = Source::load(&path).and_then(|source| {
+            let targets = usable::check(&source)?;
             Ok((source, targets))
         });
-        let _ = done.send(result);
+        let _ = done.send(result.map_err(ReloadError::Config));
     };
     // Not a thread of the runtime: it would wait for this one when it ends.
     let begun = std::thread::Builder::new().name("reload".to_owned()).spawn(work);
@@ -270,9 +276,13 @@ fn annotate(report: &mut Report, service: &str, backend: &str, note: &str) {
 }
 
 fn summary(report: &Report) -> String {
-    match report.changes.len() {
+    match report.changes.len() as u64 {
         0 => format!("{}: nothing differs", report.file),
-        1 => format!("{}: 1 change, {} writes", report.file, report.steps),
-        changes => format!("{}: {changes} changes, {} writes", report.file, report.steps),
+        changes => format!(
+            "{}: {}, {}",
+            report.file,
+            number(changes, "change"),
+            number(report.steps as u64, "write")
+        ),
     }
 }

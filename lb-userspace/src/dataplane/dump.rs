@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use aya::maps::MapInfo;
 use lb_common::{
-    AddressClass, Backend, BackendCounters, BackendLoad, BackendSignals, Event, Guards, Mode, NextHop, Options,
-    Outcome, RingSlot, Scheduler, Service, Tags, VirtualRouter, abi::Abi, family::address, flow_table::Spills, maps,
-    next_hop::ClientHop, router::place, service::MAX_SOURCES,
+    AddressClass, Backend, BackendCounters, BackendLoad, BackendSignals, BackendState, Event, Guards, Mode, NextHop,
+    OnBackendDown, Options, Outcome, RingSlot, Scheduler, Service, Tags, VirtualRouter, abi::Abi, family::address,
+    flow_table::Spills, maps, next_hop::ClientHop, router::place, service::MAX_SOURCES,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -65,12 +65,12 @@ pub fn list(pins: &Pins) -> Result<Vec<MapSummary>, DataplaneError> {
         .collect()
 }
 
-/// The entries of a map that are in use, at most `limit`.
+/// The entries of a map that are in use, at most `limit`; `None`: they cannot be told without disturbing the packet path.
 ///
 /// # Errors
 ///
 /// When there is no such map, or it cannot be read.
-pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, DataplaneError> {
+pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Option<Vec<Value>>, DataplaneError> {
     let Some(map) = maps::ALL.iter().find(|map| map.name.eq_ignore_ascii_case(name)) else {
         let known: Vec<_> = maps::ALL.iter().map(|map| map.name).collect();
         return Err(DataplaneError::map(
@@ -79,7 +79,7 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, Datapla
         ));
     };
     let tables = Tables::open(pins, Access::Read)?;
-    match *map {
+    let entries = match *map {
         maps::SERVICES_V4 => listings(&tables, true, false, limit),
         maps::SERVICES_V6 => listings(&tables, false, false, limit),
         maps::PORT_RANGES_V4 => listings(&tables, true, true, limit),
@@ -103,10 +103,10 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, Datapla
                 "recent_second": entry.recent >> 32,
             })
         })),
-        maps::RINGS => Ok(entries(&tables.rings, limit, used, ring_slot)),
-        maps::BACKENDS => Ok(entries(&tables.backends, limit, used, backend)),
-        maps::BACKEND_LOADS => Ok(entries(&tables.loads, limit, used, load)),
-        maps::BACKEND_SIGNALS => Ok(entries(&tables.signals, limit, used, signals)),
+        maps::RINGS => Ok(ring_slots(&tables, limit)),
+        maps::BACKENDS => Ok(of_backends(&tables, &tables.backends, limit, backend)),
+        maps::BACKEND_LOADS => Ok(of_backends(&tables, &tables.loads, limit, load)),
+        maps::BACKEND_SIGNALS => Ok(of_backends(&tables, &tables.signals, limit, signals)),
         maps::NEXT_HOPS => Ok(entries(&tables.next_hops, limit, used, next_hop)),
         maps::BACKEND_COUNTERS => backend_counters(&tables, limit),
         maps::FLOWS_V4 => Ok(flows(&tables, true, limit)),
@@ -119,8 +119,9 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Vec<Value>, Datapla
         maps::OUTCOMES => Ok(tables.outcomes()?.into_iter().take(limit).map(outcome).collect()),
         maps::VIRTUAL_ROUTERS | maps::ROUTER_IDS | maps::ROUTER_ADDRESSES => routers(pins, *map, limit),
         // Reading a ring buffer would take records away from the controller.
-        _ => Ok(Vec::new()),
-    }
+        _ => return Ok(None),
+    };
+    entries.map(Some)
 }
 
 fn routers(pins: &Pins, map: maps::Map, limit: usize) -> Result<Vec<Value>, DataplaneError> {
@@ -196,6 +197,41 @@ fn entries<T: Record>(
         .filter(|(_, entry)| wanted(entry))
         .take(limit)
         .map(|(index, entry)| with_key(json!(index), show(&entry)))
+        .collect()
+}
+
+/// Entries of backends that are in use. Others keep what the next backend does not get: a generation, counts.
+fn of_backends<T: Record>(
+    tables: &Tables,
+    array: &SharedArray<T>,
+    limit: usize,
+    show: impl Fn(&T) -> Value,
+) -> Vec<Value> {
+    backends_in_use(tables)
+        .filter_map(|index| Some((index, array.read(index)?)))
+        .take(limit)
+        .map(|(index, entry)| with_key(json!(index), show(&entry)))
+        .collect()
+}
+
+fn backends_in_use(tables: &Tables) -> impl Iterator<Item = u32> {
+    let is_in_use = |entry: Backend| entry.status.state() != BackendState::Free;
+    (0..tables.backends.len()).filter(move |index| tables.backends.read(*index).is_some_and(is_in_use))
+}
+
+/// Slots of the rings that services go by. Others keep what was last in them.
+fn ring_slots(tables: &Tables, limit: usize) -> Vec<Value> {
+    let services = (0..tables.services.len()).filter_map(|index| tables.services.read(index));
+    let rings = services
+        .map(|service| service.ring)
+        .filter(|ring| ring.scheduler().is_some());
+    let mut ranges: Vec<_> = rings.map(|ring| (ring.offset(), ring.length())).collect();
+    ranges.sort_unstable();
+    ranges
+        .into_iter()
+        .flat_map(|(offset, length)| offset..offset.saturating_add(length))
+        .filter_map(|index| Some(with_key(json!(index), ring_slot(&tables.rings.read(index)?))))
+        .take(limit)
         .collect()
 }
 
@@ -311,7 +347,7 @@ fn service(entry: &Service) -> Value {
         "ring_offset": entry.ring.offset(),
         "ring_length": entry.ring.length(),
         "mode": mode(entry.mode),
-        "on_backend_down": entry.on_backend_down,
+        "on_backend_down": OnBackendDown::from_number(entry.on_backend_down).word(),
         "sources": sources,
         "nat_port_low": entry.nat_port_low,
         "nat_port_count": entry.nat_port_count,
@@ -394,14 +430,7 @@ fn mac(bytes: [u8; 6]) -> String {
 
 fn backend_counters(tables: &Tables, limit: usize) -> Result<Vec<Value>, DataplaneError> {
     let mut found = Vec::new();
-    for index in 0..tables.backends.len() {
-        if found.len() >= limit {
-            break;
-        }
-        // Entries of backends that never were need no system call.
-        if !tables.backends.read(index).is_some_and(|entry| used(&entry)) {
-            continue;
-        }
+    for index in backends_in_use(tables).take(limit) {
         let BackendCounters {
             to_worker_packets,
             to_worker_bytes,
@@ -466,4 +495,24 @@ fn event((event, count): (Event, u64)) -> Value {
 
 fn outcome((outcome, count): (Outcome, u64)) -> Value {
     json!({ "key": outcome.name(), "count": count, "action": outcome.action().name(), "help": outcome.help() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_has_every_outcome_and_every_event() {
+        let reference = include_str!("../../../docs/operations.md");
+        let outcomes = Outcome::ALL.iter().map(|outcome| {
+            let (name, action) = (outcome.name(), outcome.action().name());
+            format!("| `{name}` | {action} | {} |", outcome.help())
+        });
+        let events = Event::ALL
+            .iter()
+            .map(|event| format!("| `{}` | {} |", event.name(), event.help()));
+        for row in outcomes.chain(events) {
+            assert!(reference.contains(&row), "docs/operations.md has no line {row}");
+        }
+    }
 }

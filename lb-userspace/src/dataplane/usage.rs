@@ -41,11 +41,10 @@ pub fn usage(pins: &Pins) -> Result<Vec<MapUsage>, DataplaneError> {
             // Entries of these are several in one of the map.
             maps::FLOWS_V4 => (Some(flows_v4), room_v4),
             maps::FLOWS_V6 => (Some(flows_v6), room_v6),
-            maps::FRAGMENTS_V4 | maps::FRAGMENTS_V6 | maps::PROGRAMS | maps::PUNTS => (None, info.max_entries()),
-            _ => (
-                Some(dump::dump(pins, map.name, usize::MAX)?.len() as u64),
-                info.max_entries(),
-            ),
+            _ => {
+                let entries = dump::dump(pins, map.name, usize::MAX)?;
+                (entries.map(|entries| entries.len() as u64), info.max_entries())
+            }
         };
         Ok(MapUsage {
             name: map.name.to_owned(),

@@ -11,11 +11,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::admin::model::MAX_EVENT_LIMIT;
+
 pub use journal::{BadCursor, Cursor, EventPage, Journal, Start};
 pub use kind::Kind;
 
 /// How many events are kept.
-const KEPT: usize = 10_000;
+const KEPT: usize = MAX_EVENT_LIMIT;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use lb_common::{
 };
 
 use super::Certainty;
-use crate::dataplane::Tables;
+use crate::{dataplane::Tables, text::number};
 
 /// What was chosen.
 pub(super) struct Choice {
@@ -62,7 +62,10 @@ pub(super) fn by_scheduler<F: lb_common::Family>(
         Scheduler::LeastConnection if length <= MAX_LEAST_CONNECTION => Choice {
             backend: least_loaded(tables, slots, turn()),
             certainty: Certainty::IfNext,
-            how: format!("least-connection: the fewest flows for its weight of {length} backends"),
+            how: format!(
+                "least-connection: the fewest flows for its weight of {}",
+                number(length, "backend")
+            ),
         },
         Scheduler::LeastConnection => Choice {
             backend: None,

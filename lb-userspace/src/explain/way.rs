@@ -19,6 +19,7 @@ use crate::{
         monotonic,
     },
     reconcile,
+    text::{duration, number},
 };
 
 /// Sixteen ticks are about a second, by which new flows are counted.
@@ -131,7 +132,7 @@ fn follow(found: &mut Found, tables: &Tables, protocol: Protocol, entry: &FlowEn
     let backend = tables.backends.read(entry.backend).unwrap_or(Backend::ZERO);
     let idle = tables.clock.now().map_or_else(
         |_| String::new(),
-        |now| format!(", silent for {:?}", tables.clock.tick() * entry.idle(now)),
+        |now| format!(", silent for {}", duration(tables.clock.tick() * entry.idle(now))),
     );
     let here = format!("there is one in phase {}{idle}", entry.phase.name());
     if !entry.meta.is_generation(backend.status.generation()) || backend.status.state() == BackendState::Free {
@@ -241,7 +242,7 @@ fn guard(
     if service.connection_limit != 0 {
         let flows = tables.service_states.read(index).map_or(0, |state| state.flows);
         let limit = service.connection_limit;
-        found.stage("guard", format!("{flows} flows of at most {limit}"));
+        found.stage("guard", format!("{} of at most {limit}", number(flows, "flow")));
         if flows >= limit {
             return Ok(Some(Outcome::ConnectionLimit));
         }
@@ -256,10 +257,16 @@ fn guard(
         let is_within = own.is_none_or(|(_, _, expected)| pace.next(*expected, now).is_some());
         let rate = service.source_rate;
         if !is_within {
-            found.stage("guard", format!("the client begins more than {rate} flows a second"));
+            found.stage(
+                "guard",
+                format!("the client begins more than {} a second", number(rate, "flow")),
+            );
             return Ok(Some(Outcome::RateLimited));
         }
-        found.stage("guard", format!("the client begins no more than {rate} flows a second"));
+        found.stage(
+            "guard",
+            format!("the client begins no more than {} a second", number(rate, "flow")),
+        );
     }
     Ok(None)
 }

@@ -7,7 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Flaps, Initial, Rules};
+use crate::{
+    config::{Flaps, Initial, Rules},
+    text::duration,
+};
 
 /// What is thought of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,7 +118,7 @@ impl Hysteresis {
             return Some(succeeded);
         };
         let well = Duration::from_secs(now.saturating_duration_since(since).as_secs());
-        Some(format!("well for {well:?} of {:?}", flaps.period))
+        Some(format!("well for {} of {}", duration(well), duration(flaps.period)))
     }
 
     fn forget(&mut self) {

@@ -135,9 +135,10 @@ fn client(tls: &TlsClient, protocols: &[&[u8]]) -> Result<ClientTls, MeansError>
     let mut config = match (&tls.identity, &files.identity) {
         (Some(names), Some((certificate, key))) => {
             let (chain, key) = identity(names, certificate, key)?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| wrong(&names.key, format!("does not go with the certificate: {error}")))?
+            builder.with_client_auth_cert(chain, key).map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => wrong(&names.key, "does not go with the certificate"),
+                error => wrong(&names.key, format!("does not go with the certificate: {error}")),
+            })?
         }
         _ => builder.with_no_client_auth(),
     };

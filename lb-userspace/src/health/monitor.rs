@@ -16,7 +16,10 @@ use super::{
     Decision, Hysteresis, OwnLinks, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe,
     thread::Thread,
 };
-use crate::config::{Flaps, Rules};
+use crate::{
+    config::{Flaps, Rules},
+    text::{duration, number},
+};
 
 /// What is known of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -332,12 +335,17 @@ fn cause(Decision { results, flapping }: Decision, result: &Result<(), ProbeFail
     match (result, flapping) {
         (Ok(()), None) => format!("{results} of {results} checks succeeded"),
         (Ok(()), Some(Flaps { period, .. })) => {
-            format!("{results} of {results} checks succeeded, over {period:?}, after it had flapped")
+            format!(
+                "{results} of {results} checks succeeded, over {}, after it had flapped",
+                duration(period)
+            )
         }
         (Err(failure), None) => format!("{results} of {results} checks failed: {failure}"),
         (Err(failure), Some(Flaps { limit, period })) => format!(
-            "{results} of {results} checks failed: {failure}; it went down {limit} times within {period:?}, and has to be \
-             well for that long"
+            "{results} of {results} checks failed: {failure}; it went down {} within {}, and has to be well \
+             for that long",
+            number(limit, "time"),
+            duration(period)
         ),
     }
 }

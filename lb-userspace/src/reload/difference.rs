@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
 use super::{Action, Change, Source};
-use crate::config::{Backend, Config, Service, Vrrp};
+use crate::{
+    config::{Backend, Config, Service, Vrrp},
+    text::number,
+};
 
 /// A key with dots between tables, its value before and its value after.
 pub(super) type Key = (String, Option<String>, Option<String>);
@@ -201,11 +204,11 @@ fn whole(action: Action, service: &str, backend: Option<&Backend>, note: String)
 fn front(service: &Service) -> String {
     let at = std::net::SocketAddr::new(service.address, service.ports.low);
     let protocol = service.protocol.name();
-    let backends = service.backends.len();
+    let backends = number(service.backends.len() as u64, "backend");
     if service.ports.count() > 1 {
-        format!("{at}-{}, {protocol}, {backends} backends", service.ports.high)
+        format!("{at}-{}, {protocol}, {backends}", service.ports.high)
     } else {
-        format!("{at}, {protocol}, {backends} backends")
+        format!("{at}, {protocol}, {backends}")
     }
 }
 

@@ -1,10 +1,7 @@
 //! Why a configuration is not put into force.
 
 use super::Fixed;
-use crate::{
-    config::{ConfigError, Diagnostic},
-    health::TargetError,
-};
+use crate::config::{ConfigError, Diagnostic};
 
 /// Why a configuration is not put into force. The one before stays.
 #[derive(Debug, thiserror::Error)]
@@ -12,14 +9,11 @@ pub enum ReloadError {
     /// The file cannot be read, or is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A health check cannot be made on this machine.
-    #[error(transparent)]
-    Health(#[from] TargetError),
     /// It changes what cannot change while the daemon runs.
     #[error("{}", lines(.0))]
     Fixed(Vec<Fixed>),
     /// The maps have no room for it.
-    #[error("the maps that are in use have no room for it: {}; `lbd detach` and a new start change their sizes, and end all flows", .0.join("; "))]
+    #[error("the maps that are in use have no room for it: {}; `lbd run --replace-maps` in place of the next start changes their sizes, and ends connections of nat and dnat", .0.join("; "))]
     NoRoom(Vec<String>),
     /// Files cannot be read in time.
     #[error("{0}")]

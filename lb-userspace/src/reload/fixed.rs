@@ -49,7 +49,7 @@ const REMEDIES: [(&str, &str); 5] = [
     ),
     (
         "capacity",
-        "maps keep their sizes; run `lbd detach`, which ends all flows, and start lbd anew",
+        "maps keep their sizes; start lbd anew as `lbd run --replace-maps`, which fills new ones: connections of nat and dnat end",
     ),
     (
         "xdp_mode",

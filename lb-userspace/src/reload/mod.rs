@@ -14,7 +14,7 @@ pub use difference::{compare, renamed};
 pub use error::ReloadError;
 pub use fixed::{Fixed, fixed};
 
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Flaw};
 
 /// A configuration, and the keys of the file that it came from.
 #[derive(Clone, Debug)]
@@ -23,6 +23,9 @@ pub struct Source {
     pub config: Config,
     /// What it says.
     document: toml::Table,
+    /// The file, for messages.
+    file: String,
+    text: String,
 }
 
 impl Source {
@@ -32,15 +35,23 @@ impl Source {
     ///
     /// See [`config::load`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        config::load_with_text(path).map(|(config, text)| Self::new(config, &text))
+        let (config, text) = config::load_with_text(path)?;
+        Ok(Self::new(&path.display().to_string(), config, text))
+    }
+
+    /// Refuses it for something that it names.
+    pub fn refuse(&self, flaw: Flaw) -> ConfigError {
+        config::refuse(&self.file, &self.text, &self.config, flaw)
     }
 
     /// A configuration and the text that it was read from.
-    fn new(config: Config, text: &str) -> Self {
+    fn new(file: &str, config: Config, text: String) -> Self {
         Self {
             config,
             // A file that is a configuration is TOML.
             document: text.parse().unwrap_or_default(),
+            file: file.to_owned(),
+            text,
         }
     }
 }

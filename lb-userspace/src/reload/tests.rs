@@ -39,10 +39,8 @@ backend = [{ address = "198.51.100.53" }]
 "#;
 
 fn source(text: &str) -> Source {
-    Source::new(
-        config::parse("lbd.toml", text).unwrap_or_else(|error| panic!("{error}")),
-        text,
-    )
+    let config = config::parse("lbd.toml", text).unwrap_or_else(|error| panic!("{error}"));
+    Source::new("lbd.toml", config, text.to_owned())
 }
 
 /// One line for each change.
@@ -189,8 +187,8 @@ fn what_cannot_change_is_named_with_what_to_do() {
             "\"lb1\"\n",
             "\"lb1\"\ncapacity = { flows_v4 = 2097152, backends = 100 }\n",
             &[
-                ("node.capacity.backends", "lbd detach"),
-                ("node.capacity.flows_v4", "lbd detach"),
+                ("node.capacity.backends", "--replace-maps"),
+                ("node.capacity.flows_v4", "--replace-maps"),
             ],
         ),
         (

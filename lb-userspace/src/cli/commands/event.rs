@@ -111,21 +111,47 @@ fn subject(event: &Event) -> String {
 }
 
 fn table(events: &[Event]) -> String {
-    const COLUMNS: &[render::Column] = &[
+    const COLUMNS: &[render::Column<'_>] = &[
         ("number", true),
         ("at", false),
         ("event", false),
         ("of", false),
         ("cause", false),
     ];
-    let rows = events.iter().map(|event| {
+    let row = |at: String, event: &Event| {
         vec![
             event.number.to_string(),
-            event.at.clone(),
+            at,
             event.kind.clone(),
             subject(event),
             event.cause.lines().next().unwrap_or_default().to_owned(),
         ]
-    });
-    render::table(COLUMNS, rows)
+    };
+    let rows: Vec<_> = events.iter().map(|event| row(event.at.clone(), event)).collect();
+    if !render::is_too_wide(COLUMNS, &rows) {
+        return render::table(COLUMNS, rows);
+    }
+    let newest = events.last().map_or("", |event| event.at.as_str());
+    render::prose(COLUMNS, events.iter().map(|event| row(short(&event.at, newest), event)))
+}
+
+/// A moment without what goes without saying beside the newest one: fractions of seconds, the year, the same day.
+fn short(at: &str, newest: &str) -> String {
+    const DAY: std::ops::Range<usize> = 0..10;
+    let from = if at.get(DAY) == newest.get(DAY) { 11 } else { 5 };
+    at.get(from..19)
+        .map_or(at.to_owned(), |short| format!("{}Z", short.replace('T', " ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn short_moments_have_the_day_where_it_is_another() {
+        let newest = "2026-11-27T05:12:36.123Z";
+        assert_eq!(short(newest, newest), "05:12:36Z");
+        assert_eq!(short("2026-11-26T23:59:59.999Z", newest), "11-26 23:59:59Z");
+        assert_eq!(short("soon", newest), "soon");
+    }
 }

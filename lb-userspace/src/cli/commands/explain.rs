@@ -19,6 +19,12 @@ pub(super) async fn run(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
+    if packet.client.is_ipv4() != packet.virtual_address.is_ipv4() {
+        return Err(CliError::Usage(format!(
+            "{} and {} are of different families; expected both IPv4 or both IPv6",
+            packet.client, packet.virtual_address
+        )));
+    }
     let path = format!(
         "/v1/explain?protocol={}&client={}&address={}",
         escape(&packet.protocol),
@@ -29,15 +35,15 @@ pub(super) async fn run(
     if json {
         return print_json(&explanation, out);
     }
-    writeln!(out, "{}\n", sentence(&explanation))?;
-    const STAGES: &[render::Column] = &[("stage", false), ("what it finds", false)];
+    writeln!(out, "{}\n", render::sentence(&sentence(&explanation)))?;
+    const STAGES: &[render::Column<'_>] = &[("stage", false), ("what it finds", false)];
     let stages = explanation.stages.iter();
     let rows = stages.map(|stage| vec![stage.stage.clone(), stage.finding.clone()]);
-    write!(out, "{}", render::table(STAGES, rows))?;
+    write!(out, "{}", render::prose(STAGES, rows))?;
     if explanation.candidates.is_empty() {
         return Ok(());
     }
-    const CANDIDATES: &[render::Column] = &[
+    const CANDIDATES: &[render::Column<'_>] = &[
         ("candidate", false),
         ("address", false),
         ("weight", true),

@@ -4,28 +4,35 @@ use std::io::Write;
 
 use hyper::Method;
 
-use super::print_json;
+use super::{MORE, note, print_json};
 use crate::{
     admin::model::{FLUSH_ALL, FlowCount, FlowPage, Flushed, MAX_FLOW_LIMIT},
     cli::{
         CliError,
-        args::{FlowChoice, FlowFlush, FlowVerb},
+        args::{BackendName, FlowChoice, FlowFlush, FlowList, FlowVerb},
         client::{Client, escape},
         render,
     },
+    text::number,
 };
 
 pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
     match verb {
-        FlowVerb::List(list) => {
-            let page = flows(client, &list.choice, list.limit).await?;
+        FlowVerb::List(FlowList { choice, limit, cursor }) => {
+            let page = flows(client, &choice.split()?, limit, cursor).await?;
             if json {
                 return print_json(&page, out);
             }
-            Ok(write!(out, "{}", render::flows(&page))?)
+            write!(out, "{}", render::flows(&page))?;
+            if page.cursor.is_some() {
+                note(MORE, json, out)
+            } else {
+                Ok(())
+            }
         }
         FlowVerb::Count(choice) => {
-            let count: FlowCount = client.get(&format!("/v1/flows/count{}", query(&choice, None))).await?;
+            let path = format!("/v1/flows/count{}", query(&choice.split()?, None));
+            let count: FlowCount = client.get(&path).await?;
             if json {
                 return print_json(&count, out);
             }
@@ -38,12 +45,12 @@ pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut d
                 ));
             }
             let all = all.then(|| format!("{FLUSH_ALL}=true"));
-            let path = format!("/v1/flows{}", query(&choice, all));
+            let path = format!("/v1/flows{}", query(&choice.split()?, all));
             let flushed: Flushed = client.send(Method::DELETE, &path).await?;
             if json {
                 return print_json(&flushed, out);
             }
-            writeln!(out, "{} ended", render::number(flushed.ended, "flow"))?;
+            writeln!(out, "{} ended", number(flushed.ended, "flow"))?;
             if flushed.kept > 0 {
                 writeln!(
                     out,
@@ -57,8 +64,11 @@ pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut d
 }
 
 /// The flows that were chosen, in as many answers as it takes.
-async fn flows(client: &Client, choice: &FlowChoice, limit: usize) -> Result<FlowPage, CliError> {
-    let mut all = FlowPage::default();
+async fn flows(client: &Client, choice: &FlowChoice, limit: usize, cursor: Option<u64>) -> Result<FlowPage, CliError> {
+    let mut all = FlowPage {
+        flows: Vec::new(),
+        cursor: cursor.map(|cursor| cursor.to_string()),
+    };
     loop {
         let next = (limit - all.flows.len()).min(MAX_FLOW_LIMIT);
         let after = all.cursor.map(|cursor| format!("&after={}", escape(&cursor)));
@@ -69,6 +79,25 @@ async fn flows(client: &Client, choice: &FlowChoice, limit: usize) -> Result<Flo
         if all.cursor.is_none() || all.flows.len() >= limit {
             return Ok(all);
         }
+    }
+}
+
+impl FlowChoice {
+    /// The same with a backend that is named as SERVICE/BACKEND in two parts.
+    fn split(self) -> Result<Self, CliError> {
+        let Some(name) = self.backend.as_deref().filter(|name| name.contains('/')) else {
+            return Ok(self);
+        };
+        let wrong = |expected| CliError::Usage(format!("--backend is \"{name}\"; {expected}"));
+        let BackendName { service, backend } = name.parse().map_err(wrong)?;
+        if let Some(other) = self.service.filter(|other| *other != service) {
+            return Err(wrong(format!("expected a backend of {other}, as --service says")));
+        }
+        Ok(Self {
+            service: Some(service),
+            backend: Some(backend),
+            ..self
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::print_json;
+use super::{MORE, note, print_json};
 use crate::{
     cli::{CliError, args::MapVerb, render},
     dataplane::{Pins, dump, usage},
@@ -27,12 +27,18 @@ pub(super) fn run(verb: MapVerb, pins: &Pins, json: bool, out: &mut dyn Write) -
             }
         }
         MapVerb::Dump { name, limit } => {
-            let entries = dump::dump(pins, &name, limit)?;
-            if json {
-                print_json(&entries, out)
-            } else {
-                Ok(write!(out, "{}", render::entries(&entries))?)
+            // One more than is shown tells whether there are more.
+            let mut entries = dump::dump(pins, &name, limit.saturating_add(1))?;
+            let are_more = entries.as_ref().is_some_and(|entries| entries.len() > limit);
+            if let Some(entries) = &mut entries {
+                entries.truncate(limit);
             }
+            match &entries {
+                entries if json => print_json(entries, out)?,
+                Some(entries) => write!(out, "{}", render::entries(entries))?,
+                None => writeln!(out, "what is in it cannot be told without disturbing the packet path")?,
+            }
+            if are_more { note(MORE, json, out) } else { Ok(()) }
         }
     }
 }

@@ -12,11 +12,15 @@ mod service;
 mod vrrp;
 
 use std::{
+    fs,
     io::{IsTerminal, Write},
+    path::Path,
     sync::OnceLock,
+    time::Duration,
 };
 
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::{
     CliError,
@@ -25,9 +29,13 @@ use super::{
     complete,
 };
 use crate::{
+    admin::model::NodeStatus,
     config::{self, Whereabouts},
     dataplane::Pins,
 };
+
+/// How long a daemon may take that may be the one that is meant.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 static ONE_LINE_EACH: OnceLock<()> = OnceLock::new();
 
@@ -40,14 +48,14 @@ pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(),
         watch: _,
     } = arguments;
     match noun {
-        Noun::Node(verb) => node::run(verb, &client(&place)?, json, out).await,
-        Noun::Service(verb) => service::run(verb, &client(&place)?, json, out).await,
-        Noun::Backend(verb) => backend::run(verb, &client(&place)?, json, out).await,
-        Noun::Flow(verb) => flow::run(verb, &client(&place)?, json, out).await,
-        Noun::Vrrp(verb) => vrrp::run(verb, &client(&place)?, json, out).await,
-        Noun::Event(verb) => event::run(verb, &client(&place)?, json, out).await,
-        Noun::Explain(packet) => explain::run(packet, &client(&place)?, json, out).await,
-        Noun::Reload(how) => reload::run(how, &client(&place)?, json, out).await,
+        Noun::Node(verb) => node::run(verb, &client(&place).await?, json, out).await,
+        Noun::Service(verb) => service::run(verb, &client(&place).await?, json, out).await,
+        Noun::Backend(verb) => backend::run(verb, &client(&place).await?, json, out).await,
+        Noun::Flow(verb) => flow::run(verb, &client(&place).await?, json, out).await,
+        Noun::Vrrp(verb) => vrrp::run(verb, &client(&place).await?, json, out).await,
+        Noun::Event(verb) => event::run(verb, &client(&place).await?, json, out).await,
+        Noun::Explain(packet) => explain::run(packet, &client(&place).await?, json, out).await,
+        Noun::Reload(how) => reload::run(how, &client(&place).await?, json, out).await,
         Noun::Completion { shell, fixed } => {
             let asking = if fixed { None } else { complete::script(shell) };
             let script = match asking {
@@ -60,24 +68,68 @@ pub(super) async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(),
     }
 }
 
-pub(super) fn client(place: &Place) -> Result<Client, CliError> {
+pub(super) async fn client(place: &Place) -> Result<Client, CliError> {
     match &place.socket {
         Some(socket) => Ok(Client::new(socket)),
         None if place.endpoint.is_some() => Client::remote(place),
-        None => Ok(Client::new(&configuration(place)?.socket)),
+        None => match config::whereabouts(&place.config) {
+            Ok(found) => Ok(Client::new(&found.socket)),
+            // The daemon is to say itself what it thinks of the file.
+            Err(cause) => running_by(&place.config).await.ok_or(CliError::Config { cause }),
+        },
     }
+}
+
+/// The daemon that was started with this file, among those whose sockets are where they are by default.
+async fn running_by(file: &Path) -> Option<Client> {
+    let file = std::path::absolute(file).ok()?;
+    for entry in fs::read_dir(config::SOCKETS).ok()?.flatten() {
+        let client = Client::new(&entry.path());
+        let asked = timeout(PATIENCE, client.get::<NodeStatus>("/v1/node")).await;
+        if asked.is_ok_and(|answer| answer.is_ok_and(|node| node.config_path == file)) {
+            return Some(client);
+        }
+    }
+    None
 }
 
 fn pins(place: &Place) -> Result<Pins, CliError> {
     if let (Some(bpffs), Some(node)) = (&place.bpffs, &place.node) {
         return Ok(Pins::new(bpffs, node));
     }
-    let config = configuration(place)?;
-    Ok(Pins::new(&config.bpffs, &config.name))
+    let elsewhere = match place {
+        _ if place.is_config_given => None,
+        Place { socket: Some(_), .. } => Some("--socket"),
+        Place { endpoint: Some(_), .. } => Some("--endpoint"),
+        _ => None,
+    };
+    let found = config::whereabouts(&place.config);
+    let is_it = |found: &Whereabouts| place.socket.as_ref().is_none_or(|socket| *socket == found.socket);
+    match (found, elsewhere) {
+        (Ok(found), elsewhere) if elsewhere.is_none() || is_it(&found) => Ok(Pins::new(&found.bpffs, &found.name)),
+        (Err(cause), None) => Err(CliError::Usage(format!(
+            "{cause}\nmaps are found by --config FILE, by default /etc/lbd/lbd.toml, or by --bpffs PATH with --node NAME"
+        ))),
+        (_, elsewhere) => Err(CliError::Usage(format!(
+            "maps are read on this machine, and {} does not tell where they are: expected --bpffs PATH with --node NAME, \
+             or --config FILE",
+            elsewhere.unwrap_or_default()
+        ))),
+    }
 }
 
-fn configuration(place: &Place) -> Result<Whereabouts, CliError> {
-    config::whereabouts(&place.config).map_err(|cause| CliError::Config { cause })
+/// That an answer does not have all there is.
+const MORE: &str = "there are more; --limit shows them";
+
+/// Says something beside an answer: below it on a terminal, elsewhere on standard error, so that the answer is nothing else.
+fn note(sentence: &str, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    if std::io::stdout().is_terminal() && !json {
+        writeln!(out, "{sentence}")?;
+    } else {
+        // Whoever read this may be gone.
+        let _ = writeln!(std::io::stderr(), "lbctl: {sentence}");
+    }
+    Ok(())
 }
 
 /// From now on, JSON takes one line each, also on a terminal.

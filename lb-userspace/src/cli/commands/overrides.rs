@@ -15,6 +15,7 @@ use crate::{
         args::{BackendName, BackendVerb},
         client::{Client, escape},
     },
+    text::number,
 };
 
 /// How often the flows of a drain are counted.
@@ -60,7 +61,7 @@ async fn follow(target: &BackendName, client: &Client, json: bool, out: &mut dyn
     loop {
         let status = match status(target, client).await {
             // The drain goes on while lbd restarts.
-            Err(error) if error.is_for_want_of_lbd() => {
+            Err(error) if error.is_absence() => {
                 if lost.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                     return Err(error);
                 }
@@ -131,18 +132,11 @@ fn words(status: &BackendStatus, step: Step) -> String {
         Step::GoesOn | Step::Ended => sentence(status),
         Step::Drained => format!("{service}/{name} is drained: it has no flows any more"),
         Step::Late { flows } => {
-            let flows = counted(flows);
+            let flows = number(flows, "flow");
             format!(
                 "{service}/{name} is drained: the deadline came, and {flows} went by `on_backend_down` of the service"
             )
         }
-    }
-}
-
-fn counted(flows: u64) -> String {
-    match flows {
-        1 => "1 flow".to_owned(),
-        flows => format!("{flows} flows"),
     }
 }
 
@@ -164,7 +158,7 @@ fn sentence(status: &BackendStatus) -> String {
         weight,
         ..
     } = status;
-    let flows = counted(status.active + status.embryonic);
+    let flows = number(status.active + status.embryonic, "flow");
     format!("{service}/{name} is {state} ({cause}), weight {weight}, {flows}")
 }
 

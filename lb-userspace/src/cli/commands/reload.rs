@@ -6,8 +6,9 @@ use hyper::Method;
 
 use super::print_json;
 use crate::{
-    cli::{CliError, args::ReloadArguments, client::Client, render::number},
+    cli::{CliError, args::ReloadArguments, client::Client},
     reload::{Action, Change, Report},
+    text::number,
 };
 
 pub(super) async fn run(

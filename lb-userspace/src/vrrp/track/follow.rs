@@ -14,6 +14,7 @@ use crate::{
     command::{self, CommandFailure, RunAs},
     config::{CommandTrack, Track, Tracked},
     link_changes::LinkChanges,
+    text::duration,
     vrrp::addresses,
 };
 
@@ -234,7 +235,7 @@ async fn run(track: &CommandTrack, user: &RunAs) -> Option<Result<(), String>> {
             tracing::warn!(%error, "a tracked command cannot be run, its last result is kept");
             None
         }
-        Err(_) => Some(Err(format!("timeout after {:?}", track.timeout))),
+        Err(_) => Some(Err(format!("timeout after {}", duration(track.timeout)))),
     }
 }
 

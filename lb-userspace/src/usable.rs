@@ -1,0 +1,178 @@
+//! Whether this machine has what a configuration names: files, programs, users and groups. What it lacks is told as what is
+//! wrong in the file, with line and column.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use crate::{
+    admin,
+    config::{Config, ConfigError, Flaw, Probe, Table},
+    health::{self, MeansError, TargetError, TargetId, Targets},
+    reload::Source,
+};
+
+/// What is to be checked, when everything that the file names can be used.
+///
+/// # Errors
+///
+/// Whatever is found first that cannot be used.
+pub fn check(source: &Source) -> Result<Targets, ConfigError> {
+    let refuse = |flaw| source.refuse(flaw);
+    programs(&source.config).map_err(refuse)?;
+    let targets = health::targets(&source.config).map_err(|error| refuse(flaw(&source.config, &error)))?;
+    admin::check(&source.config.api).map_err(refuse)?;
+    Ok(targets)
+}
+
+/// The programs of checks are there.
+fn programs(config: &Config) -> Result<(), Flaw> {
+    for service in &config.services {
+        for backend in &service.backends {
+            let Some(Probe::Command(command)) = backend.health.as_ref().map(|check| &check.probe) else {
+                continue;
+            };
+            let program = command.argv.first().map_or("", String::as_str);
+            if let Some(wrong) = no_program(Path::new(program)) {
+                let table = Table::Check {
+                    service: service.name.clone(),
+                    backend: backend.name.clone(),
+                };
+                return Err(Flaw {
+                    table,
+                    key: "argv",
+                    message: format!("{program} {wrong}"),
+                    expected: "a program that can be run, and its arguments".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why nobody can run a file; `None`: somebody can.
+fn no_program(path: &Path) -> Option<String> {
+    match fs::metadata(path) {
+        Err(error) => Some(format!("cannot be run: {error}")),
+        Ok(found) if !found.is_file() => Some("is not a program".to_owned()),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => Some("is not executable".to_owned()),
+        Ok(_) => None,
+    }
+}
+
+/// What keeps a check from being made, by the key that names it.
+fn flaw(config: &Config, TargetError { id, cause }: &TargetError) -> Flaw {
+    let with = |key, message: String, expected: &str| Flaw {
+        table: Table::Check {
+            service: id.service.clone(),
+            backend: id.backend.clone(),
+        },
+        key,
+        message,
+        expected: expected.to_owned(),
+    };
+    match cause {
+        MeansError::NoRoots => with(
+            "type",
+            "this system has no certificates that it trusts".to_owned(),
+            "`ca_file` with those that are meant, or `verify` = false",
+        ),
+        MeansError::User(error) => with("user", error.to_string(), "an unprivileged user of this machine"),
+        MeansError::Unreadable { path, .. } | MeansError::Wrong { path, .. } => {
+            let (key, expected) = named(config, id, path);
+            with(key, cause.to_string(), expected)
+        }
+    }
+}
+
+/// The key of a check that names a file, and what the file should be.
+fn named(config: &Config, id: &TargetId, path: &Path) -> (&'static str, &'static str) {
+    let service = config.services.iter().find(|service| service.name == id.service);
+    let mut backends = service.into_iter().flat_map(|service| &service.backends);
+    let check = backends
+        .find(|backend| backend.name == id.backend)
+        .and_then(|backend| backend.health.as_ref());
+    let tls = check.and_then(|check| check.probe.tls());
+    let identity = tls.and_then(|tls| tls.identity.as_ref());
+    match identity {
+        Some(identity) if identity.key == path => ("key", "a file with the private key of the certificate, in PEM"),
+        Some(identity) if identity.certificate == path => (
+            "certificate",
+            "a file with a certificate and those that lead to its root, in PEM",
+        ),
+        _ => ("ca_file", "a file with certificates to trust, in PEM"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Line and column of what is wrong with a check of these keys, and what it is.
+    fn refused(keys: &str) -> Option<(usize, usize, String)> {
+        let text = format!(
+            "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\naddress = \"192.0.2.1\"\n\
+             port = 443\n[service.health]\n{keys}\n[[service.backend]]\naddress = \"198.51.100.1\"\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lbd.toml");
+        fs::write(&file, text).unwrap();
+        let error = check(&Source::load(&file).unwrap()).err()?;
+        let [found] = error.diagnostics() else {
+            panic!("{error}")
+        };
+        Some((found.line, found.column, found.message.clone()))
+    }
+
+    #[test]
+    fn what_a_check_names_is_looked_for_and_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| -> PathBuf {
+            let path = folder.path().join(name);
+            fs::write(&path, "text").unwrap();
+            path
+        };
+        let text = file("text").display().to_string();
+        let given_then = [
+            (
+                "type = \"command\"\nargv = [\"/nope\"]".to_owned(),
+                (10, 8),
+                "/nope cannot be run",
+            ),
+            (
+                format!("type = \"command\"\nargv = [\"{text}\"]"),
+                (10, 8),
+                "is not executable",
+            ),
+            (
+                "type = \"command\"\nargv = [\"/\"]".to_owned(),
+                (10, 8),
+                "is not a program",
+            ),
+            (
+                "type = \"https\"\nca_file = \"/nope\"".to_owned(),
+                (10, 11),
+                "cannot read /nope",
+            ),
+            (
+                format!("type = \"https\"\nca_file = \"{text}\""),
+                (10, 11),
+                "has no certificate in PEM",
+            ),
+            (
+                format!("type = \"https\"\nverify = false\nkey = \"{text}\"\ncertificate = \"/nope\""),
+                (12, 15),
+                "cannot read /nope",
+            ),
+        ];
+        for (keys, (line, column), words) in given_then {
+            let found = refused(&keys).unwrap_or_else(|| panic!("{keys} is taken"));
+            assert_eq!((found.0, found.1), (line, column), "{found:?}");
+            assert!(found.2.contains(words), "{found:?}");
+        }
+        assert_eq!(
+            refused("type = \"command\"\nargv = [\"/bin/sh\"]\nuser = \"nobody\""),
+            None
+        );
+    }
+}
