@@ -66,7 +66,8 @@ pub(super) fn check(
     let mut addresses = Seen::default();
     let mut found = Vec::with_capacity(backends.len() + fallback.len());
     for given in ordinary.chain(fallbacks) {
-        let Some(backend) = one(&given, front, checks, findings) else {
+        let table = given.table.clone();
+        let Some(backend) = findings.whole(table, |findings| one(&given, front, checks, findings)) else {
             continue;
         };
         let address_span = place(given.address, &given.table);
