@@ -6,7 +6,7 @@ use lb_common::Mode;
 use toml::Spanned;
 
 use super::{
-    Backend, CheckTarget, PortRange,
+    Backend, CheckTarget, MOST_WEIGHT, PortRange,
     address::{self, family, unicast},
     defaults,
     finding::{Findings, Problem, Seen, Span},
@@ -17,8 +17,6 @@ use super::{
     tunnel::place,
     words::Word,
 };
-
-const MOST_WEIGHT: u32 = 1000;
 
 /// What the backends have to fit to.
 pub(super) struct Front {
