@@ -17,6 +17,7 @@ pub mod neighbour;
 #[cfg(test)]
 mod netns;
 pub mod overrides;
+mod printable;
 pub mod raw_socket;
 pub mod reconcile;
 pub mod reload;

@@ -16,7 +16,10 @@ use super::{
     Decision, Hysteresis, OwnLinks, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe,
     thread::Thread,
 };
-use crate::config::{Flaps, Rules};
+use crate::{
+    config::{Flaps, Rules},
+    printable::printable,
+};
 
 /// What is known of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,7 +298,7 @@ impl State {
         self.health.checks += 1;
         self.health.failures += u64::from(result.is_err());
         self.health.last_duration = Some(duration);
-        self.health.last_failure = result.as_ref().err().map(|failure| bounded(failure.to_string()));
+        self.health.last_failure = result.as_ref().err().map(|failure| told(&failure.to_string()));
         if let Some(failure) = &self.health.last_failure {
             tracing::debug!(service = id.service, backend = id.backend, failure, "check failed");
         }
@@ -303,7 +306,7 @@ impl State {
         let decided = decided?;
         self.health.verdict = self.hysteresis.verdict();
         self.health.since = SystemTime::now();
-        self.health.cause = bounded(cause(decided, result));
+        self.health.cause = told(&cause(decided, result));
         if let Some(suspicion) = suspicion {
             self.health.cause += &format!("; before, {suspicion}");
         }
@@ -319,8 +322,9 @@ impl State {
 /// How long a cause may be, in characters: a backend decides what is in it.
 const LONGEST_CAUSE: usize = 400;
 
-/// A text as long as may be.
-fn bounded(text: String) -> String {
+/// A text that a backend had a say in: as long as it may be, and fit for terminals.
+fn told(text: &str) -> String {
+    let text = printable(text);
     match text.char_indices().nth(LONGEST_CAUSE) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -565,9 +569,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_backend_says_is_told_only_so_far() {
-        assert_eq!(bounded("refused".to_owned()), "refused");
-        let long = bounded("ä".repeat(1_000_000));
+    fn what_a_backend_says_is_told_only_so_far_and_does_nothing_to_terminals() {
+        assert_eq!(told("gRPC: status 13 \u{1b}[2J\u{202e}on"), "gRPC: status 13  [2J on");
+        assert_eq!(told("refused"), "refused");
+        let long = told(&"ä".repeat(1_000_000));
         assert_eq!(long.chars().count(), LONGEST_CAUSE + 1);
     }
 

@@ -862,6 +862,15 @@ async fn a_command_succeeds_by_its_exit_status() {
         ("kill -TERM $$", "command: killed by signal 15"),
         // More than any pipe holds.
         ("yes | head -c 300000 >&2; exit 0", "ok"),
+        // The end is what counts, however much came before it.
+        (
+            "yes | head -c 300000 >&2; echo the disk is full >&2; exit 1",
+            "command: exit status 1: the disk is full",
+        ),
+        (
+            "printf '\\033[31mred\\342\\200\\256rtl' >&2; exit 3",
+            "command: exit status 3:  [31mred rtl",
+        ),
         (
             "test $LBD_SERVICE/$LBD_BACKEND/$LBD_ADDRESS/$LBD_PORT = web/w1/192.0.2.7/8080",
             "ok",
