@@ -14,7 +14,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::printable::printable;
+use crate::{descriptors, printable::printable};
 
 /// What commands find programs by.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -177,7 +177,7 @@ fn spawn(argv: &[String], environment: &BTreeMap<String, String>, user: &RunAs) 
     }
     let parent = Pid::this();
     // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
-    unsafe { command.pre_exec(move || die_with(parent)) };
+    unsafe { command.pre_exec(move || die_with(parent).and_then(|()| descriptors::restore())) };
     if user.ids.is_none_or(|(uid, _)| !uid.is_root()) {
         // SAFETY: as above.
         unsafe { command.pre_exec(renounce) };

@@ -7,6 +7,7 @@ mod command;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod descriptors;
 pub mod events;
 pub mod explain;
 pub mod flows;

@@ -13,7 +13,7 @@ use lb_userspace::{
     admin,
     config::{self, Config},
     daemon::{self, MapChoice},
-    health,
+    descriptors, health,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -111,6 +111,7 @@ fn run(config: &Path, format: LogFormat, filter: &str, maps: MapChoice) -> anyho
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
     }
+    descriptors::raise()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let outcome = runtime.block_on(daemon::run(config, maps));
     runtime.shutdown_timeout(SHUTDOWN);

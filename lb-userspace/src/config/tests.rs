@@ -1199,10 +1199,7 @@ fn a_table_that_is_refused_without_a_word_makes_the_file_wrong() {
     // The tables around it know why they are not there.
     assert_eq!(findings.whole(0..9, |_| None::<()>), None);
     let found = findings.into_vec();
-    assert_eq!(
-        found.iter().map(|finding| finding.span.clone()).collect::<Vec<_>>(),
-        [3..5]
-    );
+    assert_eq!((found.len(), &found[0].span), (1, &(3..5)));
 }
 
 #[test]
