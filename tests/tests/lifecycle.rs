@@ -352,3 +352,23 @@ fn as_many_files_may_be_open_as_the_system_lets_it_and_too_few_are_told() {
         "{refused}"
     );
 }
+
+#[test]
+fn a_record_of_reserved_ports_that_is_broken_hinders_neither_a_start_nor_a_detachment() {
+    let lab = Lab::new().unwrap();
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab, "one", 0)).unwrap();
+    let record = lbd.config().state_dir.join("reserved-ports");
+    let aside = record.with_file_name("reserved-ports.unreadable");
+    for _ in 0..2 {
+        lbd.terminate().unwrap();
+        fs::write(&record, "{\"boot\":\"").unwrap();
+        lbd.restart().unwrap();
+        let warnings = lbd.lbctl(&["node", "status"]).unwrap()["warnings"].to_string();
+        assert!(warnings.contains(aside.to_str().unwrap()), "{warnings}");
+    }
+    lbd.terminate().unwrap();
+    fs::write(&record, "").unwrap();
+    lbd.detach().unwrap();
+    assert!(!record.exists());
+    assert_eq!(fs::read(&aside).unwrap(), b"");
+}

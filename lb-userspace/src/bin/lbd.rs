@@ -174,6 +174,13 @@ fn usable(config: &Config) -> anyhow::Result<()> {
 }
 
 fn detach(config: &Path) -> anyhow::Result<ExitCode> {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
     if daemon::detach(config)? {
         println!("forwarding has ended; the maps are removed");
     } else {
