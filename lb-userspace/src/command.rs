@@ -1,21 +1,25 @@
 //! Commands of the operator: run with an environment of their own, as a user of their own, killed with all they began.
 
-use std::{collections::BTreeMap, io, os::unix::process::ExitStatusExt, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, io, os::unix::process::ExitStatusExt, process::Stdio, thread, time::Duration};
 
 use nix::{
     libc,
     sys::signal::{Signal, killpg},
-    unistd::{Gid, Pid, Uid, User},
+    unistd::{Gid, Pid, Uid, User, getppid},
 };
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStderr, Command},
+    runtime::Handle,
+    sync::oneshot,
 };
+
+use crate::{descriptors, printable::printable};
 
 /// What commands find programs by.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How much of what a command complains of is kept, in bytes.
-const LONGEST_COMPLAINT: u64 = 4096;
+/// How much of what a command complains of is kept, in bytes: the end of it.
+const LONGEST_COMPLAINT: usize = 4096;
 /// How much of that is told, in characters.
 const LONGEST_LINE: usize = 200;
 /// How long the last words of a command that has ended are waited for: a process that it left may hold the pipe.
@@ -97,13 +101,25 @@ pub(crate) async fn run(
     user: &RunAs,
 ) -> Result<(), CommandFailure> {
     let (argv, environment, user) = (argv.to_vec(), environment.clone(), user.clone());
-    // To fork takes the longer the more memory this process has, and others wait for this thread.
-    let spawned = tokio::task::spawn_blocking(move || {
-        let child = spawn(&argv, &environment, &user).map_err(|error| not_run(&argv, &user, error))?;
-        let group = child.id().map(|id| Group(Pid::from_raw(id.cast_signed())));
-        Ok((child, group))
-    });
-    let (mut child, group) = spawned
+    let runtime = Handle::current();
+    // Dropped last, with all that is left of the command.
+    let (_running, ended) = std::sync::mpsc::channel::<()>();
+    let (spawned, child) = oneshot::channel();
+    // To fork takes the longer the more memory this process has, and others wait for this thread. The one that forks stays as
+    // long as the command does: the kernel tells a child of the end of its parent when that thread ends.
+    let forking = move || {
+        let _runtime = runtime.enter();
+        let child = spawn(&argv, &environment, &user).map_err(|error| not_run(&argv, &user, error));
+        let child = child.map(|child| {
+            let group = child.id().map(|id| Group(Pid::from_raw(id.cast_signed())));
+            (child, group)
+        });
+        let _ = spawned.send(child);
+        let _ = ended.recv();
+    };
+    let named = thread::Builder::new().name("command".to_owned());
+    named.spawn(forking).map_err(CommandFailure::Here)?;
+    let (mut child, group) = child
         .await
         .unwrap_or_else(|error| Err(CommandFailure::Here(io::Error::other(error))))?;
     let mut complaint = Vec::new();
@@ -157,11 +173,24 @@ fn spawn(argv: &[String], environment: &BTreeMap<String, String>, user: &RunAs) 
         // With that the standard library also drops all supplementary groups.
         command.uid(uid.as_raw()).gid(gid.as_raw());
     }
+    let parent = Pid::this();
+    // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
+    unsafe { command.pre_exec(move || die_with(parent).and_then(|()| descriptors::restore())) };
     if user.ids.is_none_or(|(uid, _)| !uid.is_root()) {
-        // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
+        // SAFETY: as above.
         unsafe { command.pre_exec(renounce) };
     }
     command.spawn()
+}
+
+/// Has the kernel kill this process when its parent ends, however that ends.
+fn die_with(parent: Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != parent {
+        // It ended before it was asked for.
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(())
 }
 
 /// Gives up what a daemon that is not root hands on to its children.
@@ -187,15 +216,17 @@ fn not_run(argv: &[String], user: &RunAs, error: io::Error) -> CommandFailure {
 
 async fn read(from: Option<ChildStderr>, into: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
-    let _ = (&mut from).take(LONGEST_COMPLAINT).read_to_end(into).await;
+    let mut piece = [0; LONGEST_COMPLAINT];
     // Who writes on must not wait for a reader, nor die of its absence.
-    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
+        into.extend_from_slice(&piece[..length]);
+        into.drain(..into.len().saturating_sub(LONGEST_COMPLAINT));
+    }
 }
 
 /// The last line that says something.
 fn line(complaint: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(complaint);
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-    let clean = line.chars().map(|c| if c.is_control() { ' ' } else { c });
-    Some(clean.take(LONGEST_LINE).collect())
+    Some(printable(line).chars().take(LONGEST_LINE).collect())
 }

@@ -7,6 +7,7 @@ mod command;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod descriptors;
 pub mod events;
 pub mod explain;
 pub mod flows;
@@ -17,6 +18,7 @@ pub mod neighbour;
 #[cfg(test)]
 mod netns;
 pub mod overrides;
+mod printable;
 pub mod raw_socket;
 pub mod reconcile;
 pub mod reload;

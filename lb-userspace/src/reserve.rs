@@ -7,7 +7,8 @@
 mod port_set;
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write as _},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -45,7 +46,7 @@ pub enum ReserveError {
     /// A file could not be read or written.
     #[error("cannot {verb} {}: {source}", path.display())]
     File {
-        /// `read`, `write` or `remove`.
+        /// `read`, `write`, `remove` or `put aside`.
         verb: &'static str,
         /// The file.
         path: PathBuf,
@@ -64,9 +65,16 @@ pub enum ReserveError {
     },
 }
 
-/// Source ports that are kept from local sockets of the current network namespace.
-#[derive(Debug)]
-pub struct Reservation(());
+/// The record of what was reserved was no record, so that ports which a run before had reserved stay reserved.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} was no record of reserved ports; it is kept as {}, and what a run before had added to {RESERVED} stays there until it is taken \
+     off by hand, or the machine starts again", path.display(), aside.display()
+)]
+pub struct Unreadable {
+    path: PathBuf,
+    aside: PathBuf,
+}
 
 /// What the state file holds.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,43 +93,42 @@ struct Plan {
     added: PortSet,
 }
 
-impl Reservation {
-    /// Reserves a range in the current network namespace, and records in `state_file` what that added to the list. A
-    /// range that was reserved before, with the same file, is given back as far as the new one does not need it.
-    ///
-    /// # Errors
-    /// When too few ports would be left for local sockets, or a file cannot be read or written. The list is then as
-    /// before.
-    pub fn add(range: PortRange, state_file: &Path) -> Result<Self, ReserveError> {
-        let reserved = read_reserved()?;
-        let before = recorded(state_file)?;
-        let plan = plan(&reserved, &before, range, read_local_range()?)?;
-        // First all that is or will be ours: a crash then leaves too much in the record, which harms nobody, and never
-        // anything in the list that nobody takes back.
-        record(state_file, &plan.added.union(&before.intersection(&reserved)))?;
-        if plan.reserved != reserved {
-            write_reserved(&plan.reserved)?;
-        }
-        record(state_file, &plan.added)?;
-        Ok(Self(()))
+/// Reserves a range in the current network namespace, and records in `state_file` what that added to the list. A
+/// range that was reserved before, with the same file, is given back as far as the new one does not need it. A file that
+/// is no record is put aside, and told.
+///
+/// # Errors
+/// When too few ports would be left for local sockets, or a file cannot be read or written. The list is then as
+/// before.
+pub fn add(range: PortRange, state_file: &Path) -> Result<Option<Unreadable>, ReserveError> {
+    let reserved = read_reserved()?;
+    let (before, unreadable) = recorded(state_file)?;
+    let plan = plan(&reserved, &before, range, read_local_range()?)?;
+    // First all that is or will be ours: a crash then leaves too much in the record, which harms nobody, and never
+    // anything in the list that nobody takes back.
+    record(state_file, &plan.added.union(&before.intersection(&reserved)))?;
+    if plan.reserved != reserved {
+        write_reserved(&plan.reserved)?;
     }
+    record(state_file, &plan.added)?;
+    Ok(unreadable)
+}
 
-    /// Takes back what [`Reservation::add`] added, in this process or another, and removes the file. Without a file
-    /// there is nothing to do.
-    ///
-    /// # Errors
-    /// When a file cannot be read, written or removed.
-    pub fn remove(state_file: &Path) -> Result<(), ReserveError> {
-        let added = recorded(state_file)?;
-        let reserved = read_reserved()?;
-        let rest = reserved.difference(&added);
-        if rest != reserved {
-            write_reserved(&rest)?;
-        }
-        match fs::remove_file(state_file) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file_error("remove", state_file, source)),
-            _ => Ok(()),
-        }
+/// Takes back what [`add`] added, in this process or another, and removes the file. Without a file
+/// there is nothing to do. One that is no record is put aside, and told.
+///
+/// # Errors
+/// When a file cannot be read, written or removed.
+pub fn remove(state_file: &Path) -> Result<Option<Unreadable>, ReserveError> {
+    let (added, unreadable) = recorded(state_file)?;
+    let reserved = read_reserved()?;
+    let rest = reserved.difference(&added);
+    if rest != reserved {
+        write_reserved(&rest)?;
+    }
+    match fs::remove_file(state_file) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(file_error("remove", state_file, source)),
+        _ => Ok(unreadable),
     }
 }
 
@@ -167,29 +174,26 @@ fn read_local_range() -> Result<PortRange, ReserveError> {
     }
 }
 
-/// What the state file says was added; nothing when there is none, or when it speaks of another boot or namespace.
-fn recorded(state_file: &Path) -> Result<PortSet, ReserveError> {
-    let content = match fs::read_to_string(state_file) {
+/// What the state file says was added; nothing when there is none, or when it speaks of another boot or namespace. Where it
+/// says nothing that makes sense, it is put aside.
+fn recorded(state_file: &Path) -> Result<(PortSet, Option<Unreadable>), ReserveError> {
+    let content = match fs::read(state_file) {
         Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PortSet::empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((PortSet::empty(), None)),
         Err(source) => return Err(file_error("read", state_file, source)),
     };
-    let parsed = serde_json::from_str::<Record>(&content)
+    let parsed = serde_json::from_slice::<Record>(&content)
         .ok()
         .and_then(|record| PortSet::parse(&record.added).ok().map(|added| (record, added)));
     let Some((record, added)) = parsed else {
-        return Err(content_error(
-            state_file,
-            content,
-            "a record of reserved ports as this program writes it",
-        ));
+        let aside = state_file.with_added_extension("unreadable");
+        fs::rename(state_file, &aside).map_err(|source| file_error("put aside", state_file, source))?;
+        let path = state_file.to_owned();
+        return Ok((PortSet::empty(), Some(Unreadable { path, aside })));
     };
     let (boot, namespace) = here()?;
-    Ok(if (record.boot, record.namespace) == (boot, namespace) {
-        added
-    } else {
-        PortSet::empty()
-    })
+    let is_ours = (record.boot, record.namespace) == (boot, namespace);
+    Ok((if is_ours { added } else { PortSet::empty() }, None))
 }
 
 /// Writes the state file, whole or not at all.
@@ -202,7 +206,12 @@ fn record(state_file: &Path, added: &PortSet) -> Result<(), ReserveError> {
     };
     let json = serde_json::to_string(&record).map_err(|source| file_error("write", state_file, source.into()))?;
     let draft = state_file.with_added_extension("new");
-    fs::write(&draft, json + "\n").map_err(|source| file_error("write", &draft, source))?;
+    let written = File::create(&draft).and_then(|mut file| {
+        file.write_all((json + "\n").as_bytes())?;
+        // Else it may be empty after a power cut, under its own name.
+        file.sync_all()
+    });
+    written.map_err(|source| file_error("write", &draft, source))?;
     fs::rename(&draft, state_file).map_err(|source| file_error("write", state_file, source))
 }
 
@@ -318,7 +327,7 @@ mod tests {
         let list = || read(Path::new(RESERVED)).unwrap().trim().to_owned();
         namespace.run(|| {
             for _ in 0..2 {
-                Reservation::add(
+                add(
                     PortRange {
                         low: 20000,
                         high: 29999,
@@ -328,7 +337,7 @@ mod tests {
                 .unwrap();
                 assert_eq!(list(), "80,20000-29999");
             }
-            Reservation::add(
+            add(
                 PortRange {
                     low: 21000,
                     high: 21999,
@@ -337,7 +346,7 @@ mod tests {
             )
             .unwrap();
             assert_eq!(list(), "80,21000-21999,25000");
-            let refused = Reservation::add(PortRange { low: 1024, high: 65535 }, &state_file);
+            let refused = add(PortRange { low: 1024, high: 65535 }, &state_file);
             assert!(matches!(refused, Err(ReserveError::TooFewLeft { .. })), "{refused:?}");
             assert_eq!(list(), "80,21000-21999,25000");
         });
@@ -347,14 +356,14 @@ mod tests {
         let copy = folder.path().join("copy.json");
         fs::copy(&state_file, &copy).unwrap();
         other.run(|| {
-            Reservation::remove(&copy).unwrap();
+            remove(&copy).unwrap();
             assert_eq!(list(), "21000-21999");
         });
         namespace.run(|| {
-            Reservation::remove(&state_file).unwrap();
+            remove(&state_file).unwrap();
             assert_eq!(list(), "80,25000");
             assert!(!state_file.exists());
-            Reservation::remove(&state_file).unwrap();
+            remove(&state_file).unwrap();
         });
     }
 
@@ -363,7 +372,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state_file = folder.path().join("ports.json");
         Netns::new().run(|| {
-            Reservation::add(
+            add(
                 PortRange {
                     low: 20000,
                     high: 29999,
@@ -371,24 +380,33 @@ mod tests {
                 &state_file,
             )
             .unwrap();
-            Reservation::remove(&state_file).unwrap();
+            remove(&state_file).unwrap();
             assert_eq!(read_reserved().unwrap(), PortSet::empty());
         });
     }
 
     #[test]
-    fn a_file_that_is_not_ours_is_named_and_left_alone() {
+    fn a_file_that_is_no_record_is_put_aside_and_the_ports_are_reserved_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let state_file = folder.path().join("ports.json");
-        fs::write(&state_file, "something else").unwrap();
-        let error = Netns::new()
-            .run(|| Reservation::remove(&state_file))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("ports.json") && error.contains("something else"),
-            "{error}"
-        );
-        assert!(state_file.exists());
+        let range = PortRange {
+            low: 20000,
+            high: 29999,
+        };
+        for broken in [&b""[..], b"{\"boot\":\"", b"\xff", b"something else"] {
+            Netns::new().run(|| {
+                fs::write(&state_file, broken).unwrap();
+                let told = add(range, &state_file).unwrap().unwrap();
+                assert!(told.to_string().contains("ports.json.unreadable"), "{told}");
+                assert_eq!(read_reserved().unwrap(), set("20000-29999"));
+                assert_eq!(add(range, &state_file).unwrap(), None, "it is healed");
+                assert_eq!(fs::read(folder.path().join("ports.json.unreadable")).unwrap(), broken);
+
+                fs::write(&state_file, broken).unwrap();
+                assert!(remove(&state_file).unwrap().is_some());
+                assert_eq!(remove(&state_file).unwrap(), None);
+                assert!(!state_file.exists());
+            });
+        }
     }
 }

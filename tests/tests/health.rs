@@ -118,6 +118,31 @@ fn a_backend_may_be_checked_in_its_own_way() {
 }
 
 #[test]
+fn commands_that_run_end_with_the_controller_however_it_ends() {
+    let lab = Lab::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let pids = folder.path().join("pids");
+    let check = format!(
+        "type = \"command\"\nargv = [\"/bin/sh\", \"-c\", \"umask 0; echo $$ >> {}; exec sleep 1000\"]\ninterval = \"1000s\"\n\
+         timeout = \"1000s\"\nfast_interval = \"100ms\"\n",
+        pids.display()
+    );
+    let mut lbd = balance(&lab, |service| service.health(&check));
+    let started = || std::fs::read_to_string(&pids).unwrap_or_default();
+    eventually(PATIENCE, "a command runs for each backend", || {
+        started().lines().count() == lab.workers.len()
+    });
+    lbd.kill9().unwrap();
+    let is_alive = |pid: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !status.is_empty() && !status.contains(") Z ")
+    };
+    eventually(PATIENCE, "no command is left", || !started().lines().any(is_alive));
+}
+
+#[test]
 fn while_too_few_backends_are_well_all_of_them_are_used() {
     let lab = Lab::new().unwrap();
     let mut workers = Worker::all(&lab);

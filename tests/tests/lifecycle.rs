@@ -331,3 +331,63 @@ fn maps_can_be_read_while_the_controller_is_away() {
     let unknown = lbd.lbctl(&["map", "dump", "NO_SUCH_MAP"]).unwrap_err().to_string();
     assert!(unknown.contains("NO_SUCH_MAP"), "{unknown}");
 }
+
+#[test]
+fn as_many_files_may_be_open_as_the_system_lets_it_and_too_few_are_told() {
+    let lab = Lab::new().unwrap();
+    let _workers = Worker::all(&lab);
+    // Commands get the limit that lbd began with.
+    let check = "type = \"command\"\nargv = [\"/bin/sh\", \"-c\", \"test $(ulimit -Sn) = 64\"]\n";
+    let [v4, _] = virtual_addresses(0);
+    let config = Config::new(&lab, "one").with(Service::http(&lab, "web", v4).health(check));
+    let mut lbd = Lbd::start(&lab.balancers[0], config).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let program = lbd::binary("lbd").unwrap();
+    let restart_with = |lbd: &mut Lbd<'_>, limits: &str| {
+        let path = folder.path().join(limits.replace(' ', "_"));
+        fs::write(
+            &path,
+            format!("#!/bin/sh\n{limits}\nexec {} \"$@\"\n", program.display()),
+        )
+        .unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        lbd.upgrade(path);
+        lbd.restart()
+    };
+    lbd.terminate().unwrap();
+    restart_with(&mut lbd, "ulimit -Sn 64").unwrap();
+    lbd.await_all_up("web");
+    let log = lbd.terminate().unwrap();
+    assert!(!log.contains("files may be open"), "{log}");
+    // Four for each command, beside what lbd needs itself.
+    restart_with(&mut lbd, "ulimit -n 257").unwrap();
+    let needed = 256 + 4 * lab.workers.len();
+    let told = format!("at most 257 files may be open at a time, and {needed} may be needed");
+    let log = lbd.terminate().unwrap();
+    assert!(log.contains(&told), "{log}");
+    let refused = restart_with(&mut lbd, "ulimit -n 128").unwrap_err().to_string();
+    assert!(
+        refused.contains("at most 128 files may be open at a time, expected at least 256"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_record_of_reserved_ports_that_is_broken_hinders_neither_a_start_nor_a_detachment() {
+    let lab = Lab::new().unwrap();
+    let mut lbd = Lbd::start(&lab.balancers[0], web(&lab, "one", 0)).unwrap();
+    let record = lbd.config().state_dir.join("reserved-ports");
+    let aside = record.with_file_name("reserved-ports.unreadable");
+    for _ in 0..2 {
+        lbd.terminate().unwrap();
+        fs::write(&record, "{\"boot\":\"").unwrap();
+        lbd.restart().unwrap();
+        let warnings = lbd.lbctl(&["node", "status"]).unwrap()["warnings"].to_string();
+        assert!(warnings.contains(aside.to_str().unwrap()), "{warnings}");
+    }
+    lbd.terminate().unwrap();
+    fs::write(&record, "").unwrap();
+    lbd.detach().unwrap();
+    assert!(!record.exists());
+    assert_eq!(fs::read(&aside).unwrap(), b"");
+}

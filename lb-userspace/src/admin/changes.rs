@@ -17,6 +17,7 @@ use super::{
     server::{Answer, command, flow_filter},
 };
 use crate::{
+    config::MOST_WEIGHT,
     health::TargetId,
     overrides::Verb,
     reload::{ReloadError, Report},
@@ -24,9 +25,6 @@ use crate::{
 };
 
 type Target = Arc<dyn Control>;
-
-/// Largest weight of a backend, as in the configuration file.
-pub(crate) const MOST_WEIGHT: u32 = 1000;
 
 /// The routes of this file.
 pub(super) fn routes(target: Target) -> Router {

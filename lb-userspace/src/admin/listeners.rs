@@ -9,7 +9,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -20,7 +20,7 @@ use super::{
     access::{Access, Caller, Groups, Peer},
     entrance::{Entrance, ListenError, Remote, Ways, next_remote},
     patience::Patience,
-    socket::{self, AdminSocket},
+    socket::{self, AdminSocket, Door},
 };
 use crate::config::Api;
 
@@ -32,6 +32,13 @@ const READ_CONNECTIONS: usize = 64;
 const OTHER_CONNECTIONS: usize = 8;
 /// Connections to the TCP listener.
 const REMOTE_CONNECTIONS: usize = 64;
+
+/// Connections that are left time at once to read that there is no room; others may be reset before they have.
+const REFUSED_CONNECTIONS: usize = 32;
+/// How long that may take.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How often it is looked whether the Unix socket still has its name.
+const SOCKET_CHECKS: Duration = Duration::from_secs(2);
 
 /// How long a TLS handshake, or the head of a request, may take; also how long a connection may idle.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -77,7 +84,9 @@ impl Listeners {
 
     /// Serves until told to stop, and then until all that was asked before is answered.
     pub(super) async fn serve(self, router: Router, mut stopped: watch::Receiver<bool>) {
-        let (listener, _removed_at_end) = self.socket.into_parts();
+        let mut socket = self.socket;
+        let mut socket_checks = tokio::time::interval(SOCKET_CHECKS);
+        let mut is_told = false;
         let rooms = Rooms::default();
         let mut ways = self.entrance.ways();
         let server = Server {
@@ -88,8 +97,8 @@ impl Listeners {
         loop {
             let now = Arc::clone(&ways.borrow_and_update());
             tokio::select! {
-                taken = listener.accept() => match taken {
-                    Ok((stream, _)) => take_local(stream, now.groups, &rooms, &server, &mut connections),
+                taken = socket.accept() => match taken {
+                    Ok(stream) => take_local(stream, now.groups, &rooms, &server, &mut connections),
                     Err(error) => pause(&error).await,
                 },
                 (taken, remote) = next_remote(now.remote.as_ref()) => match taken {
@@ -97,11 +106,32 @@ impl Listeners {
                     Err(error) => pause(&error).await,
                 },
                 Ok(()) = ways.changed() => {}
+                _ = socket_checks.tick() => is_told = mend(&mut socket, now.door, is_told),
                 Some(_) = connections.join_next() => {}
                 () = told(&mut stopped) => break,
             }
         }
         while connections.join_next().await.is_some() {}
+    }
+}
+
+/// Makes the socket anew where somebody removed it: without a name nobody finds it. Whether it could not, which is told once.
+fn mend(socket: &mut AdminSocket, door: Door, is_told: bool) -> bool {
+    if socket.is_there() {
+        return false;
+    }
+    match socket.again(door) {
+        Ok(again) => {
+            *socket = again;
+            tracing::warn!("the admin socket had been removed; it is there again");
+            false
+        }
+        Err(error) => {
+            if !is_told {
+                tracing::warn!("the admin socket has been removed: {error}");
+            }
+            true
+        }
     }
 }
 
@@ -111,6 +141,7 @@ struct Rooms {
     read: Arc<Semaphore>,
     other: Arc<Semaphore>,
     remote: Arc<Semaphore>,
+    refused: Arc<Semaphore>,
 }
 
 impl Default for Rooms {
@@ -120,6 +151,7 @@ impl Default for Rooms {
             read: Arc::new(Semaphore::new(READ_CONNECTIONS)),
             other: Arc::new(Semaphore::new(OTHER_CONNECTIONS)),
             remote: Arc::new(Semaphore::new(REMOTE_CONNECTIONS)),
+            refused: Arc::new(Semaphore::new(REFUSED_CONNECTIONS)),
         }
     }
 }
@@ -133,6 +165,24 @@ impl Rooms {
         };
         Arc::clone(room).try_acquire_owned().ok()
     }
+
+    /// Closes a connection that there is no room for, when its answer has been read: see [`linger`].
+    fn linger(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connections: &mut JoinSet<()>) {
+        if let Ok(permit) = Arc::clone(&self.refused).try_acquire_owned() {
+            connections.spawn(async move {
+                let _ = tokio::time::timeout(LINGER_TIME, linger(stream)).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Takes what still comes until the other side closes too: a connection that is closed with bytes that nobody read is reset, and
+/// an answer that nobody read yet is lost with it.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(HEAD_BYTES as u64), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// What every connection is served with.
@@ -149,6 +199,7 @@ fn take_local(stream: UnixStream, groups: Groups, rooms: &Rooms, server: &Server
     });
     let Some(permit) = rooms.of(groups.access_of(&peer)) else {
         let _ = stream.try_write(NO_ROOM);
+        rooms.linger(stream, connections);
         return;
     };
     let server = server.clone();
@@ -163,6 +214,7 @@ fn take_remote(stream: TcpStream, remote: &Remote, rooms: &Rooms, server: &Serve
     let Ok(permit) = Arc::clone(&rooms.remote).try_acquire_owned() else {
         if tls.is_none() {
             let _ = stream.try_write(NO_ROOM);
+            rooms.linger(stream, connections);
         }
         return;
     };

@@ -45,7 +45,7 @@ mod tests;
 #[cfg(test)]
 mod transport_tests;
 
-pub(crate) use changes::{MOST_WEIGHT, deadline};
+pub(crate) use changes::deadline;
 pub(crate) use control::nothing_named;
 pub use control::{Control, ControlError};
 pub use entrance::{Entrance, ListenError, Ways, check};

@@ -9,7 +9,7 @@ use std::{
 
 use nix::{libc, unistd::Gid};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
 /// The owner and the group of the socket may connect.
 const GROUP_MODE: u32 = 0o660;
@@ -77,23 +77,39 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// The listener, and what removes the socket when it is dropped.
-    pub(super) fn into_parts(self) -> (UnixListener, SocketFile) {
-        (self.listener, self.file)
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    /// Whether its name is still its own.
+    pub(super) fn is_there(&self) -> bool {
+        self.file.is_there()
+    }
+
+    /// Another one under the same name, as of [`bind`].
+    pub(super) fn again(&self, door: Door) -> Result<Self, SocketError> {
+        bind_with(&self.file.path, door)
     }
 }
 
 /// The name of a socket in the file system.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+struct SocketFile {
     path: PathBuf,
     /// Device and inode: tells whether the name is still ours.
     identity: (u64, u64),
 }
 
+impl SocketFile {
+    fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+        if self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -399,3 +399,55 @@ fn lbctl_says_when_tls_is_expected_where_none_is_spoken() {
         .unwrap_err();
     assert!(error.to_string().contains("speaks no TLS; expected http://"), "{error}");
 }
+
+#[test]
+fn who_finds_no_room_is_told_so_and_not_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = listen(folder.path(), false);
+    let address = listen.address;
+    let _running = serve(folder.path(), listen);
+    let _crowd: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for _ in 0..100 {
+        // Whoever writes in parts writes on when the answer is there already.
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        for part in ["GET /v1/node HTTP/1.1\r\nhost: x\r\n", "connection: close\r\n\r\n"] {
+            stream.write_all(part.as_bytes()).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    }
+}
+
+#[test]
+fn a_socket_that_somebody_removed_is_made_anew_and_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run").join("s");
+    let running = Running::start(&path, Fake::default());
+    let mode = || fs::metadata(&path).map(|found| found.permissions().mode());
+    let before = mode().unwrap();
+    let answers = || UnixStream::connect(&path).is_ok();
+    let comes_back = |what: &str| {
+        let begin = std::time::Instant::now();
+        while !answers() {
+            assert!(begin.elapsed() < PATIENCE, "{what}: nobody answers");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(mode().unwrap(), before);
+    };
+    fs::remove_file(&path).unwrap();
+    comes_back("the socket was removed");
+    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    comes_back("its folder was removed");
+    // What is not ours stays, and gives way only when somebody takes it away.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "mine").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    fs::remove_file(&path).unwrap();
+    comes_back("another file was in the way");
+    drop(running);
+    assert!(!path.exists(), "it is removed at the end");
+}

@@ -11,6 +11,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
     daemon::{self, MapChoice},
+    descriptors,
     reload::Source,
     usable,
 };
@@ -118,6 +119,7 @@ fn run(config: &Path, format: LogFormat, filter: EnvFilter, maps: MapChoice) -> 
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
     }
+    descriptors::raise()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let outcome = runtime.block_on(daemon::run(&config, maps));
     runtime.shutdown_timeout(SHUTDOWN);
@@ -170,6 +172,13 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn detach(config: &Path) -> anyhow::Result<ExitCode> {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
     if daemon::detach(config)? {
         println!("forwarding has ended; the maps are removed");
     } else {

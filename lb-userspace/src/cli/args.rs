@@ -19,9 +19,10 @@ use clap_complete::engine::ArgValueCandidates;
 use super::complete;
 use crate::{
     admin::{
-        MOST_WEIGHT, deadline,
+        deadline,
         model::{DEFAULT_FLOW_LIMIT, MAX_EVENT_LIMIT},
     },
+    config::MOST_WEIGHT,
     events::Kind,
 };
 

@@ -6,7 +6,7 @@ use lb_common::Mode;
 use toml::Spanned;
 
 use super::{
-    Backend, CheckTarget, PortRange,
+    Backend, CheckTarget, MOST_WEIGHT, PortRange,
     address::{self, family, unicast},
     defaults,
     finding::{Findings, Problem, Seen, Span},
@@ -17,8 +17,6 @@ use super::{
     tunnel::place,
     words::Word,
 };
-
-const MOST_WEIGHT: u32 = 1000;
 
 /// What the backends have to fit to.
 pub(super) struct Front {
@@ -66,7 +64,8 @@ pub(super) fn check(
     let mut addresses = Seen::default();
     let mut found = Vec::with_capacity(backends.len() + fallback.len());
     for given in ordinary.chain(fallbacks) {
-        let Some(backend) = one(&given, front, checks, findings) else {
+        let table = given.table.clone();
+        let Some(backend) = findings.whole(table, |findings| one(&given, front, checks, findings)) else {
             continue;
         };
         let address_span = place(given.address, &given.table);

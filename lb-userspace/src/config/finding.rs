@@ -77,6 +77,17 @@ impl Findings {
         }
     }
 
+    /// What `check` makes of the table at `span`. A table that is refused without a word would be missing from a file that
+    /// counts as right, and what it describes be taken out of service: then the file is wrong, too.
+    pub(super) fn whole<T>(&mut self, span: Span, check: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let checked = check(self);
+        if checked.is_none() && self.0.is_empty() {
+            let problem = "this table cannot be used, and lbd cannot say why, which is a fault of its own";
+            self.add(span, Problem::new(problem, "other keys, or another lbd"));
+        }
+        checked
+    }
+
     pub(super) fn add(&mut self, span: Span, problem: Problem) {
         self.0.push(Finding::new(span, problem));
     }

@@ -244,6 +244,9 @@ pub struct Guard {
     pub flood_rate: u32,
 }
 
+/// Largest weight of a backend, wherever it is given.
+pub const MOST_WEIGHT: u32 = 1000;
+
 /// One worker's address and port behind a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
@@ -253,7 +256,7 @@ pub struct Backend {
     pub address: SocketAddr,
     /// Whether it takes new flows only while no other backend does.
     pub fallback: bool,
-    /// Share of new flows relative to the other backends: 1 to 1000. 0: takes no new flows, keeps the old ones.
+    /// Share of new flows relative to the other backends: 1 to [`MOST_WEIGHT`]. 0: takes no new flows, keeps the old ones.
     pub weight: u32,
     /// How it is checked; `None`: it counts as up.
     pub health: Option<Arc<HealthCheck>>,

@@ -1105,47 +1105,126 @@ fn hostile_files_are_refused_like_any_other() {
     }
 }
 
+/// Values that may be wrong anywhere.
+const PIECES: &[&str] = &[
+    "0",
+    "-1",
+    "1e9",
+    "nan",
+    "99999999999999999999999999999999999999999",
+    "true",
+    "1979-05-27",
+    "\"\"",
+    "\"::1\"",
+    "\"0-0\"",
+    "\"10s\"",
+    "[]",
+    "{}",
+    "{ a = 'b', A = 'c' }",
+    "[[service]]",
+    "[[service.backend]]",
+    "[node]",
+    "\u{1f980}",
+    "\u{feff}",
+    "\0",
+];
+
 fn mutations() -> impl Strategy<Value = Vec<(prop::sample::Index, usize, String)>> {
     let piece = prop_oneof![
         any::<char>().prop_map(String::from),
         "[\\[\\]{}=.,\"'#\n\r\t 0-9a-z_-]{0,6}",
-        prop::sample::select(vec![
-            "0",
-            "-1",
-            "1e9",
-            "nan",
-            "99999999999999999999999999999999999999999",
-            "true",
-            "1979-05-27",
-            "\"\"",
-            "\"::1\"",
-            "\"0-0\"",
-            "\"10s\"",
-            "[]",
-            "{}",
-            "[[service]]",
-            "[[service.backend]]",
-            "[node]",
-            "\u{1f980}",
-            "\u{feff}",
-            "\0",
-        ])
-        .prop_map(str::to_owned),
+        prop::sample::select(PIECES).prop_map(str::to_owned),
     ];
     prop::collection::vec((any::<prop::sample::Index>(), 0..12_usize, piece), 1..8)
 }
 
-/// Either a configuration, or an error that points into the text.
-fn never_panics(text: &str) -> Result<(), TestCaseError> {
-    if let Err(error) = parse("lbd.toml", text) {
-        prop_assert!(!error.diagnostics().is_empty());
-        for finding in error.diagnostics() {
-            prop_assert!(finding.line <= text.matches('\n').count() + 1);
-            prop_assert!(!finding.message.is_empty() && !finding.expected.is_empty());
-        }
-        prop_assert!(error.to_string().starts_with("error: "));
+/// How many tables of each kind the text has.
+fn tables(text: &str) -> [usize; 5] {
+    fn below<'a>(table: &'a toml::Value, key: &str) -> &'a [toml::Value] {
+        table
+            .get(key)
+            .and_then(toml::Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
+    let file: toml::Value = toml::Value::Table(text.parse().unwrap());
+    let within = |outer, inner| below(&file, outer).iter().map(|table| below(table, inner).len()).sum();
+    [
+        below(&file, "service").len(),
+        within("service", "backend"),
+        within("service", "fallback"),
+        below(&file, "vrrp").len(),
+        within("vrrp", "track"),
+    ]
+}
+
+/// The same of a configuration.
+fn tables_of(config: &Config) -> [usize; 5] {
+    let backends = || config.services.iter().flat_map(|service| &service.backends);
+    let fallback = backends().filter(|backend| backend.fallback).count();
+    [
+        config.services.len(),
+        backends().count() - fallback,
+        fallback,
+        config.vrrp.len(),
+        config.vrrp.iter().map(|vrrp| vrrp.tracks.len()).sum(),
+    ]
+}
+
+/// Either a configuration with all that the text has, or an error that points into the text.
+fn taken_or_refused(text: &str) -> Result<(), TestCaseError> {
+    let error = match parse("lbd.toml", text) {
+        Ok(config) => {
+            prop_assert_eq!(tables_of(&config), tables(text));
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    prop_assert!(!error.diagnostics().is_empty());
+    for finding in error.diagnostics() {
+        prop_assert!(finding.line <= text.matches('\n').count() + 1);
+        prop_assert!(!finding.message.is_empty() && !finding.expected.is_empty());
+        prop_assert!(!finding.message.contains("lbd cannot say why"), "{}", error);
+    }
+    prop_assert!(error.to_string().starts_with("error: "));
     Ok(())
+}
+
+#[test]
+fn headers_that_differ_in_case_alone_are_refused_where_they_are_and_take_no_service_away() {
+    let backend = "[[service.backend]]\naddress = \"10.0.0.1\"\n";
+    let twice = "headers = { \"X-Probe\" = \"a\", \"x-probe\" = \"b\" }";
+    let text = format!("{WEB}health = {{ type = \"http\", {twice} }}\n{backend}");
+    check(&text, &[(8, 56, "the header \"x-probe\" is there twice", "all differ")]);
+    let text = format!("{WEB}{backend}health = {{ type = \"http\", {twice} }}\n");
+    check(
+        &text,
+        &[(10, 56, "the header \"x-probe\" is there twice", "all differ")],
+    );
+}
+
+#[test]
+fn a_table_that_is_refused_without_a_word_makes_the_file_wrong() {
+    let mut findings = finding::Findings::default();
+    assert_eq!(findings.whole(3..5, |_| None::<()>), None);
+    // The tables around it know why they are not there.
+    assert_eq!(findings.whole(0..9, |_| None::<()>), None);
+    let found = findings.into_vec();
+    assert_eq!((found.len(), &found[0].span), (1, &(3..5)));
+}
+
+#[test]
+fn each_of_many_values_in_each_place_is_taken_or_refused() {
+    let lines: Vec<_> = EXAMPLE.lines().filter(|line| !line.starts_with('#')).collect();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((key, _)) = line.split_once('=') else { continue };
+        for piece in PIECES {
+            let changed = format!("{key}= {piece}");
+            let text = [&lines[..at], &[changed.as_str()], &lines[at + 1..]]
+                .concat()
+                .join("\n");
+            taken_or_refused(&text).unwrap_or_else(|error| panic!("{changed}: {error}"));
+        }
+    }
 }
 
 proptest! {
@@ -1153,7 +1232,7 @@ proptest! {
 
     #[test]
     fn any_text_is_taken_or_refused(text in any::<String>()) {
-        never_panics(&text)?;
+        taken_or_refused(&text)?;
     }
 
     #[test]
@@ -1184,7 +1263,7 @@ proptest! {
             let end = (at + removed).min(text.len());
             text.splice(at..end, piece.chars());
         }
-        never_panics(&text.into_iter().collect::<String>())?;
+        taken_or_refused(&text.into_iter().collect::<String>())?;
     }
 
     #[test]
@@ -1195,7 +1274,7 @@ proptest! {
             if let Some((key, _)) = line.split_once('=') {
                 *line = format!("{key}={value}");
             }
-            never_panics(&lines.join("\n"))?;
+            taken_or_refused(&lines.join("\n"))?;
         }
     }
 }

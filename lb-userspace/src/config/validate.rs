@@ -35,6 +35,7 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
     let api = api::check(file.api.as_ref(), findings);
     let tunnel = node.as_ref().map(|node| node.tunnel);
     let services = services(&file.service, tunnel.as_ref(), findings);
+    let is_complete = services.len() == file.service.len();
     if let (Some(raw), Some(node)) = (&file.node, &node) {
         room::check(&raw.get_ref().capacity, &node.capacity, &services, findings);
     }
@@ -48,7 +49,7 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
         vrrp: vrrp?,
         node: node?,
         api: api?,
-        services: services.into_iter().map(|(_, service)| service).collect(),
+        services: is_complete.then(|| services.into_iter().map(|(_, service)| service).collect())?,
     })
 }
 
@@ -58,7 +59,7 @@ fn services(raw: &[Spanned<raw::Service>], tunnel: Option<&Tunnel>, findings: &m
     let mut fronts = Seen::default();
     let mut services: Vec<room::Placed> = Vec::with_capacity(raw.len());
     for item in raw {
-        let Some(service) = service::check(item, tunnel, findings) else {
+        let Some(service) = findings.whole(item.span(), |findings| service::check(item, tunnel, findings)) else {
             continue;
         };
         let span = |given: Option<&Spanned<String>>| given.map_or_else(|| item.span(), Spanned::span);

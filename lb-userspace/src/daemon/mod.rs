@@ -44,7 +44,7 @@ use crate::{
     overrides::{self, Overrides},
     raw_socket::Sender,
     reload::Source,
-    reserve::Reservation,
+    reserve,
     schedule::KnownRings,
     steady, usable, vrrp,
 };
@@ -100,8 +100,9 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         former.share(&pins, &node.capacity)?;
     }
     let mut warnings = Vec::new();
-    if let Err(error) = Reservation::add(node.nat_ports, &reservation_file(config)) {
-        warnings.push(error.to_string());
+    match reserve::add(node.nat_ports, &reservation_file(config)) {
+        Ok(unreadable) => warnings.extend(unreadable.map(|unreadable| unreadable.to_string())),
+        Err(error) => warnings.push(error.to_string()),
     }
 
     let overrides = saved_overrides(config, &events, &mut warnings);
@@ -261,7 +262,9 @@ pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
         tracing::warn!("{failure}");
     }
     let removed = pins.remove()?;
-    Reservation::remove(&reservation_file(&config))?;
+    if let Some(unreadable) = reserve::remove(&reservation_file(&config))? {
+        tracing::warn!("{unreadable}");
+    }
     Ok(removed)
 }
 

@@ -29,8 +29,10 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hysteresis {
     verdict: Verdict,
-    /// Results in a row that speak against the verdict.
+    /// Results in a row that speak against the verdict, all of one kind.
     against: u32,
+    /// Whether they are successes: while there is no verdict, both kinds speak against it.
+    are_successes: bool,
     /// When the first of them came.
     since: Option<Instant>,
     /// When the backend went down, as far as that counts.
@@ -80,6 +82,10 @@ impl Hysteresis {
         if !against {
             self.forget();
             return None;
+        }
+        if self.are_successes != success {
+            self.forget();
+            self.are_successes = success;
         }
         self.against += 1;
         let since = *self.since.get_or_insert(now);
@@ -209,6 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn results_of_two_kinds_are_not_counted_together() {
+        let now = Instant::now();
+        for (initial, first) in [(Initial::Down, true), (Initial::Up, false)] {
+            let rules = rules(3, 3, initial);
+            let mut hysteresis = Hysteresis::default();
+            assert_eq!(hysteresis.result(first, &rules, now), None);
+            assert_eq!(hysteresis.result(first, &rules, now), None);
+            let decision = hysteresis.result(!first, &rules, now).map(|decision| decision.results);
+            assert_eq!(decision, Some(1), "{initial:?}");
+        }
+    }
+
+    #[test]
     fn a_verdict_that_was_made_before_changes_as_any_other() {
         let start = Instant::now();
         let rules = rules(2, 3, Initial::Unknown);
@@ -289,9 +308,10 @@ mod tests {
             rise in 1_u32..5,
             fall in 1_u32..5,
             limit in 0_u32..4,
+            initial in prop::sample::select(vec![Initial::Unknown, Initial::Up, Initial::Down]),
         ) {
             let flaps = Flaps { limit, period: Duration::from_secs(4) };
-            let rules = Rules { flaps: (limit > 0).then_some(flaps), ..rules(rise, fall, Initial::Unknown) };
+            let rules = Rules { flaps: (limit > 0).then_some(flaps), ..rules(rise, fall, initial) };
             let start = Instant::now();
             let mut hysteresis = Hysteresis::default();
             for (at, success) in results.iter().enumerate() {
@@ -299,13 +319,16 @@ mod tests {
                 let changed = hysteresis.result(*success, &rules, start + Duration::from_secs(at as u64));
                 prop_assert_eq!(changed.is_some(), before != hysteresis.verdict());
                 let needed = match before {
+                    Verdict::Unknown if initial == Initial::Up && !success => fall as usize,
+                    Verdict::Unknown if initial == Initial::Down && *success => rise as usize,
                     Verdict::Unknown => 1,
                     Verdict::Up => fall as usize,
                     Verdict::Down => rise as usize,
                 };
-                if changed.is_some() {
-                    prop_assert!(at + 1 >= needed);
-                    prop_assert!(results[at + 1 - needed..=at].iter().all(|result| result == success));
+                if let Some(Decision { results: told, .. }) = changed {
+                    let told = told as usize;
+                    prop_assert!(needed <= told && told <= at + 1);
+                    prop_assert!(results[at + 1 - told..=at].iter().all(|result| result == success));
                 }
             }
         }

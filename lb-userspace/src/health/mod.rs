@@ -1,6 +1,7 @@
 //! Health of backends: what is asked, when, and what the answers mean.
 
 mod cause;
+mod hindrances;
 mod hysteresis;
 mod means;
 mod monitor;

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -13,11 +16,13 @@ use tokio::{
 };
 
 use super::{
-    Decision, Hysteresis, OwnLinks, ProbeFailure, Target, TargetId, Targets, Verdict, pace::Pace, probe::probe,
-    thread::Thread,
+    Decision, Hysteresis, OwnLinks, ProbeFailure, Target, TargetId, Targets, Verdict, hindrances::Hindrances,
+    pace::Pace, probe::probe, thread::Thread,
 };
 use crate::{
     config::{Flaps, Rules},
+    descriptors,
+    printable::printable,
     text::{duration, number},
 };
 
@@ -84,6 +89,9 @@ pub struct Monitor {
     watched: Mutex<BTreeMap<TargetId, Watched>>,
     changes: mpsc::UnboundedSender<Change>,
     own_links: Arc<OwnLinks>,
+    hindrances: Arc<Mutex<Hindrances>>,
+    /// How many files checks may have open together.
+    needed: AtomicU64,
 }
 
 struct Watched {
@@ -99,8 +107,6 @@ struct State {
     health: Health,
     /// Since when it is suspect.
     suspected: Option<Instant>,
-    /// Whether the last check was not possible.
-    is_hindered: bool,
     /// When it is checked next: a task that takes the place of another one goes on with that.
     next: Option<tokio::time::Instant>,
 }
@@ -124,6 +130,8 @@ impl Monitor {
             watched: Mutex::default(),
             changes,
             own_links: Arc::default(),
+            hindrances: Arc::default(),
+            needed: AtomicU64::default(),
         };
         Ok((monitor, receiver))
     }
@@ -136,6 +144,7 @@ impl Monitor {
     /// Sets what is checked. Targets that stay are not disturbed; one whose times changed keeps its verdict. One that is new,
     /// or is asked something else, begins with the verdict that `before` has of it.
     pub fn set_targets(&self, targets: &Targets, before: &BTreeMap<TargetId, Verdict>) {
+        self.weigh(targets);
         let mut watched = lock(&self.watched);
         watched.retain(|id, _| targets.contains_key(id));
         for (id, target) in targets {
@@ -158,6 +167,7 @@ impl Monitor {
                 Arc::clone(&wake),
                 self.changes.clone(),
                 Arc::clone(&self.own_links),
+                Arc::clone(&self.hindrances),
             ));
             let target = Watched {
                 target: target.clone(),
@@ -166,6 +176,19 @@ impl Monitor {
                 task,
             };
             watched.insert(id.clone(), target);
+        }
+    }
+
+    /// Warns where checks of all targets at a time want more files open than may be.
+    fn weigh(&self, targets: &Targets) {
+        let needed = descriptors::needed(targets.values().map(|target| &target.check.probe));
+        let limit = descriptors::limit();
+        if self.needed.swap(needed, Ordering::Relaxed) != needed && needed > limit {
+            tracing::warn!(
+                "at most {limit} files may be open at a time, and {needed} may be needed where {} backends do not answer: raise the \
+                 hard limit (`LimitNOFILE=` of the unit), or checks will have to wait for each other",
+                targets.len()
+            );
         }
     }
 
@@ -212,6 +235,7 @@ async fn watch(
     wake: Arc<Notify>,
     changes: mpsc::UnboundedSender<Change>,
     own_links: Arc<OwnLinks>,
+    hindrances: Arc<Mutex<Hindrances>>,
 ) {
     let mut pace = Pace::new(&id, target.check.timing);
     let kept = lock(&state).next;
@@ -235,6 +259,16 @@ async fn watch(
             trouble.map_or(failure, ProbeFailure::OwnLink)
         });
         let end = tokio::time::Instant::now();
+        if let Err(failure) = &result
+            && !failure.is_conclusive()
+        {
+            let (service, backend) = (&id.service, &id.backend);
+            tracing::debug!(service, backend, %failure, "check not possible, verdict kept");
+            let concerned = lock(&hindrances).note(&id, end.into_std());
+            if let Some(backends) = concerned {
+                tracing::warn!(service, backend, %failure, backends, "checks not possible, verdicts kept");
+            }
+        }
         let (change, is_changing) = {
             let mut state = lock(&state);
             let change = state.note(&id, &target.check.rules, &result, (end - begin, end.into_std()));
@@ -261,7 +295,6 @@ impl State {
             hysteresis: Hysteresis::with(verdict),
             health: Health::begin(verdict),
             suspected: None,
-            is_hindered: false,
             next: None,
         }
     }
@@ -274,18 +307,9 @@ impl State {
         result: &Result<(), ProbeFailure>,
         (duration, now): (Duration, Instant),
     ) -> Option<Change> {
-        if let Err(failure) = result
-            && !failure.is_conclusive()
-        {
-            // Once, not with every check.
-            if std::mem::replace(&mut self.is_hindered, true) {
-                tracing::debug!(service = id.service, backend = id.backend, %failure, "check not possible, verdict kept");
-            } else {
-                tracing::warn!(service = id.service, backend = id.backend, %failure, "checks not possible, verdict kept");
-            }
+        if result.as_ref().is_err_and(|failure| !failure.is_conclusive()) {
             return None;
         }
-        self.is_hindered = false;
         let from = self.hysteresis.verdict();
         // A check that began before does not answer for what was seen since.
         let is_answered = self.suspected.is_some_and(|suspected| now - duration >= suspected);
@@ -298,7 +322,7 @@ impl State {
         self.health.checks += 1;
         self.health.failures += u64::from(result.is_err());
         self.health.last_duration = Some(duration);
-        self.health.last_failure = result.as_ref().err().map(|failure| bounded(failure.to_string()));
+        self.health.last_failure = result.as_ref().err().map(|failure| told(&failure.to_string()));
         if let Some(failure) = &self.health.last_failure {
             tracing::debug!(service = id.service, backend = id.backend, failure, "check failed");
         }
@@ -306,7 +330,7 @@ impl State {
         let decided = decided?;
         self.health.verdict = self.hysteresis.verdict();
         self.health.since = SystemTime::now();
-        self.health.cause = bounded(cause(decided, result));
+        self.health.cause = told(&cause(decided, result));
         if let Some(suspicion) = suspicion {
             self.health.cause += &format!("; before, {suspicion}");
         }
@@ -322,8 +346,9 @@ impl State {
 /// How long a cause may be, in characters: a backend decides what is in it.
 const LONGEST_CAUSE: usize = 400;
 
-/// A text as long as may be.
-fn bounded(text: String) -> String {
+/// A text that a backend had a say in: as long as it may be, and fit for terminals.
+fn told(text: &str) -> String {
+    let text = printable(text);
     match text.char_indices().nth(LONGEST_CAUSE) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -351,262 +376,4 @@ fn cause(Decision { results, flapping }: Decision, result: &Result<(), ProbeFail
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::config::{CheckTarget, HealthCheck, Initial, Probe, Timing};
-    use crate::health::Means;
-    use std::net::SocketAddr;
-
-    const DEADLINE: Duration = Duration::from_secs(20);
-
-    fn target(address: SocketAddr) -> Target {
-        let check = HealthCheck {
-            probe: Probe::Tcp,
-            target: CheckTarget::Backend,
-            port: None,
-            timing: Timing {
-                interval: Duration::from_millis(20),
-                fast_interval: Duration::from_millis(20),
-                jitter: 0,
-                timeout: Duration::from_secs(5),
-            },
-            rules: Rules {
-                rise: 2,
-                fall: 2,
-                initial: Initial::Unknown,
-                flaps: None,
-            },
-        };
-        Target {
-            address,
-            check: Arc::new(check),
-            means: Means::default(),
-            way: None,
-            avoided: Arc::default(),
-        }
-    }
-
-    fn id(backend: &str) -> TargetId {
-        TargetId {
-            service: "web".to_owned(),
-            backend: backend.to_owned(),
-        }
-    }
-
-    async fn next(changes: &mut mpsc::UnboundedReceiver<Change>) -> (String, Verdict, String) {
-        let change = tokio::time::timeout(DEADLINE, changes.recv())
-            .await
-            .expect("a change in time")
-            .unwrap();
-        (change.target.backend, change.to, change.cause)
-    }
-
-    #[tokio::test]
-    async fn a_backend_comes_up_goes_down_and_comes_back() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (monitor, mut changes) = Monitor::new().unwrap();
-        monitor.set_targets(&[(id("a"), target(address))].into(), &BTreeMap::new());
-        assert_eq!(monitor.snapshot()[&id("a")].verdict, Verdict::Unknown);
-        assert_eq!(
-            next(&mut changes).await,
-            ("a".into(), Verdict::Up, "1 of 1 checks succeeded".into())
-        );
-        drop(listener);
-        assert_eq!(
-            next(&mut changes).await,
-            (
-                "a".into(),
-                Verdict::Down,
-                "2 of 2 checks failed: connect: refused".into()
-            )
-        );
-        let _again = TcpListener::bind(address).await.unwrap();
-        assert_eq!(next(&mut changes).await.1, Verdict::Up);
-        let health = &monitor.snapshot()[&id("a")];
-        assert!(health.failures >= 2 && health.checks > health.failures);
-    }
-
-    #[tokio::test]
-    async fn targets_change_without_disturbing_the_others() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (monitor, mut changes) = Monitor::new().unwrap();
-        monitor.set_targets(&[(id("a"), target(address))].into(), &BTreeMap::new());
-        next(&mut changes).await;
-        let mut slower = target(address);
-        Arc::make_mut(&mut slower.check).timing.interval = Duration::from_millis(30);
-        monitor.set_targets(
-            &[(id("a"), slower), (id("b"), target(address))].into(),
-            &BTreeMap::new(),
-        );
-        assert_eq!(
-            monitor.snapshot()[&id("a")].verdict,
-            Verdict::Up,
-            "other times, same verdict"
-        );
-        assert_eq!(next(&mut changes).await.0, "b");
-        let closed: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        monitor.set_targets(&[(id("b"), target(closed))].into(), &BTreeMap::new());
-        assert_eq!(monitor.snapshot().len(), 1);
-        assert_eq!(
-            monitor.snapshot()[&id("b")].verdict,
-            Verdict::Unknown,
-            "another address, anew"
-        );
-        assert_eq!(next(&mut changes).await.1, Verdict::Down);
-    }
-
-    #[tokio::test]
-    async fn what_was_thought_of_a_backend_before_holds_until_enough_checks_speak_against_it() {
-        let closed: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let (monitor, mut changes) = Monitor::new().unwrap();
-        monitor.set_targets(&[(id("a"), target(closed))].into(), &[(id("a"), Verdict::Up)].into());
-        assert_eq!(monitor.snapshot()[&id("a")].cause, "as it was before; not checked yet");
-        assert_eq!(
-            next(&mut changes).await,
-            (
-                "a".into(),
-                Verdict::Down,
-                "2 of 2 checks failed: connect: refused".into()
-            )
-        );
-        assert_eq!(
-            monitor.snapshot()[&id("a")].last_failure.as_deref(),
-            Some("connect: refused")
-        );
-    }
-
-    #[tokio::test]
-    async fn hundreds_of_targets_are_all_checked() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-        let (monitor, mut changes) = Monitor::new().unwrap();
-        monitor.set_targets(
-            &(0..200).map(|n| (id(&n.to_string()), target(address))).collect(),
-            &BTreeMap::new(),
-        );
-        for _ in 0..200 {
-            assert_eq!(next(&mut changes).await.1, Verdict::Up);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_suspect_is_checked_at_once_and_one_failure_takes_it_down() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (monitor, mut changes) = Monitor::new().unwrap();
-        let mut seldom = target(listener.local_addr().unwrap());
-        assert!(!monitor.suspect(&id("a"), "nobody knows it"));
-        monitor.set_targets(&[(id("a"), seldom.clone())].into(), &BTreeMap::new());
-        assert_eq!(next(&mut changes).await.1, Verdict::Up);
-        // From now on no check comes by itself.
-        let timing = &mut Arc::make_mut(&mut seldom.check).timing;
-        (timing.interval, timing.fast_interval) = (Duration::from_secs(3600), Duration::from_secs(3600));
-        monitor.set_targets(&[(id("a"), seldom)].into(), &BTreeMap::new());
-        let of = || monitor.of(&id("a")).unwrap();
-        let checks = of().checks;
-        assert!(monitor.suspect(&id("a"), "3 SYNs in a row were refused"));
-        let begin = Instant::now();
-        while of().suspicion.is_some() {
-            assert!(begin.elapsed() < DEADLINE, "a success ends the suspicion");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert!(of().verdict == Verdict::Up && of().checks > checks);
-        drop(listener);
-        assert!(monitor.suspect(&id("a"), "3 SYNs in a row were refused"));
-        assert_eq!(
-            next(&mut changes).await,
-            (
-                "a".into(),
-                Verdict::Down,
-                "1 of 1 checks failed: connect: refused; before, 3 SYNs in a row were refused".into()
-            )
-        );
-        assert_eq!(of().suspicion, None);
-        assert!(!monitor.suspect(&id("a"), "it is down already"));
-    }
-
-    #[test]
-    fn a_shortage_of_this_machine_takes_no_backend_down() {
-        let check = target("127.0.0.1:1".parse().unwrap()).check;
-        let now = (Duration::ZERO, Instant::now());
-        let given_then = [
-            (nix::libc::EMFILE, Verdict::Up),
-            (nix::libc::ENFILE, Verdict::Up),
-            (nix::libc::ENOBUFS, Verdict::Up),
-            (nix::libc::ENOMEM, Verdict::Up),
-            // No port is left for a datagram.
-            (nix::libc::EAGAIN, Verdict::Up),
-            (nix::libc::ECONNREFUSED, Verdict::Down),
-        ];
-        for (errno, then) in given_then {
-            let mut state = State::begin(Verdict::Unknown);
-            state.note(&id("a"), &check.rules, &Ok(()), now);
-            for _ in 0..check.rules.fall {
-                let failure = ProbeFailure::Connect(std::io::Error::from_raw_os_error(errno));
-                state.note(&id("a"), &check.rules, &Err(failure), now);
-            }
-            assert_eq!(state.health.verdict, then, "error {errno}");
-        }
-    }
-
-    #[test]
-    fn a_check_that_began_before_a_suspicion_does_not_end_it() {
-        let rules = target("127.0.0.1:1".parse().unwrap()).check.rules;
-        let (begin, second) = (Instant::now(), Duration::from_secs(1));
-        let mut state = State::begin(Verdict::Unknown);
-        state.note(&id("a"), &rules, &Ok(()), (Duration::ZERO, begin));
-        (state.health.suspicion, state.suspected) = (Some("resets".to_owned()), Some(begin + second));
-        state.note(&id("a"), &rules, &Ok(()), (2 * second, begin + 2 * second));
-        assert!(state.health.suspicion.is_some());
-        let refused = || ProbeFailure::Connect(io::ErrorKind::ConnectionRefused.into());
-        let early = state.note(&id("a"), &rules, &Err(refused()), (2 * second, begin + 2 * second));
-        assert_eq!(
-            (early, state.health.progress.as_deref()),
-            (None, Some("1 of 2 checks failed"))
-        );
-        state.note(&id("a"), &rules, &Ok(()), (second, begin + 3 * second));
-        assert_eq!((&state.health.suspicion, &state.health.progress), (&None, &None));
-    }
-
-    #[test]
-    fn what_a_backend_says_is_told_only_so_far() {
-        assert_eq!(bounded("refused".to_owned()), "refused");
-        let long = bounded("ä".repeat(1_000_000));
-        assert_eq!(long.chars().count(), LONGEST_CAUSE + 1);
-    }
-
-    #[test]
-    fn a_service_more_does_not_disturb_the_checks_of_others() {
-        let plain = target("127.0.0.1:1".parse().unwrap());
-        let other = Target {
-            avoided: Arc::new(["192.0.2.1".parse().unwrap()].into()),
-            ..plain.clone()
-        };
-        assert_eq!(plain, other);
-    }
-
-    #[tokio::test]
-    async fn reloads_do_not_put_checks_off() {
-        let (monitor, mut changes) = Monitor::new().unwrap();
-        let mut target = target("127.0.0.1:1".parse().unwrap());
-        let mut check = HealthCheck::clone(&target.check);
-        check.timing.interval = Duration::from_millis(400);
-        let deadline = Instant::now() + DEADLINE;
-        // Each time the timeout differs, so that the task is another one; much more often than the checks come.
-        for turn in 0.. {
-            check.timing.timeout = Duration::from_millis(100 + turn % 2);
-            target.check = Arc::new(check.clone());
-            monitor.set_targets(&[(id("a"), target.clone())].into(), &BTreeMap::new());
-            if let Ok(change) = changes.try_recv() {
-                assert_eq!(change.to, Verdict::Down);
-                return;
-            }
-            assert!(Instant::now() < deadline, "no check came to its end");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Intent, Leaving, Override, Overrides};
-use crate::health::TargetId;
+use crate::{config::MOST_WEIGHT, health::TargetId};
 
 /// The version that this program writes, and the only one that it reads.
 const VERSION: u32 = 1;
@@ -165,7 +165,7 @@ fn parse(bytes: &[u8]) -> Result<Overrides, String> {
                 },
                 Word::Disable => Intent::Disable { since },
             }),
-            weight: entry.weight,
+            weight: entry.weight.map(weight).transpose()?,
         };
         let id = TargetId {
             service: entry.service,
@@ -179,6 +179,14 @@ fn parse(bytes: &[u8]) -> Result<Overrides, String> {
         }
     }
     Ok(overrides)
+}
+
+/// A weight that a backend may have: no other is ever written.
+fn weight(weight: u32) -> Result<u32, String> {
+    if weight > MOST_WEIGHT {
+        return Err(format!("weight {weight}, expected 0 to {MOST_WEIGHT}"));
+    }
+    Ok(weight)
 }
 
 fn text(overrides: &Overrides) -> Vec<u8> {

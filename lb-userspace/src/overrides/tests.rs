@@ -189,7 +189,7 @@ fn overrides_survive_in_the_file() {
 fn a_file_that_is_broken_or_of_another_version_is_put_aside() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("overrides.json");
-    let cases: [(&[u8], &str); 6] = [
+    let cases: [(&[u8], &str); 7] = [
         (b"", "EOF"),
         (b"{\"version\": 1, \"overrides\": [", "EOF"),
         (b"\xff\xfe", "expected value"),
@@ -198,6 +198,10 @@ fn a_file_that_is_broken_or_of_another_version_is_put_aside() {
         (
             b"{\"version\": 1, \"overrides\": [{\"service\": \"w\", \"backend\": \"b\", \"weight\": -1}]}",
             "-1",
+        ),
+        (
+            b"{\"version\": 1, \"overrides\": [{\"service\": \"w\", \"backend\": \"b\", \"weight\": 4294967295}]}",
+            "weight 4294967295, expected 0 to 1000",
         ),
     ];
     for (number, (bytes, words)) in cases.into_iter().enumerate() {

@@ -315,29 +315,34 @@ impl<'a> Planner<'a> {
         if let Some(ring) = known.and_then(has) {
             return ring;
         }
-        let slots = schedule::ring(scheduler, &members);
+        // What could not be placed is not built: the memory for it is for whoever chose the weights to say.
+        let most = self.observed.room.ring_slots.min(Ring::MAX_LENGTH);
+        let Some(slots) = schedule::ring(scheduler, &members, most) else {
+            let weights = members.iter().map(|member| member.weight);
+            return self.no_room_for_ring(desired, schedule::ring_length(scheduler, weights), now);
+        };
         let digest = schedule::Digest::of(&slots);
         self.known_rings.note(index, scheduler, members, digest);
         if let Some(ring) = has(digest) {
             return ring;
         }
         let length = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        let place = if length <= Ring::MAX_LENGTH {
-            self.ring_space.take(length)
-        } else {
-            None
-        };
-        let Some(offset) = place else {
-            self.problems.push(format!(
-                "no room for the {length} ring slots of service {}: the map holds {} for all services",
-                desired.at.address, self.observed.room.ring_slots
-            ));
-            return now.unwrap_or(Ring::new(scheduler, 0, 0));
+        let Some(offset) = self.ring_space.take(length) else {
+            return self.no_room_for_ring(desired, length.into(), now);
         };
         if length > 0 {
             self.prepare.push(Step::FillRing { offset, slots });
         }
         Ring::new(scheduler, offset, length)
+    }
+
+    /// Notes that a ring cannot be placed; what the service has stays.
+    fn no_room_for_ring(&mut self, desired: &DesiredService, length: u64, now: Option<Ring>) -> Ring {
+        self.problems.push(format!(
+            "no room for the {length} ring slots of service {}: the map holds {} for all services",
+            desired.at.address, self.observed.room.ring_slots
+        ));
+        now.unwrap_or(Ring::new(desired.scheduler, 0, 0))
     }
 
     /// Plans the removal of what was not asked for.

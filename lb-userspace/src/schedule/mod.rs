@@ -28,9 +28,12 @@ pub struct Member {
 /// and at every moment of the turn it is less than one slot from it. Random takes any slot of the same ring.
 /// Least-connection compares slots, so each backend has one. Maglev and source-hash take the slot of a hash.
 ///
-/// Backends of weight 0 have no slot; a ring without any slot is empty. The same input gives the same ring. The memory
-/// is that of [`ring_length`] slots: compare it with what the map holds before building.
-pub fn ring(scheduler: Scheduler, members: &[Member]) -> Vec<RingSlot> {
+/// Backends of weight 0 have no slot; a ring without any slot is empty. The same input gives the same ring. `None`: it would
+/// have more than `most` slots; nothing is built then.
+pub fn ring(scheduler: Scheduler, members: &[Member], most: u32) -> Option<Vec<RingSlot>> {
+    if ring_length(scheduler, members.iter().map(|member| member.weight)) > u64::from(most) {
+        return None;
+    }
     let members: Vec<&Member> = members.iter().filter(|member| member.weight > 0).collect();
     let slot = |position: usize| RingSlot {
         backend: members[position].backend,
@@ -53,7 +56,7 @@ pub fn ring(scheduler: Scheduler, members: &[Member]) -> Vec<RingSlot> {
             maglev::table(&candidates, MAGLEV_SLOTS)
         }
     };
-    order.into_iter().map(slot).collect()
+    Some(order.into_iter().map(slot).collect())
 }
 
 /// The number of slots that [`ring`] would lay out for backends of these weights, without building them.

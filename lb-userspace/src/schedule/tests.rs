@@ -14,11 +14,13 @@ fn members(backends: &[(u32, u32)]) -> Vec<Member> {
     backends.iter().map(member).collect()
 }
 
+/// A ring that may be as long as it has to.
+fn built(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<RingSlot> {
+    ring(scheduler, &members(backends), u32::MAX).unwrap()
+}
+
 fn order(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<u32> {
-    ring(scheduler, &members(backends))
-        .iter()
-        .map(|slot| slot.backend)
-        .collect()
+    built(scheduler, backends).iter().map(|slot| slot.backend).collect()
 }
 
 fn weights(backends: &[(u32, u32)]) -> impl Iterator<Item = u32> {
@@ -31,6 +33,19 @@ fn count(ring: &[RingSlot], backend: u32) -> u64 {
 
 fn gcd_of(backends: &[(u32, u32)]) -> u64 {
     smooth::sum_and_divisor(weights(backends).map(u64::from)).1
+}
+
+#[test]
+fn a_ring_that_is_longer_than_it_may_be_is_not_built() {
+    // Weights that would take 32 GiB.
+    let backends = members(&[(1, u32::MAX), (2, 1), (3, u32::MAX - 1)]);
+    assert_eq!(ring(RoundRobin, &backends, 1 << 24), None);
+    assert_eq!(ring(Random, &backends, u32::MAX), None);
+    assert_eq!(ring(LeastConnection, &backends, 3).unwrap().len(), 3);
+    let three = members(&[(1, 2), (2, 1)]);
+    for (most, then) in [(2, None), (3, Some(3))] {
+        assert_eq!(ring(RoundRobin, &three, most).map(|ring| ring.len()), then);
+    }
 }
 
 #[test]
@@ -62,7 +77,7 @@ fn rings_of_small_services_are_laid_out_as_expected() {
 #[test]
 fn slots_carry_the_weight_that_was_configured() {
     for scheduler in [RoundRobin, LeastConnection, Maglev] {
-        for slot in ring(scheduler, &members(&[(1, 20), (2, 10), (3, 30)])) {
+        for slot in built(scheduler, &[(1, 20), (2, 10), (3, 30)]) {
             assert_eq!(slot.weight, [20, 10, 30][slot.backend as usize - 1]);
         }
     }
@@ -81,7 +96,7 @@ fn the_length_of_an_absurd_ring_is_told_without_building_it() {
 #[test]
 fn a_thousand_backends_with_weights_to_a_thousand_make_a_fair_ring() {
     let backends: Vec<(u32, u32)> = (0..1000).map(|i| (i, i * 7919 % 1000 + 1)).collect();
-    let ring = ring(RoundRobin, &members(&backends));
+    let ring = built(RoundRobin, &backends);
     assert_eq!(ring.len(), 500_500);
     let mut counts = vec![0; 1000];
     ring.iter().for_each(|slot| counts[slot.backend as usize] += 1);
@@ -97,7 +112,7 @@ fn services() -> impl Strategy<Value = Vec<(u32, u32)>> {
 proptest! {
     #[test]
     fn over_one_turn_every_backend_has_exactly_its_share(backends in services()) {
-        let ring = ring(RoundRobin, &members(&backends));
+        let ring = built(RoundRobin, &backends);
         for (backend, weight) in &backends {
             prop_assert_eq!(count(&ring, *backend) * gcd_of(&backends), u64::from(*weight));
         }
@@ -105,7 +120,7 @@ proptest! {
 
     #[test]
     fn every_prefix_is_less_than_one_slot_from_fair(backends in services()) {
-        let ring = ring(RoundRobin, &members(&backends));
+        let ring = built(RoundRobin, &backends);
         let total: i64 = weights(&backends).map(i64::from).sum();
         for (backend, weight) in &backends {
             let mut have = 0;
@@ -122,7 +137,7 @@ proptest! {
         (backends, shuffled) in services().prop_flat_map(|b| (Just(b.clone()), Just(b).prop_shuffle()))
     ) {
         for scheduler in [RoundRobin, LeastConnection] {
-            let (one, other) = (ring(scheduler, &members(&backends)), ring(scheduler, &members(&shuffled)));
+            let (one, other) = (built(scheduler, &backends), built(scheduler, &shuffled));
             prop_assert_eq!(one.len(), other.len());
             for (backend, _) in &backends {
                 prop_assert_eq!(count(&one, *backend), count(&other, *backend));
@@ -133,9 +148,9 @@ proptest! {
     #[test]
     fn the_length_is_known_beforehand_and_the_ring_repeats(backends in services()) {
         for scheduler in [RoundRobin, LeastConnection] {
-            let ring = ring(scheduler, &members(&backends));
+            let ring = built(scheduler, &backends);
             prop_assert_eq!(ring.len() as u64, ring_length(scheduler, weights(&backends)));
-            prop_assert_eq!(&ring, &super::ring(scheduler, &members(&backends)));
+            prop_assert_eq!(&ring, &built(scheduler, &backends));
         }
     }
 

@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use crate::config::{
     defaults,
-    finding::{Findings, Problem},
+    finding::{Findings, Problem, Seen},
     numbers, raw,
     words::nearest,
 };
@@ -143,8 +143,11 @@ fn headers(
         return None;
     }
     let mut found = BTreeMap::new();
-    for (name, value) in entries {
-        let name = findings.value(name, |name| header_name(name));
+    let mut names = Seen::default();
+    let mut entries: Vec<_> = entries.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    for (given, value) in &entries {
+        let name = findings.value(given, |name| header_name(name));
         let value = findings.value(value, |value| match HeaderValue::from_str(value) {
             Ok(_) => Ok(value.clone()),
             Err(_) => Err(Problem::new(
@@ -152,7 +155,12 @@ fn headers(
                 "visible characters",
             )),
         });
-        if let (Some(name), Some(value)) = (name, value) {
+        if let (Some(name), Some(value)) = (name, value)
+            && names.is_new(findings, name.clone(), given.span(), || {
+                let problem = format!("the header \"{name}\" is there twice: case does not matter");
+                Problem::new(problem, "headers that all differ")
+            })
+        {
             found.insert(name, value);
         }
     }

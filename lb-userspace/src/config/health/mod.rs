@@ -110,6 +110,10 @@ fn merge(own: &raw::Health, service: Option<&raw::Health>) -> raw::Health {
 }
 
 fn check(raw: &Spanned<raw::Health>, front: Front, findings: &mut Findings) -> Option<HealthCheck> {
+    findings.whole(raw.span(), |findings| keys(raw, front, findings))
+}
+
+fn keys(raw: &Spanned<raw::Health>, front: Front, findings: &mut Findings) -> Option<HealthCheck> {
     let table = raw.span();
     let raw = raw.get_ref();
 

@@ -137,6 +137,10 @@ fn what_is_wrong_is_told() {
             "the header \"Host\" cannot be set here",
         ),
         (
+            "type = 'http', headers = { X-Probe = 'a', y = 'b', x-probe = 'c' }",
+            "the header \"x-probe\" is there twice",
+        ),
+        (
             "type = 'http', headers = { 'a b' = 'c' }",
             "\"a b\" is not the name of a header",
         ),

@@ -45,7 +45,9 @@ pub(super) fn check(raw: &[Spanned<raw::Vrrp>], services: &[&str], findings: &mu
     let mut routers = Seen::default();
     let mut found = Vec::with_capacity(raw.len());
     for item in raw {
-        let Some(vrrp) = one(item, findings) else { continue };
+        let Some(vrrp) = findings.whole(item.span(), |findings| one(item, findings)) else {
+            continue;
+        };
         let is_named = names.is_new(findings, vrrp.name.clone(), item.span(), || {
             let problem = format!("two virtual routers have the name \"{}\"", vrrp.name);
             Problem::new(problem, "virtual routers with different names")

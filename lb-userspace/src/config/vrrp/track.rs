@@ -55,7 +55,7 @@ pub(super) fn tracks(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Find
     }
     let mut found: Vec<Track> = Vec::with_capacity(raw.track.len());
     for item in &raw.track {
-        let Some(track) = one(item, priority, findings) else {
+        let Some(track) = findings.whole(item.span(), |findings| one(item, priority, findings)) else {
             continue;
         };
         if found.iter().any(|other| other.what == track.what) {

@@ -18,8 +18,9 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// How much is read of a connection in all, in bytes: more than any answer has that is looked at.
-const MOST: usize = 128 * 1024;
+/// How much is read of a connection in all, in bytes, what TLS itself sends among it: more than any answer has that is looked
+/// at, with the certificates before it.
+const MOST: usize = 256 * 1024;
 
 /// A connection that ends when the other side has sent more than it ever should: whoever sends without end, in pieces that all
 /// mean nothing, would keep the thread busy.
@@ -68,8 +69,10 @@ pub(super) async fn connect(
     let stream = tcp::connect(to).await?;
     // Requests are short, and written at once.
     let _ = stream.set_nodelay(true);
+    // Below TLS, which takes messages of its own without end and hands nothing on.
+    let stream = Capped { stream, left: MOST };
     let Some((wanted, means)) = tls else {
-        return Ok(Box::new(Capped { stream, left: MOST }));
+        return Ok(Box::new(stream));
     };
     let name = match &wanted.server_name {
         Some(name) => ServerName::try_from(name.clone()).map_err(|error| ProbeFailure::Tls(error.to_string()))?,
@@ -81,5 +84,5 @@ pub(super) async fn connect(
         let inner = error.get_ref().map(ToString::to_string);
         ProbeFailure::Tls(inner.unwrap_or_else(|| error.to_string()))
     })?;
-    Ok(Box::new(Capped { stream, left: MOST }))
+    Ok(Box::new(stream))
 }

@@ -588,6 +588,42 @@ async fn what_is_no_grpc_server_is_told_in_time() {
     }
 }
 
+/// A server that answers within TLS by a body of so many bytes, each in a record of its own, which has 23.
+async fn wordy_server(acceptor: TlsAcceptor, length: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..length {
+            if stream.write_all(b"x").await.is_err() {
+                return;
+            }
+        }
+        let _ = stream.flush().await;
+        let _ = stream.read(&mut [0; 1024]).await;
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_tls_adds_counts_too() {
+    let authority = Authority::new();
+    let own = authority.signed(&["127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth);
+    let probe = Probe::Http(HttpProbe {
+        tls: Some(trusting(Some(authority.ca()), None)),
+        body: Some(Pattern::contains("x")),
+        ..http_probe()
+    });
+    for (length, then) in [(100, "ok"), (20_000, "more than 262144 bytes came")] {
+        let address = wordy_server(authority.server(&own, false, b"http/1.1"), length).await;
+        let found = result_within(address, probe.clone(), PATIENCE).await;
+        assert!(found.contains(then), "{length} records: {found}");
+    }
+}
+
 /// A server that writes `piece` without end, and tells when nobody takes it any more.
 async fn flooder(piece: Vec<u8>) -> (SocketAddr, tokio::sync::oneshot::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -621,7 +657,7 @@ async fn whoever_sends_without_end_what_means_nothing_is_left_soon() {
     let hint = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100);
     let (address, has_ended) = flooder(hint).await;
     let found = result(address, http()).await;
-    assert!(found.contains("more than 131072 bytes came"), "{found}");
+    assert!(found.contains("more than 262144 bytes came"), "{found}");
     tokio::time::timeout(PATIENCE, has_ended)
         .await
         .expect("the connection is closed")
@@ -826,6 +862,15 @@ async fn a_command_succeeds_by_its_exit_status() {
         ("kill -TERM $$", "command: killed by signal 15"),
         // More than any pipe holds.
         ("yes | head -c 300000 >&2; exit 0", "ok"),
+        // The end is what counts, however much came before it.
+        (
+            "yes | head -c 300000 >&2; echo the disk is full >&2; exit 1",
+            "command: exit status 1: the disk is full",
+        ),
+        (
+            "printf '\\033[31mred\\342\\200\\256rtl' >&2; exit 3",
+            "command: exit status 3:  [31mred rtl",
+        ),
         (
             "test $LBD_SERVICE/$LBD_BACKEND/$LBD_ADDRESS/$LBD_PORT = web/w1/192.0.2.7/8080",
             "ok",
