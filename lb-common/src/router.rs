@@ -55,6 +55,8 @@ abi_struct! {
         pub relay_until: u64,
         /// The link-layer address of the interface itself, as in `heard_mac`.
         pub own_mac: u64,
+        /// Version of the adverts that count: 2 or 3.
+        pub version: u64,
     }
 }
 

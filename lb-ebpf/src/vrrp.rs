@@ -224,6 +224,11 @@ fn advert<F: Stages>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Out
         return Err(Outcome::NotOurs);
     }
     let router = find(packet, parsed, message.load::<u8>(vrrp::ROUTER))?;
+    // SAFETY: within the value of the map; the word is written whole.
+    let version = unsafe { core::ptr::read_volatile(&raw const (*router).version) };
+    if (message.load::<u8>(vrrp::VERSION_TYPE) >> 4) as u64 != version {
+        return Err(Outcome::NotOurs);
+    }
     let mac = sender(packet)?;
     let from = F::widen(&parsed.key.source);
     if !router_mac::is_router(mac) {

@@ -18,7 +18,7 @@ use lb_common::{
     router::{RouterKey, echo, mac},
 };
 use lb_userspace::{
-    dataplane::{Routers, lease_clock},
+    dataplane::{Registered, Routers, lease_clock},
     vrrp::wire::{Advert, Covered, GROUP_V4, GROUP_V6, PROTOCOL},
 };
 
@@ -48,7 +48,12 @@ impl Scene {
             family: family(v6).into(),
         };
         let addresses = BTreeSet::from([fixture::virtual_address(mode, v6)]);
-        let index = routers.register(key, &addresses, false, OWN).unwrap();
+        let entry = Registered {
+            refuses: false,
+            own_mac: OWN,
+            version: 3,
+        };
+        let index = routers.register(key, &addresses, &entry).unwrap();
         Self {
             program,
             routers,
@@ -67,13 +72,17 @@ impl Scene {
 
     /// An advert of another balancer, whose frame comes from there.
     fn advert(&mut self, from: IpAddr, sender: [u8; 6], priority: u8) {
+        self.advert_of(3, from, sender, priority);
+    }
+
+    fn advert_of(&mut self, version: u8, from: IpAddr, sender: [u8; 6], priority: u8) {
         let group = if self.v6 {
             IpAddr::from(GROUP_V6)
         } else {
             GROUP_V4.into()
         };
         let advert = Advert {
-            version: 3,
+            version,
             router: NUMBER,
             priority,
             interval: 1_000_000,
@@ -221,6 +230,11 @@ fn whose_address_is_whose_is_learnt_where_adverts_do_not_tell() {
         let [other, third] = [9, 8].map(|number| other_balancer(v6, number));
         scene.advert(other, OTHER, 100);
         assert_eq!(scene.entry().heard_mac, mac::word(OTHER), "adverts tell");
+        if !v6 {
+            let before = scene.entry();
+            scene.advert_of(2, third, THIRD, 200);
+            assert_eq!(scene.entry(), before, "adverts of another version say nothing");
+        }
         scene.advert(third, router_mac(v6), 100);
         assert_eq!(scene.entry().heard_mac, 0, "nobody is taken for another one");
         // A balancer that is not the one that was heard tells nothing.

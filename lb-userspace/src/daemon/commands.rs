@@ -74,11 +74,15 @@ impl Control for Remote {
     }
 
     fn order_vrrp(&self, name: &str, order: vrrp::Order) -> Result<(), ControlError> {
-        use vrrp::Disobeyed::{Maintained, Unknown};
+        use vrrp::Disobeyed::{Maintained, NotMaster, Out, Unknown};
         self.inspector.vrrp.order(name, order).map_err(|reason| match reason {
             Unknown => no_router(self.inspector.in_force().config(), name),
             Maintained => ControlError::Refused(format!(
                 "{name} is maintained: it stays backup until `lbctl vrrp resume {name}`"
+            )),
+            Out(cause) => ControlError::Refused(format!("{name} takes no part: {cause}")),
+            NotMaster => ControlError::Refused(format!(
+                "this balancer is not master of {name}: it has nothing to hand over"
             )),
         })
     }

@@ -175,6 +175,7 @@ fn virtual_router(family: u8, index: u32, entry: &VirtualRouter) -> Value {
         "heard_mac": mac_of(entry.heard_mac),
         "relay_until_ns": entry.relay_until,
         "own_mac": mac_of(entry.own_mac),
+        "version": entry.version,
     })
 }
 

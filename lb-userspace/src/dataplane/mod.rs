@@ -36,7 +36,7 @@ pub use loader::{Loaded, load, load_after};
 pub use pins::Pins;
 pub use program_log::{ProgramLog, forward as forward_program_log};
 pub use punts::Punts;
-pub use routers::{Heard, Routers, lease_clock};
+pub use routers::{Heard, Registered, Routers, lease_clock};
 pub use settings::{Clock, monotonic};
 pub use shared::{Record, SharedArray};
 pub use succession::Former;

@@ -19,6 +19,7 @@ const UNTIL: usize = 1;
 const PATIENCE: usize = 2;
 const RELAY_UNTIL: usize = 8;
 const OWN_MAC: usize = 9;
+const VERSION: usize = 10;
 
 /// The kernel's monotonic clock, by which leases end, in nanoseconds.
 ///
@@ -39,6 +40,17 @@ pub struct Heard {
     pub from: IpAddr,
     /// Its priority.
     pub priority: u8,
+}
+
+/// What the packet path has to know of a virtual router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Whether its addresses take nothing but packets of services.
+    pub refuses: bool,
+    /// Its interface's link-layer address.
+    pub own_mac: [u8; 6],
+    /// Version of the adverts that it heeds.
+    pub version: u8,
 }
 
 /// The maps of virtual routers.
@@ -88,8 +100,22 @@ impl Routers {
         Ok(found)
     }
 
-    /// The index of a virtual router, and its addresses put right. What is known of it stays. `refuses`: its addresses take
-    /// nothing but packets of services. `own_mac` is its interface's link-layer address.
+    /// The addresses of the virtual router at an index.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn addresses_of(&self, index: u32) -> Result<BTreeSet<IpAddr>, DataplaneError> {
+        let of_it = self
+            .addresses()?
+            .into_iter()
+            .filter(|(_, other)| place::index(*other) == index);
+        Ok(of_it
+            .filter_map(|(address, _)| address::from_words(address.family as u8, address.address))
+            .collect())
+    }
+
+    /// The index of a virtual router, and its addresses put right. What is known of it stays.
     ///
     /// # Errors
     ///
@@ -98,8 +124,7 @@ impl Routers {
         &self,
         key: RouterKey,
         addresses: &BTreeSet<IpAddr>,
-        refuses: bool,
-        own_mac: [u8; 6],
+        entry: &Registered,
     ) -> Result<u32, DataplaneError> {
         let known = self.known()?;
         let index = match known.iter().find(|(other, _)| *other == key) {
@@ -115,7 +140,8 @@ impl Routers {
             }
         };
         if let Some(words) = self.entries.words(index) {
-            words[OWN_MAC].store(mac::word(own_mac), Ordering::SeqCst);
+            words[OWN_MAC].store(mac::word(entry.own_mac), Ordering::SeqCst);
+            words[VERSION].store(entry.version.into(), Ordering::SeqCst);
         }
         let failed = |cause: io::Error| DataplaneError::map(maps::ROUTER_ADDRESSES.name, cause);
         let wanted: Vec<_> = addresses
@@ -123,7 +149,7 @@ impl Routers {
             .map(|address| RouterAddress::new(key.interface, key.tags, *address))
             .collect();
         for address in &wanted {
-            syscall::put(self.addresses.fd(), address, &place::new(index, refuses)).map_err(failed)?;
+            syscall::put(self.addresses.fd(), address, &place::new(index, entry.refuses)).map_err(failed)?;
         }
         for (address, other) in self.addresses()? {
             if place::index(other) == index && !wanted.contains(&address) {

@@ -51,19 +51,18 @@ fn as_link(message: &LinkMessage) -> Option<Link> {
 }
 
 /// The name of the interface with an index, where there is one.
-pub(super) async fn name(handle: &Handle, index: u32) -> Option<String> {
-    let message = handle
-        .link()
-        .get()
-        .match_index(index)
-        .execute()
-        .try_next()
-        .await
-        .ok()??;
-    message.attributes.into_iter().find_map(|attribute| match attribute {
+pub(super) async fn name(handle: &Handle, index: u32) -> io::Result<Option<String>> {
+    let mut found = handle.link().get().match_index(index).execute();
+    let message = match found.try_next().await {
+        Ok(message) => message,
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => None,
+        Err(error) => return Err(io::Error::other(error.to_string())),
+    };
+    let attributes = message.into_iter().flat_map(|message| message.attributes);
+    Ok(attributes.into_iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name),
         _ => None,
-    })
+    }))
 }
 
 /// The addresses of an interface.

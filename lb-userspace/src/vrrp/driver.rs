@@ -11,13 +11,13 @@ use nix::{
     libc,
     sys::mman::{MlockAllFlags, mlockall},
 };
-use rtnetlink::Handle;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use super::{
+    kernel::Kernel,
     leftovers,
     runner::{Order, Runner},
     status::Board,
@@ -66,7 +66,7 @@ fn hurry() {
 
 /// The groups that run.
 pub(super) struct Driver {
-    handle: Handle,
+    kernel: Kernel,
     routers: Arc<Routers>,
     board: Board,
     links: watch::Receiver<u64>,
@@ -94,18 +94,18 @@ pub(super) async fn run(
     mut commands: mpsc::UnboundedReceiver<Command>,
     news: watch::Receiver<u64>,
 ) {
-    let (connection, handle, _) = match rtnetlink::new_connection() {
-        Ok(opened) => opened,
+    let opened = Kernel::open();
+    let kernel = match opened {
+        Ok(kernel) => kernel,
         Err(error) => {
             tracing::error!(%error, "VRRP cannot ask the kernel");
             return;
         }
     };
-    tokio::spawn(connection);
     let (changed, links) = watch::channel(0);
     tokio::spawn(follow_links(changed));
     let mut driver = Driver {
-        handle,
+        kernel,
         routers: Arc::new(routers),
         board,
         links,
@@ -124,18 +124,27 @@ pub(super) async fn run(
             }
         }
     }
-    end(std::mem::take(&mut driver.groups).into_values()).await;
+    let groups = std::mem::take(&mut driver.groups);
+    end(&driver.board, groups.into_values()).await;
 }
 
 /// Ends groups: what this balancer is master of is handed over.
-async fn end(groups: impl Iterator<Item = Running>) {
-    let tasks: Vec<_> = groups
+async fn end(board: &Board, groups: impl Iterator<Item = Running>) {
+    let mut tasks: Vec<_> = groups
         .map(|running| {
             let _ = running.end.send(());
             running.task
         })
         .collect();
-    let _ = tokio::time::timeout(PATIENCE, futures_util::future::join_all(tasks)).await;
+    let ended = futures_util::future::join_all(&mut tasks);
+    if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+        board.warn(format!(
+            "virtual routers did not end within {} s: addresses of theirs may be left, until the next start",
+            PATIENCE.as_secs()
+        ));
+        // None goes on beside whatever takes its place.
+        tasks.iter().for_each(JoinHandle::abort);
+    }
 }
 
 impl Driver {
@@ -158,8 +167,9 @@ impl Driver {
         if !followed.is_empty() && !self.is_hurried {
             self.is_hurried = true;
             hurry();
+            self.kernel.hurry();
         }
-        let wanted = leftovers::wanted(followed.iter().map(|Followed { config, .. }| config));
+        let wanted = followed.iter().map(|Followed { config, .. }| config).collect();
         let mut groups: BTreeMap<Key, Vec<Followed>> = BTreeMap::new();
         for followed in followed {
             let (is_group, name) = followed.config.moves_with();
@@ -185,8 +195,8 @@ impl Driver {
                 }
             }
         }
-        end(leaving.into_iter()).await;
-        for failure in leftovers::reap(&self.handle, &self.routers, &wanted).await {
+        end(&self.board, leaving.into_iter()).await;
+        for failure in leftovers::reap(&self.kernel.slow, &self.routers, &wanted).await {
             self.board.warn(failure);
         }
         for (key, followed) in groups {
@@ -199,7 +209,7 @@ impl Driver {
         let (desk, orders) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
         let _ = desk.send(Order::Maintain(Arc::clone(&self.maintained)));
-        let runner = Runner::new(followed, &self.handle, &self.routers, &self.board);
+        let runner = Runner::new(followed, &self.kernel, &self.routers, &self.board);
         let task = tokio::spawn(runner.run(orders, self.links.clone(), self.news.clone(), ended));
         let running = Running {
             configs,

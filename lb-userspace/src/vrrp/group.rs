@@ -102,6 +102,11 @@ impl Group {
         self.each(|member| member.instance.release(now))
     }
 
+    /// The lease of the addresses has lapsed while this balancer slept: another one is master by now, or may become it.
+    pub fn lapse(&mut self, now: Micros) -> Vec<Act> {
+        self.each(|member| member.instance.lapse(now))
+    }
+
     /// See [`Instance::take`].
     pub fn take(&mut self, now: Micros) -> Vec<Act> {
         self.each(|member| member.instance.take(now, "taken by an operator"))

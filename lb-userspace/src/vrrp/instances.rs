@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     driver::{self, Command, Followed},
+    instance::Role,
     runner,
     status::{Board, Status},
     track::{Follower, News, Services},
@@ -35,12 +36,16 @@ pub enum Order {
 }
 
 /// Why an order is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disobeyed {
     /// There is no such virtual router.
     Unknown,
     /// It is maintained: it stays backup.
     Maintained,
+    /// It takes no part, for that reason.
+    Out(String),
+    /// It is not master, so has nothing to hand over.
+    NotMaster,
 }
 
 /// The instances, running. They end when this is dropped, or in order by [`Instances::finish`].
@@ -137,7 +142,9 @@ impl Instances {
     pub fn order(&self, name: &str, order: Order) -> Result<(), Disobeyed> {
         let status = self.board.one(name).ok_or(Disobeyed::Unknown)?;
         let order = match order {
+            Order::Release if status.role != Role::Master => return Err(Disobeyed::NotMaster),
             Order::Release => runner::Order::Release,
+            Order::Take if status.role == Role::Out => return Err(Disobeyed::Out(status.cause)),
             Order::Take if status.is_maintained => return Err(Disobeyed::Maintained),
             Order::Take => runner::Order::Take,
         };

@@ -7,7 +7,7 @@ use lb_common::{VirtualRouter, router::RouterKey};
 use super::{addresses::Link, instance::Micros};
 use crate::{
     config::Vrrp,
-    dataplane::{DataplaneError, Routers, lease_clock},
+    dataplane::{DataplaneError, Registered, Routers, lease_clock},
 };
 
 /// The shortest time that an advert of another balancer may stay without the controller's reaction.
@@ -26,10 +26,13 @@ fn nanoseconds() -> u64 {
 /// The place of a virtual router in the maps.
 pub(super) struct Lease {
     routers: Arc<Routers>,
-    key: RouterKey,
+    /// What the packet path knows it by.
+    pub(super) key: RouterKey,
     index: u32,
     length: Duration,
     patience: Duration,
+    /// The addresses that it was about before.
+    pub(super) former_addresses: BTreeSet<IpAddr>,
 }
 
 impl Lease {
@@ -47,7 +50,14 @@ impl Lease {
             router: config.router.into(),
             family: if is_v4 { 4 } else { 6 },
         };
-        let index = routers.register(key, addresses, !config.accept, link.mac)?;
+        let entry = Registered {
+            refuses: !config.accept,
+            own_mac: link.mac,
+            version: config.version,
+        };
+        let known = routers.known()?.into_iter().find(|(other, _)| *other == key);
+        let former_addresses = known.map_or_else(|| Ok(BTreeSet::new()), |(_, index)| routers.addresses_of(index))?;
+        let index = routers.register(key, addresses, &entry)?;
         Ok(Self {
             routers,
             key,
@@ -55,17 +65,19 @@ impl Lease {
             // Nobody takes over before three intervals are over.
             length: config.grace.max(config.interval * 4),
             patience: (config.interval * 3).max(LEAST_PATIENCE),
+            former_addresses,
         })
+    }
+
+    /// Whether another balancer took over, or might have, while the controller did not renew it.
+    pub(super) fn has_lapsed(&self) -> bool {
+        self.read()
+            .is_some_and(|entry| entry.until != 0 && !entry.answers(nanoseconds()))
     }
 
     /// Whether this balancer still holds it, from before its controller began.
     pub(super) fn holds(&self) -> bool {
         self.read().is_some_and(|entry| entry.answers(nanoseconds()))
-    }
-
-    /// Whether a controller of this balancer ever held it.
-    pub(super) fn was_held(&self) -> bool {
-        self.read().is_some_and(|entry| entry.renewed != 0)
     }
 
     /// Renews it.

@@ -2,61 +2,89 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use lb_common::router::{RouterKey, place};
+use lb_common::router::RouterKey;
 use rtnetlink::Handle;
 
-use super::{VrrpError, addresses, router_mac::RouterMac};
+use super::{VrrpError, addresses, ports::OWNER, router_mac::RouterMac};
 use crate::{
     config::Vrrp,
     dataplane::{Access, Pins, Routers},
 };
 
-/// The priority of the balancer whose own the addresses are: RFC 9568, section 5.2.4.
-const OWNER: u8 = 255;
-
-/// Addresses, each with the name of its interface, that virtual routers are about.
-pub(super) fn wanted<'a>(configs: impl Iterator<Item = &'a Vrrp>) -> BTreeSet<(String, IpAddr)> {
-    configs
-        .flat_map(|config| config.hosts().map(|address| (config.interface.clone(), address)))
-        .collect()
+/// What virtual routers are there to stay, each with the name of its interface.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Family (4 or 6) and number of each.
+    routers: BTreeSet<(String, u8, u8)>,
+    /// What they are about.
+    addresses: BTreeSet<(String, IpAddr)>,
 }
 
-/// Takes off what is left of all others. Returns what could not be done, and why.
-pub(super) async fn reap(handle: &Handle, routers: &Routers, wanted: &BTreeSet<(String, IpAddr)>) -> Vec<String> {
-    let (known, left) = match (routers.known(), routers.addresses()) {
-        (Ok(known), Ok(left)) => (known, left),
-        (Err(error), _) | (_, Err(error)) => return vec![format!("what virtual routers left cannot be read: {error}")],
+impl<'a> FromIterator<&'a Vrrp> for Wanted {
+    fn from_iter<T: IntoIterator<Item = &'a Vrrp>>(configs: T) -> Self {
+        let mut wanted = Self::default();
+        for config in configs {
+            let family = if config.hosts().all(|address| address.is_ipv4()) {
+                4
+            } else {
+                6
+            };
+            wanted.routers.insert((config.interface.clone(), family, config.router));
+            let addresses = config.hosts().map(|address| (config.interface.clone(), address));
+            wanted.addresses.extend(addresses);
+        }
+        wanted
+    }
+}
+
+/// Takes off what is left of all others; those that are wanted look after themselves. Returns what could not be done, and
+/// why.
+pub(super) async fn reap(handle: &Handle, routers: &Routers, wanted: &Wanted) -> Vec<String> {
+    let known = match routers.known() {
+        Ok(known) => known,
+        Err(error) => return vec![format!("what virtual routers left cannot be read: {error}")],
     };
     let mut failures = Vec::new();
     for (key, index) in known {
-        let Some(name) = addresses::name(handle, key.interface).await else {
-            // Its interface went, and so did the addresses.
-            failures.extend(forget(routers, &key));
-            continue;
+        let name = match addresses::name(handle, key.interface).await {
+            Ok(Some(name)) => name,
+            Ok(None) => {
+                // Its interface went, and so did the addresses.
+                failures.extend(forget(routers, &key));
+                continue;
+            }
+            Err(error) => {
+                failures.push(format!("interface {} cannot be asked for: {error}", key.interface));
+                continue;
+            }
         };
-        let of_it = left.iter().filter(|(_, other)| place::index(*other) == index);
-        let of_it: BTreeSet<_> = of_it
-            .filter_map(|(address, _)| lb_common::family::address::from_words(address.family as u8, address.address))
-            .collect();
-        let (kept, stray): (BTreeSet<_>, BTreeSet<_>) = of_it
-            .into_iter()
-            .partition(|address| wanted.contains(&(name.clone(), *address)));
+        let device = RouterMac {
+            interface: key.interface,
+            family: key.family as u8,
+            router: key.router as u8,
+        };
+        if wanted.routers.contains(&(name.clone(), device.family, device.router)) {
+            continue;
+        }
+        let stray = match routers.addresses_of(index) {
+            Ok(addresses) => addresses
+                .into_iter()
+                .filter(|address| !wanted.addresses.contains(&(name.clone(), *address)))
+                .collect(),
+            Err(error) => {
+                failures.push(format!("what virtual routers left cannot be read: {error}"));
+                continue;
+            }
+        };
         if let Err(error) = addresses::remove(handle, key.interface, &stray).await {
             failures.push(format!(
                 "addresses of a former virtual router could not be taken off {name}: {error}"
             ));
         }
-        if kept.is_empty() {
-            let device = RouterMac {
-                interface: key.interface,
-                family: key.family as u8,
-                router: key.router as u8,
-            };
-            if let Err(error) = device.remove(handle).await {
-                failures.push(format!("{} could not be removed: {error}", device.name()));
-            }
-            failures.extend(forget(routers, &key));
+        if let Err(error) = device.remove(handle).await {
+            failures.push(format!("{} could not be removed: {error}", device.name()));
         }
+        failures.extend(forget(routers, &key));
     }
     failures
 }
@@ -81,7 +109,7 @@ pub fn clear(pins: &Pins, configs: &[Vrrp]) -> Result<Vec<String>, VrrpError> {
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        let own = wanted(configs.iter().filter(|config| config.priority == OWNER));
+        let own: Wanted = configs.iter().filter(|config| config.priority == OWNER).collect();
         Ok(reap(&handle, &routers, &own).await)
     })
 }

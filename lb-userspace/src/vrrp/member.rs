@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rtnetlink::Handle;
+use lb_common::router::RouterKey;
 use tokio::sync::watch;
 
 use super::{
@@ -18,9 +18,11 @@ use super::{
     echo::Echo,
     hooks::RoleChange,
     instance::{Action, Answer, Instance, Micros, Role},
+    kernel::Kernel,
     lease::{self, Lease},
     ports::Ports,
     relay::Relay,
+    router_mac::DeviceState,
     socket::Received,
     status::{Board, Notice, Status},
     track::Standing,
@@ -48,7 +50,7 @@ pub(super) struct Member {
     /// Why its sockets are not open.
     closed_for: String,
     virtual_addresses: BTreeSet<IpAddr>,
-    handle: Handle,
+    kernel: Kernel,
     routers: Arc<Routers>,
     board: Board,
     status: Status,
@@ -59,12 +61,18 @@ pub(super) struct Member {
     announcements: Vec<Micros>,
     /// While connections go on by way of the balancer that was master before.
     relay: Option<Relay>,
+    /// What the packet path knows it by.
+    registered: Option<RouterKey>,
+    /// When all adverts that had come were read.
+    drained: Micros,
+    /// Its priority, when what it depends on was known last.
+    effective: u8,
     /// Whether a checksum of the other kind was told of.
     told_of_checksum: bool,
 }
 
 impl Member {
-    pub(super) fn new(followed: Followed, handle: Handle, routers: Arc<Routers>, board: Board) -> Self {
+    pub(super) fn new(followed: Followed, kernel: Kernel, routers: Arc<Routers>, board: Board) -> Self {
         let Followed { config, standing } = followed;
         let mut member = Self {
             virtual_addresses: config.hosts().collect(),
@@ -73,15 +81,19 @@ impl Member {
             standing,
             is_ready: false,
             closed_for: UNSEEN.to_owned(),
-            handle,
+            kernel,
             routers,
             board,
             is_published: false,
             ports: None,
             announcements: Vec::new(),
             relay: None,
+            registered: None,
+            drained: 0,
+            effective: 0,
             told_of_checksum: false,
         };
+        member.effective = member.config.priority;
         member.publish();
         member
     }
@@ -103,13 +115,14 @@ impl Member {
     /// open has to be closed.
     pub(super) async fn look(&mut self) -> Option<String> {
         // What the kernel does not tell now it tells soon.
-        let link = addresses::link(&self.handle, &self.config.interface).await.ok()?;
+        let link = addresses::link(&self.kernel.fast, &self.config.interface).await.ok()?;
+        self.note_interface(link.as_ref().map(|link| link.index));
         let running = link.filter(|link| link.is_running);
         let is_open = self.ports.is_some();
         match running {
             Some(link) if self.ports.as_ref().is_some_and(|ports| ports.link == link) => {
-                if let Some(name) = self.ports.as_ref()?.lost_device(&self.handle).await {
-                    self.closed_for = format!("somebody removed {name}");
+                if let Some(cause) = self.look_at_ports().await {
+                    self.closed_for = cause;
                     return Some(self.closed_for.clone());
                 }
                 self.keep_addresses().await;
@@ -119,8 +132,9 @@ impl Member {
                 return Some(self.closed_for.clone());
             }
             Some(link) => {
-                match Ports::open(&self.handle, &self.routers, &self.config, &self.virtual_addresses, link).await {
+                match Ports::open(&self.kernel, &self.routers, &self.config, &self.virtual_addresses, link).await {
                     Ok(ports) => {
+                        self.registered = Some(ports.lease.key);
                         self.ports = Some(ports);
                         self.closed_for.clear();
                     }
@@ -133,6 +147,41 @@ impl Member {
             }
         }
         None
+    }
+
+    /// Forgets what the packet path knows of it by an interface that went: another one of that name has another index.
+    fn note_interface(&mut self, index: Option<u32>) {
+        if self.registered.is_some_and(|key| Some(key.interface) != index)
+            && let Some(key) = self.registered.take()
+            && let Err(error) = self.routers.forget(&key)
+        {
+            self.board.warn(format!("{}: {error}", self.config.name));
+        }
+    }
+
+    /// Why what is open is of no use any more, though the interface is there.
+    async fn look_at_ports(&self) -> Option<String> {
+        let ports = self.ports.as_ref()?;
+        if !ports.has_source() {
+            let interface = &self.config.interface;
+            return Some(format!(
+                "{interface} has lost {}, where adverts come from",
+                ports.source
+            ));
+        }
+        match ports.device_state(&self.kernel.fast).await {
+            Some((name, DeviceState::Gone)) => Some(format!("somebody removed {name}")),
+            Some((name, DeviceState::Down)) if self.status.role == Role::Master => {
+                self.board.warn(format!(
+                    "{}: somebody put {name} down; it is put up again",
+                    self.config.name
+                ));
+                self.warn_of(ports.set_device(&self.kernel.fast, true).await);
+                self.announce();
+                None
+            }
+            _ => None,
+        }
     }
 
     /// Whether it is known what stands in its way: before that it decides nothing, since it may still be master.
@@ -159,9 +208,19 @@ impl Member {
         ports.is_some_and(|ports| ports.had_addresses && ports.lease.holds())
     }
 
-    /// Its priority, with what is added for what it depends on.
-    pub(super) fn effective_priority(&self) -> u8 {
-        self.standing.borrow().effective(self.config.priority)
+    /// Its priority, with what is added for what it depends on. While that is being looked at anew, it stays as it was.
+    pub(super) fn effective_priority(&mut self) -> u8 {
+        let standing = self.standing.borrow();
+        if standing.is_settled {
+            self.effective = standing.effective(self.config.priority);
+        }
+        self.effective
+    }
+
+    /// Whether it is master without the lease: it slept, and another balancer may be master by now.
+    pub(super) fn has_lapsed(&self) -> bool {
+        let lapsed = self.ports.as_ref().is_some_and(|ports| ports.lease.has_lapsed());
+        lapsed && self.status.role == Role::Master
     }
 
     /// Closes what was opened. What the instance was told before is carried out already.
@@ -174,7 +233,7 @@ impl Member {
         let (Some(ports), Role::Master) = (&self.ports, self.status.role) else {
             return;
         };
-        let Ok(there) = addresses::all(&self.handle, ports.home()).await else {
+        let Ok(there) = addresses::all(&self.kernel.fast, ports.home()).await else {
             return;
         };
         let missing: Vec<_> = self
@@ -197,7 +256,7 @@ impl Member {
     }
 
     async fn add(&self, ports: &Ports, address: ipnet::IpNet) {
-        if let Err(error) = addresses::add(&self.handle, ports.home(), address).await {
+        if let Err(error) = addresses::add(&self.kernel.fast, ports.home(), address).await {
             self.board
                 .warn(format!("{}: {address} could not be taken: {error}", self.config.name));
         }
@@ -232,10 +291,15 @@ impl Member {
             )
             .ok();
         }
+        if before.priority != self.config.priority
+            && let Err(error) = ports.look_whose(&self.kernel.fast, &self.config).await
+        {
+            self.board.warn(format!("{}: {error}", self.config.name));
+        }
         let gone: BTreeSet<_> = before.hosts().collect();
         let kept = &self.virtual_addresses | &ports.owned;
         let gone = gone.difference(&kept).copied().collect();
-        if let Err(error) = addresses::remove(&self.handle, ports.home(), &gone).await {
+        if let Err(error) = addresses::remove(&self.kernel.fast, ports.home(), &gone).await {
             self.board.warn(format!(
                 "{}: addresses could not be given up: {error}",
                 self.config.name
@@ -260,7 +324,10 @@ impl Member {
             Ok(received) => self.judge(&received, own).map(|judged| (received.source, judged)),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Refused::Short),
             // Mostly: nothing is there.
-            Err(_) => return None,
+            Err(_) => {
+                self.drained = lease::now();
+                return None;
+            }
         };
         self.is_published = false;
         Some(match judged {
@@ -280,7 +347,8 @@ impl Member {
     fn arrival(&self, from: IpAddr) -> Micros {
         let now = lease::now();
         let seen = self.ports.as_ref().and_then(|ports| ports.lease.heard(from));
-        seen.map_or(now, |seen| seen.min(now))
+        // What is read now came after all was read the last time.
+        seen.map_or(now, |seen| seen.max(self.drained).min(now))
     }
 
     /// The next answer of another balancer's packet path.
@@ -358,9 +426,6 @@ impl Member {
 
     fn send(&mut self, priority: u8) {
         let Some(ports) = &self.ports else { return };
-        if priority != 0 {
-            ports.lease.renew();
-        }
         let group = if ports.source.is_ipv4() {
             IpAddr::V4(GROUP_V4)
         } else {
@@ -379,13 +444,19 @@ impl Member {
             addresses: self.config.hosts().collect(),
             password: self.config.password,
         };
+        let mut is_sent = false;
         for destination in to {
             let message = advert.bytes(ports.source, *destination, self.config.checksum);
-            // One that cannot be sent is one that is lost.
-            let _ = ports.advertise(&message, *destination);
+            is_sent |= ports.advertise(&message, *destination).is_ok();
         }
-        self.status.sent += 1;
-        self.is_published = false;
+        // One that cannot be sent is one that is lost; and whoever is not heard holds no addresses for long.
+        if is_sent {
+            if priority != 0 {
+                ports.lease.renew();
+            }
+            self.status.sent += 1;
+            self.is_published = false;
+        }
     }
 
     fn ask(&mut self, master: IpAddr) {
@@ -404,7 +475,7 @@ impl Member {
         }
         if let Some(ports) = &self.ports {
             if role == Role::Master {
-                self.warn_of(ports.set_device(&self.handle, true).await);
+                self.warn_of(ports.set_device(&self.kernel.fast, true).await);
                 for address in &self.config.addresses {
                     self.add(ports, *address).await;
                 }
@@ -416,13 +487,13 @@ impl Member {
                 self.relay = None;
                 self.announcements.clear();
                 let lent = self.virtual_addresses.difference(&ports.owned).copied().collect();
-                if let Err(error) = addresses::remove(&self.handle, ports.home(), &lent).await {
+                if let Err(error) = addresses::remove(&self.kernel.fast, ports.home(), &lent).await {
                     self.board.warn(format!(
                         "{}: addresses could not be given up: {error}",
                         self.config.name
                     ));
                 }
-                self.warn_of(ports.set_device(&self.handle, false).await);
+                self.warn_of(ports.set_device(&self.kernel.slow, false).await);
             }
         }
         self.note(role, cause);
@@ -548,7 +619,7 @@ impl Member {
     /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
     pub(super) async fn end(&mut self) {
         if let Some(ports) = self.ports.take() {
-            self.warn_of(ports.remove_device(&self.handle).await);
+            self.warn_of(ports.remove_device(&self.kernel.slow).await);
         }
         self.board.forget(&self.config.name);
     }

@@ -13,6 +13,7 @@ mod group;
 mod hooks;
 mod instance;
 mod instances;
+mod kernel;
 mod lease;
 mod leftovers;
 mod member;

@@ -1,6 +1,12 @@
 //! What a virtual router works through while its interface is there: sockets, announcements, its lease.
 
-use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc, task};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket},
+    sync::Arc,
+    task,
+};
 
 use rtnetlink::Handle;
 
@@ -8,14 +14,15 @@ use super::{
     addresses::{self, Link},
     announce::Announcer,
     echo::Echo,
+    kernel::Kernel,
     lease::Lease,
-    router_mac::{self, RouterMac},
+    router_mac::{self, DeviceState, RouterMac},
     socket::Adverts,
 };
 use crate::{config::Vrrp, dataplane::Routers};
 
 /// The priority of the balancer whose own the addresses are: RFC 9568, section 5.2.4.
-const OWNER: u8 = 255;
+pub(super) const OWNER: u8 = 255;
 
 /// Everything that is open on an interface.
 pub(super) struct Ports {
@@ -37,14 +44,14 @@ pub(super) struct Ports {
 impl Ports {
     /// Opens all of it for a virtual router with these addresses.
     pub(super) async fn open(
-        handle: &Handle,
+        kernel: &Kernel,
         routers: &Arc<Routers>,
         config: &Vrrp,
         virtual_addresses: &BTreeSet<IpAddr>,
         link: Link,
     ) -> io::Result<Self> {
         let is_v4 = virtual_addresses.first().is_none_or(IpAddr::is_ipv4);
-        let there = addresses::all(handle, link.index).await?;
+        let there = addresses::all(&kernel.fast, link.index).await?;
         let source = match config.source {
             Some(source) => source,
             None => there
@@ -62,15 +69,15 @@ impl Ports {
         };
         let device = if config.router_mac {
             // Where they were before the configuration changed, while nothing ran.
-            addresses::remove(handle, link.index, virtual_addresses).await?;
-            let index = router_mac.make(handle, &link, &config.interface).await?;
+            addresses::remove(&kernel.fast, link.index, virtual_addresses).await?;
+            let index = router_mac.make(&kernel.slow, &link, &config.interface).await?;
             Some((router_mac, index))
         } else {
-            router_mac.remove(handle).await?;
+            router_mac.remove(&kernel.slow).await?;
             None
         };
         let there = match device {
-            Some((_, index)) => addresses::all(handle, index).await?,
+            Some((_, index)) => addresses::all(&kernel.fast, index).await?,
             None => there,
         };
         let multicast = config.peers.is_empty();
@@ -81,10 +88,12 @@ impl Ports {
         } else {
             None
         };
-        let owned = |address: &&IpAddr| config.priority == OWNER && !lease.was_held() && there.contains(*address);
+        // What a former controller of this virtual router had, and this one has not.
+        let former: BTreeSet<_> = lease.former_addresses.difference(virtual_addresses).copied().collect();
+        addresses::remove(&kernel.fast, link.index, &former).await?;
         Ok(Self {
             had_addresses: virtual_addresses.iter().all(|address| there.contains(address)),
-            owned: virtual_addresses.iter().filter(owned).copied().collect(),
+            owned: owned(config, &there),
             adverts: Adverts::open(&config.interface, link.index, source, multicast)?,
             announcer: Announcer::open(link.index, device.map_or(link.mac, |(device, _)| device.mac()))?,
             echo,
@@ -93,6 +102,22 @@ impl Ports {
             link,
             source,
         })
+    }
+
+    /// Whether the interface still has the address that adverts come from.
+    pub(super) fn has_source(&self) -> bool {
+        let at = match self.source {
+            IpAddr::V4(_) => SocketAddr::new(self.source, 0),
+            IpAddr::V6(v6) => SocketAddrV6::new(v6, 0, 0, self.link.index).into(),
+        };
+        // Nothing is sent: the kernel says whose an address is by letting it be used.
+        UdpSocket::bind(at).map_or_else(|error| error.kind() != io::ErrorKind::AddrNotAvailable, |_| true)
+    }
+
+    /// Follows a change of who owns the addresses.
+    pub(super) async fn look_whose(&mut self, handle: &Handle, config: &Vrrp) -> io::Result<()> {
+        self.owned = owned(config, &addresses::all(handle, self.home()).await?);
+        Ok(())
     }
 
     /// Index of what has the addresses while this balancer is master.
@@ -108,10 +133,10 @@ impl Ports {
         }
     }
 
-    /// The device that has the addresses, if that is gone.
-    pub(super) async fn lost_device(&self, handle: &Handle) -> Option<String> {
+    /// What became of the device that has the addresses, and its name; `None`: there is none.
+    pub(super) async fn device_state(&self, handle: &Handle) -> Option<(String, DeviceState)> {
         let (device, _) = self.device?;
-        (!device.is_there(handle).await).then(|| device.name())
+        Some((device.name(), device.state(handle).await))
     }
 
     /// Removes the device that has the addresses.
@@ -142,4 +167,10 @@ impl Ports {
         }
         task::Poll::Pending
     }
+}
+
+/// Those of the virtual addresses that are the balancer's own.
+fn owned(config: &Vrrp, there: &[IpAddr]) -> BTreeSet<IpAddr> {
+    let is_own = |address: &IpAddr| config.priority == OWNER && there.contains(address);
+    config.hosts().filter(is_own).collect()
 }

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use rtnetlink::Handle;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -12,6 +11,7 @@ use super::{
     driver::Followed,
     group::{Act, Group},
     instance::{Action, Micros, Role, Rules},
+    kernel::Kernel,
     lease,
     member::Member,
     status::Board,
@@ -47,8 +47,8 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(followed: Vec<Followed>, handle: &Handle, routers: &Arc<Routers>, board: &Board) -> Self {
-        let member = |followed| Member::new(followed, handle.clone(), Arc::clone(routers), board.clone());
+    pub(super) fn new(followed: Vec<Followed>, kernel: &Kernel, routers: &Arc<Routers>, board: &Board) -> Self {
+        let member = |followed| Member::new(followed, kernel.clone(), Arc::clone(routers), board.clone());
         Self {
             group: Group::new(
                 followed
@@ -134,12 +134,13 @@ impl Runner {
                     let holds_lease = self.members[index].holds_lease();
                     let actions = self.group.ready(index, lease::now(), holds_lease);
                     self.act(actions).await;
-                    self.note_waiting(index);
+                    self.wait_for_others(index).await;
                 }
                 None => {}
             }
         }
-        let actions = self.group.change(self.rules());
+        let rules = self.rules();
+        let actions = self.group.change(rules);
         self.act(actions).await;
     }
 
@@ -155,8 +156,8 @@ impl Runner {
     }
 
     /// What the instances follow: in a group the least priority is that of all.
-    fn rules(&self) -> Vec<Rules> {
-        let least = self.members.iter().map(Member::effective_priority).min();
+    fn rules(&mut self) -> Vec<Rules> {
+        let least = self.members.iter_mut().map(Member::effective_priority).min();
         let rules = self.members.iter().map(|member| Rules {
             priority: least.unwrap_or(member.config.priority),
             ..member.config.rules()
@@ -164,13 +165,13 @@ impl Runner {
         rules.collect()
     }
 
-    /// Says why one that could take part does not.
-    fn note_waiting(&mut self, index: usize) {
+    /// Says why one that could take part does not, and takes off what a killed controller may have left.
+    async fn wait_for_others(&mut self, index: usize) {
         if self.group.member(index).role() == Role::Out
             && let Some(other) = self.group.waits_for()
         {
             let cause = format!("{other} of its group cannot take part");
-            self.members[index].note(Role::Out, &cause);
+            self.members[index].carry_out(Action::Become(Role::Out, cause)).await;
         }
     }
 
@@ -194,6 +195,10 @@ impl Runner {
     /// Does what is due. Whoever slept reads first what came meanwhile: a master that was heard is there.
     async fn tick(&mut self) {
         let due = self.group.deadline();
+        if self.members.iter().any(Member::has_lapsed) {
+            let actions = self.group.lapse(lease::now());
+            self.act(actions).await;
+        }
         self.drain().await;
         let now = lease::now();
         let slept = due.is_some_and(|due| now > due + SLEPT) && self.group.deadline().is_some_and(|due| due <= now);

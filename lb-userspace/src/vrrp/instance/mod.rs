@@ -249,6 +249,15 @@ impl Instance {
         actions
     }
 
+    /// Finds itself master without the lease: it slept. Whoever took over meanwhile stays master, as far as the rules let it.
+    pub(super) fn lapse(&mut self, now: Micros) -> Vec<Action> {
+        if self.role != Role::Master || self.rules.priority == 255 {
+            return Vec::new();
+        }
+        self.master_interval = self.rules.interval;
+        self.become_backup(now + self.down_interval(), "its lease ended while its controller slept")
+    }
+
     /// Becomes master now; a master of higher priority takes it back.
     pub fn take(&mut self, now: Micros, cause: &str) -> Vec<Action> {
         match self.role {

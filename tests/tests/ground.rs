@@ -1,0 +1,199 @@
+//! What virtual routers stand on changes: their addresses, those that adverts come from, their devices, their controllers'
+//! sleep.
+
+use std::time::Duration;
+
+use harness::{
+    floating::{self, await_roles, await_service, floating, has_addresses, roles},
+    lab::{Lab, Plan, virtual_addresses},
+    lbd::Lbd,
+    topology::Subnet,
+    wait::{PATIENCE, eventually},
+    worker::Worker,
+};
+use nix::sys::signal::Signal;
+
+const FAST: &str = "interval = \"100ms\"\ngrace = \"1s\"\n";
+
+fn lab() -> Lab {
+    Lab::build(Plan {
+        balancers: 2,
+        ..Plan::default()
+    })
+    .unwrap()
+}
+
+/// Two balancers, of which the first one is master.
+fn pair<'a>(lab: &'a Lab, keys: &str) -> [Lbd<'a>; 2] {
+    let first = floating::balancer(lab, 0, 200, keys).unwrap();
+    await_roles(&first, "master");
+    let second = floating::balancer(lab, 1, 100, keys).unwrap();
+    await_roles(&second, "backup");
+    eventually(PATIENCE, "the backup hears the master", || {
+        let status = second.lbctl(&["vrrp", "status"]).unwrap();
+        status.as_array().unwrap().iter().all(|row| !row["master"].is_null())
+    });
+    [first, second]
+}
+
+fn shown(lab: &Lab, index: usize) -> String {
+    lab.balancers[index].run_script("ip -o address show").unwrap()
+}
+
+#[test]
+fn all_addresses_may_be_replaced_by_a_reload() {
+    for keys in [FAST.to_owned(), format!("{FAST}router_mac = true\n")] {
+        let lab = lab();
+        lab.fabric.stop_flooding().unwrap();
+        let [mut first, mut second] = pair(&lab, &keys);
+        let others = [Subnet::Fabric.v4(210).to_string(), Subnet::Fabric.v6(210).to_string()];
+        let before = [first.lbctl(&["event", "list"]), second.lbctl(&["event", "list"])];
+        let turns = before.map(|events| events.unwrap().to_string().matches("vrrp-master").count());
+        for lbd in [&mut second, &mut first] {
+            lbd.reconfigure(|config| {
+                for (old, new) in floating().iter().zip(&others) {
+                    config.node_keys = config.node_keys.replace(&format!("\"{old}/"), &format!("\"{new}/"));
+                }
+            })
+            .unwrap();
+            lbd.lbctl(&["reload"]).unwrap();
+        }
+        eventually(PATIENCE, "the master has the new ones alone", || {
+            let shown = shown(&lab, 0);
+            others.iter().all(|address| shown.contains(&format!(" {address}/")))
+                && has_addresses(&lab, 0).unwrap() == [false; 2]
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(
+            (roles(&first), roles(&second)),
+            (vec!["master".to_owned(); 2], vec!["backup".to_owned(); 2])
+        );
+        for (lbd, turns) in [&first, &second].into_iter().zip(turns) {
+            // The packet path knows it still, and nobody took over meanwhile.
+            let known = lbd.lbctl(&["map", "dump", "ROUTER_ADDRESSES"]).unwrap().to_string();
+            assert!(
+                others.iter().all(|address| known.contains(&format!("\"{address}\""))),
+                "{known}"
+            );
+            let events = lbd.lbctl(&["event", "list"]).unwrap().to_string();
+            assert_eq!(events.matches("vrrp-master").count(), turns, "{keys}: {}", lbd.log());
+        }
+    }
+}
+
+#[test]
+fn whoever_has_no_address_to_send_from_is_master_of_nothing() {
+    let lab = lab();
+    let _workers = Worker::all(&lab);
+    let [first, second] = pair(&lab, FAST);
+    let own = lab.balancers[0].v4();
+    let [other, _] = virtual_addresses(0);
+    lab.balancers[0]
+        .run_script(&format!(
+            "ip address del {own}/24 dev eth0; ip address del {other}/32 dev eth0"
+        ))
+        .unwrap();
+    eventually(PATIENCE, "the other one has it", || {
+        roles(&second) == ["master", "backup"] && roles(&first) == ["fault", "master"]
+    });
+    assert_eq!(
+        (has_addresses(&lab, 0).unwrap(), has_addresses(&lab, 1).unwrap()),
+        (vec![false, true], vec![true, false])
+    );
+    let refused = format!("{:#}", first.lbctl(&["vrrp", "take", "v4"]).unwrap_err());
+    assert!(refused.contains("v4 takes no part: "), "{refused}");
+    let refused = format!("{:#}", first.lbctl(&["vrrp", "release", "v4"]).unwrap_err());
+    assert!(refused.contains("not master of v4"), "{refused}");
+    lab.balancers[0]
+        .run_script(&format!("ip address add {own}/24 dev eth0"))
+        .unwrap();
+    await_roles(&first, "master");
+    await_roles(&second, "backup");
+}
+
+#[test]
+fn addresses_that_are_the_balancer_s_own_stay_on_it() {
+    let lab = lab();
+    for address in floating() {
+        lab.balancers[0].add_address(address).unwrap();
+    }
+    let mut owner = floating::balancer(&lab, 0, 255, FAST).unwrap();
+    for turn in 0..3 {
+        await_roles(&owner, "master");
+        lab.fabric.set_cable(&lab.balancers[0], false).unwrap();
+        await_roles(&owner, "fault");
+        assert_eq!(has_addresses(&lab, 0).unwrap(), [true; 2], "turn {turn}");
+        lab.fabric.set_cable(&lab.balancers[0], true).unwrap();
+        await_roles(&owner, "master");
+        if turn == 1 {
+            owner.kill9().unwrap();
+        } else {
+            owner.terminate().unwrap();
+        }
+        assert_eq!(has_addresses(&lab, 0).unwrap(), [true; 2], "turn {turn}");
+        owner.restart().unwrap();
+    }
+    owner.terminate().unwrap();
+    owner.detach().unwrap();
+    assert_eq!(has_addresses(&lab, 0).unwrap(), [true; 2]);
+}
+
+#[test]
+fn a_master_that_slept_lets_the_one_be_that_took_over() {
+    let lab = lab();
+    let _workers = Worker::all(&lab);
+    let [first, second] = pair(&lab, &format!("{FAST}preempt = false\n"));
+    first.signal(Signal::SIGSTOP).unwrap();
+    await_roles(&second, "master");
+    first.signal(Signal::SIGCONT).unwrap();
+    await_roles(&first, "backup");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(
+        (roles(&first), roles(&second)),
+        (vec!["backup".to_owned(); 2], vec!["master".to_owned(); 2])
+    );
+    assert_eq!(
+        (has_addresses(&lab, 0).unwrap(), has_addresses(&lab, 1).unwrap()),
+        (vec![false; 2], vec![true; 2])
+    );
+    await_service(&lab);
+}
+
+#[test]
+fn what_a_dead_controller_left_is_taken_off_where_another_one_of_the_group_is_in_fault() {
+    let lab = lab();
+    let keys = format!("{FAST}group = \"edge\"\n");
+    let mut only = floating::balancer(&lab, 0, 200, &keys).unwrap();
+    await_roles(&only, "master");
+    only.kill9().unwrap();
+    only.reconfigure(|config| {
+        let (first, second) = config.node_keys.rsplit_once("\"eth0\"").unwrap();
+        config.node_keys = format!("{first}\"eth9\"{second}");
+    })
+    .unwrap();
+    only.restart().unwrap();
+    await_roles(&only, "fault");
+    eventually(PATIENCE, "it is taken off", || {
+        has_addresses(&lab, 0).unwrap() == [false; 2]
+    });
+}
+
+#[test]
+fn a_device_that_somebody_puts_down_is_put_up_again() {
+    let lab = lab();
+    lab.fabric.stop_flooding().unwrap();
+    let _workers = Worker::all(&lab);
+    let [first, second] = pair(&lab, &format!("{FAST}router_mac = true\n"));
+    await_service(&lab);
+    let down = "for device in $(ls /sys/class/net | grep '^vr'); do ip link set $device down; done";
+    lab.balancers[0].run_script(down).unwrap();
+    eventually(PATIENCE, "it is up again", || {
+        let shown = lab.balancers[0].run_script("ip -o link show type macvlan").unwrap();
+        shown.matches(",UP").count() == 2 && has_addresses(&lab, 0).unwrap() == [true; 2]
+    });
+    await_service(&lab);
+    assert_eq!(
+        (roles(&first), roles(&second)),
+        (vec!["master".to_owned(); 2], vec!["backup".to_owned(); 2])
+    );
+}
