@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use harness::{
+    config::QUICK_HTTP_CHECK,
     floating::{self, await_roles, await_service, floating, has_addresses, roles},
     lab::{Lab, Plan, virtual_addresses},
     lbd::Lbd,
@@ -195,5 +196,29 @@ fn a_device_that_somebody_puts_down_is_put_up_again() {
     assert_eq!(
         (roles(&first), roles(&second)),
         (vec!["master".to_owned(); 2], vec!["backup".to_owned(); 2])
+    );
+}
+
+#[test]
+fn a_balancer_whose_services_are_checked_takes_part_once_they_are() {
+    let lab = lab();
+    let _workers = Worker::all(&lab);
+    let mut config = floating::config(&lab, 0, 200, FAST);
+    for service in &mut config.services {
+        QUICK_HTTP_CHECK.clone_into(&mut service.health);
+    }
+    // It depends on nothing else, and nothing is pinned from before.
+    let first = Lbd::start(&lab.balancers[0], config).unwrap();
+    await_roles(&first, "master");
+    await_service(&lab);
+    // Its own questions come from its own address, not from one that may be elsewhere.
+    let [_, v6] = floating();
+    let worker = lab.workers[0].address_like(v6);
+    let route = lab.balancers[0]
+        .run_script(&format!("ip -6 route get {worker}"))
+        .unwrap();
+    assert!(
+        route.contains(" src ") && !route.contains(&format!("src {v6} ")),
+        "{route}"
     );
 }

@@ -9,7 +9,7 @@ use std::{
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::{
-    address::{AddressAttribute, AddressFlags, AddressMessage},
+    address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo},
     link::{LinkAttribute, LinkFlags, LinkMessage},
 };
 use nix::libc;
@@ -87,6 +87,11 @@ pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Resu
     let mut flags = AddressFlags::Noprefixroute;
     if address.addr().is_ipv6() {
         flags |= AddressFlags::Nodad;
+        // RFC 4862, section 5.5.4: a deprecated address "SHOULD NOT be used as the source address in new communications". What
+        // this balancer asks on its own behalf comes from its own address, which answers find wherever the virtual one is.
+        let mut times = CacheInfo::default();
+        (times.ifa_preferred, times.ifa_valid) = (0, u32::MAX);
+        message.attributes.push(AddressAttribute::CacheInfo(times));
     }
     message.attributes.push(AddressAttribute::Flags(flags));
     let mut request = handle.address().add(index, address.addr(), address.prefix_len());

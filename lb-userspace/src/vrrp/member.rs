@@ -18,15 +18,15 @@ use super::{
     echo::Echo,
     hooks::RoleChange,
     instance::{Action, Answer, Instance, Micros, Role},
+    judge::{is_other_form, judge},
     kernel::Kernel,
     lease::{self, Lease},
     ports::Ports,
     relay::Relay,
     router_mac::DeviceState,
-    socket::Received,
     status::{Board, Notice, Status},
     track::Standing,
-    wire::{Advert, Covered, GROUP_V4, GROUP_V6, HOPS, Refused},
+    wire::{Advert, Covered, GROUP_V4, GROUP_V6, Refused},
 };
 use crate::{
     config::Vrrp,
@@ -176,7 +176,7 @@ impl Member {
                     "{}: somebody put {name} down; it is put up again",
                     self.config.name
                 ));
-                self.warn_of(ports.set_device(&self.kernel.fast, true).await);
+                self.warn_of("its device", ports.set_device(&self.kernel.fast, true).await);
                 self.announce();
                 None
             }
@@ -262,10 +262,10 @@ impl Member {
         }
     }
 
-    /// Says that something about the device that has the addresses failed.
-    fn warn_of(&self, done: io::Result<()>) {
+    /// Says what failed.
+    fn warn_of(&self, what: &str, done: io::Result<()>) {
         if let Err(error) = done {
-            self.board.warn(format!("{}: its device: {error}", self.config.name));
+            self.board.warn(format!("{}: {what}: {error}", self.config.name));
         }
     }
 
@@ -299,12 +299,8 @@ impl Member {
         let gone: BTreeSet<_> = before.hosts().collect();
         let kept = &self.virtual_addresses | &ports.owned;
         let gone = gone.difference(&kept).copied().collect();
-        if let Err(error) = addresses::remove(&self.kernel.fast, ports.home(), &gone).await {
-            self.board.warn(format!(
-                "{}: addresses could not be given up: {error}",
-                self.config.name
-            ));
-        }
+        let removed = addresses::remove(&self.kernel.fast, ports.home(), &gone).await;
+        self.warn_of("addresses could not be given up", removed);
         if self.status.role == Role::Master && before.addresses != self.config.addresses {
             for address in self.config.addresses.clone() {
                 if let Some(ports) = &self.ports {
@@ -321,7 +317,7 @@ impl Member {
         let ports = self.ports.as_ref()?;
         let own = ports.source;
         let judged = match ports.adverts.receive() {
-            Ok(received) => self.judge(&received, own).map(|judged| (received.source, judged)),
+            Ok(received) => judge(&received, own, &self.config).map(|judged| (received.source, judged)),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Refused::Short),
             // Mostly: nothing is there.
             Err(_) => {
@@ -334,7 +330,13 @@ impl Member {
             Ok((from, (advert, covered))) => {
                 self.tell_of_checksum(covered, from);
                 self.status.received += 1;
-                Ok((from, own, advert, self.arrival(from)))
+                // Only adverts of a master are noted by the packet path.
+                let at = if advert.priority == 0 {
+                    lease::now()
+                } else {
+                    self.arrival(from)
+                };
+                Ok((from, own, advert, at))
             }
             Err(reason) => {
                 *self.status.refused.entry(reason).or_default() += 1;
@@ -368,39 +370,9 @@ impl Member {
         silence.is_some_and(|silence| silence >= for_long)
     }
 
-    fn judge(&self, received: &Received, own: IpAddr) -> Result<(Advert, Covered), Refused> {
-        if received.hops != HOPS {
-            return Err(Refused::Hops);
-        }
-        if received.source == own {
-            return Err(Refused::Own);
-        }
-        let destination = received.destination.unwrap_or(own);
-        let (advert, covered) = Advert::parse(&received.message, received.source, destination)?;
-        if advert.router != self.config.router {
-            return Err(Refused::Router);
-        }
-        if advert.version != self.config.version {
-            return Err(Refused::Version);
-        }
-        if !self.config.peers.is_empty() && !self.config.peers.contains(&received.source) {
-            return Err(Refused::Stranger);
-        }
-        if advert.version == 2 && advert.password != self.config.password {
-            return Err(Refused::Password);
-        }
-        // Whoever says that adverts come all the time would be missed at once.
-        let is_other = advert.version == 2 && advert.interval != self.config.rules().interval;
-        if is_other || advert.interval == 0 {
-            return Err(Refused::Interval);
-        }
-        Ok((advert, covered))
-    }
-
-    /// Says once which form of the checksum somebody uses that we do not.
+    /// Says once that somebody uses the form of the checksum that we do not.
     fn tell_of_checksum(&mut self, covered: Covered, from: IpAddr) {
-        let differs = self.config.version == 3 && from.is_ipv4() && covered != self.config.checksum;
-        if differs && !self.told_of_checksum {
+        if !self.told_of_checksum && is_other_form(covered, from, &self.config) {
             self.told_of_checksum = true;
             self.board.warn(format!(
                 "{}: adverts of {from} come with the other form of the checksum of version 3 (`checksum`): both are accepted \
@@ -475,7 +447,7 @@ impl Member {
         }
         if let Some(ports) = &self.ports {
             if role == Role::Master {
-                self.warn_of(ports.set_device(&self.kernel.fast, true).await);
+                self.warn_of("its device", ports.set_device(&self.kernel.fast, true).await);
                 for address in &self.config.addresses {
                     self.add(ports, *address).await;
                 }
@@ -487,13 +459,11 @@ impl Member {
                 self.relay = None;
                 self.announcements.clear();
                 let lent = self.virtual_addresses.difference(&ports.owned).copied().collect();
-                if let Err(error) = addresses::remove(&self.kernel.fast, ports.home(), &lent).await {
-                    self.board.warn(format!(
-                        "{}: addresses could not be given up: {error}",
-                        self.config.name
-                    ));
-                }
-                self.warn_of(ports.set_device(&self.kernel.slow, false).await);
+                self.warn_of(
+                    "addresses could not be given up",
+                    addresses::remove(&self.kernel.fast, ports.home(), &lent).await,
+                );
+                self.warn_of("its device", ports.set_device(&self.kernel.slow, false).await);
             }
         }
         self.note(role, cause);
@@ -619,7 +589,7 @@ impl Member {
     /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
     pub(super) async fn end(&mut self) {
         if let Some(ports) = self.ports.take() {
-            self.warn_of(ports.remove_device(&self.kernel.slow).await);
+            self.warn_of("its device", ports.remove_device(&self.kernel.slow).await);
         }
         self.board.forget(&self.config.name);
     }

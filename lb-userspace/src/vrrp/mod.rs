@@ -13,6 +13,7 @@ mod group;
 mod hooks;
 mod instance;
 mod instances;
+mod judge;
 mod kernel;
 mod lease;
 mod leftovers;

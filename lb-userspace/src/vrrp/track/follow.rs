@@ -63,13 +63,7 @@ impl Follower {
             };
             tasks.push(begin(track.what.clone(), desk, services.clone()));
         }
-        let told = tokio::spawn(tell(
-            tracks.clone(),
-            seen.subscribe(),
-            ready.clone(),
-            sender,
-            Arc::clone(news),
-        ));
+        let told = tokio::spawn(tell(tracks.clone(), seen, ready.clone(), sender, Arc::clone(news)));
         tasks.push(told.abort_handle());
         Self {
             tracks,
@@ -106,11 +100,13 @@ impl Desk {
 
 async fn tell(
     tracks: Vec<Track>,
-    mut seen: watch::Receiver<Vec<Seen>>,
+    putting: Arc<watch::Sender<Vec<Seen>>>,
     mut ready: watch::Receiver<bool>,
     sender: watch::Sender<Standing>,
     news: News,
 ) {
+    // It is held here: where nothing is depended on, nobody else does.
+    let mut seen = putting.subscribe();
     loop {
         let mut found = standing(&tracks, &seen.borrow_and_update());
         found.is_settled &= *ready.borrow_and_update();
