@@ -228,7 +228,11 @@ mod tests {
     }
 
     fn pair() -> Group {
-        let mut group = Group::new(["a", "b"].map(|name| (name.to_owned(), rules(100))));
+        pair_of(rules(100))
+    }
+
+    fn pair_of(rules: Rules) -> Group {
+        let mut group = Group::new(["a", "b"].map(|name| (name.to_owned(), rules.clone())));
         assert_eq!(group.ready(0, 0, false), []);
         assert_eq!((group.waits_for(), group.member(0).role()), (Some("b"), Role::Out));
         group.ready(1, 0, false);
@@ -287,6 +291,17 @@ mod tests {
             !actions.contains(&(0, Action::Send(0))),
             "a better master is there: {actions:?}"
         );
+    }
+
+    #[test]
+    fn an_owner_s_group_yields_to_nobody() {
+        let mut group = Group::new(["a", "b"].map(|name| (name.to_owned(), rules(255))));
+        group.ready(0, 0, false);
+        group.ready(1, 0, false);
+        assert_eq!(roles(&group), [Role::Master; 2]);
+        let actions = hear(&mut group, 0, 255, INTERVAL);
+        assert_eq!(roles(&group), [Role::Master; 2]);
+        assert_eq!(actions[0], (0, Action::Send(255)), "{actions:?}");
     }
 
     #[test]

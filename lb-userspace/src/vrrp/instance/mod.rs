@@ -17,6 +17,8 @@ const LEAST_ASKED: u32 = 3;
 const UNANSWERED: u32 = 8;
 /// The least time between two questions.
 const ASK_AT_MOST: Micros = 5_000;
+/// The priority of whoever owns the addresses.
+const OWNER: u8 = 255;
 
 /// What an instance follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,9 +166,21 @@ impl Instance {
         self.role == Role::Backup && self.deadline.is_some_and(|deadline| deadline <= now) && self.path.is_some()
     }
 
+    /// Whether the addresses are this balancer's own: it yields to nobody, whatever adverts say. RFC 9568, section 7.1: a receiver
+    /// "MUST verify that [...] the local router is not the IPvX address owner (Priority = 255 (decimal))".
+    fn is_owner(&self) -> bool {
+        self.rules.priority == OWNER
+    }
+
+    /// Whether it takes over from a master of that priority. RFC 9568, section 6.1: an owner "always preempts, independent of the
+    /// setting of this flag".
+    fn preempts(&self, priority: u8) -> bool {
+        self.is_owner() || (self.rules.preempt && priority < self.rules.priority)
+    }
+
     /// Whether a master is heard that this balancer does not take over from.
     pub(super) fn hears_master(&self, now: Micros) -> bool {
-        let follows = |(_, priority)| !self.rules.preempt || priority >= self.rules.priority;
+        let follows = |(_, priority)| !self.preempts(priority);
         self.role == Role::Backup && self.master.is_some_and(follows) && self.due().is_none_or(|due| now < due)
     }
 
@@ -194,7 +208,7 @@ impl Instance {
         if holds_lease && !self.is_maintained {
             return self.become_master(now, "it still holds the lease of the addresses");
         }
-        if self.rules.priority == 255 && !self.is_maintained {
+        if self.is_owner() && !self.is_maintained {
             return self.become_master(now, "it owns the addresses");
         }
         self.master_interval = self.rules.interval;
@@ -343,11 +357,11 @@ impl Instance {
             self.heard = now;
         }
         (self.path, self.questions) = (None, 0);
-        let is_lower = advert.priority < self.rules.priority;
-        if !is_lower {
+        let preempts = self.preempts(advert.priority);
+        if !preempts {
             self.lower_since = None;
         }
-        if is_lower && self.rules.preempt && self.hold.is_none_or(|hold| hold <= now) {
+        if preempts && self.hold.is_none_or(|hold| hold <= now) {
             let since = *self.lower_since.get_or_insert(now);
             if now.saturating_sub(since) >= self.rules.preempt_delay {
                 // "else: Discard the ADVERTISEMENT": the timer goes on.
@@ -436,7 +450,7 @@ impl Instance {
         }
         // "If the Priority in the ADVERTISEMENT is greater than the local Priority, or [...] equal to the local Priority
         // and the primary IPvX address of the sender is greater than the local primary IPvX address".
-        if (advert.priority, from) > (self.rules.priority, own) {
+        if !self.is_owner() && (advert.priority, from) > (self.rules.priority, own) {
             self.master_interval = advert.interval.max(1);
             let deadline = now + self.down_interval();
             // The better one may not have heard that there were two: a last advert lets it announce the addresses again, so

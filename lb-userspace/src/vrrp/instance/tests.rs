@@ -136,6 +136,30 @@ fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
 }
 
 #[test]
+fn an_owner_yields_to_nobody() {
+    let given = Rules {
+        preempt: false,
+        ..rules(255)
+    };
+    let mut owner = Instance::new(given);
+    owner.start(0, false);
+    let actions = owner.advert(address(9), address(1), &advert(255), SECOND);
+    assert_eq!(actions, [Action::Send(255), Action::Announce], "it asserts itself");
+    assert_eq!(owner.role(), Role::Master);
+    // After maintenance it takes back what is its own, from whomever.
+    owner.maintain(true, 2 * SECOND);
+    owner.maintain(false, 3 * SECOND);
+    let deadline = owner.deadline();
+    for heard in [100, 255] {
+        owner.advert(address(9), address(1), &advert(heard), 4 * SECOND);
+        assert!(!owner.hears_master(4 * SECOND));
+    }
+    assert_eq!(owner.deadline(), deadline, "the timer goes on");
+    owner.tick(deadline.unwrap());
+    assert_eq!(owner.role(), Role::Master);
+}
+
+#[test]
 fn who_still_holds_the_lease_goes_on_as_master() {
     let mut instance = Instance::new(rules(100));
     let actions = instance.start(0, true);
