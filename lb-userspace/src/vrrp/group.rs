@@ -113,12 +113,12 @@ impl Group {
     }
 
     /// See [`Instance::change`]; one for each member.
-    pub fn change(&mut self, rules: impl IntoIterator<Item = Rules>) -> Vec<Act> {
+    pub fn change(&mut self, rules: impl IntoIterator<Item = Rules>, now: Micros) -> Vec<Act> {
         let mut rules = rules.into_iter();
         self.each(|member| {
             rules
                 .next()
-                .map_or_else(Vec::new, |rules| member.instance.change(rules))
+                .map_or_else(Vec::new, |rules| member.instance.change(rules, now))
         })
     }
 

@@ -139,7 +139,7 @@ impl Runner {
                 None => {}
             }
         }
-        let actions = self.group.change(self.rules());
+        let actions = self.group.change(self.rules(), lease::now());
         self.act(actions).await;
     }
 

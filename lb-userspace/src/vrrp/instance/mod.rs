@@ -291,11 +291,17 @@ impl Instance {
     }
 
     /// Follows other rules from now on, but for those that make it another virtual router.
-    pub fn change(&mut self, rules: Rules) -> Vec<Action> {
+    pub fn change(&mut self, rules: Rules, now: Micros) -> Vec<Action> {
         let tells = self.role == Role::Master && self.rules != rules;
         self.rules = rules;
-        // Whoever is better now than this master hears of it at once.
-        tells.then_some(Action::Send(self.rules.priority)).into_iter().collect()
+        // Whoever is better now than this master hears of it at once; and all hear a new interval, by which the next one comes.
+        tells.then(|| self.advertise(now)).into_iter().collect()
+    }
+
+    /// An advert now, and the next one an interval later.
+    fn advertise(&mut self, now: Micros) -> Action {
+        self.deadline = Some(now + self.rules.interval);
+        Action::Send(self.rules.priority)
     }
 
     /// The deadline has come.

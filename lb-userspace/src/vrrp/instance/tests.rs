@@ -279,8 +279,16 @@ fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
 fn a_change_of_rules_is_heard_at_once() {
     let mut instance = backup(rules(200));
     instance.tick(4 * SECOND);
-    assert_eq!(instance.change(rules(200)), []);
-    assert_eq!(instance.change(rules(50)), [Action::Send(50)]);
+    assert_eq!(instance.change(rules(200), 4_100_000), []);
+    assert_eq!(instance.deadline(), Some(5 * SECOND));
+    assert_eq!(instance.change(rules(50), 4_200_000), [Action::Send(50)]);
+    // Peers count by the new interval as soon as they have heard of it.
+    let shorter = Rules {
+        interval: 10_000,
+        ..rules(50)
+    };
+    assert_eq!(instance.change(shorter, 4_300_000), [Action::Send(50)]);
+    assert_eq!(instance.deadline(), Some(4_310_000));
 }
 
 #[test]
