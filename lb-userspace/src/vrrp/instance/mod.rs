@@ -17,6 +17,8 @@ const LEAST_ASKED: u32 = 3;
 const UNANSWERED: u32 = 8;
 /// The least time between two questions.
 const ASK_AT_MOST: Micros = 5_000;
+/// The least time between two announcements because of other masters: their adverts may come without end, and may be forged.
+const HEAL_AT_MOST: Micros = 100_000;
 /// The priority of whoever owns the addresses.
 const OWNER: u8 = 255;
 
@@ -110,6 +112,12 @@ pub struct Instance {
     questions: u32,
     /// Whether the master's packet path goes on: questions since the last answer that said so.
     path: Option<u32>,
+    /// When it contradicted another master, as a master itself.
+    contradicted: Option<Micros>,
+    /// When it announced the addresses because of another master.
+    healed: Option<Micros>,
+    /// When it does so again, for adverts that came since.
+    heal: Option<Micros>,
 }
 
 impl Instance {
@@ -129,6 +137,9 @@ impl Instance {
             asked: None,
             questions: 0,
             path: None,
+            contradicted: None,
+            healed: None,
+            heal: None,
         }
     }
 
@@ -144,7 +155,7 @@ impl Instance {
 
     /// When [`Instance::tick`] is to be called.
     pub fn deadline(&self) -> Option<Micros> {
-        self.due().into_iter().chain(self.ask).min()
+        self.due().into_iter().chain(self.ask).chain(self.heal).min()
     }
 
     /// When the next advert is due, or this balancer takes over.
@@ -221,12 +232,8 @@ impl Instance {
         if was == Role::Out {
             return Vec::new();
         }
-        self.role = Role::Out;
-        self.deadline = None;
-        self.master = None;
-        self.lower_since = None;
+        self.turn(Role::Out, None);
         self.hold = None;
-        self.forget_path();
         // RFC 9568, section 6.4.3: "If a Shutdown event is received, then: [...] Send an ADVERTISEMENT with Priority = 0".
         let farewell = (was == Role::Master).then_some(Action::Send(0));
         farewell
@@ -310,6 +317,9 @@ impl Instance {
         if self.ask.is_some_and(|ask| ask <= now) {
             actions.extend(self.ask_now(now));
         }
+        if self.heal.is_some_and(|heal| heal <= now) {
+            actions.push(self.announce(now));
+        }
         if self.due().is_none_or(|due| now < due) {
             return actions;
         }
@@ -317,10 +327,7 @@ impl Instance {
             Role::Out => {}
             Role::Backup if self.has_yet_to_ask() => actions.extend(self.ask_now(now)),
             Role::Backup => actions.extend(self.become_master(now, "no master is heard")),
-            Role::Master => {
-                self.deadline = Some(now + self.rules.interval);
-                actions.push(Action::Send(self.rules.priority));
-            }
+            Role::Master => actions.push(self.advertise(now)),
         }
         actions
     }
@@ -451,8 +458,7 @@ impl Instance {
     /// RFC 9568, section 6.4.3.
     fn contend(&mut self, from: IpAddr, own: IpAddr, advert: &Advert, now: Micros) -> Vec<Action> {
         if advert.priority == 0 {
-            self.deadline = Some(now + self.rules.interval);
-            return vec![Action::Send(self.rules.priority)];
+            return self.contradict(now).into_iter().collect();
         }
         // "If the Priority in the ADVERTISEMENT is greater than the local Priority, or [...] equal to the local Priority
         // and the primary IPvX address of the sender is greater than the local primary IPvX address".
@@ -469,30 +475,54 @@ impl Instance {
         }
         // "Discard the ADVERTISEMENT; Send an ADVERTISEMENT immediately to assert the Active state to the sending VRRP
         // Router, and to update any learning bridges". Whoever believed the other one hears of us, too.
-        self.deadline = Some(now + self.rules.interval);
-        vec![Action::Send(self.rules.priority), Action::Announce]
+        self.contradict(now).into_iter().chain(self.heal(now)).collect()
+    }
+
+    /// Lets another master hear of this one: the first time at once, and twice in an interval while its adverts go on.
+    fn contradict(&mut self, now: Micros) -> Option<Action> {
+        let is_soon = |last| now < last + self.rules.interval / 2;
+        if self.contradicted.is_some_and(is_soon) {
+            return None;
+        }
+        self.contradicted = Some(now);
+        Some(self.advertise(now))
+    }
+
+    /// Lets clients that believed another master hear of this one: the first time at once, and again after its last advert.
+    fn heal(&mut self, now: Micros) -> Option<Action> {
+        let next = self.healed.map(|last| last + HEAL_AT_MOST).filter(|next| now < *next);
+        if next.is_some() {
+            self.heal = next;
+            return None;
+        }
+        Some(self.announce(now))
+    }
+
+    fn announce(&mut self, now: Micros) -> Action {
+        (self.healed, self.heal) = (Some(now), None);
+        Action::Announce
+    }
+
+    /// Has another role from now on, and knows of nobody.
+    fn turn(&mut self, role: Role, deadline: Option<Micros>) {
+        (self.role, self.deadline) = (role, deadline);
+        (self.master, self.lower_since) = (None, None);
+        (self.contradicted, self.healed, self.heal) = (None, None, None);
+        self.forget_path();
     }
 
     fn become_master(&mut self, now: Micros, cause: &str) -> Vec<Action> {
-        self.role = Role::Master;
-        self.deadline = Some(now + self.rules.interval);
-        self.master = None;
-        self.lower_since = None;
+        self.turn(Role::Master, None);
         self.hold = None;
-        self.forget_path();
         vec![
-            Action::Send(self.rules.priority),
+            self.advertise(now),
             Action::Become(Role::Master, cause.to_owned()),
             Action::Announce,
         ]
     }
 
     fn become_backup(&mut self, deadline: Micros, cause: &str) -> Vec<Action> {
-        self.role = Role::Backup;
-        self.deadline = Some(deadline);
-        self.master = None;
-        self.lower_since = None;
-        self.forget_path();
+        self.turn(Role::Backup, Some(deadline));
         vec![Action::Become(Role::Backup, cause.to_owned())]
     }
 }

@@ -122,6 +122,58 @@ fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
 }
 
 #[test]
+fn a_storm_of_adverts_is_answered_at_a_pace() {
+    // The priority of the adverts; adverts and announcements in the five seconds that they go on, and shortly after.
+    for (heard, adverts, announcements) in [(99, 10, 51), (0, 10, 0)] {
+        let mut master = backup(rules(100));
+        master.tick(4 * SECOND);
+        let (begin, end) = (4_300_000, 9_300_000);
+        let mut sent = Vec::new();
+        let mut announced = Vec::new();
+        let mut note = |now, actions: Vec<Action>| {
+            for action in actions {
+                match action {
+                    Action::Send(_) => sent.push(now),
+                    Action::Announce => announced.push(now),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        for now in (begin..end).step_by(500) {
+            while let Some(deadline) = master.deadline().filter(|deadline| *deadline <= now) {
+                note(deadline, master.tick(deadline));
+            }
+            note(now, master.advert(address(9), address(1), &advert(heard), now));
+        }
+        while let Some(deadline) = master.deadline().filter(|deadline| *deadline < end + SECOND / 4) {
+            note(deadline, master.tick(deadline));
+        }
+        assert_eq!((sent.len(), announced.len()), (adverts, announcements), "{heard}");
+        assert_eq!(sent[0], begin, "the other one hears of it at once");
+        let gaps = sent.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.clone().all(|gap| gap <= SECOND), "{sent:?}");
+        if heard != 0 {
+            assert_eq!(announced[0], begin);
+            let last = announced.last().copied().unwrap();
+            assert!(last >= end - 500, "clients may have believed the last one: {last}");
+            assert!(announced.windows(2).all(|pair| pair[1] - pair[0] >= 100_000));
+        }
+    }
+}
+
+#[test]
+fn whoever_yields_announces_nothing_any_more() {
+    let mut master = backup(rules(100));
+    master.tick(4 * SECOND);
+    for moment in [1, 2] {
+        master.advert(address(9), address(1), &advert(99), 4 * SECOND + moment);
+    }
+    assert_eq!(master.deadline(), Some(4 * SECOND + 1 + 100_000));
+    master.advert(address(8), address(1), &advert(200), 4 * SECOND + 3);
+    assert_eq!(master.deadline(), Some(4 * SECOND + 3 + 3_609_375));
+}
+
+#[test]
 fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
     let mut instance = Instance::new(rules(255));
     let actions = instance.start(0, false);
