@@ -143,8 +143,7 @@ impl Group {
     /// Until when another member's master at least keeps this one from taking over, if one does.
     fn heard_elsewhere(&self, index: usize, now: Micros) -> Option<Micros> {
         let others = self.members.iter().enumerate().filter(|(other, _)| *other != index);
-        let hearing = others.filter(|(_, member)| member.instance.hears_master(now));
-        hearing.filter_map(|(_, member)| member.instance.due()).min()
+        others.filter_map(|(_, member)| member.instance.kept_until(now)).min()
     }
 
     /// See [`Instance::advert`].
@@ -278,6 +277,35 @@ mod tests {
         let deadline = group.deadline().unwrap();
         group.tick(deadline);
         assert_eq!(roles(&group), [Role::Master; 2]);
+    }
+
+    #[test]
+    fn none_becomes_master_while_the_packet_path_of_another_one_s_master_answers() {
+        let mut group = pair_of(Rules {
+            grace: 100 * INTERVAL,
+            ..rules(100)
+        });
+        for index in [0, 1] {
+            hear(&mut group, index, 200, INTERVAL);
+        }
+        let answer = |now| Answer {
+            from: [192, 0, 2, 9].into(),
+            holds: true,
+            age: now,
+        };
+        let mut masters_at = None;
+        while masters_at.is_none() {
+            let now = group.deadline().unwrap();
+            group.tick(now);
+            // It answers in one of the networks alone.
+            if now < 50 * INTERVAL {
+                group.answered(1, answer(now));
+            }
+            masters_at = roles(&group).contains(&Role::Master).then_some(now);
+        }
+        assert_eq!(roles(&group), [Role::Master; 2]);
+        let until = 50 * INTERVAL..54 * INTERVAL;
+        assert!(masters_at.is_some_and(|at| until.contains(&at)), "{masters_at:?}");
     }
 
     #[test]

@@ -115,6 +115,11 @@ fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], findings: &mut Findings) -
                 vrrp.preempt_delay == first.preempt_delay,
                 given.preempt_delay.as_ref().map(Spanned::span),
             ),
+            (
+                "grace",
+                vrrp.grace == first.grace,
+                given.grace.as_ref().map(Spanned::span),
+            ),
         ];
         for (key, is_same, span) in own {
             if !is_same {
@@ -538,6 +543,7 @@ mod tests {
             (", priority = 7", "`priority` differs from that of \"a\""),
             (", preempt = false", "`preempt` differs"),
             (", preempt_delay = '1s'", "`preempt_delay` differs"),
+            (", grace = '1s'", "`grace` differs"),
         ] {
             let found = pair(keys).unwrap_err();
             assert!(found.contains(message), "{found}");

@@ -189,10 +189,15 @@ impl Instance {
         self.is_owner() || (self.rules.preempt && priority < self.rules.priority)
     }
 
-    /// Whether a master is heard that this balancer does not take over from.
-    pub(super) fn hears_master(&self, now: Micros) -> bool {
+    /// Until when at least a master that is heard, or whose packet path answers, keeps this balancer from taking over.
+    pub(super) fn kept_until(&self, now: Micros) -> Option<Micros> {
         let follows = |(_, priority)| !self.preempts(priority);
-        self.role == Role::Backup && self.master.is_some_and(follows) && self.due().is_none_or(|due| now < due)
+        if self.role != Role::Backup || !self.master.is_some_and(follows) {
+            return None;
+        }
+        // Until the next question, where only the packet path is there.
+        let until = self.due().unwrap_or(now + self.pause());
+        Some(until).filter(|until| now < *until)
     }
 
     /// RFC 9568, section 6.1: "Skew_Time = (((256 - Priority) * Active_Adver_Interval) / 256)"; RFC 3768 takes one second for
@@ -415,6 +420,11 @@ impl Instance {
         self.deadline = Some(self.hold.unwrap_or(soon));
     }
 
+    /// From one question to the next while adverts are missing.
+    fn pause(&self) -> Micros {
+        (self.master_interval / 4).max(ASK_AT_MOST)
+    }
+
     fn ask_now(&mut self, now: Micros) -> Vec<Action> {
         let Some((master, _)) = self.master.filter(|_| self.role == Role::Backup) else {
             self.ask = None;
@@ -426,7 +436,7 @@ impl Instance {
             .path
             .map(|unanswered| unanswered + 1)
             .filter(|unanswered| *unanswered <= UNANSWERED);
-        let next = now + (self.master_interval / 4).max(ASK_AT_MOST);
+        let next = now + self.pause();
         (self.asked, self.ask) = (Some(now), Some(next));
         if self.questions <= LEAST_ASKED {
             // Whoever slept asks before it takes over.
