@@ -118,12 +118,12 @@ impl Group {
     }
 
     /// See [`Instance::change`]; one for each member.
-    pub fn change(&mut self, rules: impl IntoIterator<Item = Rules>) -> Vec<Act> {
+    pub fn change(&mut self, rules: impl IntoIterator<Item = Rules>, now: Micros) -> Vec<Act> {
         let mut rules = rules.into_iter();
         self.each(|member| {
             rules
                 .next()
-                .map_or_else(Vec::new, |rules| member.instance.change(rules))
+                .map_or_else(Vec::new, |rules| member.instance.change(rules, now))
         })
     }
 
@@ -148,8 +148,7 @@ impl Group {
     /// Until when another member's master at least keeps this one from taking over, if one does.
     fn heard_elsewhere(&self, index: usize, now: Micros) -> Option<Micros> {
         let others = self.members.iter().enumerate().filter(|(other, _)| *other != index);
-        let hearing = others.filter(|(_, member)| member.instance.hears_master(now));
-        hearing.filter_map(|(_, member)| member.instance.due()).min()
+        others.filter_map(|(_, member)| member.instance.kept_until(now)).min()
     }
 
     /// See [`Instance::advert`].
@@ -233,7 +232,11 @@ mod tests {
     }
 
     fn pair() -> Group {
-        let mut group = Group::new(["a", "b"].map(|name| (name.to_owned(), rules(100))));
+        pair_of(rules(100))
+    }
+
+    fn pair_of(rules: Rules) -> Group {
+        let mut group = Group::new(["a", "b"].map(|name| (name.to_owned(), rules.clone())));
         assert_eq!(group.ready(0, 0, false), []);
         assert_eq!((group.waits_for(), group.member(0).role()), (Some("b"), Role::Out));
         group.ready(1, 0, false);
@@ -282,6 +285,35 @@ mod tests {
     }
 
     #[test]
+    fn none_becomes_master_while_the_packet_path_of_another_one_s_master_answers() {
+        let mut group = pair_of(Rules {
+            grace: 100 * INTERVAL,
+            ..rules(100)
+        });
+        for index in [0, 1] {
+            hear(&mut group, index, 200, INTERVAL);
+        }
+        let answer = |now| Answer {
+            from: [192, 0, 2, 9].into(),
+            holds: true,
+            age: now,
+        };
+        let mut masters_at = None;
+        while masters_at.is_none() {
+            let now = group.deadline().unwrap();
+            group.tick(now);
+            // It answers in one of the networks alone.
+            if now < 50 * INTERVAL {
+                group.answered(1, answer(now));
+            }
+            masters_at = roles(&group).contains(&Role::Master).then_some(now);
+        }
+        assert_eq!(roles(&group), [Role::Master; 2]);
+        let until = 50 * INTERVAL..54 * INTERVAL;
+        assert!(masters_at.is_some_and(|at| until.contains(&at)), "{masters_at:?}");
+    }
+
+    #[test]
     fn one_that_yields_takes_the_others_along_and_they_say_so() {
         let mut group = pair();
         group.tick(4 * INTERVAL);
@@ -292,6 +324,17 @@ mod tests {
             !actions.contains(&(0, Action::Send(0))),
             "a better master is there: {actions:?}"
         );
+    }
+
+    #[test]
+    fn an_owner_s_group_yields_to_nobody() {
+        let mut group = Group::new(["a", "b"].map(|name| (name.to_owned(), rules(255))));
+        group.ready(0, 0, false);
+        group.ready(1, 0, false);
+        assert_eq!(roles(&group), [Role::Master; 2]);
+        let actions = hear(&mut group, 0, 255, INTERVAL);
+        assert_eq!(roles(&group), [Role::Master; 2]);
+        assert_eq!(actions[0], (0, Action::Send(255)), "{actions:?}");
     }
 
     #[test]

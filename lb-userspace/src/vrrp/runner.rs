@@ -140,7 +140,7 @@ impl Runner {
             }
         }
         let rules = self.rules();
-        let actions = self.group.change(rules);
+        let actions = self.group.change(rules, lease::now());
         self.act(actions).await;
     }
 

@@ -492,6 +492,7 @@ proptest! {
         priorities in priorities(),
         networks in 1_usize..4,
         returns in 0_u64..20,
+        is_parted: bool,
         seed: [u8; 32],
     ) {
         let mut world = World::new(&priorities, networks, 0, seed);
@@ -500,6 +501,11 @@ proptest! {
         world.run_until(end);
         let (master, promotions) = (world.masters(0)[0], world.promotions);
         world.disturb(Fault::Orphan(master));
+        // That it answers in one network of a group is enough.
+        let parted = networks - 1;
+        if is_parted && networks > 1 {
+            world.disturb(Fault::Part(master, parted, 1));
+        }
         let died = world.now;
         let back = died + returns * INTERVAL;
         let mut was_owned = died;
@@ -507,6 +513,7 @@ proptest! {
         while world.now < died + PATIENCE {
             if world.now >= back && !is_back {
                 is_back = true;
+                world.disturb(Fault::Part(master, parted, 0));
                 world.disturb(Fault::Restart(master));
             }
             for network in 0..networks {

@@ -84,11 +84,14 @@ pub enum Refused {
     /// It tells no interval; or, in version 2, another one than ours.
     #[error("another interval, or none")]
     Interval,
+    /// Version 3: it is about no address.
+    #[error("no addresses")]
+    Count,
 }
 
 impl Refused {
     /// Every reason, with the word that the API uses.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Short, "short"),
         (Self::Version, "version"),
         (Self::Type, "type"),
@@ -99,6 +102,7 @@ impl Refused {
         (Self::Password, "password"),
         (Self::Own, "own"),
         (Self::Interval, "interval"),
+        (Self::Count, "count"),
     ];
 }
 
@@ -155,6 +159,11 @@ impl Advert {
         let whole = if version == 2 { end + PASSWORD } else { end };
         let message = message.get(..whole).ok_or(Refused::Short)?;
         let covered = covered(message, version, source, destination)?;
+        // RFC 9568, section 5.2.5: "If the received count is 0, the VRRP advertisement MUST be ignored." Version 2 knows no such
+        // rule, and keepalived sends such adverts where all addresses are excluded from them.
+        if version == 3 && header[3] == 0 {
+            return Err(Refused::Count);
+        }
         let list = &message[HEADER..end];
         let addresses = if size == 4 {
             list.as_chunks::<4>()
@@ -371,6 +380,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_advert_without_addresses_is_none_in_version_3() {
+        for (version, v6, is_taken) in [(2, false, true), (3, false, false), (3, true, false)] {
+            let (source, destination) = ends(v6);
+            let message = advert(version, &[]).bytes(source, destination, Covered::PseudoHeader);
+            let parsed = Advert::parse(&message, source, destination).map(drop);
+            let expected = if is_taken { Ok(()) } else { Err(Refused::Count) };
+            assert_eq!(parsed, expected, "{version} {v6}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -402,8 +422,10 @@ mod tests {
             match Advert::parse(&message, source, destination) {
                 Ok((advert, _)) => {
                     prop_assert_eq!(advert.addresses.len(), usize::from(count));
+                    prop_assert!(count != 0 || version == 2);
                     prop_assert_eq!((advert.version, advert.router, advert.priority), (version, message[1], message[2]));
                 }
+                Err(Refused::Count) => prop_assert_eq!((version, count), (3, 0)),
                 Err(why) => prop_assert!(matches!(why, Refused::Short) || v6 && version == 2, "{}", why),
             }
         }

@@ -43,6 +43,7 @@ pub(super) fn check(raw: &[Spanned<raw::Vrrp>], services: &[&str], findings: &mu
     track::services(raw, services, findings);
     let mut names = Seen::default();
     let mut routers = Seen::default();
+    let mut addresses = Seen::default();
     let mut found = Vec::with_capacity(raw.len());
     for item in raw {
         let Some(vrrp) = findings.whole(item.span(), |findings| one(item, findings)) else {
@@ -61,7 +62,8 @@ pub(super) fn check(raw: &[Spanned<raw::Vrrp>], services: &[&str], findings: &mu
             );
             Problem::new(problem, "numbers that differ on one interface and in one family")
         });
-        if is_named && is_new {
+        let are_free = are_free(&vrrp, item.get_ref(), &mut addresses, findings);
+        if is_named && is_new && are_free {
             found.push(vrrp);
         }
     }
@@ -70,6 +72,23 @@ pub(super) fn check(raw: &[Spanned<raw::Vrrp>], services: &[&str], findings: &mu
     }
     groups(&found, raw, findings)?;
     Some(found)
+}
+
+/// Whether its interface has none of its addresses from another virtual router, or twice from it: whichever yields would take
+/// them from the other one.
+fn are_free(vrrp: &Vrrp, raw: &raw::Vrrp, seen: &mut Seen<(String, IpAddr)>, findings: &mut Findings) -> bool {
+    let given = raw.addresses.iter().flat_map(Spanned::get_ref);
+    let mut are_free = true;
+    for (address, given) in vrrp.hosts().zip(given) {
+        are_free &= seen.is_new(findings, (vrrp.interface.clone(), address), given.span(), || {
+            let problem = format!(
+                "{address} is there twice among the virtual addresses of {}",
+                vrrp.interface
+            );
+            Problem::new(problem, "addresses that differ on one interface")
+        });
+    }
+    are_free
 }
 
 /// Refuses groups whose members would not move together.
@@ -95,6 +114,11 @@ fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], findings: &mut Findings) -
                 "preempt_delay",
                 vrrp.preempt_delay == first.preempt_delay,
                 given.preempt_delay.as_ref().map(Spanned::span),
+            ),
+            (
+                "grace",
+                vrrp.grace == first.grace,
+                given.grace.as_ref().map(Spanned::span),
             ),
         ];
         for (key, is_same, span) in own {
@@ -422,6 +446,27 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_on_an_interface_by_one_virtual_router() {
+        let router = |number: u8, keys: &str| format!("name = 'r{number}', router_id = {number}, {keys}");
+        let first = router(1, "interface = 'eth0', addresses = ['192.0.2.9/24', '192.0.2.10/24']");
+        for (keys, then) in [
+            ("interface = 'eth1', addresses = ['192.0.2.10/24']", Ok(2)),
+            ("interface = 'eth0', addresses = ['192.0.2.11/24']", Ok(2)),
+            (
+                "interface = 'eth0', addresses = ['192.0.2.11/24', '192.0.2.10/32']",
+                Err("192.0.2.10 is there twice among the virtual addresses of eth0".to_owned()),
+            ),
+            (
+                "interface = 'eth1', addresses = ['192.0.2.11/24', '192.0.2.11/32']",
+                Err("192.0.2.11 is there twice among the virtual addresses of eth1".to_owned()),
+            ),
+        ] {
+            let found = routers(&[&first, &router(2, keys)]).map(|found| found.len());
+            assert_eq!(found, then, "{keys}");
+        }
+    }
+
+    #[test]
     fn what_it_depends_on_is_one_thing_each() {
         let track = |table: &str| {
             let found = routers(&[&format!("{LEAST}, track = [{table}]")])?;
@@ -498,6 +543,7 @@ mod tests {
             (", priority = 7", "`priority` differs from that of \"a\""),
             (", preempt = false", "`preempt` differs"),
             (", preempt_delay = '1s'", "`preempt_delay` differs"),
+            (", grace = '1s'", "`grace` differs"),
         ] {
             let found = pair(keys).unwrap_err();
             assert!(found.contains(message), "{found}");

@@ -17,6 +17,10 @@ const LEAST_ASKED: u32 = 3;
 const UNANSWERED: u32 = 8;
 /// The least time between two questions.
 const ASK_AT_MOST: Micros = 5_000;
+/// The least time between two announcements because of other masters: their adverts may come without end, and may be forged.
+const HEAL_AT_MOST: Micros = 100_000;
+/// The priority of whoever owns the addresses.
+const OWNER: u8 = 255;
 
 /// What an instance follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +112,12 @@ pub struct Instance {
     questions: u32,
     /// Whether the master's packet path goes on: questions since the last answer that said so.
     path: Option<u32>,
+    /// When it contradicted another master, as a master itself.
+    contradicted: Option<Micros>,
+    /// When it announced the addresses because of another master.
+    healed: Option<Micros>,
+    /// When it does so again, for adverts that came since.
+    heal: Option<Micros>,
 }
 
 impl Instance {
@@ -127,6 +137,9 @@ impl Instance {
             asked: None,
             questions: 0,
             path: None,
+            contradicted: None,
+            healed: None,
+            heal: None,
         }
     }
 
@@ -142,7 +155,7 @@ impl Instance {
 
     /// When [`Instance::tick`] is to be called.
     pub fn deadline(&self) -> Option<Micros> {
-        self.due().into_iter().chain(self.ask).min()
+        self.due().into_iter().chain(self.ask).chain(self.heal).min()
     }
 
     /// When the next advert is due, or this balancer takes over.
@@ -164,10 +177,27 @@ impl Instance {
         self.role == Role::Backup && self.deadline.is_some_and(|deadline| deadline <= now) && self.path.is_some()
     }
 
-    /// Whether a master is heard that this balancer does not take over from.
-    pub(super) fn hears_master(&self, now: Micros) -> bool {
-        let follows = |(_, priority)| !self.rules.preempt || priority >= self.rules.priority;
-        self.role == Role::Backup && self.master.is_some_and(follows) && self.due().is_none_or(|due| now < due)
+    /// Whether the addresses are this balancer's own: it yields to nobody, whatever adverts say. RFC 9568, section 7.1: a receiver
+    /// "MUST verify that [...] the local router is not the IPvX address owner (Priority = 255 (decimal))".
+    fn is_owner(&self) -> bool {
+        self.rules.priority == OWNER
+    }
+
+    /// Whether it takes over from a master of that priority. RFC 9568, section 6.1: an owner "always preempts, independent of the
+    /// setting of this flag".
+    fn preempts(&self, priority: u8) -> bool {
+        self.is_owner() || (self.rules.preempt && priority < self.rules.priority)
+    }
+
+    /// Until when at least a master that is heard, or whose packet path answers, keeps this balancer from taking over.
+    pub(super) fn kept_until(&self, now: Micros) -> Option<Micros> {
+        let follows = |(_, priority)| !self.preempts(priority);
+        if self.role != Role::Backup || !self.master.is_some_and(follows) {
+            return None;
+        }
+        // Until the next question, where only the packet path is there.
+        let until = self.due().unwrap_or(now + self.pause());
+        Some(until).filter(|until| now < *until)
     }
 
     /// RFC 9568, section 6.1: "Skew_Time = (((256 - Priority) * Active_Adver_Interval) / 256)"; RFC 3768 takes one second for
@@ -194,7 +224,7 @@ impl Instance {
         if holds_lease && !self.is_maintained {
             return self.become_master(now, "it still holds the lease of the addresses");
         }
-        if self.rules.priority == 255 && !self.is_maintained {
+        if self.is_owner() && !self.is_maintained {
             return self.become_master(now, "it owns the addresses");
         }
         self.master_interval = self.rules.interval;
@@ -207,12 +237,8 @@ impl Instance {
         if was == Role::Out {
             return Vec::new();
         }
-        self.role = Role::Out;
-        self.deadline = None;
-        self.master = None;
-        self.lower_since = None;
+        self.turn(Role::Out, None);
         self.hold = None;
-        self.forget_path();
         // RFC 9568, section 6.4.3: "If a Shutdown event is received, then: [...] Send an ADVERTISEMENT with Priority = 0".
         let farewell = (was == Role::Master).then_some(Action::Send(0));
         farewell
@@ -286,11 +312,17 @@ impl Instance {
     }
 
     /// Follows other rules from now on, but for those that make it another virtual router.
-    pub fn change(&mut self, rules: Rules) -> Vec<Action> {
+    pub fn change(&mut self, rules: Rules, now: Micros) -> Vec<Action> {
         let tells = self.role == Role::Master && self.rules != rules;
         self.rules = rules;
-        // Whoever is better now than this master hears of it at once.
-        tells.then_some(Action::Send(self.rules.priority)).into_iter().collect()
+        // Whoever is better now than this master hears of it at once; and all hear a new interval, by which the next one comes.
+        tells.then(|| self.advertise(now)).into_iter().collect()
+    }
+
+    /// An advert now, and the next one an interval later.
+    fn advertise(&mut self, now: Micros) -> Action {
+        self.deadline = Some(now + self.rules.interval);
+        Action::Send(self.rules.priority)
     }
 
     /// The deadline has come.
@@ -299,6 +331,9 @@ impl Instance {
         if self.ask.is_some_and(|ask| ask <= now) {
             actions.extend(self.ask_now(now));
         }
+        if self.heal.is_some_and(|heal| heal <= now) {
+            actions.push(self.announce(now));
+        }
         if self.due().is_none_or(|due| now < due) {
             return actions;
         }
@@ -306,10 +341,7 @@ impl Instance {
             Role::Out => {}
             Role::Backup if self.has_yet_to_ask() => actions.extend(self.ask_now(now)),
             Role::Backup => actions.extend(self.become_master(now, "no master is heard")),
-            Role::Master => {
-                self.deadline = Some(now + self.rules.interval);
-                actions.push(Action::Send(self.rules.priority));
-            }
+            Role::Master => actions.push(self.advertise(now)),
         }
         actions
     }
@@ -352,11 +384,11 @@ impl Instance {
             self.heard = now;
         }
         (self.path, self.questions) = (None, 0);
-        let is_lower = advert.priority < self.rules.priority;
-        if !is_lower {
+        let preempts = self.preempts(advert.priority);
+        if !preempts {
             self.lower_since = None;
         }
-        if is_lower && self.rules.preempt && self.hold.is_none_or(|hold| hold <= now) {
+        if preempts && self.hold.is_none_or(|hold| hold <= now) {
             let since = *self.lower_since.get_or_insert(now);
             if now.saturating_sub(since) >= self.rules.preempt_delay {
                 // "else: Discard the ADVERTISEMENT": the timer goes on.
@@ -397,6 +429,11 @@ impl Instance {
         self.deadline = Some(self.hold.unwrap_or(soon));
     }
 
+    /// From one question to the next while adverts are missing.
+    fn pause(&self) -> Micros {
+        (self.master_interval / 4).max(ASK_AT_MOST)
+    }
+
     fn ask_now(&mut self, now: Micros) -> Vec<Action> {
         let Some((master, _)) = self.master.filter(|_| self.role == Role::Backup) else {
             self.ask = None;
@@ -408,7 +445,7 @@ impl Instance {
             .path
             .map(|unanswered| unanswered + 1)
             .filter(|unanswered| *unanswered <= UNANSWERED);
-        let next = now + (self.master_interval / 4).max(ASK_AT_MOST);
+        let next = now + self.pause();
         (self.asked, self.ask) = (Some(now), Some(next));
         if self.questions <= LEAST_ASKED {
             // Whoever slept asks before it takes over.
@@ -440,12 +477,11 @@ impl Instance {
     /// RFC 9568, section 6.4.3.
     fn contend(&mut self, from: IpAddr, own: IpAddr, advert: &Advert, now: Micros) -> Vec<Action> {
         if advert.priority == 0 {
-            self.deadline = Some(now + self.rules.interval);
-            return vec![Action::Send(self.rules.priority)];
+            return self.contradict(now).into_iter().collect();
         }
         // "If the Priority in the ADVERTISEMENT is greater than the local Priority, or [...] equal to the local Priority
         // and the primary IPvX address of the sender is greater than the local primary IPvX address".
-        if (advert.priority, from) > (self.rules.priority, own) {
+        if !self.is_owner() && (advert.priority, from) > (self.rules.priority, own) {
             self.master_interval = advert.interval.max(1);
             let deadline = now + self.down_interval();
             // The better one may not have heard that there were two: a last advert lets it announce the addresses again, so
@@ -458,30 +494,54 @@ impl Instance {
         }
         // "Discard the ADVERTISEMENT; Send an ADVERTISEMENT immediately to assert the Active state to the sending VRRP
         // Router, and to update any learning bridges". Whoever believed the other one hears of us, too.
-        self.deadline = Some(now + self.rules.interval);
-        vec![Action::Send(self.rules.priority), Action::Announce]
+        self.contradict(now).into_iter().chain(self.heal(now)).collect()
+    }
+
+    /// Lets another master hear of this one: the first time at once, and twice in an interval while its adverts go on.
+    fn contradict(&mut self, now: Micros) -> Option<Action> {
+        let is_soon = |last| now < last + self.rules.interval / 2;
+        if self.contradicted.is_some_and(is_soon) {
+            return None;
+        }
+        self.contradicted = Some(now);
+        Some(self.advertise(now))
+    }
+
+    /// Lets clients that believed another master hear of this one: the first time at once, and again after its last advert.
+    fn heal(&mut self, now: Micros) -> Option<Action> {
+        let next = self.healed.map(|last| last + HEAL_AT_MOST).filter(|next| now < *next);
+        if next.is_some() {
+            self.heal = next;
+            return None;
+        }
+        Some(self.announce(now))
+    }
+
+    fn announce(&mut self, now: Micros) -> Action {
+        (self.healed, self.heal) = (Some(now), None);
+        Action::Announce
+    }
+
+    /// Has another role from now on, and knows of nobody.
+    fn turn(&mut self, role: Role, deadline: Option<Micros>) {
+        (self.role, self.deadline) = (role, deadline);
+        (self.master, self.lower_since) = (None, None);
+        (self.contradicted, self.healed, self.heal) = (None, None, None);
+        self.forget_path();
     }
 
     fn become_master(&mut self, now: Micros, cause: &str) -> Vec<Action> {
-        self.role = Role::Master;
-        self.deadline = Some(now + self.rules.interval);
-        self.master = None;
-        self.lower_since = None;
+        self.turn(Role::Master, None);
         self.hold = None;
-        self.forget_path();
         vec![
-            Action::Send(self.rules.priority),
+            self.advertise(now),
             Action::Become(Role::Master, cause.to_owned()),
             Action::Announce,
         ]
     }
 
     fn become_backup(&mut self, deadline: Micros, cause: &str) -> Vec<Action> {
-        self.role = Role::Backup;
-        self.deadline = Some(deadline);
-        self.master = None;
-        self.lower_since = None;
-        self.forget_path();
+        self.turn(Role::Backup, Some(deadline));
         vec![Action::Become(Role::Backup, cause.to_owned())]
     }
 }

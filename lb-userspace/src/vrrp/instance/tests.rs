@@ -122,6 +122,58 @@ fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
 }
 
 #[test]
+fn a_storm_of_adverts_is_answered_at_a_pace() {
+    // The priority of the adverts; adverts and announcements in the five seconds that they go on, and shortly after.
+    for (heard, adverts, announcements) in [(99, 10, 51), (0, 10, 0)] {
+        let mut master = backup(rules(100));
+        master.tick(4 * SECOND);
+        let (begin, end) = (4_300_000, 9_300_000);
+        let mut sent = Vec::new();
+        let mut announced = Vec::new();
+        let mut note = |now, actions: Vec<Action>| {
+            for action in actions {
+                match action {
+                    Action::Send(_) => sent.push(now),
+                    Action::Announce => announced.push(now),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        for now in (begin..end).step_by(500) {
+            while let Some(deadline) = master.deadline().filter(|deadline| *deadline <= now) {
+                note(deadline, master.tick(deadline));
+            }
+            note(now, master.advert(address(9), address(1), &advert(heard), now));
+        }
+        while let Some(deadline) = master.deadline().filter(|deadline| *deadline < end + SECOND / 4) {
+            note(deadline, master.tick(deadline));
+        }
+        assert_eq!((sent.len(), announced.len()), (adverts, announcements), "{heard}");
+        assert_eq!(sent[0], begin, "the other one hears of it at once");
+        let gaps = sent.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.clone().all(|gap| gap <= SECOND), "{sent:?}");
+        if heard != 0 {
+            assert_eq!(announced[0], begin);
+            let last = announced.last().copied().unwrap();
+            assert!(last >= end - 500, "clients may have believed the last one: {last}");
+            assert!(announced.windows(2).all(|pair| pair[1] - pair[0] >= 100_000));
+        }
+    }
+}
+
+#[test]
+fn whoever_yields_announces_nothing_any_more() {
+    let mut master = backup(rules(100));
+    master.tick(4 * SECOND);
+    for moment in [1, 2] {
+        master.advert(address(9), address(1), &advert(99), 4 * SECOND + moment);
+    }
+    assert_eq!(master.deadline(), Some(4 * SECOND + 1 + 100_000));
+    master.advert(address(8), address(1), &advert(200), 4 * SECOND + 3);
+    assert_eq!(master.deadline(), Some(4 * SECOND + 3 + 3_609_375));
+}
+
+#[test]
 fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
     let mut instance = Instance::new(rules(255));
     let actions = instance.start(0, false);
@@ -133,6 +185,30 @@ fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
     assert_eq!((instance.role(), instance.deadline()), (Role::Out, None));
     assert_eq!(instance.tick(9 * SECOND), []);
     assert_eq!(backup(rules(1)).stop("x").len(), 1, "a backup has nothing to give up");
+}
+
+#[test]
+fn an_owner_yields_to_nobody() {
+    let given = Rules {
+        preempt: false,
+        ..rules(255)
+    };
+    let mut owner = Instance::new(given);
+    owner.start(0, false);
+    let actions = owner.advert(address(9), address(1), &advert(255), SECOND);
+    assert_eq!(actions, [Action::Send(255), Action::Announce], "it asserts itself");
+    assert_eq!(owner.role(), Role::Master);
+    // After maintenance it takes back what is its own, from whomever.
+    owner.maintain(true, 2 * SECOND);
+    owner.maintain(false, 3 * SECOND);
+    let deadline = owner.deadline();
+    for heard in [100, 255] {
+        owner.advert(address(9), address(1), &advert(heard), 4 * SECOND);
+        assert_eq!(owner.kept_until(4 * SECOND), None);
+    }
+    assert_eq!(owner.deadline(), deadline, "the timer goes on");
+    owner.tick(deadline.unwrap());
+    assert_eq!(owner.role(), Role::Master);
 }
 
 #[test]
@@ -255,8 +331,16 @@ fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
 fn a_change_of_rules_is_heard_at_once() {
     let mut instance = backup(rules(200));
     instance.tick(4 * SECOND);
-    assert_eq!(instance.change(rules(200)), []);
-    assert_eq!(instance.change(rules(50)), [Action::Send(50)]);
+    assert_eq!(instance.change(rules(200), 4_100_000), []);
+    assert_eq!(instance.deadline(), Some(5 * SECOND));
+    assert_eq!(instance.change(rules(50), 4_200_000), [Action::Send(50)]);
+    // Peers count by the new interval as soon as they have heard of it.
+    let shorter = Rules {
+        interval: 10_000,
+        ..rules(50)
+    };
+    assert_eq!(instance.change(shorter, 4_300_000), [Action::Send(50)]);
+    assert_eq!(instance.deadline(), Some(4_310_000));
 }
 
 #[test]
