@@ -26,6 +26,9 @@ const CONSEQUENCES: [(&[&str], &str); 3] = [
     ),
 ];
 
+/// A key whose value is nobody's business.
+const SECRET: &str = "password";
+
 /// What `after` changes.
 pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
     let mut changes = Vec::new();
@@ -177,7 +180,13 @@ fn backends<'a>(service: &Placed<'a>) -> Vec<(&'a Backend, Option<&'a Value>)> {
 }
 
 fn changed(service: Option<&str>, backend: Option<&Backend>, key: Key, note: Option<String>) -> Change {
-    let (key, before, after) = key;
+    let (key, mut before, mut after) = key;
+    if key.rsplit('.').next() == Some(SECRET) {
+        // That it differs is enough.
+        for value in [&mut before, &mut after].into_iter().flatten() {
+            "(not shown)".clone_into(value);
+        }
+    }
     Change {
         action: Action::Changed,
         service: service.map(str::to_owned),

@@ -114,6 +114,12 @@ fn changes_are_told_by_service_backend_and_key() {
         ),
         (
             "[[service]]",
+            "[[vrrp]]\nname = \"v\"\ninterface = \"eth0\"\nrouter_id = 1\naddresses = [\"192.0.2.99/24\"]\nversion = 2\n\
+             password = \"secret\"\n\n[[service]]",
+            &["Changed - - vrrp.v: - > 192.0.2.99/24 on eth0"],
+        ),
+        (
+            "[[service]]",
             "[api]\nread_group = \"lbd\"\n\n[[service]]",
             &["Changed - - api.read_group: - > \"lbd\""],
         ),
@@ -215,4 +221,19 @@ fn what_cannot_change_is_named_with_what_to_do() {
             assert!(found.to_string().contains(word), "{found}");
         }
     }
+}
+
+#[test]
+fn passwords_are_not_shown() {
+    let with = |password: &str| {
+        let router = format!(
+            "[[vrrp]]\nname = \"v\"\ninterface = \"eth0\"\nrouter_id = 1\naddresses = [\"192.0.2.99/24\"]\nversion = 2\n\
+             password = \"{password}\"\n\n[[service]]"
+        );
+        source(&FILE.replacen("[[service]]", &router, 1))
+    };
+    assert_eq!(
+        lines(&compare(&with("secret"), &with("other"))),
+        ["Changed - - vrrp.v.password: (not shown) > (not shown)"]
+    );
 }
