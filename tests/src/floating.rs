@@ -116,3 +116,22 @@ pub fn has_addresses(lab: &Lab, index: usize) -> Result<Vec<bool>> {
         .map(|address| text.contains(&format!(" {address}/")))
         .to_vec())
 }
+
+/// Two balancers with those keys, of which the first one is master and heard by the second.
+///
+/// # Panics
+///
+/// When it does not come to that.
+#[track_caller]
+pub fn pair<'a>(lab: &'a Lab, keys: &str) -> [Lbd<'a>; 2] {
+    let first = balancer(lab, 0, 200, keys).expect("the first balancer starts");
+    await_roles(&first, "master");
+    let second = balancer(lab, 1, 100, keys).expect("the second balancer starts");
+    await_roles(&second, "backup");
+    eventually(PATIENCE, "the backup hears the master", || {
+        let status = second.lbctl(&["vrrp", "status"]).expect("the status is shown");
+        let mut rows = status.as_array().into_iter().flatten();
+        rows.all(|row| !row["master"].is_null())
+    });
+    [first, second]
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::{
     config::QUICK_HTTP_CHECK,
-    floating::{self, await_roles, await_service, floating, has_addresses, roles},
+    floating::{self, await_roles, await_service, floating, has_addresses, pair, roles},
     lab::{Lab, Plan, virtual_addresses},
     lbd::Lbd,
     topology::Subnet,
@@ -22,19 +22,6 @@ fn lab() -> Lab {
         ..Plan::default()
     })
     .unwrap()
-}
-
-/// Two balancers, of which the first one is master.
-fn pair<'a>(lab: &'a Lab, keys: &str) -> [Lbd<'a>; 2] {
-    let first = floating::balancer(lab, 0, 200, keys).unwrap();
-    await_roles(&first, "master");
-    let second = floating::balancer(lab, 1, 100, keys).unwrap();
-    await_roles(&second, "backup");
-    eventually(PATIENCE, "the backup hears the master", || {
-        let status = second.lbctl(&["vrrp", "status"]).unwrap();
-        status.as_array().unwrap().iter().all(|row| !row["master"].is_null())
-    });
-    [first, second]
 }
 
 fn shown(lab: &Lab, index: usize) -> String {

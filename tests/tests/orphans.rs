@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::{
     client::Load,
-    floating::{self, await_roles, await_service, config, floating, has_addresses, roles},
+    floating::{self, await_roles, await_service, config, floating, has_addresses, pair, roles},
     lab::{Lab, Plan},
     lbd::Lbd,
     topology::Subnet,
@@ -23,19 +23,6 @@ fn lab(balancers: u8) -> Lab {
         ..Plan::default()
     })
     .unwrap()
-}
-
-/// Two balancers, of which the first one is master.
-fn pair<'a>(lab: &'a Lab, keys: &str) -> [Lbd<'a>; 2] {
-    let first = floating::balancer(lab, 0, 200, keys).unwrap();
-    await_roles(&first, "master");
-    let second = floating::balancer(lab, 1, 100, keys).unwrap();
-    await_roles(&second, "backup");
-    eventually(PATIENCE, "the backup hears the master", || {
-        let status = second.lbctl(&["vrrp", "status"]).unwrap();
-        status.as_array().unwrap().iter().all(|row| !row["master"].is_null())
-    });
-    [first, second]
 }
 
 fn count(lbd: &Lbd<'_>, kind: &str) -> usize {
