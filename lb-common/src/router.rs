@@ -68,6 +68,13 @@ impl VirtualRouter {
         now < self.until && !self.is_taken()
     }
 
+    /// Whether frames to the link-layer address of the virtual router are for this balancer: it answers for the addresses, or
+    /// did until just now, and nobody else has sent from there since.
+    #[inline(always)]
+    pub const fn is_addressed(&self, now: u64) -> bool {
+        self.answers(now) || now < self.relay_until && self.heard <= self.renewed
+    }
+
     /// Whether packets of connections that are not known here go to the balancer that was master before, or is master now.
     #[inline(always)]
     pub const fn relays(&self, now: u64) -> bool {
@@ -222,5 +229,26 @@ mod tests {
             assert_eq!(router.answers(now), answers, "{now} {heard}");
         }
         assert!(!VirtualRouter::ZERO.answers(1), "who holds no lease");
+    }
+
+    #[test]
+    fn frames_are_for_whoever_gave_up_until_somebody_else_sends() {
+        // The lease was renewed last at 100 and given up; until when it relays; when another one was heard.
+        for (until, relay_until, heard, is_addressed) in [
+            (200, 0, 0, true),
+            (0, 0, 90, false),
+            (0, 500, 90, true),
+            (0, 500, 101, false),
+            (0, 140, 90, false),
+        ] {
+            let router = VirtualRouter {
+                renewed: 100,
+                until,
+                relay_until,
+                heard,
+                ..VirtualRouter::ZERO
+            };
+            assert_eq!(router.is_addressed(150), is_addressed, "{until} {relay_until} {heard}");
+        }
     }
 }

@@ -18,11 +18,12 @@ const PREFIX: u32 = u32::from_ne_bytes(mac::PREFIX);
 /// Drops a frame that is for whoever is master of a virtual router, where this balancer is not.
 ///
 /// RFC 9568, section 6.4.2: a backup "MUST discard packets with a destination link-layer MAC address equal to the Virtual
-/// Router MAC address". Cards do that, but not those that take all frames.
+/// Router MAC address". Cards do that, but not those that take all frames. A master that hands over takes them until the
+/// next one has sent from that address: switches lead them here so long.
 #[inline(always)]
 pub fn check(packet: &Packet, tags: Tags) -> Result<(), Outcome> {
     match addressed(packet, tags) {
-        Some(router) if !vrrp::answers(router) => Err(Outcome::NotMaster),
+        Some(router) if !vrrp::is_addressed(router) => Err(Outcome::NotMaster),
         _ => Ok(()),
     }
 }

@@ -101,10 +101,10 @@ pub fn own_mac(router: *mut VirtualRouter) -> u64 {
     unsafe { core::ptr::read_volatile(&raw const (*router).own_mac) }
 }
 
-/// Whether this balancer is master, by its lease.
+/// Whether frames to the virtual router's own link-layer address are for this balancer.
 #[inline(always)]
-pub fn answers(router: *mut VirtualRouter) -> bool {
-    read_router(router).answers(now())
+pub fn is_addressed(router: *mut VirtualRouter) -> bool {
+    read_router(router).is_addressed(now())
 }
 
 /// The link-layer address that the frame comes from, as [`VirtualRouter::heard_mac`] has it.

@@ -4,8 +4,8 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{
-    admin,
-    config::{Config, ConfigError, Flaw, Probe, Table},
+    admin, command,
+    config::{CommandProbe, Config, ConfigError, Flaw, Probe, Table, Tracked},
     health::{self, MeansError, TargetError, TargetId, Targets},
     reload::Source,
 };
@@ -23,29 +23,61 @@ pub fn check(source: &Source) -> Result<Targets, ConfigError> {
     Ok(targets)
 }
 
-/// The programs of checks are there.
+/// The programs of checks, tracks and hooks are there, and so are the users of those that begin with the daemon.
 fn programs(config: &Config) -> Result<(), Flaw> {
+    for router in &config.vrrp {
+        for (index, track) in router.tracks.iter().enumerate() {
+            if let Tracked::Command(track) = &track.what {
+                let table = Table::Track {
+                    router: router.name.clone(),
+                    index,
+                };
+                runs(&track.command, false, table)?;
+            }
+        }
+        if let Some(hook) = &router.hook {
+            runs(&hook.command, true, Table::Hook(router.name.clone()))?;
+        }
+    }
     for service in &config.services {
         for backend in &service.backends {
             let Some(Probe::Command(command)) = backend.health.as_ref().map(|check| &check.probe) else {
                 continue;
             };
-            let program = command.argv.first().map_or("", String::as_str);
-            if let Some(wrong) = no_program(Path::new(program)) {
-                let table = Table::Check {
-                    service: service.name.clone(),
-                    backend: backend.name.clone(),
-                };
-                return Err(Flaw {
-                    table,
-                    key: "argv",
-                    message: format!("{program} {wrong}"),
-                    expected: "a program that can be run, and its arguments".to_owned(),
-                });
-            }
+            let table = Table::Check {
+                service: service.name.clone(),
+                backend: backend.name.clone(),
+            };
+            program_of(command, table)?;
         }
     }
     Ok(())
+}
+
+/// A program is there, and the user that it is to run as, which may be root or not.
+fn runs(command: &CommandProbe, may_be_root: bool, table: Table) -> Result<(), Flaw> {
+    if let Err(error) = command::user(&command.user, may_be_root) {
+        return Err(Flaw {
+            table,
+            key: "user",
+            message: error.to_string(),
+            expected: "a user of this machine".to_owned(),
+        });
+    }
+    program_of(command, table)
+}
+
+fn program_of(command: &CommandProbe, table: Table) -> Result<(), Flaw> {
+    let program = command.argv.first().map_or("", String::as_str);
+    match no_program(Path::new(program)) {
+        Some(wrong) => Err(Flaw {
+            table,
+            key: "argv",
+            message: format!("{program} {wrong}"),
+            expected: "a program that can be run, and its arguments".to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Why nobody can run a file; `None`: somebody can.
@@ -174,5 +206,39 @@ mod tests {
             refused("type = \"command\"\nargv = [\"/bin/sh\"]\nuser = \"nobody\""),
             None
         );
+    }
+
+    #[test]
+    fn what_virtual_routers_run_is_looked_for() {
+        let router = "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[vrrp]]\nname = \"v\"\ninterface = \"eth0\"\n\
+                      router_id = 1\naddresses = [\"192.0.2.10/24\"]\n";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lbd.toml");
+        let given_then = [
+            (
+                "[[vrrp.track]]\nargv = [\"/nope\"]\n",
+                Some((10, "/nope cannot be run")),
+            ),
+            (
+                "[[vrrp.track]]\nargv = [\"/bin/true\"]\n[[vrrp.track]]\nargv = [\"/bin/sh\"]\nuser = \"nosuch\"\n",
+                Some((13, "nosuch")),
+            ),
+            ("[vrrp.hook]\nargv = [\"/bin\"]\n", Some((10, "/bin is not a program"))),
+            ("[vrrp.hook]\nargv = [\"/bin/true\"]\nuser = \"root\"\n", None),
+        ];
+        for (tables, then) in given_then {
+            fs::write(&file, format!("{router}{tables}")).unwrap();
+            let error = check(&Source::load(&file).unwrap()).err();
+            let found = error
+                .as_ref()
+                .map(|error| (error.diagnostics()[0].line, error.diagnostics()[0].message.clone()));
+            assert_eq!(
+                found.as_ref().map(|(line, _)| *line),
+                then.map(|(line, _)| line),
+                "{tables}"
+            );
+            let words = |(found, then): (&(usize, String), (usize, &str))| found.1.contains(then.1);
+            assert!(found.as_ref().zip(then).is_none_or(words), "{found:?}");
+        }
     }
 }

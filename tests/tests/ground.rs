@@ -1,13 +1,14 @@
 //! What virtual routers stand on changes: their addresses, those that adverts come from, their devices, their controllers'
 //! sleep.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use harness::{
     config::QUICK_HTTP_CHECK,
     floating::{self, await_roles, await_service, floating, has_addresses, pair, roles},
     lab::{Lab, Plan, virtual_addresses},
     lbd::Lbd,
+    prober::Prober,
     topology::Subnet,
     wait::{PATIENCE, eventually},
     worker::Worker,
@@ -208,4 +209,52 @@ fn a_balancer_whose_services_are_checked_takes_part_once_they_are() {
         route.contains(" src ") && !route.contains(&format!("src {v6} ")),
         "{route}"
     );
+}
+
+#[test]
+fn a_balancer_that_was_cut_off_leaves_the_addresses_until_it_sees_its_workers() {
+    let lab = lab();
+    let _workers = Worker::all(&lab);
+    let start = |index: usize, priority| {
+        let mut config = floating::config(&lab, index, priority, FAST);
+        for service in &mut config.services {
+            service.health =
+                "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 3\nfall = 2\n"
+                    .to_owned();
+        }
+        Lbd::start(&lab.balancers[index], config).unwrap()
+    };
+    let first = start(0, 200);
+    await_roles(&first, "master");
+    let second = start(1, 100);
+    await_roles(&second, "backup");
+    let are_down = || {
+        let services = first.lbctl(&["service", "list"]).unwrap();
+        let mut rows = services.as_array().unwrap().iter();
+        rows.all(|service| service["backends_up"] == 0)
+    };
+    type Cut = fn(&Lab, bool);
+    let cuts: [(&str, Cut); 2] = [
+        ("cable", |lab, is_cut| {
+            lab.fabric.set_cable(&lab.balancers[0], !is_cut).unwrap();
+        }),
+        ("partition", |lab, is_cut| {
+            lab.fabric.set_silent(&lab.balancers[0], is_cut).unwrap();
+        }),
+    ];
+    for (what, cut) in cuts {
+        cut(&lab, true);
+        await_roles(&second, "master");
+        await_service(&lab);
+        eventually(PATIENCE, "its checks take all workers down", are_down);
+        let target = SocketAddr::new(floating()[0], 80);
+        let prober = Prober::start(&lab.client.namespace, target, Duration::from_millis(10));
+        cut(&lab, false);
+        await_roles(&first, "master");
+        await_roles(&second, "backup");
+        std::thread::sleep(Duration::from_millis(500));
+        let outage = prober.stop();
+        assert_eq!(outage.failed, 0, "{what}: {outage:?}; {}", first.log());
+        assert!(!are_down(), "{what}");
+    }
 }

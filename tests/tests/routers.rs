@@ -182,10 +182,19 @@ fn frames_to_the_virtual_router_are_for_its_master_alone() {
         scene.program.send(&foreign, Outcome::Forwarded);
         scene.renew();
         scene.program.send(&syn, Outcome::Forwarded);
+        // Whoever gives up takes them until the next master has sent from there.
+        scene.routers.relay(scene.index, lease_clock().unwrap(), Some(LEASE));
         scene.routers.give_up(scene.index);
+        let late = Packet {
+            source: fixture::client(v6, 40_002),
+            ..syn.clone()
+        };
+        scene.program.send(&late, Outcome::Forwarded);
+        scene.advert(other_balancer(v6, 9), router_mac(v6), 0);
+        scene.advert(other_balancer(v6, 9), router_mac(v6), 100);
         scene.program.send(
             &Packet {
-                source: fixture::client(v6, 40_002),
+                source: fixture::client(v6, 40_003),
                 ..syn
             },
             Outcome::NotMaster,

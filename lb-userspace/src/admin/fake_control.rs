@@ -100,6 +100,7 @@ pub(super) fn report() -> Report {
             action: Action::Added,
             service: Some("web".to_owned()),
             backend: None,
+            vrrp: None,
             key: None,
             before: None,
             after: None,

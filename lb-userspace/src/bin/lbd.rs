@@ -151,7 +151,16 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
             Err(error) if error.diagnostics().is_empty() => (Some(error.to_string()), Vec::new()),
             Err(error) => (None, error.diagnostics().to_vec()),
         };
-        let found = serde_json::json!({ "valid": result.is_ok(), "error": error, "diagnostics": diagnostics });
+        let warnings = result
+            .as_ref()
+            .map(lb_userspace::config::Config::warnings)
+            .unwrap_or_default();
+        let found = serde_json::json!({
+            "valid": result.is_ok(),
+            "error": error,
+            "diagnostics": diagnostics,
+            "warnings": warnings,
+        });
         println!("{found}");
         return Ok(if result.is_ok() {
             ExitCode::SUCCESS
@@ -160,6 +169,9 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
         });
     }
     let config = result?;
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
     let services = config.services.len();
     println!(

@@ -1,5 +1,7 @@
 //! Answers as text: pure functions.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
@@ -152,7 +154,7 @@ pub(super) fn vrrp(routers: &[VrrpStatus]) -> String {
         ("master", false),
         ("sent", true),
         ("received", true),
-        ("refused", true),
+        ("refused", false),
         ("since", false),
         ("cause", false),
     ];
@@ -175,12 +177,22 @@ pub(super) fn vrrp(routers: &[VrrpStatus]) -> String {
             master,
             router.sent.to_string(),
             router.received.to_string(),
-            router.refused.values().sum::<u64>().to_string(),
+            refused(&router.refused),
             router.since.clone(),
             router.cause.clone(),
         ]
     });
     table(COLUMNS, rows)
+}
+
+/// How many adverts were refused, for each reason.
+fn refused(refused: &BTreeMap<String, u64>) -> String {
+    let told = refused.iter().filter(|(_, count)| **count > 0);
+    let told: Vec<_> = told.map(|(reason, count)| format!("{count} {reason}")).collect();
+    if told.is_empty() {
+        return "0".to_owned();
+    }
+    told.join(", ")
 }
 
 pub(super) fn services(services: &[ServiceStatus]) -> String {

@@ -69,6 +69,13 @@ pub fn load_with_text(path: &Path) -> Result<(Config, String), ConfigError> {
     parse_file(path, read_regular(path))
 }
 
+impl Config {
+    /// What is right, and works less well than one might think: sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        vrrp::warnings(self)
+    }
+}
+
 fn parse_file(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<(Config, String), ConfigError> {
     let bytes = bytes.map_err(|cause| ConfigError::Unreadable {
         path: path.to_owned(),

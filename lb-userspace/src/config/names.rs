@@ -26,6 +26,18 @@ pub(super) const SERVICE: Rule = Rule {
     marks: "-_.",
 };
 
+/// The name of a virtual router.
+pub(super) const ROUTER: Rule = Rule {
+    what: "virtual router",
+    ..SERVICE
+};
+
+/// The name of a group of virtual routers.
+pub(super) const GROUP: Rule = Rule {
+    what: "group",
+    ..SERVICE
+};
+
 /// The name of a backend: besides what a service's may be, the `address:port` that it has by default.
 pub(super) const BACKEND: Rule = Rule {
     what: "backend",

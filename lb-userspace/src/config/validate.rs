@@ -1,5 +1,7 @@
 //! From [`raw`] to [`Config`]: each value by itself, then how they fit together.
 
+use std::collections::BTreeMap;
+
 use toml::Spanned;
 
 use super::{
@@ -43,8 +45,13 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
         .service
         .iter()
         .filter_map(|service| service.get_ref().name.as_ref());
-    let names: Vec<_> = names.map(|name| name.get_ref().as_str()).collect();
-    let vrrp = vrrp::check(&file.vrrp, &names, findings);
+    // Of one that is wrong itself nothing more is said.
+    let mut tracked: BTreeMap<_, _> = names.map(|name| (name.get_ref().as_str(), usize::MAX)).collect();
+    tracked.extend(services.iter().map(|(_, service)| {
+        let ordinary = service.backends.iter().filter(|backend| !backend.fallback);
+        (service.name.as_str(), ordinary.count())
+    }));
+    let vrrp = vrrp::check(&file.vrrp, &tracked, findings);
     Some(Config {
         vrrp: vrrp?,
         node: node?,

@@ -23,6 +23,7 @@ use super::{
     conditions::{self, Conditions},
     entries::Entries,
     interfaces::Interfaces,
+    readiness::{self, Readiness},
     returned::Returned,
 };
 use crate::{
@@ -43,9 +44,6 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// How often the shares of backends that slowly start are renewed, and drains are looked at.
 const STEP: Duration = Duration::from_secs(1);
 
-/// For how long this balancer takes over no addresses because its workers were not checked yet.
-const UNREADY: Duration = Duration::from_secs(10);
-
 /// What the loop works with.
 pub(super) struct Controller {
     pub(super) config_path: PathBuf,
@@ -60,8 +58,8 @@ pub(super) struct Controller {
     pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
     pub(super) health_changes: mpsc::UnboundedReceiver<Change>,
     pub(super) vrrp: Arc<vrrp::Instances>,
-    /// When this began.
-    pub(super) begun: Instant,
+    /// What virtual routers wait for.
+    pub(super) readiness: Option<Readiness>,
     /// What virtual routers may depend on.
     pub(super) services: watch::Sender<vrrp::Services>,
     pub(super) returned: Returned,
@@ -135,6 +133,7 @@ impl Controller {
     pub(super) async fn run_until<T>(&mut self, end: impl Future<Output = T>, mut hangup: Hangup) -> T {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut questions = self.vrrp.fitness().questions();
         tokio::pin!(end);
         loop {
             let is_moving = self.returned.any() || self.is_draining();
@@ -146,6 +145,11 @@ impl Controller {
                 () = tokio::time::sleep(deadline.unwrap_or(PERIOD)), if deadline.is_some() => {}
                 Some(change) = self.health_changes.recv() => self.note(&change),
                 Ok(()) = self.next_hops.changed() => {}
+                Ok(()) = questions.changed() => {}
+                () = tokio::time::sleep(readiness::LOOK), if self.readiness.is_some() => {
+                    tokio::task::block_in_place(|| self.answer_waiting());
+                    continue;
+                }
                 Some(command) = self.commands.recv() => {
                     self.obey(command).await;
                     continue;
@@ -248,39 +252,24 @@ impl Controller {
                 Ok(plan)
             });
         self.report(result);
-        if !self.vrrp.is_ready() && self.can_serve() {
-            self.vrrp.set_ready();
-        }
+        self.answer_waiting();
     }
 
-    /// Whether each service has a backend that takes packets, or has none although all were checked. A balancer that begins, and
-    /// knows nothing of its workers yet, would refuse the clients whose addresses it takes. It does not wait for ever.
-    fn can_serve(&self) -> bool {
-        if self.begun.elapsed() >= UNREADY {
-            return true;
-        }
+    /// Answers virtual routers that wait until this balancer can serve.
+    fn answer_waiting(&mut self) {
+        let Some(question) = self.vrrp.fitness().question() else {
+            self.readiness = None;
+            return;
+        };
+        let (health, now) = (self.health.snapshot(), Instant::now());
+        let known = self.readiness.take().filter(|known| known.question == question);
+        let readiness = known.unwrap_or_else(|| Readiness::new(question, &health, now));
         let in_force = self.in_force.borrow().clone();
-        let Ok(entries) = Entries::read(&self.tables) else {
-            return false;
-        };
-        let health = self.health.snapshot();
-        let is_known = |service: &Service, backend: &Backend| {
-            let id = TargetId {
-                service: service.name.clone(),
-                backend: backend.name.clone(),
-            };
-            health
-                .get(&id)
-                .is_none_or(|health| health.verdict != Verdict::Unknown && health.checks > 0)
-        };
-        let is_up = |service: &Service, backend: &Backend| {
-            let entry = entries.find(service, backend.address);
-            entry.is_some_and(|(_, entry)| entry.status.state() == BackendState::Up)
-        };
-        in_force.config().services.iter().all(|service| {
-            service.backends.iter().any(|backend| is_up(service, backend))
-                || service.backends.iter().all(|backend| is_known(service, backend))
-        })
+        if readiness.is_there(&in_force, &health, &self.tables, now) {
+            self.vrrp.answer(question);
+        } else {
+            self.readiness = Some(readiness);
+        }
     }
 
     fn report(&self, result: Result<reconcile::Plan, String>) {
@@ -323,26 +312,28 @@ impl Controller {
     }
 }
 
-/// How many backends of each service can take packets: those that are not known to be down, and that operators let.
+/// Of each service: how many of the backends that operators let take packets are not known to be down, and how many are.
 fn service_health(config: &Config, known: reconcile::Known<'_>) -> vrrp::Services {
-    let is_up = |service: &Service, backend: &Backend| {
-        let id = TargetId {
-            service: service.name.clone(),
-            backend: backend.name.clone(),
-        };
+    let id = |service: &Service, backend: &Backend| TargetId {
+        service: service.name.clone(),
+        backend: backend.name.clone(),
+    };
+    let takes = |id: &TargetId, backend: &Backend| {
         !backend.fallback
-            && known.verdicts.get(&id) != Some(&Verdict::Down)
-            && known.overrides.standing(&id, known.now) == Standing::AsHealthSays
-            && known.overrides.weight(&id, backend.weight) > 0
+            && known.overrides.standing(id, known.now) == Standing::AsHealthSays
+            && known.overrides.weight(id, backend.weight) > 0
     };
     let health = |service: &Service| {
-        let up = service
-            .backends
-            .iter()
-            .filter(|backend| is_up(service, backend))
-            .count();
-        let up = u32::try_from(up).unwrap_or(u32::MAX);
-        (service.name.clone(), vrrp::ServiceHealth { up })
+        let mut health = vrrp::ServiceHealth::default();
+        for backend in &service.backends {
+            let id = id(service, backend);
+            match known.verdicts.get(&id) {
+                _ if !takes(&id, backend) => {}
+                Some(Verdict::Down) => health.down += 1,
+                _ => health.up += 1,
+            }
+        }
+        (service.name.clone(), health)
     };
     config.services.iter().map(health).collect()
 }

@@ -221,7 +221,13 @@ impl Inspect for Inspector {
         let in_force = self.in_force();
         let interfaces = self.interfaces.borrow().clone();
         let problems = interfaces.iter().filter_map(|interface| interface.problem.clone());
-        let warnings = in_force.warnings.iter().cloned().chain(problems).collect();
+        let warnings = in_force
+            .warnings
+            .iter()
+            .cloned()
+            .chain(in_force.config().warnings())
+            .chain(problems)
+            .collect();
         Ok(NodeStatus {
             name: in_force.config().node.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

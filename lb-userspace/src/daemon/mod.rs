@@ -14,6 +14,7 @@ mod interfaces;
 mod link_facts;
 mod naming;
 mod overriding;
+mod readiness;
 mod reloading;
 mod returned;
 mod suspecting;
@@ -23,7 +24,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -149,7 +150,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         next_hops: next_hops.clone(),
         health_changes,
         vrrp: Arc::clone(&vrrp),
-        begun: Instant::now(),
+        readiness: None,
         services,
         returned: returned::Returned::default(),
         reconciled,
@@ -171,7 +172,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         let cause = format!("from layout {}, with all flows", former.version);
         events.record(Happening::new(Kind::MapsMigrated, cause));
     }
-    for warning in &warnings {
+    for warning in warnings.iter().chain(&config.warnings()) {
         tracing::warn!("{warning}");
     }
     controller.in_force.send_modify(|in_force| {

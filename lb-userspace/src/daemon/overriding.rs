@@ -94,7 +94,7 @@ impl Controller {
             Kind::VrrpResumed
         };
         self.events
-            .record(Happening::new(kind, name).of_interface(&router.interface));
+            .record(Happening::new(kind, "by an operator").of_router(name, &router.interface));
         self.in_force.send_modify(|in_force| {
             *in_force = Arc::new(super::InForce {
                 overrides: Arc::new(overrides),

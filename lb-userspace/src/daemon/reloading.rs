@@ -57,7 +57,7 @@ impl Controller {
             file: path.display().to_string(),
             changes: reload::compare(&before.source, &next),
             steps: 0,
-            warnings: Vec::new(),
+            warnings: next.config.warnings(),
         };
         let (overrides, voided) = self.overrides_for(&before, &next.config, &mut report, now);
         let trial = tokio::task::block_in_place(|| self.trial(&next.config, &overrides)).map_err(ReloadError::Maps)?;

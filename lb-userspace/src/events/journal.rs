@@ -107,6 +107,7 @@ impl Journal {
             kind: happening.kind.word().to_owned(),
             service: happening.service,
             backend: happening.backend,
+            vrrp: happening.vrrp,
             interface: happening.interface,
             cause: happening.cause,
         });

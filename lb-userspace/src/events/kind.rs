@@ -60,6 +60,8 @@ kinds! {
     VrrpMaster, "vrrp-master", false, "this balancer is master of a virtual router";
     VrrpBackup, "vrrp-backup", false, "this balancer is backup of a virtual router";
     VrrpGrace, "vrrp-grace", true, "the master's adverts are missing, and its packets still pass";
+    VrrpPriority, "vrrp-priority", false, "the priority of this balancer for a virtual router changed";
+    VrrpOddAdverts, "vrrp-odd-adverts", true, "adverts of another balancer are not as they should be";
     VrrpMaintained, "vrrp-maintained", false, "an operator keeps this balancer backup of a virtual router";
     VrrpResumed, "vrrp-resumed", false, "an operator lets this balancer take part in a virtual router as before";
     VrrpHookFailed, "vrrp-hook-failed", true, "the hook of a virtual router did not succeed";

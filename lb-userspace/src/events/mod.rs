@@ -34,6 +34,9 @@ pub struct Event {
     /// The backend of that service.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub backend: Option<String>,
+    /// The virtual router that it happened to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub vrrp: Option<String>,
     /// The interface that it happened to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub interface: Option<String>,
@@ -47,6 +50,7 @@ pub struct Happening {
     kind: Kind,
     service: Option<String>,
     backend: Option<String>,
+    vrrp: Option<String>,
     interface: Option<String>,
     cause: String,
 }
@@ -58,6 +62,7 @@ impl Happening {
             kind,
             service: None,
             backend: None,
+            vrrp: None,
             interface: None,
             cause: cause.into(),
         }
@@ -91,6 +96,16 @@ impl Happening {
         }
     }
 
+    /// It concerns a virtual router, which is on that interface.
+    #[must_use]
+    pub fn of_router(self, name: &str, interface: &str) -> Self {
+        Self {
+            vrrp: Some(name.to_owned()),
+            interface: Some(interface.to_owned()),
+            ..self
+        }
+    }
+
     /// What kind of thing it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -103,12 +118,30 @@ impl Happening {
 
     fn log(&self) {
         let (service, backend) = (self.service.as_deref(), self.backend.as_deref());
-        let interface = self.interface.as_deref();
+        let (vrrp, interface) = (self.vrrp.as_deref(), self.interface.as_deref());
         let (event, cause) = (self.kind.word(), self.cause.as_str());
         if self.kind.is_alarming() {
-            tracing::warn!(event, service, backend, interface, cause, "{}", self.kind.sentence());
+            tracing::warn!(
+                event,
+                service,
+                backend,
+                vrrp,
+                interface,
+                cause,
+                "{}",
+                self.kind.sentence()
+            );
         } else {
-            tracing::info!(event, service, backend, interface, cause, "{}", self.kind.sentence());
+            tracing::info!(
+                event,
+                service,
+                backend,
+                vrrp,
+                interface,
+                cause,
+                "{}",
+                self.kind.sentence()
+            );
         }
     }
 }

@@ -34,18 +34,22 @@ pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
     let mut changes = Vec::new();
     if before.config.node != after.config.node {
         let keys = keys(before.document.get("node"), after.document.get("node"), &[]);
-        changes.extend(keys.into_iter().map(|key| changed(None, None, key, None)));
+        changes.extend(keys.into_iter().map(|key| changed(Subject::Node, key, None)));
     }
     if before.config.api != after.config.api {
         let keys = keys(before.document.get("api"), after.document.get("api"), &[]);
         let named = keys.into_iter().map(|(key, old, new)| (format!("api.{key}"), old, new));
-        changes.extend(named.map(|key| changed(None, None, key, None)));
+        changes.extend(named.map(|key| changed(Subject::Node, key, None)));
     }
     changes.extend(routers(before, after));
     let (old, new) = (services(before), services(after));
     for after in &new {
         match old.iter().find(|before| before.model.name == after.model.name) {
-            None => changes.push(whole(Action::Added, &after.model.name, None, front(after.model))),
+            None => changes.push(whole(
+                Action::Added,
+                Subject::Service(&after.model.name),
+                front(after.model),
+            )),
             Some(before) if before.model != after.model => changes.extend(service(before, after)),
             Some(_) => {}
         }
@@ -57,7 +61,11 @@ pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
             Some(name) => format!("{name} from now on: its flows go on"),
             None => format!("{}; ends the flows of the service", front(before.model)),
         };
-        changes.push(whole(Action::Removed, &before.model.name, None, consequence));
+        changes.push(whole(
+            Action::Removed,
+            Subject::Service(&before.model.name),
+            consequence,
+        ));
     }
     changes
 }
@@ -106,17 +114,18 @@ fn routers(before: &Source, after: &Source) -> Vec<Change> {
         |name: &&&String| old.get(**name).map(|(router, _)| router) != new.get(**name).map(|(router, _)| router);
     let mut changes = Vec::new();
     for name in names.iter().filter(differs) {
-        let keys = match (old.get(*name), new.get(*name)) {
-            (Some((_, before)), Some((_, after))) => keys(before.as_ref(), after.as_ref(), &[])
-                .into_iter()
-                .map(|(key, old, new)| (format!("vrrp.{name}.{key}"), old, new))
-                .collect(),
-            (before, after) => {
-                let front = |found: Option<&(Vrrp, _)>| found.map(|(router, _)| front(router));
-                vec![(format!("vrrp.{name}"), front(before), front(after))]
+        let of = Subject::Router(name);
+        match (old.get(*name), new.get(*name)) {
+            (Some((_, before)), Some((_, after))) => {
+                let keys = keys(before.as_ref(), after.as_ref(), &[]);
+                changes.extend(keys.into_iter().map(|key| changed(of, key, None)));
             }
-        };
-        changes.extend(keys.into_iter().map(|key| changed(None, None, key, None)));
+            (None, Some((router, _))) => changes.push(whole(Action::Added, of, front(router))),
+            (Some((router, _)), None) => {
+                changes.push(whole(Action::Removed, of, format!("{}: gives them up", front(router))));
+            }
+            (None, None) => {}
+        }
     }
     changes
 }
@@ -142,24 +151,28 @@ fn service(before: &Placed<'_>, after: &Placed<'_>) -> Vec<Change> {
         .into_iter()
         .map(|key| {
             let consequence = CONSEQUENCES.iter().find(|(keys, _)| keys.contains(&key.0.as_str()));
-            changed(Some(name), None, key, consequence.map(|(_, note)| (*note).to_owned()))
+            changed(
+                Subject::Service(name),
+                key,
+                consequence.map(|(_, note)| (*note).to_owned()),
+            )
         })
         .collect();
     let (old, new) = (backends(before), backends(after));
     for (model, table) in &new {
         match old.iter().find(|(other, _)| other.name == model.name) {
-            None => changes.push(whole(Action::Added, name, Some(model), backend(model))),
+            None => changes.push(whole(Action::Added, Subject::Backend(name, model), backend(model))),
             Some((other, before)) if other != model => changes.extend(
                 keys(*before, *table, &[])
                     .into_iter()
-                    .map(|key| changed(Some(name), Some(model), key, None)),
+                    .map(|key| changed(Subject::Backend(name, model), key, None)),
             ),
             Some(_) => {}
         }
     }
     let is_gone = |(before, _): &&(&Backend, _)| new.iter().all(|(after, _)| before.name != after.name);
     for (model, _) in old.iter().filter(is_gone) {
-        changes.push(whole(Action::Removed, name, Some(model), backend(model)));
+        changes.push(whole(Action::Removed, Subject::Backend(name, model), backend(model)));
     }
     changes
 }
@@ -179,7 +192,37 @@ fn backends<'a>(service: &Placed<'a>) -> Vec<(&'a Backend, Option<&'a Value>)> {
         .collect()
 }
 
-fn changed(service: Option<&str>, backend: Option<&Backend>, key: Key, note: Option<String>) -> Change {
+/// What differs.
+#[derive(Clone, Copy)]
+enum Subject<'a> {
+    Node,
+    Router(&'a str),
+    Service(&'a str),
+    Backend(&'a str, &'a Backend),
+}
+
+impl Subject<'_> {
+    fn change(self, action: Action, note: Option<String>) -> Change {
+        let (service, backend, vrrp) = match self {
+            Self::Node => (None, None, None),
+            Self::Router(name) => (None, None, Some(name)),
+            Self::Service(name) => (Some(name), None, None),
+            Self::Backend(service, backend) => (Some(service), Some(&*backend.name), None),
+        };
+        Change {
+            action,
+            service: service.map(str::to_owned),
+            backend: backend.map(str::to_owned),
+            vrrp: vrrp.map(str::to_owned),
+            key: None,
+            before: None,
+            after: None,
+            note,
+        }
+    }
+}
+
+fn changed(of: Subject<'_>, key: Key, note: Option<String>) -> Change {
     let (key, mut before, mut after) = key;
     if key.rsplit('.').next() == Some(SECRET) {
         // That it differs is enough.
@@ -188,26 +231,15 @@ fn changed(service: Option<&str>, backend: Option<&Backend>, key: Key, note: Opt
         }
     }
     Change {
-        action: Action::Changed,
-        service: service.map(str::to_owned),
-        backend: backend.map(|backend| backend.name.clone()),
         key: Some(key),
         before,
         after,
-        note,
+        ..of.change(Action::Changed, note)
     }
 }
 
-fn whole(action: Action, service: &str, backend: Option<&Backend>, note: String) -> Change {
-    Change {
-        action,
-        service: Some(service.to_owned()),
-        backend: backend.map(|backend| backend.name.clone()),
-        key: None,
-        before: None,
-        after: None,
-        note: Some(note),
-    }
+fn whole(action: Action, of: Subject<'_>, note: String) -> Change {
+    of.change(action, Some(note))
 }
 
 fn front(service: &Service) -> String {

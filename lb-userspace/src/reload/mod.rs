@@ -76,12 +76,15 @@ pub struct Report {
 pub struct Change {
     /// What is done.
     pub action: Action,
-    /// The service that it is about; none: the node.
+    /// The service that it is about; neither that nor a virtual router: the node.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub service: Option<String>,
     /// The backend of that service that it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub backend: Option<String>,
+    /// The virtual router that it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub vrrp: Option<String>,
     /// The key that changes, with dots between tables.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub key: Option<String>,

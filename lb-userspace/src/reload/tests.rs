@@ -49,7 +49,8 @@ fn lines(changes: &[Change]) -> Vec<String> {
     changes
         .iter()
         .map(|change| {
-            let place = [&change.service, &change.backend, &change.key].map(of).join(" ");
+            let owner = change.service.clone().or(change.vrrp.clone());
+            let place = [&owner, &change.backend, &change.key].map(of).join(" ");
             format!(
                 "{:?} {place}: {} > {}",
                 change.action,
@@ -116,7 +117,7 @@ fn changes_are_told_by_service_backend_and_key() {
             "[[service]]",
             "[[vrrp]]\nname = \"v\"\ninterface = \"eth0\"\nrouter_id = 1\naddresses = [\"192.0.2.99/24\"]\nversion = 2\n\
              password = \"secret\"\n\n[[service]]",
-            &["Changed - - vrrp.v: - > 192.0.2.99/24 on eth0"],
+            &["Added v - -: - > -"],
         ),
         (
             "[[service]]",
@@ -234,6 +235,6 @@ fn passwords_are_not_shown() {
     };
     assert_eq!(
         lines(&compare(&with("secret"), &with("other"))),
-        ["Changed - - vrrp.v.password: (not shown) > (not shown)"]
+        ["Changed v - password: (not shown) > (not shown)"]
     );
 }

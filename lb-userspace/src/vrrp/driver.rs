@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    fitness::Fitness,
     kernel::Kernel,
     leftovers,
     runner::{Order, Runner},
@@ -72,6 +73,7 @@ pub(super) struct Driver {
     links: watch::Receiver<u64>,
     /// Counts changes of what virtual routers depend on.
     news: watch::Receiver<u64>,
+    fitness: Arc<Fitness>,
     maintained: Arc<BTreeSet<String>>,
     groups: BTreeMap<Key, Running>,
     is_hurried: bool,
@@ -83,7 +85,8 @@ type Key = (bool, String);
 struct Running {
     configs: Vec<Vrrp>,
     desk: mpsc::UnboundedSender<Order>,
-    end: oneshot::Sender<()>,
+    /// Tells it to end, and why.
+    end: oneshot::Sender<&'static str>,
     task: JoinHandle<()>,
 }
 
@@ -93,6 +96,7 @@ pub(super) async fn run(
     board: Board,
     mut commands: mpsc::UnboundedReceiver<Command>,
     news: watch::Receiver<u64>,
+    fitness: Arc<Fitness>,
 ) {
     let opened = Kernel::open();
     let kernel = match opened {
@@ -110,6 +114,7 @@ pub(super) async fn run(
         board,
         links,
         news,
+        fitness,
         maintained: Arc::default(),
         groups: BTreeMap::new(),
         is_hurried: false,
@@ -125,14 +130,14 @@ pub(super) async fn run(
         }
     }
     let groups = std::mem::take(&mut driver.groups);
-    end(&driver.board, groups.into_values()).await;
+    end(&driver.board, groups.into_values(), "the daemon ends").await;
 }
 
 /// Ends groups: what this balancer is master of is handed over.
-async fn end(board: &Board, groups: impl Iterator<Item = Running>) {
+async fn end(board: &Board, groups: impl Iterator<Item = Running>, cause: &'static str) {
     let mut tasks: Vec<_> = groups
         .map(|running| {
-            let _ = running.end.send(());
+            let _ = running.end.send(cause);
             running.task
         })
         .collect();
@@ -195,7 +200,12 @@ impl Driver {
                 }
             }
         }
-        end(&self.board, leaving.into_iter()).await;
+        end(
+            &self.board,
+            leaving.into_iter(),
+            "the configuration has it no more, or another one",
+        )
+        .await;
         for failure in leftovers::reap(&self.kernel.slow, &self.routers, &wanted).await {
             self.board.warn(failure);
         }
@@ -209,7 +219,7 @@ impl Driver {
         let (desk, orders) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
         let _ = desk.send(Order::Maintain(Arc::clone(&self.maintained)));
-        let runner = Runner::new(followed, &self.kernel, &self.routers, &self.board);
+        let runner = Runner::new(followed, &self.kernel, &self.routers, &self.board, &self.fitness);
         let task = tokio::spawn(runner.run(orders, self.links.clone(), self.news.clone(), ended));
         let running = Running {
             configs,

@@ -62,8 +62,8 @@ async fn work(mut given: mpsc::UnboundedReceiver<RoleChange>, events: Events) {
         }
         if let Err(how) = run(&change).await {
             let program = change.hook.command.argv.first().map_or("", String::as_str);
-            let cause = format!("{}: {program} for {}: {how}", change.name, change.role.word());
-            events.record(Happening::new(Kind::VrrpHookFailed, cause).of_interface(&change.interface));
+            let cause = format!("{program} for {}: {how}", change.role.word());
+            events.record(Happening::new(Kind::VrrpHookFailed, cause).of_router(&change.name, &change.interface));
         }
     }
 }

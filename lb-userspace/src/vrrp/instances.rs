@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     driver::{self, Command, Followed},
+    fitness::Fitness,
     instance::Role,
     runner,
     status::{Board, Status},
@@ -56,8 +57,7 @@ pub struct Instances {
     followers: Mutex<BTreeMap<String, Follower>>,
     services: watch::Receiver<Services>,
     news: News,
-    /// Whether this balancer can serve what it takes over.
-    ready: watch::Sender<bool>,
+    fitness: Arc<Fitness>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -75,8 +75,10 @@ impl Instances {
         let shared = board.clone();
         let news: News = Arc::new(watch::Sender::new(0));
         let heard = news.subscribe();
+        let fitness = Arc::new(Fitness::new(services.clone()));
+        let asked = Arc::clone(&fitness);
         let thread = thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
-            runtime.block_on(driver::run(routers, shared, given, heard));
+            runtime.block_on(driver::run(routers, shared, given, heard, asked));
         })?;
         Ok(Self {
             board,
@@ -84,7 +86,7 @@ impl Instances {
             followers: Mutex::default(),
             services,
             news,
-            ready: watch::Sender::new(false),
+            fitness,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -98,14 +100,15 @@ impl Instances {
         let _ = is_done.await;
     }
 
-    /// Says that this balancer can serve what it takes over. Before that it takes no part.
-    pub fn set_ready(&self) {
-        self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+    /// What virtual routers ask before they take part.
+    pub fn fitness(&self) -> &Fitness {
+        &self.fitness
     }
 
-    /// Whether it can.
-    pub fn is_ready(&self) -> bool {
-        *self.ready.borrow()
+    /// Answers that question: this balancer can serve what it takes over. Whoever asked takes no part before that.
+    pub fn answer(&self, question: u64) {
+        self.fitness.answer(question);
+        self.news.send_modify(|number| *number += 1);
     }
 
     /// Follows what virtual routers depend on; goes on where that is what it was.
@@ -114,8 +117,7 @@ impl Instances {
         let mut before = std::mem::take(&mut *followers);
         let follow = |config: Vrrp| {
             let kept = before.remove(&config.name).filter(|kept| kept.tracks == config.tracks);
-            let ready = self.ready.subscribe();
-            let begin = || Follower::begin(config.tracks.clone(), &self.services, &ready, &self.news);
+            let begin = || Follower::begin(config.tracks.clone(), &self.services, &self.news);
             let follower = kept.unwrap_or_else(begin);
             let standing = follower.standing();
             followers.insert(config.name.clone(), follower);

@@ -37,8 +37,3 @@ pub(super) fn judge(received: &Received, own: IpAddr, config: &Vrrp) -> Result<(
     }
     Ok((advert, covered))
 }
-
-/// Whether an advert has the form of the checksum that ours have not.
-pub(super) fn is_other_form(covered: Covered, from: IpAddr, config: &Vrrp) -> bool {
-    config.version == 3 && from.is_ipv4() && covered != config.checksum
-}

@@ -1,13 +1,6 @@
 //! One virtual router's sockets, addresses and lease: carries out what its instance decides.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    net::IpAddr,
-    sync::Arc,
-    task,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc, task, time::Duration};
 
 use lb_common::router::RouterKey;
 use tokio::sync::watch;
@@ -16,26 +9,27 @@ use super::{
     addresses,
     driver::Followed,
     echo::Echo,
-    hooks::RoleChange,
+    fitness::{Fit, Fitness},
     instance::{Action, Answer, Instance, Micros, Role},
-    judge::{is_other_form, judge},
+    judge::judge,
     kernel::Kernel,
     lease::{self, Lease},
+    oddities::Oddities,
     ports::Ports,
     relay::Relay,
     router_mac::DeviceState,
-    status::{Board, Notice, Status},
+    shown::Shown,
+    status::Board,
     track::Standing,
-    wire::{Advert, Covered, GROUP_V4, GROUP_V6, Refused},
+    wire::{Advert, GROUP_V4, GROUP_V6, Refused},
 };
-use crate::{
-    config::Vrrp,
-    dataplane::Routers,
-    events::{Happening, Kind},
-};
+use crate::{config::Vrrp, dataplane::Routers, events::Kind};
 
 /// When addresses are announced again after they were taken over, from the first time on.
 const AGAIN: [Micros; 3] = [50_000, 250_000, 1_000_000];
+
+/// For how long at most a device stays up after its addresses are given up: whoever takes over sends at once.
+const LINGER: Micros = 1_000_000;
 
 /// Why nothing is open before the first look.
 const UNSEEN: &str = "the interface was not looked at yet";
@@ -47,28 +41,30 @@ pub(super) struct Member {
     standing: watch::Receiver<Standing>,
     /// Whether its group counts on it.
     pub(super) is_ready: bool,
+    /// Whether it can serve what it takes.
+    pub(super) fit: Fit,
     /// Why its sockets are not open.
     closed_for: String,
     virtual_addresses: BTreeSet<IpAddr>,
     kernel: Kernel,
     routers: Arc<Routers>,
-    board: Board,
-    status: Status,
-    /// Whether the board knows the status.
-    is_published: bool,
+    pub(super) shown: Shown,
     ports: Option<Ports>,
     /// When the addresses are announced again.
     announcements: Vec<Micros>,
     /// While connections go on by way of the balancer that was master before.
     relay: Option<Relay>,
+    /// When the device of addresses that were given up is put down, at the latest: frames come here until the next master has
+    /// sent from its link-layer address.
+    lingers: Option<Micros>,
     /// What the packet path knows it by.
     registered: Option<RouterKey>,
     /// When all adverts that had come were read.
     drained: Micros,
     /// Its priority, when what it depends on was known last.
     effective: u8,
-    /// Whether a checksum of the other kind was told of.
-    told_of_checksum: bool,
+    /// What was odd about adverts.
+    oddities: Oddities,
 }
 
 impl Member {
@@ -76,32 +72,37 @@ impl Member {
         let Followed { config, standing } = followed;
         let mut member = Self {
             virtual_addresses: config.hosts().collect(),
-            status: Status::new(&config.name),
+            shown: Shown::new(board, &config),
             config,
             standing,
             is_ready: false,
+            fit: Fit::begin(),
             closed_for: UNSEEN.to_owned(),
             kernel,
             routers,
-            board,
-            is_published: false,
             ports: None,
             announcements: Vec::new(),
             relay: None,
+            lingers: None,
             registered: None,
             drained: 0,
             effective: 0,
-            told_of_checksum: false,
+            oddities: Oddities::default(),
         };
         member.effective = member.config.priority;
-        member.publish();
         member
     }
 
     /// When something is due besides what the instance waits for.
     pub(super) fn deadline(&self) -> Option<Micros> {
         let relay = self.relay.as_ref().map(Relay::deadline);
-        self.announcements.first().copied().into_iter().chain(relay).min()
+        let announcement = self.announcements.first().copied();
+        announcement.into_iter().chain(relay).chain(self.lingers).min()
+    }
+
+    /// Until when frames may come here at most that are for the next master; `None`: they do not.
+    pub(super) fn lingers(&self) -> Option<Micros> {
+        self.lingers
     }
 
     /// Whether something may be there to hear.
@@ -117,6 +118,7 @@ impl Member {
         // What the kernel does not tell now it tells soon.
         let link = addresses::link(&self.kernel.fast, &self.config.interface).await.ok()?;
         self.note_interface(link.as_ref().map(|link| link.index));
+        let is_there = link.is_some();
         let running = link.filter(|link| link.is_running);
         let is_open = self.ports.is_some();
         match running {
@@ -142,7 +144,8 @@ impl Member {
                 }
             }
             None => {
-                self.closed_for = format!("interface {} is down", self.config.interface);
+                let how = if is_there { "down" } else { "missing" };
+                self.closed_for = format!("interface {} is {how}", self.config.interface);
                 return is_open.then(|| self.closed_for.clone());
             }
         }
@@ -155,7 +158,7 @@ impl Member {
             && let Some(key) = self.registered.take()
             && let Err(error) = self.routers.forget(&key)
         {
-            self.board.warn(format!("{}: {error}", self.config.name));
+            self.shown.warn(format_args!("{error}"));
         }
     }
 
@@ -171,11 +174,9 @@ impl Member {
         }
         match ports.device_state(&self.kernel.fast).await {
             Some((name, DeviceState::Gone)) => Some(format!("somebody removed {name}")),
-            Some((name, DeviceState::Down)) if self.status.role == Role::Master => {
-                self.board.warn(format!(
-                    "{}: somebody put {name} down; it is put up again",
-                    self.config.name
-                ));
+            Some((name, DeviceState::Down)) if self.shown.role() == Role::Master => {
+                self.shown
+                    .warn(format_args!("somebody put {name} down; it is put up again"));
                 self.warn_of("its device", ports.set_device(&self.kernel.fast, true).await);
                 self.announce();
                 None
@@ -185,21 +186,22 @@ impl Member {
     }
 
     /// Whether it is known what stands in its way: before that it decides nothing, since it may still be master.
-    pub(super) fn is_settled(&self) -> bool {
-        self.standing.borrow().is_settled && self.closed_for != UNSEEN
-    }
-
-    /// Whether it takes no part for that reason, and that is told.
-    pub(super) fn is_out_for(&self, cause: &str) -> bool {
-        self.status.role == Role::Out && self.status.cause == cause
+    pub(super) fn is_settled(&self, fitness: &Fitness) -> bool {
+        self.standing.borrow().is_settled && self.closed_for != UNSEEN && fitness.has_begun()
     }
 
     /// Why it cannot take part.
-    pub(super) fn obstacle(&self) -> Option<String> {
-        if self.ports.is_none() {
-            return Some(self.closed_for.clone());
+    pub(super) fn obstacle(&mut self, fitness: &Fitness) -> Option<String> {
+        let obstacle = match self.ports {
+            Some(_) => self.standing.borrow().fault.clone(),
+            None => Some(self.closed_for.clone()),
+        };
+        if obstacle.is_some() {
+            self.fit = Fit::Lost;
+        } else if self.fit.waits(fitness) {
+            return Some("it waits for health checks".to_owned());
         }
-        self.standing.borrow().fault.clone()
+        obstacle
     }
 
     /// Whether it still holds the lease of the addresses, from before its controller began.
@@ -220,7 +222,7 @@ impl Member {
     /// Whether it is master without the lease: it slept, and another balancer may be master by now.
     pub(super) fn has_lapsed(&self) -> bool {
         let lapsed = self.ports.as_ref().is_some_and(|ports| ports.lease.has_lapsed());
-        lapsed && self.status.role == Role::Master
+        lapsed && self.shown.role() == Role::Master
     }
 
     /// Closes what was opened. What the instance was told before is carried out already.
@@ -230,7 +232,7 @@ impl Member {
 
     /// Puts addresses back that somebody took off while this balancer is master.
     async fn keep_addresses(&mut self) {
-        let (Some(ports), Role::Master) = (&self.ports, self.status.role) else {
+        let (Some(ports), Role::Master) = (&self.ports, self.shown.role()) else {
             return;
         };
         let Ok(there) = addresses::all(&self.kernel.fast, ports.home()).await else {
@@ -246,10 +248,8 @@ impl Member {
             return;
         }
         for address in missing {
-            self.board.warn(format!(
-                "{}: somebody took {address} off; it is put back",
-                self.config.name
-            ));
+            self.shown
+                .warn(format_args!("somebody took {address} off; it is put back"));
             self.add(ports, *address).await;
         }
         self.announce();
@@ -257,15 +257,14 @@ impl Member {
 
     async fn add(&self, ports: &Ports, address: ipnet::IpNet) {
         if let Err(error) = addresses::add(&self.kernel.fast, ports.home(), address).await {
-            self.board
-                .warn(format!("{}: {address} could not be taken: {error}", self.config.name));
+            self.shown.warn(format_args!("{address} could not be taken: {error}"));
         }
     }
 
     /// Says what failed.
     fn warn_of(&self, what: &str, done: io::Result<()>) {
         if let Err(error) = done {
-            self.board.warn(format!("{}: {what}: {error}", self.config.name));
+            self.shown.warn(format_args!("{what}: {error}"));
         }
     }
 
@@ -278,7 +277,7 @@ impl Member {
         let routers = Arc::clone(&self.routers);
         match Lease::register(routers, &ports.link, &self.config, &self.virtual_addresses) {
             Ok(lease) => ports.lease = lease,
-            Err(error) => self.board.warn(format!("{}: {error}", self.config.name)),
+            Err(error) => self.shown.warn(format_args!("{error}")),
         }
         if !self.config.asks() {
             ports.echo = None;
@@ -294,14 +293,14 @@ impl Member {
         if before.priority != self.config.priority
             && let Err(error) = ports.look_whose(&self.kernel.fast, &self.config).await
         {
-            self.board.warn(format!("{}: {error}", self.config.name));
+            self.shown.warn(format_args!("{error}"));
         }
         let gone: BTreeSet<_> = before.hosts().collect();
         let kept = &self.virtual_addresses | &ports.owned;
         let gone = gone.difference(&kept).copied().collect();
         let removed = addresses::remove(&self.kernel.fast, ports.home(), &gone).await;
         self.warn_of("addresses could not be given up", removed);
-        if self.status.role == Role::Master && before.addresses != self.config.addresses {
+        if self.shown.role() == Role::Master && before.addresses != self.config.addresses {
             for address in self.config.addresses.clone() {
                 if let Some(ports) = &self.ports {
                     self.add(ports, address).await;
@@ -316,33 +315,52 @@ impl Member {
     pub(super) fn hear(&mut self) -> Option<Result<(IpAddr, IpAddr, Advert, Micros), Refused>> {
         let ports = self.ports.as_ref()?;
         let own = ports.source;
-        let judged = match ports.adverts.receive() {
-            Ok(received) => judge(&received, own, &self.config).map(|judged| (received.source, judged)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Refused::Short),
+        let received = match ports.adverts.receive() {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Some(Err(self.refuse(Refused::Short)));
+            }
             // Mostly: nothing is there.
             Err(_) => {
                 self.drained = lease::now();
                 return None;
             }
         };
-        self.is_published = false;
-        Some(match judged {
-            Ok((from, (advert, covered))) => {
-                self.tell_of_checksum(covered, from);
-                self.status.received += 1;
-                // Only adverts of a master are noted by the packet path.
-                let at = if advert.priority == 0 {
-                    lease::now()
-                } else {
-                    self.arrival(from)
-                };
-                Ok((from, own, advert, at))
-            }
+        let from = received.source;
+        let (advert, covered) = match judge(&received, own, &self.config) {
+            Ok(judged) => judged,
             Err(reason) => {
-                *self.status.refused.entry(reason).or_default() += 1;
-                Err(reason)
+                let odd = self.oddities.refused(reason, from, &self.config, lease::now());
+                self.tell_odd(odd);
+                return Some(Err(self.refuse(reason)));
             }
-        })
+        };
+        self.shown.count(|status| status.received += 1);
+        let odd = self
+            .oddities
+            .accepted((&advert, covered), from, &self.config, lease::now());
+        self.tell_odd(odd);
+        // Only adverts of a master are noted by the packet path.
+        let at = if advert.priority == 0 {
+            lease::now()
+        } else {
+            // Whoever it is has sent from the addresses' own link-layer address.
+            self.lingers = self.lingers.map(|_| lease::now());
+            self.arrival(from)
+        };
+        Some(Ok((from, own, advert, at)))
+    }
+
+    fn refuse(&mut self, reason: Refused) -> Refused {
+        self.shown
+            .count(|status| *status.refused.entry(reason).or_default() += 1);
+        reason
+    }
+
+    fn tell_odd(&mut self, odd: impl IntoIterator<Item = String>) {
+        for cause in odd {
+            self.shown.tell(&self.config, Kind::VrrpOddAdverts, &cause);
+        }
     }
 
     /// When the last advert of that balancer came. The packet path saw it, whatever this process did meanwhile.
@@ -356,8 +374,7 @@ impl Member {
     /// The next answer of another balancer's packet path.
     pub(super) fn hear_answer(&mut self) -> Option<Answer> {
         let answer = self.ports.as_ref()?.echo.as_ref()?.receive()?;
-        self.status.answered += 1;
-        self.is_published = false;
+        self.shown.count(|status| status.answered += 1);
         if let Some(relay) = &mut self.relay {
             relay.answered(answer);
         }
@@ -368,18 +385,6 @@ impl Member {
     pub(super) fn saw_silence(&self, for_long: Micros) -> bool {
         let silence = self.ports.as_ref().and_then(|ports| ports.lease.silence());
         silence.is_some_and(|silence| silence >= for_long)
-    }
-
-    /// Says once that somebody uses the form of the checksum that we do not.
-    fn tell_of_checksum(&mut self, covered: Covered, from: IpAddr) {
-        if !self.told_of_checksum && is_other_form(covered, from, &self.config) {
-            self.told_of_checksum = true;
-            self.board.warn(format!(
-                "{}: adverts of {from} come with the other form of the checksum of version 3 (`checksum`): both are accepted \
-                 here, perhaps not there",
-                self.config.name
-            ));
-        }
     }
 
     /// Carries out what the instance decided.
@@ -416,8 +421,13 @@ impl Member {
             addresses: self.config.hosts().collect(),
             password: self.config.password,
         };
+        if priority != 0 && self.shown.role() != Role::Master {
+            // Switches lead clients here from the first advert on.
+            ports.lease.renew();
+        }
         let mut is_sent = false;
-        for destination in to {
+        // All balancers may have the same list.
+        for destination in to.iter().filter(|destination| **destination != ports.source) {
             let message = advert.bytes(ports.source, *destination, self.config.checksum);
             is_sent |= ports.advertise(&message, *destination).is_ok();
         }
@@ -426,8 +436,7 @@ impl Member {
             if priority != 0 {
                 ports.lease.renew();
             }
-            self.status.sent += 1;
-            self.is_published = false;
+            self.shown.count(|status| status.sent += 1);
         }
     }
 
@@ -435,8 +444,7 @@ impl Member {
         if let Some(echo) = self.ports.as_mut().and_then(|ports| ports.echo.as_mut()) {
             // One that cannot be asked does not answer.
             let _ = echo.ask(master);
-            self.status.asked += 1;
-            self.is_published = false;
+            self.shown.count(|status| status.asked += 1);
         }
     }
 
@@ -447,33 +455,51 @@ impl Member {
         }
         if let Some(ports) = &self.ports {
             if role == Role::Master {
+                self.lingers = None;
+                // What the device sends when it comes up leads clients here, too.
+                ports.lease.renew();
                 self.warn_of("its device", ports.set_device(&self.kernel.fast, true).await);
                 for address in &self.config.addresses {
                     self.add(ports, *address).await;
                 }
             } else {
-                // The kernel answers for them no more from here on.
-                ports.lease.give_up();
                 // Clients that still come here, with connections of others, go on to whoever is master now.
                 ports.lease.relay(self.relay_length());
                 self.relay = None;
+                // The kernel answers for them no more from here on.
+                ports.lease.give_up();
                 self.announcements.clear();
                 let lent = self.virtual_addresses.difference(&ports.owned).copied().collect();
                 self.warn_of(
                     "addresses could not be given up",
                     addresses::remove(&self.kernel.fast, ports.home(), &lent).await,
                 );
-                self.warn_of("its device", ports.set_device(&self.kernel.slow, false).await);
+                if self.shown.role() == Role::Master && ports.has_device() {
+                    self.lingers = Some(lease::now() + LINGER);
+                } else if self.lingers.is_none() {
+                    self.put_device_down().await;
+                }
             }
         }
-        self.note(role, cause);
+        self.shown.note(&self.config, role, cause);
+    }
+
+    async fn put_device_down(&mut self) {
+        self.lingers = None;
+        if let Some(ports) = &self.ports {
+            self.warn_of("its device", ports.set_device(&self.kernel.slow, false).await);
+        }
     }
 
     /// Tells everybody where the addresses are, now and some more times.
     fn announce_again(&mut self) {
         self.announce();
         let now = lease::now();
-        self.announcements = AGAIN.map(|pause| now + pause).to_vec();
+        match self.announcements.last_mut() {
+            // Those that are still to come do, however often there is reason for more.
+            Some(last) => *last = now + AGAIN[AGAIN.len() - 1],
+            None => self.announcements = AGAIN.map(|pause| now + pause).to_vec(),
+        }
     }
 
     /// Lets connections of whoever was master before go on by way of it.
@@ -491,7 +517,10 @@ impl Member {
     }
 
     /// Does what is due besides what the instance waits for.
-    pub(super) fn tick(&mut self, now: Micros) {
+    pub(super) async fn tick(&mut self, now: Micros) {
+        if self.lingers.is_some_and(|until| until <= now) {
+            self.put_device_down().await;
+        }
         match self.relay.as_mut().map(|relay| relay.tick(now)) {
             None | Some(Some(None)) => {}
             Some(Some(Some(former))) => self.ask(former),
@@ -509,81 +538,18 @@ impl Member {
     }
 
     fn announce(&self) {
-        if let (Some(ports), Role::Master) = (&self.ports, self.status.role) {
+        if let (Some(ports), Role::Master) = (&self.ports, self.shown.role()) {
             for (address, error) in ports.announcer.announce(self.virtual_addresses.iter().copied()) {
-                self.board.warn(format!(
-                    "{}: {address} could not be announced: {error}",
-                    self.config.name
-                ));
+                self.shown
+                    .warn(format_args!("{address} could not be announced: {error}"));
             }
         }
     }
 
-    /// Writes down what it is now.
-    pub(super) fn note(&mut self, role: Role, cause: &str) {
-        let status = &mut self.status;
-        if status.role == role && status.cause == cause {
-            return;
-        }
-        if status.role != role {
-            status.since = SystemTime::now();
-            if let Some(hook) = &self.config.hook {
-                let change = RoleChange {
-                    name: self.config.name.clone(),
-                    interface: self.config.interface.clone(),
-                    addresses: self.config.addresses.iter().map(ToString::to_string).collect(),
-                    former: status.role,
-                    role,
-                    cause: cause.to_owned(),
-                    hook: hook.clone(),
-                };
-                self.board.tell(Notice::Role(Box::new(change)));
-            }
-        }
-        status.role = role;
-        cause.clone_into(&mut status.cause);
-        let kind = match role {
-            Role::Master => Kind::VrrpMaster,
-            Role::Backup => Kind::VrrpBackup,
-            Role::Out => Kind::VrrpFault,
-        };
-        self.tell(kind, cause);
-    }
-
-    fn tell(&mut self, kind: Kind, cause: &str) {
-        let happening = Happening::new(kind, format!("{}: {cause}", self.config.name));
-        self.board
-            .tell(Notice::Event(happening.of_interface(&self.config.interface)));
-        self.is_published = false;
-    }
-
-    /// Shows the board how things are.
+    /// Shows how things are.
     pub(super) fn show(&mut self, instance: &Instance, now: Micros) {
-        let master = instance.master();
-        let is_graced = instance.is_graced(now);
-        if let (true, false, Some((master, _))) = (is_graced, self.status.is_graced, master) {
-            let cause =
-                format!("adverts of {master} are missing, but its packets still pass: its controller may return");
-            self.tell(Kind::VrrpGrace, &cause);
-        }
-        let states = self.standing.borrow().states.clone();
-        if states != self.status.tracks {
-            self.status.tracks = states;
-            self.is_published = false;
-        }
-        let seen = (instance.priority(), instance.is_maintained(), master, is_graced);
-        let status = &mut self.status;
-        if seen != (status.priority, status.is_maintained, status.master, status.is_graced) {
-            (status.priority, status.is_maintained, status.master, status.is_graced) = seen;
-            self.is_published = false;
-        }
-        self.publish();
-    }
-
-    fn publish(&mut self) {
-        if !self.is_published {
-            self.is_published = self.board.publish(&self.status);
-        }
+        let standing = self.standing.borrow();
+        self.shown.show(&self.config, instance, &standing.states, now);
     }
 
     /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
@@ -591,6 +557,6 @@ impl Member {
         if let Some(ports) = self.ports.take() {
             self.warn_of("its device", ports.remove_device(&self.kernel.slow).await);
         }
-        self.board.forget(&self.config.name);
+        self.shown.forget();
     }
 }

@@ -1,14 +1,16 @@
 //! VRRP: which balancer of several has the virtual addresses (RFC 9568, version 3; RFC 3768, version 2).
 //!
-//! `wire` (packets), `instance` (who is master), `group` (who moves together), `relay` (whose connections are carried on) and
-//! `track/standing` (what it depends on) are pure, time is an argument. `instances` is what the controller sees; `driver` is the
-//! thread, `runner` a group on it, `member` one virtual router with its `ports` (`socket`, `announce`, `echo`, `lease`) and
-//! `addresses`. What may block stays off that thread: `track/follow`, `hooks`, and what `status` has told.
+//! `wire` (packets), `instance` (who is master), `group` (who moves together), `relay` (whose connections are carried on),
+//! `judge` and `oddities` (what others' adverts are worth) and `track/standing` (what it depends on) are pure, time is an
+//! argument. `instances` is what the controller sees; `driver` is the thread, `runner` a group on it, `member` one virtual
+//! router with its `ports` (`socket`, `announce`, `echo`, `lease`) and `addresses`, and `shown` what it shows of itself. What
+//! may block stays off that thread: `track/follow`, `hooks`, and what `status` has told.
 
 mod addresses;
 mod announce;
 mod driver;
 mod echo;
+mod fitness;
 mod group;
 mod hooks;
 mod instance;
@@ -18,10 +20,12 @@ mod kernel;
 mod lease;
 mod leftovers;
 mod member;
+mod oddities;
 mod ports;
 mod relay;
 mod router_mac;
 mod runner;
+mod shown;
 #[cfg(test)]
 mod simulation;
 mod socket;
@@ -29,6 +33,7 @@ mod status;
 mod track;
 pub mod wire;
 
+pub use fitness::Fitness;
 pub use group::Group;
 pub use instance::{Action, Answer, Instance, Micros, Role, Rules};
 pub use instances::{Disobeyed, Instances, Order, VrrpError};

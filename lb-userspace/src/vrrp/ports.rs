@@ -53,7 +53,13 @@ impl Ports {
         let is_v4 = virtual_addresses.first().is_none_or(IpAddr::is_ipv4);
         let there = addresses::all(&kernel.fast, link.index).await?;
         let source = match config.source {
-            Some(source) => source,
+            Some(source) if has(source, link.index) => source,
+            Some(source) => {
+                return Err(io::Error::other(format!(
+                    "{} has no address {source} (`source`)",
+                    config.interface
+                )));
+            }
             None => there
                 .iter()
                 .copied()
@@ -106,12 +112,7 @@ impl Ports {
 
     /// Whether the interface still has the address that adverts come from.
     pub(super) fn has_source(&self) -> bool {
-        let at = match self.source {
-            IpAddr::V4(_) => SocketAddr::new(self.source, 0),
-            IpAddr::V6(v6) => SocketAddrV6::new(v6, 0, 0, self.link.index).into(),
-        };
-        // Nothing is sent: the kernel says whose an address is by letting it be used.
-        UdpSocket::bind(at).map_or_else(|error| error.kind() != io::ErrorKind::AddrNotAvailable, |_| true)
+        has(self.source, self.link.index)
     }
 
     /// Follows a change of who owns the addresses.
@@ -123,6 +124,11 @@ impl Ports {
     /// Index of what has the addresses while this balancer is master.
     pub(super) fn home(&self) -> u32 {
         self.device.map_or(self.link.index, |(_, index)| index)
+    }
+
+    /// Whether a device of their own has the addresses.
+    pub(super) fn has_device(&self) -> bool {
+        self.device.is_some()
     }
 
     /// Lets it take frames that are for the addresses' own link-layer address, or not.
@@ -167,6 +173,16 @@ impl Ports {
         }
         task::Poll::Pending
     }
+}
+
+/// Whether this machine has an address: a link-local one on the interface with that index.
+fn has(address: IpAddr, index: u32) -> bool {
+    let at = match address {
+        IpAddr::V4(_) => SocketAddr::new(address, 0),
+        IpAddr::V6(v6) => SocketAddrV6::new(v6, 0, 0, index).into(),
+    };
+    // Nothing is sent: the kernel says whose an address is by letting it be used.
+    UdpSocket::bind(at).map_or_else(|error| error.kind() != io::ErrorKind::AddrNotAvailable, |_| true)
 }
 
 /// Those of the virtual addresses that are the balancer's own.

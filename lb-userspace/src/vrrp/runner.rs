@@ -1,6 +1,6 @@
 //! Runs the virtual routers of a group: hears, waits, and carries out what [`Group`] decides.
 
-use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{collections::BTreeSet, future::poll_fn, net::IpAddr, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -9,12 +9,14 @@ use tokio::{
 
 use super::{
     driver::Followed,
+    fitness::{Fit, Fitness},
     group::{Act, Group},
     instance::{Action, Micros, Role, Rules},
     kernel::Kernel,
     lease,
     member::Member,
     status::Board,
+    wire::Advert,
 };
 use crate::dataplane::Routers;
 
@@ -23,6 +25,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How many adverts of a virtual router are read before what is due is done: more than come while a process is held up, fewer
 /// than a flood brings.
 const MOST_AT_ONCE: usize = 256;
+/// Who became master so short a time ago may hear the one before still.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
+/// The least time between two doubts: services without a worker anywhere keep no addresses moving.
+const DOUBT_AGAIN: Micros = 60_000_000;
 /// Whoever is later than this slept, and does not know what happened meanwhile.
 const SLEPT: Micros = 5_000;
 
@@ -42,12 +48,21 @@ pub(super) enum Order {
 pub(super) struct Runner {
     group: Group,
     members: Vec<Member>,
+    fitness: Arc<Fitness>,
+    /// When it gave up last because it could not serve.
+    doubted: Option<Micros>,
     /// Whether it has waited once for adverts that could have come while it slept.
     waited: bool,
 }
 
 impl Runner {
-    pub(super) fn new(followed: Vec<Followed>, kernel: &Kernel, routers: &Arc<Routers>, board: &Board) -> Self {
+    pub(super) fn new(
+        followed: Vec<Followed>,
+        kernel: &Kernel,
+        routers: &Arc<Routers>,
+        board: &Board,
+        fitness: &Arc<Fitness>,
+    ) -> Self {
         let member = |followed| Member::new(followed, kernel.clone(), Arc::clone(routers), board.clone());
         Self {
             group: Group::new(
@@ -56,6 +71,8 @@ impl Runner {
                     .map(|Followed { config, .. }| (config.name.clone(), config.rules())),
             ),
             members: followed.into_iter().map(member).collect(),
+            fitness: Arc::clone(fitness),
+            doubted: None,
             waited: false,
         }
     }
@@ -66,11 +83,11 @@ impl Runner {
         mut orders: mpsc::UnboundedReceiver<Order>,
         mut links: watch::Receiver<u64>,
         mut news: watch::Receiver<u64>,
-        mut ended: oneshot::Receiver<()>,
+        mut ended: oneshot::Receiver<&'static str>,
     ) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let cause = loop {
             let due = self.due();
             if due.is_some_and(|due| due <= lease::now()) {
                 // Also while adverts come without end.
@@ -84,23 +101,20 @@ impl Runner {
             tokio::select! {
                 biased;
                 // It also comes when the other side is dropped.
-                _ = &mut ended => break,
+                cause = &mut ended => break cause.unwrap_or("nobody wants it any more"),
                 // These are rare; adverts may come without end.
                 Some(order) = orders.recv() => self.obey(order).await,
                 Ok(()) = news.changed() => self.weigh().await,
                 Ok(()) = links.changed() => self.look().await,
                 _ = look.tick() => self.look().await,
-                () = poll_fn(|context| {
-                    let mut ready = members.iter().map(|member| member.poll_ready(context));
-                    // Each has to be asked, so that it wakes this task.
-                    if ready.by_ref().filter(Poll::is_ready).count() > 0 { Poll::Ready(()) } else { Poll::Pending }
-                }) => self.drain().await,
+                () = something_to_hear(members) => self.drain().await,
                 () = until(due) => {}
             }
             self.show();
-        }
-        let actions = self.group.end("the daemon ends");
+        };
+        let actions = self.group.end(cause);
         self.act(actions).await;
+        self.linger().await;
         for member in &mut self.members {
             member.end().await;
         }
@@ -109,6 +123,18 @@ impl Runner {
     fn due(&self) -> Option<Micros> {
         let members = self.members.iter().filter_map(Member::deadline);
         members.chain(self.group.deadline()).min()
+    }
+
+    /// Keeps devices up until whoever takes over has sent from their link-layer addresses.
+    async fn linger(&mut self) {
+        while let Some(until_then) = self.members.iter().filter_map(Member::lingers).max()
+            && lease::now() < until_then
+        {
+            tokio::select! {
+                () = something_to_hear(&self.members) => self.drain().await,
+                () = until(Some(until_then)) => {}
+            }
+        }
     }
 
     /// Follows the interfaces.
@@ -125,9 +151,9 @@ impl Runner {
     /// Heeds what the virtual routers depend on.
     async fn weigh(&mut self) {
         for index in 0..self.members.len() {
-            match self.members[index].obstacle() {
-                _ if !self.members[index].is_settled() => {}
-                Some(cause) if self.members[index].is_out_for(&cause) => {}
+            match self.members[index].obstacle(&self.fitness) {
+                _ if !self.members[index].is_settled(&self.fitness) => {}
+                Some(cause) if self.members[index].shown.is_out_for(&cause) => {}
                 Some(cause) => self.lose(index, &cause).await,
                 None if !self.members[index].is_ready => {
                     self.members[index].is_ready = true;
@@ -183,13 +209,36 @@ impl Runner {
                 // One that is refused changes nothing.
                 let Ok((from, own, advert, at)) = heard else { continue };
                 self.waited = false;
+                self.doubt(index, from, own, &advert, at).await;
                 let actions = self.group.advert(index, from, own, &advert, at);
                 self.act(actions).await;
             }
-            while let Some(answer) = self.members[index].hear_answer() {
+            for _ in 0..MOST_AT_ONCE {
+                let Some(answer) = self.members[index].hear_answer() else {
+                    break;
+                };
                 self.group.answered(index, answer);
             }
         }
+    }
+
+    /// Leaves the addresses to another master, which a partition had brought up, where that one may serve and this balancer cannot:
+    /// its checks have taken workers down that were out of its sight. It takes part again when they have told how those are now.
+    async fn doubt(&mut self, index: usize, from: IpAddr, own: IpAddr, advert: &Advert, now: Micros) {
+        let is_recent = |last: Micros| now < last + DOUBT_AGAIN;
+        if self.doubted.is_some_and(is_recent)
+            || self.group.member(index).is_owner()
+            || !self.group.member(index).outdoes(from, own, advert)
+            || !self.members[index].shown.is_master_since(DOUBT_AFTER)
+            || !self.fitness.is_doubtful()
+        {
+            return;
+        }
+        self.doubted = Some(now);
+        for member in &mut self.members {
+            member.fit = Fit::Lost;
+        }
+        self.weigh().await;
     }
 
     /// Does what is due. Whoever slept reads first what came meanwhile: a master that was heard is there.
@@ -210,7 +259,7 @@ impl Runner {
         let actions = self.group.tick(now);
         self.act(actions).await;
         for member in &mut self.members {
-            member.tick(now);
+            member.tick(now).await;
         }
     }
 
@@ -251,6 +300,20 @@ impl Runner {
             member.show(self.group.member(index), now);
         }
     }
+}
+
+/// Waits until one of them may have something to hear.
+async fn something_to_hear(members: &[Member]) {
+    poll_fn(|context| {
+        // Each has to be asked, so that it wakes this task.
+        let ready = members.iter().map(|member| member.poll_ready(context));
+        if ready.filter(Poll::is_ready).count() > 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 async fn until(due: Option<Micros>) {

@@ -103,10 +103,12 @@ fn line(event: &Event) -> String {
 
 /// What an event is about.
 fn subject(event: &Event) -> String {
-    match (&event.service, &event.backend, &event.interface) {
-        (Some(service), Some(backend), _) => format!("{service}/{backend}"),
-        (Some(one), None, _) | (None, None, Some(one)) => one.clone(),
-        _ => "-".to_owned(),
+    match (&event.service, &event.backend) {
+        (Some(service), Some(backend)) => format!("{service}/{backend}"),
+        (one, _) => {
+            let one = one.as_ref().or(event.vrrp.as_ref()).or(event.interface.as_ref());
+            one.cloned().unwrap_or_else(|| "-".to_owned())
+        }
     }
 }
 

@@ -30,13 +30,10 @@ fn render(report: &Report) -> String {
     let mut place = None;
     for change in &report.changes {
         if change.key.is_some() || change.backend.is_some() {
-            let service = change.service.as_deref();
-            if place != Some(service) {
-                text += &format!(
-                    "~ {}\n",
-                    service.map_or("node".to_owned(), |name| format!("service {name}"))
-                );
-                place = Some(service);
+            let of = subject(change).unwrap_or_else(|| "node".to_owned());
+            if place.as_ref() != Some(&of) {
+                text += &format!("~ {of}\n");
+                place = Some(of);
             }
             text += "    ";
         }
@@ -58,16 +55,21 @@ fn render(report: &Report) -> String {
     text
 }
 
+/// The service or the virtual router that it is about.
+fn subject(change: &Change) -> Option<String> {
+    let service = change.service.as_ref().map(|name| format!("service {name}"));
+    service.or_else(|| change.vrrp.as_ref().map(|name| format!("virtual router {name}")))
+}
+
 fn line(change: &Change) -> String {
     let sign = match change.action {
         Action::Added => "+",
         Action::Removed => "-",
         Action::Changed => "~",
     };
-    let what = match (&change.backend, &change.service) {
-        (Some(backend), _) => format!("backend {backend}"),
-        (None, Some(service)) => format!("service {service}"),
-        (None, None) => String::new(),
+    let what = match &change.backend {
+        Some(backend) => format!("backend {backend}"),
+        None => subject(change).unwrap_or_default(),
     };
     let note = change
         .note
@@ -100,6 +102,7 @@ mod tests {
             action,
             service: service.map(str::to_owned),
             backend: backend.map(str::to_owned),
+            vrrp: None,
             key: key.map(str::to_owned),
             before: key.map(|_| "1".to_owned()),
             after: None,
@@ -114,13 +117,22 @@ mod tests {
                 change(Action::Changed, Some("web"), Some("w1"), Some("weight")),
                 change(Action::Removed, Some("web"), Some("w2"), None),
                 change(Action::Added, Some("dns"), None, None),
+                Change {
+                    vrrp: Some("v".to_owned()),
+                    ..change(Action::Changed, None, None, Some("priority"))
+                },
+                Change {
+                    vrrp: Some("w".to_owned()),
+                    ..change(Action::Removed, None, None, None)
+                },
             ],
             steps: 7,
             warnings: vec!["beware".to_owned()],
         };
         let expected = "~ node\n    tunnel.gue_port: 1 -> default\n~ service web\n    slow_start: 1 -> default\n    \
                         backend w1: weight: 1 -> default\n    - backend w2 (so)\n+ service dns (so)\n\
-                        f: right, 5 changes, 7 writes to maps; nothing is applied\nwarning: beware\n";
+                        ~ virtual router v\n    priority: 1 -> default\n- virtual router w (so)\n\
+                        f: right, 7 changes, 7 writes to maps; nothing is applied\nwarning: beware\n";
         assert_eq!(render(&report), expected);
     }
 }

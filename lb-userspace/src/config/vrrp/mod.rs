@@ -3,13 +3,13 @@
 pub(super) mod model;
 mod track;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
-    Vrrp,
+    Config, Vrrp,
     address::{family, unicast},
     defaults,
     duration::{duration, words as text},
@@ -38,8 +38,12 @@ impl Word for Covered {
     const WORDS: &'static [(&'static str, Self)] = &[("pseudo-header", Self::PseudoHeader), ("message", Self::Message)];
 }
 
-/// Checks all of them; `services` are the names of all services.
-pub(super) fn check(raw: &[Spanned<raw::Vrrp>], services: &[&str], findings: &mut Findings) -> Option<Vec<Vrrp>> {
+/// Checks all of them. `services` are the names of all services, each with the number of backends that may be up.
+pub(super) fn check(
+    raw: &[Spanned<raw::Vrrp>],
+    services: &BTreeMap<&str, usize>,
+    findings: &mut Findings,
+) -> Option<Vec<Vrrp>> {
     track::services(raw, services, findings);
     let mut names = Seen::default();
     let mut routers = Seen::default();
@@ -72,6 +76,22 @@ pub(super) fn check(raw: &[Spanned<raw::Vrrp>], services: &[&str], findings: &mu
     }
     groups(&found, raw, findings)?;
     Some(found)
+}
+
+/// What of it works less well than one might think.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let without = config
+        .vrrp
+        .iter()
+        .filter(|vrrp| !config.node.interfaces.contains(&vrrp.interface));
+    let sentence = |vrrp: &Vrrp| {
+        format!(
+            "virtual router {}: {} is not in `node.interfaces`: nothing knows there whether its addresses are still served when \
+             a controller dies, and its connections end when they move",
+            vrrp.name, vrrp.interface
+        )
+    };
+    without.map(sentence).collect()
 }
 
 /// Whether its interface has none of its addresses from another virtual router, or twice from it: whichever yields would take
@@ -144,7 +164,7 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     let raw = item.get_ref();
 
     let name = findings.required(&raw.name, &table, "name", "a name for the virtual router", |name| {
-        names::SERVICE.check(name)
+        names::ROUTER.check(name)
     });
     let interface = findings.required(
         &raw.interface,
@@ -162,7 +182,7 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     );
     let version = findings.optional(&raw.version, 3, number("version", 2, 3));
     let priority = findings.optional(&raw.priority, defaults::PRIORITY, number("priority", 1, 255));
-    let group = findings.optional(&raw.group, None, |name| names::SERVICE.check(name).map(Some));
+    let group = findings.optional(&raw.group, None, |name| names::GROUP.check(name).map(Some));
     let interval = interval(raw, version, findings);
     let grace = findings.optional(&raw.grace, defaults::GRACE, duration(Duration::ZERO, LONGEST_GRACE));
     let relay = findings.optional(&raw.relay, defaults::RELAY, duration(Duration::ZERO, LONGEST_RELAY));
@@ -179,19 +199,15 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     };
     let of_family = of_family(raw, addresses.as_deref(), version, findings);
     let peers = match &raw.peers {
-        Some(given) => findings.list(given, MOST_PEERS, "peers", |text| like(text, addresses.as_deref())),
+        Some(given) => findings.list(given, MOST_PEERS, "peers", |text| peer(text, addresses.as_deref())),
         None => Some(Vec::new()),
     };
     let source = findings.optional(&raw.source, None, |text| like(text, addresses.as_deref()).map(Some));
     let preempt = raw.preempt.as_ref().is_none_or(|preempt| *preempt.get_ref());
-    let preempt_delay = findings.optional(
-        &raw.preempt_delay,
-        Duration::ZERO,
-        duration(Duration::ZERO, LONGEST_DELAY),
-    );
+    let preempt_delay = preempt_delay(raw, preempt, findings);
     let accept = accept(raw, priority, findings);
     let router_mac = router_mac(raw, priority, findings);
-    let checksum = findings.optional(&raw.checksum, Covered::default(), |word| words::choice(word));
+    let checksum = checksum(raw, version, addresses.as_deref(), findings);
     let password = password(raw, version, findings);
     let tracks = track::tracks(raw, priority, findings);
     let hook = track::hook(raw, findings);
@@ -218,6 +234,35 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
         password: password?,
         tracks: tracks?,
         hook: hook?,
+    })
+}
+
+fn preempt_delay(raw: &raw::Vrrp, preempt: bool, findings: &mut Findings) -> Option<Duration> {
+    findings.optional(&raw.preempt_delay, Duration::ZERO, |given| {
+        let found = duration(Duration::ZERO, LONGEST_DELAY)(given)?;
+        if !preempt && !found.is_zero() {
+            let problem = "whoever takes nothing over from a master has nothing to wait for";
+            return Err(Problem::new(problem, "no `preempt_delay`, or `preempt` = true"));
+        }
+        Ok(found)
+    })
+}
+
+fn checksum(
+    raw: &raw::Vrrp,
+    version: Option<u32>,
+    addresses: Option<&[IpNet]>,
+    findings: &mut Findings,
+) -> Option<Covered> {
+    let is_v6 = addresses
+        .and_then(<[IpNet]>::first)
+        .is_some_and(|first| first.addr().is_ipv6());
+    findings.optional(&raw.checksum, Covered::default(), |word| {
+        if version == Some(2) || is_v6 {
+            let problem = "the checksum has one form alone in version 2 and over IPv6";
+            return Err(Problem::new(problem, "no `checksum`"));
+        }
+        words::choice(word)
     })
 }
 
@@ -282,7 +327,29 @@ fn network(given: &str) -> Result<IpNet, Problem> {
         IpAddr::V6(v6) if v6.is_unicast_link_local() => {}
         address => drop(unicast(&address.to_string())?),
     }
+    let is_network = match found {
+        IpNet::V4(v4) => v4.prefix_len() < 31 && (v4.addr() == v4.network() || v4.addr() == v4.broadcast()),
+        // RFC 4291, section 2.6.1: the address of all routers of a subnet.
+        IpNet::V6(v6) => v6.prefix_len() < 127 && v6.addr() == v6.network(),
+    };
+    if is_network {
+        let problem = format!("{found} is a network, or its broadcast address");
+        return Err(Problem::new(problem, expected));
+    }
     Ok(found)
+}
+
+fn peer(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Problem> {
+    let found = like(given, addresses)?;
+    let is_virtual = addresses.is_some_and(|all| all.iter().any(|address| address.addr() == found));
+    if is_virtual {
+        let problem = format!("{found} is the virtual address, wherever it is");
+        return Err(Problem::new(problem, "another balancer's own address"));
+    }
+    match found {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Ok(found),
+        _ => unicast(given),
+    }
 }
 
 /// Refuses addresses of two families, and what version 2 cannot say.
@@ -349,204 +416,4 @@ fn password(raw: &raw::Vrrp, version: Option<u32>, findings: &mut Findings) -> O
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn routers(tables: &[&str]) -> Result<Vec<Vrrp>, String> {
-        let tables: Vec<_> = tables.iter().map(|table| format!("{{ {table} }}")).collect();
-        let text = format!(
-            "vrrp = [{}]\n[node]\nname = \"n\"\ninterfaces = [\"eth0\"]\n",
-            tables.join(", ")
-        );
-        let config = crate::config::parse("lbd.toml", &text).map_err(|error| {
-            let found: Vec<_> = error.diagnostics().iter().map(|found| found.message.clone()).collect();
-            found.join("; ")
-        })?;
-        Ok(config.vrrp)
-    }
-
-    const LEAST: &str = "name = 'a', interface = 'eth0', router_id = 1, addresses = ['192.0.2.10/24']";
-
-    #[test]
-    fn what_is_not_said_has_its_default() {
-        let [found] = routers(&[LEAST]).unwrap().try_into().unwrap();
-        assert_eq!((found.version, found.priority, found.preempt), (3, 100, true));
-        assert_eq!(
-            (found.interval, found.preempt_delay),
-            (Duration::from_secs(1), Duration::ZERO)
-        );
-        assert_eq!((found.peers.len(), found.source, found.password), (0, None, None));
-        assert_eq!(found.rules().interval, 1_000_000);
-        assert!(found.accept && !found.router_mac);
-        let with_mac = routers(&[&format!("{LEAST}, router_mac = true")]).unwrap();
-        assert!(with_mac[0].router_mac);
-        let secret = routers(&[&format!("{LEAST}, version = 2, password = 'secret'")]).unwrap();
-        assert_eq!(secret[0].password, Some(*b"secret\0\0"));
-    }
-
-    #[test]
-    fn what_is_wrong_is_told() {
-        for (keys, message) in [
-            ("interval = '5ms'", "5ms is out of range"),
-            ("interval = '15ms'", "adverts cannot tell an interval of 15ms"),
-            ("interval = '41s'", "41s is out of range"),
-            (
-                "version = 2, interval = '1500ms'",
-                "adverts cannot tell an interval of 1s 500ms",
-            ),
-            ("version = 4", "version 4 is out of range"),
-            ("priority = 0", "priority 0 is out of range"),
-            ("peers = ['2001:db8::1']", "is IPv6 and the virtual addresses are IPv4"),
-            ("source = 'a'", "\"a\" is not an address"),
-            ("checksum = 'none'", "unknown form of the checksum \"none\""),
-            ("accept = false, priority = 255", "the owner of the addresses accepts"),
-            ("router_mac = true, priority = 255", "are at its own link-layer address"),
-            ("router_mac = true, peers = ['192.0.2.9']", "by multicast adverts"),
-            ("password = 'secret'", "`password` belongs to version 2"),
-            ("version = 2, password = '123456789'", "the password has 9 bytes"),
-        ] {
-            let found = routers(&[&format!("{LEAST}, {keys}")]).expect_err(keys);
-            assert!(found.contains(message) && !found.contains("; "), "{keys}: {found}");
-        }
-        let with = |addresses: &str, keys: &str| {
-            let table = format!("name = 'a', interface = 'eth0', router_id = 1, addresses = {addresses}{keys}");
-            routers(&[&table]).map(drop)
-        };
-        for (addresses, keys, message) in [
-            ("[]", "", "0 addresses"),
-            ("['192.0.2.1', '2001:db8::1']", "", "of two families"),
-            ("['2001:db8::1/64']", ", version = 2", "version 2 knows no IPv6"),
-            ("['224.0.0.1']", "", "multicast"),
-            ("['192.0.2.0/33']", "", "is not an address"),
-        ] {
-            let found = with(addresses, keys).expect_err(addresses);
-            assert!(found.contains(message), "{addresses}: {found}");
-        }
-        assert_eq!(with("['fe80::1/64', '2001:db8::1/64']", ""), Ok(()));
-        let other = "name = 'b', interface = 'eth0', router_id = 1, addresses = ['2001:db8::1/64']";
-        assert_eq!(
-            routers(&[LEAST, other]).map(|found| found.len()),
-            Ok(2),
-            "one for each family"
-        );
-        for (other, message) in [
-            (LEAST, "two virtual routers have the name \"a\""),
-            (
-                "name = 'b', interface = 'eth0', router_id = 1, addresses = ['192.0.2.20']",
-                "two virtual routers of eth0 have the number 1",
-            ),
-            (
-                "name = 'b', router_id = 2, addresses = ['192.0.2.20']",
-                "`interface` is missing",
-            ),
-        ] {
-            let found = routers(&[LEAST, other]).unwrap_err();
-            assert!(found.contains(message), "{found}");
-        }
-    }
-
-    #[test]
-    fn an_address_is_on_an_interface_by_one_virtual_router() {
-        let router = |number: u8, keys: &str| format!("name = 'r{number}', router_id = {number}, {keys}");
-        let first = router(1, "interface = 'eth0', addresses = ['192.0.2.9/24', '192.0.2.10/24']");
-        for (keys, then) in [
-            ("interface = 'eth1', addresses = ['192.0.2.10/24']", Ok(2)),
-            ("interface = 'eth0', addresses = ['192.0.2.11/24']", Ok(2)),
-            (
-                "interface = 'eth0', addresses = ['192.0.2.11/24', '192.0.2.10/32']",
-                Err("192.0.2.10 is there twice among the virtual addresses of eth0".to_owned()),
-            ),
-            (
-                "interface = 'eth1', addresses = ['192.0.2.11/24', '192.0.2.11/32']",
-                Err("192.0.2.11 is there twice among the virtual addresses of eth1".to_owned()),
-            ),
-        ] {
-            let found = routers(&[&first, &router(2, keys)]).map(|found| found.len());
-            assert_eq!(found, then, "{keys}");
-        }
-    }
-
-    #[test]
-    fn what_it_depends_on_is_one_thing_each() {
-        let track = |table: &str| {
-            let found = routers(&[&format!("{LEAST}, track = [{table}]")])?;
-            let [track] = &found[0].tracks[..] else {
-                panic!("{} tracks", found[0].tracks.len())
-            };
-            Ok::<_, String>((track.what.to_string(), track.weight))
-        };
-        for (table, then) in [
-            ("{ interface = 'eth1' }", ("interface eth1", None)),
-            (
-                "{ file = '/run/x', expect = 'absent', weight = -253 }",
-                ("file /run/x", Some(-253)),
-            ),
-            ("{ argv = ['/bin/true'], weight = 7 }", ("command /bin/true", Some(7))),
-        ] {
-            assert_eq!(track(table), Ok((then.0.to_owned(), then.1)), "{table}");
-        }
-        for (table, message) in [
-            ("{ weight = 1 }", "it is not said what is tracked"),
-            (
-                "{ interface = 'eth1', file = '/x' }",
-                "`interface` and `file` are two things",
-            ),
-            ("{ service = 'web' }", "there is no service \"web\""),
-            (
-                "{ interface = 'eth1', quorum = 2 }",
-                "`quorum` belongs to `service`, and this is about `interface`",
-            ),
-            ("{ interface = 'eth1', weight = 0 }", "weight 0 is out of range"),
-            ("{ interface = 'eth1', weight = 254 }", "weight 254 is out of range"),
-            (
-                "{ interface = 'eth1' }, { interface = 'eth1', weight = 3 }",
-                "interface eth1 is tracked twice",
-            ),
-            ("{ argv = ['true'] }", "absolute"),
-            ("{ argv = ['/bin/true'], user = 'root' }", "do not run commands as root"),
-            (
-                "{ argv = ['/bin/true'], timeout = '2s' }",
-                "the timeout 2s is longer than the interval",
-            ),
-            ("{ file = '/x', expect = 'gone' }", "unknown state of a file \"gone\""),
-        ] {
-            let found = track(table).expect_err(table);
-            assert!(found.contains(message), "{table}: {found}");
-        }
-        let owner = format!("{LEAST}, priority = 255, track = [{{ interface = 'eth1', weight = 3 }}]");
-        assert!(routers(&[&owner]).unwrap_err().contains("the owner of the addresses"));
-    }
-
-    #[test]
-    fn a_hook_may_run_as_root() {
-        let found = routers(&[&format!("{LEAST}, hook = {{ argv = ['/bin/true'], user = 'root' }}")]).unwrap();
-        let hook = found[0].hook.as_ref().unwrap();
-        assert_eq!(
-            (hook.command.user.as_str(), hook.timeout),
-            ("root", Duration::from_secs(10))
-        );
-        let found = routers(&[&format!("{LEAST}, hook = {{ timeout = '1s' }}")]).unwrap_err();
-        assert!(found.contains("`argv` is missing"), "{found}");
-    }
-
-    #[test]
-    fn members_of_a_group_move_alike() {
-        let member = |name: &str, number: u8, keys: &str| {
-            format!(
-                "name = '{name}', interface = 'eth0', router_id = {number}, addresses = ['192.0.2.{number}/24'], group = \
-                 'edge'{keys}"
-            )
-        };
-        let pair = |keys: &str| routers(&[&member("a", 1, ""), &member("b", 2, keys)]);
-        assert_eq!(pair("").unwrap()[1].group.as_deref(), Some("edge"));
-        for (keys, message) in [
-            (", priority = 7", "`priority` differs from that of \"a\""),
-            (", preempt = false", "`preempt` differs"),
-            (", preempt_delay = '1s'", "`preempt_delay` differs"),
-            (", grace = '1s'", "`grace` differs"),
-        ] {
-            let found = pair(keys).unwrap_err();
-            assert!(found.contains(message), "{found}");
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Checks of `[[vrrp.track]]` and `[vrrp.hook]`: what a virtual router depends on, and whom its changes are told.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use toml::Spanned;
 
@@ -197,14 +197,25 @@ pub(super) fn hook(raw: &raw::Vrrp, findings: &mut Findings) -> Option<Option<Ho
     }))
 }
 
-/// Refuses services that are not in the file.
-pub(super) fn services(raw: &[Spanned<raw::Vrrp>], known: &[&str], findings: &mut Findings) {
-    let named = raw.iter().flat_map(|vrrp| &vrrp.get_ref().track);
-    for given in named.filter_map(|track| track.get_ref().service.as_ref()) {
+/// Refuses services that are not in the file, and more backends of them than there are.
+pub(super) fn services(raw: &[Spanned<raw::Vrrp>], known: &BTreeMap<&str, usize>, findings: &mut Findings) {
+    for track in raw.iter().flat_map(|vrrp| &vrrp.get_ref().track) {
+        let track = track.get_ref();
+        let Some(given) = &track.service else { continue };
         let name = given.get_ref();
-        if !known.contains(&name.as_str()) {
+        let Some(backends) = known.get(name.as_str()) else {
             let problem = format!("there is no service \"{}\"", name.escape_debug());
             findings.add(given.span(), Problem::new(problem, "the name of a `[[service]]`"));
+            continue;
+        };
+        let quorum = track
+            .quorum
+            .as_ref()
+            .filter(|quorum| *quorum.get_ref() > *backends as i128);
+        if let Some(quorum) = quorum {
+            let problem = format!("{} backends of {name} can never be up", quorum.get_ref());
+            let expected = format!("at most {backends}: those that are no fallback");
+            findings.add(quorum.span(), Problem::new(problem, expected));
         }
     }
 }

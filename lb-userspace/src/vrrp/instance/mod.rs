@@ -98,6 +98,8 @@ pub struct Instance {
     master: Option<(IpAddr, u8)>,
     /// When that one's last advert came.
     heard: Micros,
+    /// The master that gave up.
+    resigned: Option<IpAddr>,
     /// Since when a master of lower priority is heard.
     lower_since: Option<Micros>,
     /// Until when it lets others be master, because an operator said so.
@@ -112,6 +114,8 @@ pub struct Instance {
     questions: u32,
     /// Whether the master's packet path goes on: questions since the last answer that said so.
     path: Option<u32>,
+    /// Whether its packet path answers still, but its controller is gone for longer than its grace.
+    is_spent: bool,
     /// When it contradicted another master, as a master itself.
     contradicted: Option<Micros>,
     /// When it announced the addresses because of another master.
@@ -130,6 +134,7 @@ impl Instance {
             deadline: None,
             master: None,
             heard: 0,
+            resigned: None,
             lower_since: None,
             hold: None,
             is_maintained: false,
@@ -137,6 +142,7 @@ impl Instance {
             asked: None,
             questions: 0,
             path: None,
+            is_spent: false,
             contradicted: None,
             healed: None,
             heal: None,
@@ -179,7 +185,7 @@ impl Instance {
 
     /// Whether the addresses are this balancer's own: it yields to nobody, whatever adverts say. RFC 9568, section 7.1: a receiver
     /// "MUST verify that [...] the local router is not the IPvX address owner (Priority = 255 (decimal))".
-    fn is_owner(&self) -> bool {
+    pub(super) fn is_owner(&self) -> bool {
         self.rules.priority == OWNER
     }
 
@@ -340,10 +346,26 @@ impl Instance {
         match self.role {
             Role::Out => {}
             Role::Backup if self.has_yet_to_ask() => actions.extend(self.ask_now(now)),
-            Role::Backup => actions.extend(self.become_master(now, "no master is heard")),
+            Role::Backup => actions.extend(self.become_master(now, &self.why_now(now))),
             Role::Master => actions.push(self.advertise(now)),
         }
         actions
+    }
+
+    /// Why it takes over.
+    fn why_now(&self, now: Micros) -> String {
+        match (self.master, self.resigned) {
+            (Some((master, priority)), _) if self.hears_master(now) => format!("{master} has priority {priority}"),
+            (Some((master, _)), _) if self.is_spent => format!("the controller of {master} did not return"),
+            (Some((master, _)), _) => format!("no advert of {master} comes any more"),
+            (None, Some(former)) => format!("{former} gave up"),
+            (None, None) => "no master is heard".to_owned(),
+        }
+    }
+
+    /// Whether a master is there, by its adverts.
+    fn hears_master(&self, now: Micros) -> bool {
+        self.master.is_some() && now <= self.heard + 3 * self.master_interval
     }
 
     /// Waits until then before it takes over.
@@ -373,7 +395,7 @@ impl Instance {
             // "If the Priority in the ADVERTISEMENT is 0, then: Set the Active_Down_Timer to Skew_Time". Of two masters, the one
             // that yields says nothing about the other.
             if self.follows(from) {
-                self.resigned(now);
+                self.resigned(from, now);
             }
             return Vec::new();
         }
@@ -383,7 +405,7 @@ impl Instance {
             self.master = Some((from, advert.priority));
             self.heard = now;
         }
-        (self.path, self.questions) = (None, 0);
+        (self.path, self.is_spent, self.questions) = (None, false, 0);
         let preempts = self.preempts(advert.priority);
         if !preempts {
             self.lower_since = None;
@@ -418,11 +440,11 @@ impl Instance {
     }
 
     /// The master gives up.
-    pub(super) fn resigned(&mut self, now: Micros) {
+    pub(super) fn resigned(&mut self, master: IpAddr, now: Micros) {
         if self.role != Role::Backup {
             return;
         }
-        self.master = None;
+        (self.master, self.resigned) = (None, Some(master));
         self.forget_path();
         self.hold = self.hold.filter(|hold| *hold > now);
         let soon = now + self.skew();
@@ -467,11 +489,18 @@ impl Instance {
         }
         let goes_on = answer.holds && answer.age <= self.rules.grace;
         self.path = goes_on.then_some(0);
+        self.is_spent = !goes_on;
     }
 
     fn forget_path(&mut self) {
-        (self.path, self.questions) = (None, 0);
+        (self.path, self.is_spent, self.questions) = (None, false, 0);
         (self.ask, self.asked) = (None, None);
+    }
+
+    /// Whether it is master, and stays so whatever that advert of another one says.
+    pub(super) fn outdoes(&self, from: IpAddr, own: IpAddr, advert: &Advert) -> bool {
+        let is_better = (advert.priority, from) > (self.rules.priority, own);
+        self.role == Role::Master && advert.priority != 0 && (self.is_owner() || !is_better)
     }
 
     /// RFC 9568, section 6.4.3.
@@ -481,7 +510,7 @@ impl Instance {
         }
         // "If the Priority in the ADVERTISEMENT is greater than the local Priority, or [...] equal to the local Priority
         // and the primary IPvX address of the sender is greater than the local primary IPvX address".
-        if !self.is_owner() && (advert.priority, from) > (self.rules.priority, own) {
+        if !self.outdoes(from, own, advert) {
             self.master_interval = advert.interval.max(1);
             let deadline = now + self.down_interval();
             // The better one may not have heard that there were two: a last advert lets it announce the addresses again, so
@@ -525,19 +554,25 @@ impl Instance {
     /// Has another role from now on, and knows of nobody.
     fn turn(&mut self, role: Role, deadline: Option<Micros>) {
         (self.role, self.deadline) = (role, deadline);
-        (self.master, self.lower_since) = (None, None);
+        (self.master, self.resigned, self.lower_since) = (None, None, None);
         (self.contradicted, self.healed, self.heal) = (None, None, None);
         self.forget_path();
     }
 
     fn become_master(&mut self, now: Micros, cause: &str) -> Vec<Action> {
+        let is_served = self.hears_master(now);
         self.turn(Role::Master, None);
         self.hold = None;
-        vec![
+        let mut actions = vec![
             self.advertise(now),
             Action::Become(Role::Master, cause.to_owned()),
             Action::Announce,
-        ]
+        ];
+        if is_served {
+            // Whoever is master serves until it hears the advert: all is in place by then.
+            actions.swap(0, 1);
+        }
+        actions
     }
 
     fn become_backup(&mut self, deadline: Micros, cause: &str) -> Vec<Action> {

@@ -96,6 +96,74 @@ fn a_delayed_preemption_comes_when_the_delay_is_over() {
 }
 
 #[test]
+fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
+    let given = |grace| Rules { grace, ..rules(100) };
+    let master = address(9);
+    let hear = |instance: &mut Instance, priority, at| {
+        instance.advert(master, address(1), &advert(priority), at);
+    };
+    let answer = |instance: &mut Instance, age| {
+        instance.answered(Answer {
+            from: master,
+            holds: true,
+            age,
+        });
+    };
+    // What happens to a backup that begins at 0; the reason, and whether the addresses are there before the advert.
+    type Story<'a> = &'a dyn Fn(&mut Instance);
+    let stories: [(Micros, Story<'_>, &str, bool); 5] = [
+        (0, &|_| {}, "no master is heard", false),
+        (
+            0,
+            &|instance| hear(instance, 200, SECOND),
+            "no advert of 192.0.2.9 comes any more",
+            false,
+        ),
+        (
+            0,
+            &|instance| {
+                hear(instance, 200, SECOND);
+                hear(instance, 0, 2 * SECOND);
+            },
+            "192.0.2.9 gave up",
+            false,
+        ),
+        (
+            0,
+            &|instance| (1..=3).for_each(|second| hear(instance, 50, second * SECOND)),
+            "192.0.2.9 has priority 50",
+            true,
+        ),
+        (
+            SECOND,
+            &|instance| {
+                hear(instance, 200, SECOND);
+                answer(instance, 2 * SECOND);
+            },
+            "the controller of 192.0.2.9 did not return",
+            false,
+        ),
+    ];
+    for (grace, story, cause, is_first) in stories {
+        let mut instance = backup(given(grace));
+        story(&mut instance);
+        let actions = loop {
+            let actions = instance.tick(instance.deadline().unwrap());
+            if instance.role() == Role::Master {
+                break actions;
+            }
+        };
+        let became = actions
+            .iter()
+            .position(|action| matches!(action, Action::Become(..)))
+            .unwrap();
+        assert_eq!(actions[became], Action::Become(Role::Master, cause.to_owned()));
+        let sent = actions.iter().position(|action| *action == Action::Send(100)).unwrap();
+        assert_eq!(became < sent, is_first, "{cause}");
+    }
+}
+
+#[test]
 fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
     for (heard, from, yields) in [(101, 9, true), (100, 9, true), (100, 0, false), (99, 9, false)] {
         let mut instance = backup(rules(100));

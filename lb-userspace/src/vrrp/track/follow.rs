@@ -44,14 +44,7 @@ impl Drop for Follower {
 
 impl Follower {
     /// Begins to follow, on the calling runtime and in its network namespace.
-    ///
-    /// Nothing is settled before `ready` says so.
-    pub fn begin(
-        tracks: Vec<Track>,
-        services: &watch::Receiver<Services>,
-        ready: &watch::Receiver<bool>,
-        news: &News,
-    ) -> Self {
+    pub fn begin(tracks: Vec<Track>, services: &watch::Receiver<Services>, news: &News) -> Self {
         let seen = watch::Sender::new(unknown(&tracks));
         let (sender, receiver) = watch::channel(Standing::default());
         let seen = Arc::new(seen);
@@ -63,7 +56,7 @@ impl Follower {
             };
             tasks.push(begin(track.what.clone(), desk, services.clone()));
         }
-        let told = tokio::spawn(tell(tracks.clone(), seen, ready.clone(), sender, Arc::clone(news)));
+        let told = tokio::spawn(tell(tracks.clone(), seen, sender, Arc::clone(news)));
         tasks.push(told.abort_handle());
         Self {
             tracks,
@@ -98,18 +91,11 @@ impl Desk {
     }
 }
 
-async fn tell(
-    tracks: Vec<Track>,
-    putting: Arc<watch::Sender<Vec<Seen>>>,
-    mut ready: watch::Receiver<bool>,
-    sender: watch::Sender<Standing>,
-    news: News,
-) {
+async fn tell(tracks: Vec<Track>, putting: Arc<watch::Sender<Vec<Seen>>>, sender: watch::Sender<Standing>, news: News) {
     // It is held here: where nothing is depended on, nobody else does.
     let mut seen = putting.subscribe();
     loop {
-        let mut found = standing(&tracks, &seen.borrow_and_update());
-        found.is_settled &= *ready.borrow_and_update();
+        let found = standing(&tracks, &seen.borrow_and_update());
         let is_new = sender.send_if_modified(|known| {
             let is_new = *known != found;
             *known = found;
@@ -118,11 +104,7 @@ async fn tell(
         if is_new {
             news.send_modify(|number| *number += 1);
         }
-        let is_over = tokio::select! {
-            changed = seen.changed() => changed.is_err(),
-            changed = ready.changed() => changed.is_err(),
-        };
-        if is_over {
+        if seen.changed().await.is_err() {
             return;
         }
     }

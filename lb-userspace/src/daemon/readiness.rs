@@ -1,0 +1,85 @@
+//! Whether this balancer can serve the addresses that it would take: what virtual routers wait for before they take part.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use lb_common::BackendState;
+
+use super::{InForce, entries::Entries};
+use crate::{
+    config::{Backend, Service},
+    dataplane::Tables,
+    health::{Health, TargetId, Verdict},
+};
+
+/// For how long at most virtual routers take no part because workers were not checked yet.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at while somebody waits.
+pub(super) const LOOK: Duration = Duration::from_millis(200);
+
+/// A question, and what was known when it came.
+#[derive(Debug)]
+pub(super) struct Readiness {
+    pub(super) question: u64,
+    begun: Instant,
+    /// How often each backend had been checked.
+    checks: HashMap<TargetId, u64>,
+}
+
+impl Readiness {
+    /// The question comes now.
+    pub(super) fn new(question: u64, health: &BTreeMap<TargetId, Health>, now: Instant) -> Self {
+        Self {
+            question,
+            begun: now,
+            checks: health.iter().map(|(id, health)| (id.clone(), health.checks)).collect(),
+        }
+    }
+
+    /// Whether each service has a backend that takes packets, or has none although all were checked. A balancer that begins, or
+    /// that was cut off, would refuse the clients whose addresses it takes. It does not wait for ever.
+    pub(super) fn is_there(
+        &self,
+        in_force: &InForce,
+        health: &BTreeMap<TargetId, Health>,
+        tables: &Tables,
+        now: Instant,
+    ) -> bool {
+        if now.saturating_duration_since(self.begun) >= PATIENCE {
+            return true;
+        }
+        let Ok(entries) = Entries::read(tables) else {
+            return false;
+        };
+        let is_known = |service: &Service, backend: &Backend| {
+            let id = TargetId {
+                service: service.name.clone(),
+                backend: backend.name.clone(),
+            };
+            let rise = in_force.targets.get(&id).map_or(1, |target| target.check.rules.rise);
+            let known = self.checks.get(&id).copied().unwrap_or(0);
+            health.get(&id).is_none_or(|health| is_settled(health, known, rise))
+        };
+        let is_up = |service: &Service, backend: &Backend| {
+            let entry = entries.find(service, backend.address);
+            entry.is_some_and(|(_, entry)| entry.status.state() == BackendState::Up)
+        };
+        in_force.config().services.iter().all(|service| {
+            service.backends.iter().any(|backend| is_up(service, backend))
+                || service.backends.iter().all(|backend| is_known(service, backend))
+        })
+    }
+}
+
+/// Whether checks since then, when there had been so many, have told how a backend is: one that is down could have come up, and
+/// is not about to.
+fn is_settled(health: &Health, known: u64, rise: u32) -> bool {
+    let since = health.checks.saturating_sub(known);
+    match health.verdict {
+        Verdict::Unknown => false,
+        Verdict::Up => since > 0,
+        Verdict::Down => since >= rise.into() && health.progress.is_none(),
+    }
+}

@@ -1,0 +1,156 @@
+//! What a virtual router shows of itself: its status on the board, events, warnings, and what its hook is told.
+
+use std::time::{Duration, SystemTime};
+
+use super::{
+    hooks::RoleChange,
+    instance::{Instance, Micros, Role},
+    status::{Board, Notice, Status},
+    track::TrackState,
+};
+use crate::{
+    config::Vrrp,
+    events::{Happening, Kind},
+};
+
+/// How often at most it is told that only a master's packet path is there: its adverts may come now and then.
+const GRACE_AGAIN: Micros = 10_000_000;
+
+/// The status of a virtual router, and whom it is told.
+pub(super) struct Shown {
+    board: Board,
+    status: Status,
+    /// Whether the board knows the status.
+    is_published: bool,
+    /// When it was told last that only a master's packet path is there.
+    graced: Option<Micros>,
+}
+
+impl Shown {
+    /// Of one that takes no part yet.
+    pub(super) fn new(board: Board, config: &Vrrp) -> Self {
+        let mut shown = Self {
+            board,
+            status: Status::new(&config.name),
+            is_published: false,
+            graced: None,
+        };
+        shown.publish();
+        shown
+    }
+
+    /// What it is.
+    pub(super) fn role(&self) -> Role {
+        self.status.role
+    }
+
+    /// Whether it takes no part for that reason, and that is told.
+    pub(super) fn is_out_for(&self, cause: &str) -> bool {
+        self.status.role == Role::Out && self.status.cause == cause
+    }
+
+    /// Whether it is master for so long at least.
+    pub(super) fn is_master_since(&self, length: Duration) -> bool {
+        self.status.role == Role::Master && self.status.since.elapsed().is_ok_and(|elapsed| elapsed >= length)
+    }
+
+    /// Counts something.
+    pub(super) fn count(&mut self, count: impl FnOnce(&mut Status)) {
+        count(&mut self.status);
+        self.is_published = false;
+    }
+
+    /// Says that something is wrong.
+    pub(super) fn warn(&self, sentence: impl std::fmt::Display) {
+        self.board.warn(format!("{}: {sentence}", self.status.name));
+    }
+
+    /// Writes down what it is now.
+    pub(super) fn note(&mut self, config: &Vrrp, role: Role, cause: &str) {
+        let status = &mut self.status;
+        if status.role == role && status.cause == cause {
+            return;
+        }
+        if status.role != role {
+            status.since = SystemTime::now();
+            if let Some(hook) = &config.hook {
+                let change = RoleChange {
+                    name: config.name.clone(),
+                    interface: config.interface.clone(),
+                    addresses: config.addresses.iter().map(ToString::to_string).collect(),
+                    former: status.role,
+                    role,
+                    cause: cause.to_owned(),
+                    hook: hook.clone(),
+                };
+                self.board.tell(Notice::Role(Box::new(change)));
+            }
+        }
+        status.role = role;
+        cause.clone_into(&mut status.cause);
+        let kind = match role {
+            Role::Master => Kind::VrrpMaster,
+            Role::Backup => Kind::VrrpBackup,
+            Role::Out => Kind::VrrpFault,
+        };
+        self.tell(config, kind, cause);
+    }
+
+    /// Has an event told.
+    pub(super) fn tell(&mut self, config: &Vrrp, kind: Kind, cause: &str) {
+        let happening = Happening::new(kind, cause).of_router(&config.name, &config.interface);
+        self.board.tell(Notice::Event(happening));
+        self.is_published = false;
+    }
+
+    /// Shows how things are.
+    pub(super) fn show(&mut self, config: &Vrrp, instance: &Instance, tracks: &[TrackState], now: Micros) {
+        let (master, is_graced) = (instance.master(), instance.is_graced(now));
+        if let (true, false, Some((master, _))) = (is_graced, self.status.is_graced, master)
+            && self.graced.is_none_or(|told| now >= told + GRACE_AGAIN)
+        {
+            self.graced = Some(now);
+            let cause =
+                format!("adverts of {master} are missing, but its packets still pass: its controller may return");
+            self.tell(config, Kind::VrrpGrace, &cause);
+        }
+        let priority = instance.priority();
+        if self.status.priority != 0 && priority != self.status.priority {
+            let cause = moved(&self.status.tracks, tracks);
+            let cause = format!("{priority}, was {}{cause}", self.status.priority);
+            self.tell(config, Kind::VrrpPriority, &cause);
+        }
+        if tracks != self.status.tracks {
+            tracks.clone_into(&mut self.status.tracks);
+            self.is_published = false;
+        }
+        let seen = (priority, instance.is_maintained(), master, is_graced);
+        let status = &mut self.status;
+        if seen != (status.priority, status.is_maintained, status.master, status.is_graced) {
+            (status.priority, status.is_maintained, status.master, status.is_graced) = seen;
+            self.is_published = false;
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        if !self.is_published {
+            self.is_published = self.board.publish(&self.status);
+        }
+    }
+
+    /// Nothing is to be shown of it any more.
+    pub(super) fn forget(&self) {
+        self.board.forget(&self.status.name);
+    }
+}
+
+/// Which of those that it depends on came or went, in words that follow a number.
+fn moved(before: &[TrackState], after: &[TrackState]) -> String {
+    let words = after.iter().filter(|track| !before.contains(track)).map(|track| {
+        let how = track.down.clone();
+        how.unwrap_or_else(|| format!("{} is up", track.what))
+    });
+    let words = Vec::from_iter(words).join("; ");
+    if words.is_empty() { words } else { format!(": {words}") }
+}
