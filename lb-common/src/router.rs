@@ -72,7 +72,8 @@ impl VirtualRouter {
     /// did until just now, and nobody else has sent from there since.
     #[inline(always)]
     pub const fn is_addressed(&self, now: u64) -> bool {
-        self.answers(now) || now < self.relay_until && self.heard <= self.renewed
+        let was_last = self.renewed != 0 && self.heard <= self.renewed;
+        self.answers(now) || now < self.relay_until && was_last
     }
 
     /// Whether packets of connections that are not known here go to the balancer that was master before, or is master now.
@@ -250,5 +251,10 @@ mod tests {
             };
             assert_eq!(router.is_addressed(150), is_addressed, "{until} {relay_until} {heard}");
         }
+        let never = VirtualRouter {
+            relay_until: 500,
+            ..VirtualRouter::ZERO
+        };
+        assert!(!never.is_addressed(150), "who was never master");
     }
 }

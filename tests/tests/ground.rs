@@ -258,3 +258,49 @@ fn a_balancer_that_was_cut_off_leaves_the_addresses_until_it_sees_its_workers() 
         assert!(!are_down(), "{what}");
     }
 }
+
+#[test]
+fn two_thousand_addresses_stay_where_they_are_and_move_together() {
+    const ROUTERS: u32 = 100;
+    const ADDRESSES: u32 = 20;
+    let lab = lab();
+    let start = |index: usize, priority| {
+        let mut config = floating::config(&lab, index, priority, FAST);
+        config.node_keys = (1..=ROUTERS)
+            .map(|router| {
+                let address = |number| format!("\"10.200.{router}.{number}/32\"");
+                let addresses: Vec<_> = (1..=ADDRESSES).map(address).collect();
+                format!(
+                    "[[vrrp]]\nname = \"r{router}\"\ninterface = \"eth0\"\nrouter_id = {router}\naddresses = [{}]\n\
+                     priority = {priority}\n{FAST}\n",
+                    addresses.join(", ")
+                )
+            })
+            .collect();
+        Lbd::start(&lab.balancers[index], config).unwrap()
+    };
+    let has = |index: usize| shown(&lab, index).matches(" 10.200.").count();
+    let all = (ROUTERS * ADDRESSES) as usize;
+    let mut first = start(0, 200);
+    await_roles(&first, "master");
+    let second = start(1, 100);
+    await_roles(&second, "backup");
+    std::thread::sleep(Duration::from_secs(5));
+    let turns = |lbd: &Lbd<'_>| {
+        let events = lbd
+            .lbctl(&["event", "list", "--limit", "1000", "--kind", "vrrp-master"])
+            .unwrap()
+            .to_string();
+        events.matches("vrrp-master").count()
+    };
+    assert_eq!(
+        (turns(&first), turns(&second)),
+        (ROUTERS as usize, 0),
+        "{}",
+        second.log()
+    );
+    assert_eq!((has(0), has(1)), (all, 0));
+    first.terminate().unwrap();
+    await_roles(&second, "master");
+    eventually(PATIENCE, "the other one has them all", || (has(0), has(1)) == (0, all));
+}

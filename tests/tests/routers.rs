@@ -53,7 +53,7 @@ impl Scene {
             own_mac: OWN,
             version: 3,
         };
-        let index = routers.register(key, &addresses, &entry).unwrap();
+        let (index, _) = routers.register(key, &addresses, &entry).unwrap();
         Self {
             program,
             routers,

@@ -1,6 +1,6 @@
 //! What virtual routers depend on moves them, and hooks are told.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use harness::{
     config::QUICK_HTTP_CHECK,
@@ -88,6 +88,34 @@ fn an_interface_that_goes_down_is_a_fault_without_a_weight() {
     uplink.ip("link set beyond up").unwrap();
     await_roles(&first, "master");
     await_service(&lab);
+}
+
+#[test]
+fn a_master_stays_when_it_depends_on_something_more_that_is_up() {
+    let lab = lab();
+    let _workers = Worker::all(&lab);
+    let [mut first, second] = pair(&lab, "");
+    let tracks = "[[vrrp.track]]\ninterface = \"lo\"\n[[vrrp.track]]\nargv = [\"/bin/sh\", \"-c\", \"sleep 0.3\"]\n";
+    first
+        .reconfigure(|config| config.node_keys = floating::routers(200, &format!("{FAST}{tracks}")))
+        .unwrap();
+    first.lbctl(&["reload"]).unwrap();
+    eventually(PATIENCE, "all is looked at", || {
+        let status = first.lbctl(&["vrrp", "status"]).unwrap();
+        let tracks = status[0]["tracks"].as_array().cloned().unwrap_or_default();
+        tracks.len() == 2 && tracks.iter().all(|track| track["down"].is_null())
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let events = |lbd: &Lbd<'_>, kind: &str| {
+        let events = lbd.lbctl(&["event", "list", "--kind", kind]).unwrap();
+        events["events"].as_array().unwrap().len()
+    };
+    assert_eq!(
+        (events(&first, "vrrp-fault"), events(&second, "vrrp-master")),
+        (0, 0),
+        "{}",
+        first.log()
+    );
 }
 
 #[test]

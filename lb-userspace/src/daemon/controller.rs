@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     admin::{Entrance, model::ReconcileStatus},
-    config::{Backend, Config, Service},
+    config::{Config, Service},
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
     health::{Change, Monitor, TargetId, Verdict},
@@ -59,7 +59,7 @@ pub(super) struct Controller {
     pub(super) health_changes: mpsc::UnboundedReceiver<Change>,
     pub(super) vrrp: Arc<vrrp::Instances>,
     /// What virtual routers wait for.
-    pub(super) readiness: Option<Readiness>,
+    pub(super) readiness: BTreeMap<u64, Readiness>,
     /// What virtual routers may depend on.
     pub(super) services: watch::Sender<vrrp::Services>,
     pub(super) returned: Returned,
@@ -146,7 +146,7 @@ impl Controller {
                 Some(change) = self.health_changes.recv() => self.note(&change),
                 Ok(()) = self.next_hops.changed() => {}
                 Ok(()) = questions.changed() => {}
-                () = tokio::time::sleep(readiness::LOOK), if self.readiness.is_some() => {
+                () = tokio::time::sleep(readiness::LOOK), if !self.readiness.is_empty() => {
                     tokio::task::block_in_place(|| self.answer_waiting());
                     continue;
                 }
@@ -231,7 +231,8 @@ impl Controller {
         let (desired, conditions, services) = self.with_known(config, &in_force.overrides, now, |known| {
             let desired = reconcile::desired(config, known);
             let conditions = reconcile::conditions(config, &desired, known);
-            (desired, conditions, service_health(config, known))
+            let services = service_health(config, known, &conditions);
+            (desired, conditions, services)
         });
         let mut told = Vec::new();
         self.conditions
@@ -257,18 +258,29 @@ impl Controller {
 
     /// Answers virtual routers that wait until this balancer can serve.
     fn answer_waiting(&mut self) {
-        let Some(question) = self.vrrp.fitness().question() else {
-            self.readiness = None;
+        let mut open = self.vrrp.fitness().open();
+        self.readiness.retain(|question, _| open.remove(question).is_some());
+        if self.readiness.is_empty() && open.is_empty() {
+            return;
+        }
+        let (health, now) = (self.health.snapshot(), Instant::now());
+        let new = open.into_iter();
+        let new = new.map(|(question, addresses)| (question, Readiness::new(addresses, &health, now)));
+        self.readiness.extend(new);
+        let in_force = self.in_force.borrow().clone();
+        let Ok(entries) = Entries::read(&self.tables) else {
             return;
         };
-        let (health, now) = (self.health.snapshot(), Instant::now());
-        let known = self.readiness.take().filter(|known| known.question == question);
-        let readiness = known.unwrap_or_else(|| Readiness::new(question, &health, now));
-        let in_force = self.in_force.borrow().clone();
-        if readiness.is_there(&in_force, &health, &self.tables, now) {
+        let is_there = |(_, readiness): &(&u64, &Readiness)| readiness.is_there(&in_force, &health, &entries, now);
+        let answered: Vec<_> = self
+            .readiness
+            .iter()
+            .filter(is_there)
+            .map(|(question, _)| *question)
+            .collect();
+        for question in answered {
+            self.readiness.remove(&question);
             self.vrrp.answer(question);
-        } else {
-            self.readiness = Some(readiness);
         }
     }
 
@@ -312,27 +324,29 @@ impl Controller {
     }
 }
 
-/// Of each service: how many of the backends that operators let take packets are not known to be down, and how many are.
-fn service_health(config: &Config, known: reconcile::Known<'_>) -> vrrp::Services {
-    let id = |service: &Service, backend: &Backend| TargetId {
-        service: service.name.clone(),
-        backend: backend.name.clone(),
-    };
-    let takes = |id: &TargetId, backend: &Backend| {
-        !backend.fallback
-            && known.overrides.standing(id, known.now) == Standing::AsHealthSays
-            && known.overrides.weight(id, backend.weight) > 0
-    };
+/// How many backends of each service can take packets: those that are not known to be down, and that operators let; and which
+/// services refuse clients because the others are.
+fn service_health(config: &Config, known: reconcile::Known<'_>, conditions: &Conditions) -> vrrp::Services {
     let health = |service: &Service| {
-        let mut health = vrrp::ServiceHealth::default();
-        for backend in &service.backends {
-            let id = id(service, backend);
+        let (mut up, mut down) = (0, 0);
+        for backend in service.backends.iter().filter(|backend| !backend.fallback) {
+            let id = TargetId {
+                service: service.name.clone(),
+                backend: backend.name.clone(),
+            };
+            let takes = known.overrides.standing(&id, known.now) == Standing::AsHealthSays
+                && known.overrides.weight(&id, backend.weight) > 0;
             match known.verdicts.get(&id) {
-                _ if !takes(&id, backend) => {}
-                Some(Verdict::Down) => health.down += 1,
-                _ => health.up += 1,
+                _ if !takes => {}
+                Some(Verdict::Down) => down += 1,
+                _ => up += 1,
             }
         }
+        let refuses = down > 0 && conditions.get(&service.name) == Some(&Condition::Unserved);
+        let health = vrrp::ServiceHealth {
+            up,
+            refuses_at: refuses.then_some(service.address),
+        };
         (service.name.clone(), health)
     };
     config.services.iter().map(health).collect()

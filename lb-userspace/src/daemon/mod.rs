@@ -150,7 +150,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         next_hops: next_hops.clone(),
         health_changes,
         vrrp: Arc::clone(&vrrp),
-        readiness: None,
+        readiness: BTreeMap::new(),
         services,
         returned: returned::Returned::default(),
         reconciled,

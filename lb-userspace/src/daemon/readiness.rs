@@ -10,8 +10,8 @@ use lb_common::BackendState;
 use super::{InForce, entries::Entries};
 use crate::{
     config::{Backend, Service},
-    dataplane::Tables,
     health::{Health, TargetId, Verdict},
+    vrrp::Addresses,
 };
 
 /// For how long at most virtual routers take no part because workers were not checked yet.
@@ -22,7 +22,8 @@ pub(super) const LOOK: Duration = Duration::from_millis(200);
 /// A question, and what was known when it came.
 #[derive(Debug)]
 pub(super) struct Readiness {
-    pub(super) question: u64,
+    /// What is asked about.
+    addresses: Addresses,
     begun: Instant,
     /// How often each backend had been checked.
     checks: HashMap<TargetId, u64>,
@@ -30,29 +31,26 @@ pub(super) struct Readiness {
 
 impl Readiness {
     /// The question comes now.
-    pub(super) fn new(question: u64, health: &BTreeMap<TargetId, Health>, now: Instant) -> Self {
+    pub(super) fn new(addresses: Addresses, health: &BTreeMap<TargetId, Health>, now: Instant) -> Self {
         Self {
-            question,
+            addresses,
             begun: now,
             checks: health.iter().map(|(id, health)| (id.clone(), health.checks)).collect(),
         }
     }
 
-    /// Whether each service has a backend that takes packets, or has none although all were checked. A balancer that begins, or
+    /// Whether each service at the addresses has a backend that takes packets, or has none although all were checked. A balancer that begins, or
     /// that was cut off, would refuse the clients whose addresses it takes. It does not wait for ever.
     pub(super) fn is_there(
         &self,
         in_force: &InForce,
         health: &BTreeMap<TargetId, Health>,
-        tables: &Tables,
+        entries: &Entries,
         now: Instant,
     ) -> bool {
         if now.saturating_duration_since(self.begun) >= PATIENCE {
             return true;
         }
-        let Ok(entries) = Entries::read(tables) else {
-            return false;
-        };
         let is_known = |service: &Service, backend: &Backend| {
             let id = TargetId {
                 service: service.name.clone(),
@@ -66,7 +64,9 @@ impl Readiness {
             let entry = entries.find(service, backend.address);
             entry.is_some_and(|(_, entry)| entry.status.state() == BackendState::Up)
         };
-        in_force.config().services.iter().all(|service| {
+        let services = in_force.config().services.iter();
+        let mut asked = services.filter(|service| self.addresses.contains(&service.address));
+        asked.all(|service| {
             service.backends.iter().any(|backend| is_up(service, backend))
                 || service.backends.iter().all(|backend| is_known(service, backend))
         })

@@ -100,6 +100,21 @@ impl Routers {
         Ok(found)
     }
 
+    /// All addresses that move on an interface.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn addresses_on(&self, interface: u32) -> Result<BTreeSet<IpAddr>, DataplaneError> {
+        let on_it = self
+            .addresses()?
+            .into_iter()
+            .filter(|(address, _)| address.interface == interface);
+        Ok(on_it
+            .filter_map(|(address, _)| address::from_words(address.family as u8, address.address))
+            .collect())
+    }
+
     /// The addresses of the virtual router at an index.
     ///
     /// # Errors
@@ -115,7 +130,7 @@ impl Routers {
             .collect())
     }
 
-    /// The index of a virtual router, and its addresses put right. What is known of it stays.
+    /// The index of a virtual router, its addresses put right, and those that it had before. What is known of it stays.
     ///
     /// # Errors
     ///
@@ -125,10 +140,10 @@ impl Routers {
         key: RouterKey,
         addresses: &BTreeSet<IpAddr>,
         entry: &Registered,
-    ) -> Result<u32, DataplaneError> {
+    ) -> Result<(u32, BTreeSet<IpAddr>), DataplaneError> {
         let known = self.known()?;
-        let index = match known.iter().find(|(other, _)| *other == key) {
-            Some((_, index)) => *index,
+        let (index, former) = match known.iter().find(|(other, _)| *other == key) {
+            Some((_, index)) => (*index, self.addresses_of(*index)?),
             None => {
                 let free = (0..self.entries.len()).find(|index| known.iter().all(|(_, other)| other != index));
                 let free =
@@ -136,7 +151,7 @@ impl Routers {
                 self.clear(free);
                 syscall::put(self.ids.fd(), &key, &free)
                     .map_err(|cause| DataplaneError::map(maps::ROUTER_IDS.name, cause))?;
-                free
+                (free, BTreeSet::new())
             }
         };
         if let Some(words) = self.entries.words(index) {
@@ -144,19 +159,15 @@ impl Routers {
             words[VERSION].store(entry.version.into(), Ordering::SeqCst);
         }
         let failed = |cause: io::Error| DataplaneError::map(maps::ROUTER_ADDRESSES.name, cause);
-        let wanted: Vec<_> = addresses
-            .iter()
-            .map(|address| RouterAddress::new(key.interface, key.tags, *address))
-            .collect();
-        for address in &wanted {
-            syscall::put(self.addresses.fd(), address, &place::new(index, entry.refuses)).map_err(failed)?;
+        let place_of = |address: &IpAddr| RouterAddress::new(key.interface, key.tags, *address);
+        for address in addresses {
+            let place = place::new(index, entry.refuses);
+            syscall::put(self.addresses.fd(), &place_of(address), &place).map_err(failed)?;
         }
-        for (address, other) in self.addresses()? {
-            if place::index(other) == index && !wanted.contains(&address) {
-                syscall::remove(self.addresses.fd(), &address).map_err(failed)?;
-            }
+        for address in former.difference(addresses) {
+            syscall::remove(self.addresses.fd(), &place_of(address)).map_err(failed)?;
         }
-        Ok(index)
+        Ok((index, former))
     }
 
     /// Forgets a virtual router and its addresses: the kernel answers for them as it would anyway.

@@ -37,7 +37,7 @@ pub(super) async fn link(handle: &Handle, name: &str) -> io::Result<Option<Link>
     }
 }
 
-fn as_link(message: &LinkMessage) -> Option<Link> {
+pub(super) fn as_link(message: &LinkMessage) -> Option<Link> {
     let mac = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
         _ => None,
@@ -71,9 +71,8 @@ pub(super) async fn all(handle: &Handle, index: u32) -> io::Result<Vec<IpAddr>> 
     Ok(messages.iter().filter_map(address).collect())
 }
 
-/// Gives an address to an interface; it may have it already.
-pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Result<()> {
-    let mut message = match address.addr() {
+fn message(index: u32, address: IpNet) -> AddressMessage {
+    match address.addr() {
         IpAddr::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new()
             .index(index)
             .address(v4, address.prefix_len())
@@ -82,7 +81,12 @@ pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Resu
             .index(index)
             .address(v6, address.prefix_len())
             .build(),
-    };
+    }
+}
+
+/// Gives an address to an interface; it may have it already.
+pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Result<()> {
+    let mut message = message(index, address);
     // The network is there by the interface's own address, or is none; and the address is ours at once.
     let mut flags = AddressFlags::Noprefixroute;
     if address.addr().is_ipv6() {
@@ -99,8 +103,17 @@ pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Resu
     settled(request.replace().execute().await, libc::EEXIST)
 }
 
-/// Takes addresses away from an interface that has them.
-pub(super) async fn remove(handle: &Handle, index: u32, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
+/// Takes addresses away from an interface, of those that it has.
+pub(super) async fn remove(handle: &Handle, index: u32, nets: BTreeSet<IpNet>) -> io::Result<()> {
+    for net in nets {
+        let message = message(index, net);
+        settled(handle.address().del(message).execute().await, libc::EADDRNOTAVAIL)?;
+    }
+    Ok(())
+}
+
+/// Takes addresses away from an interface that has them, whatever the length of their networks.
+pub(super) async fn clear(handle: &Handle, index: u32, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
     for message in messages(handle, index).await? {
         if address(&message).is_some_and(|address| addresses.contains(&address)) {
             settled(handle.address().del(message).execute().await, libc::EADDRNOTAVAIL)?;
@@ -124,7 +137,7 @@ async fn messages(handle: &Handle, index: u32) -> io::Result<Vec<AddressMessage>
     ))
 }
 
-fn address(message: &AddressMessage) -> Option<IpAddr> {
+pub(super) fn address(message: &AddressMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,

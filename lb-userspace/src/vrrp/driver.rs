@@ -24,12 +24,10 @@ use super::{
     status::Board,
     track::Standing,
 };
-use crate::{config::Vrrp, dataplane::Routers, link_changes::LinkChanges};
+use crate::{config::Vrrp, dataplane::Routers};
 
-/// How long ending may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long changes of interfaces are gathered.
-const REST: Duration = Duration::from_millis(5);
+/// How long ending may take: the second in which the next master is waited for, and two for devices and addresses.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Priority among threads that run before all ordinary ones.
 const REAL_TIME: libc::c_int = 20;
 
@@ -70,7 +68,6 @@ pub(super) struct Driver {
     kernel: Kernel,
     routers: Arc<Routers>,
     board: Board,
-    links: watch::Receiver<u64>,
     /// Counts changes of what virtual routers depend on.
     news: watch::Receiver<u64>,
     fitness: Arc<Fitness>,
@@ -106,13 +103,10 @@ pub(super) async fn run(
             return;
         }
     };
-    let (changed, links) = watch::channel(0);
-    tokio::spawn(follow_links(changed));
     let mut driver = Driver {
         kernel,
         routers: Arc::new(routers),
         board,
-        links,
         news,
         fitness,
         maintained: Arc::default(),
@@ -180,6 +174,10 @@ impl Driver {
             let (is_group, name) = followed.config.moves_with();
             groups.entry((is_group, name.to_owned())).or_default().push(followed);
         }
+        // Their order in the file says nothing.
+        for members in groups.values_mut() {
+            members.sort_by(|one, other| one.config.name.cmp(&other.config.name));
+        }
         let before = std::mem::take(&mut self.groups);
         let mut leaving = Vec::new();
         for (key, mut running) in before {
@@ -220,7 +218,7 @@ impl Driver {
         let (end, ended) = oneshot::channel();
         let _ = desk.send(Order::Maintain(Arc::clone(&self.maintained)));
         let runner = Runner::new(followed, &self.kernel, &self.routers, &self.board, &self.fitness);
-        let task = tokio::spawn(runner.run(orders, self.links.clone(), self.news.clone(), ended));
+        let task = tokio::spawn(runner.run(orders, self.news.clone(), ended));
         let running = Running {
             configs,
             desk,
@@ -245,22 +243,4 @@ fn is_same(before: &[Vrrp], after: &[Followed]) -> bool {
             && family(before) == family(after)
     };
     before.len() == after.len() && before.iter().zip(after).all(same)
-}
-
-/// Says when interfaces or their addresses may have changed.
-async fn follow_links(changed: watch::Sender<u64>) {
-    while !changed.is_closed() {
-        match LinkChanges::open() {
-            Ok(mut changes) => {
-                while changes.next().await {
-                    changed.send_modify(|number| *number += 1);
-                    tokio::time::sleep(REST).await;
-                    changes.drain();
-                }
-            }
-            // They are looked at now and then anyway.
-            Err(error) => tracing::warn!(%error, "VRRP is not told when interfaces change"),
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }

@@ -1,57 +1,61 @@
-//! Whether this balancer can serve the addresses that it would take. Virtual routers ask, with numbers from one up, whenever
-//! they return from something that may have kept workers out of sight; the controller answers when checks have told.
+//! Whether this balancer can serve the addresses that it would take. Groups of virtual routers ask when they begin, and when they
+//! return from something that may have kept workers out of sight; the controller answers when checks have told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::sync::watch;
 
 use super::track::Services;
 
-/// The question that all virtual routers begin with.
-const FIRST: u64 = 1;
+/// The addresses that a group asks about.
+pub type Addresses = Arc<BTreeSet<IpAddr>>;
 
-/// The questions and answers.
+/// The questions that are open.
 #[derive(Debug)]
 pub struct Fitness {
+    open: Mutex<BTreeMap<u64, Addresses>>,
+    /// How many were asked.
     asked: watch::Sender<u64>,
-    answered: watch::Sender<u64>,
     services: watch::Receiver<Services>,
 }
 
 impl Fitness {
-    /// One with the first question, not answered yet. `services` is how each service is now.
+    /// One without questions. `services` is how each service is now.
     pub(super) fn new(services: watch::Receiver<Services>) -> Self {
         Self {
-            asked: watch::Sender::new(FIRST),
-            answered: watch::Sender::new(0),
+            open: Mutex::default(),
+            asked: watch::Sender::new(0),
             services,
         }
     }
 
-    /// Asks anew. Returns the number of the question.
-    pub(super) fn ask(&self) -> u64 {
-        self.asked.send_modify(|number| *number += 1);
-        *self.asked.borrow()
+    /// Asks about these addresses. Returns the number of the question.
+    pub(super) fn ask(&self, addresses: &Addresses) -> u64 {
+        let number = *self.asked.borrow() + 1;
+        self.lock().insert(number, Arc::clone(addresses));
+        self.asked.send_replace(number);
+        number
     }
 
     /// Whether that question was answered: this balancer can serve.
     pub(super) fn is_answered(&self, number: u64) -> bool {
-        number <= *self.answered.borrow()
+        !self.lock().contains_key(&number)
     }
 
-    /// Whether the first question was answered. Before that whoever was master before the daemon began still may be it.
-    pub(super) fn has_begun(&self) -> bool {
-        self.is_answered(FIRST)
-    }
-
-    /// Whether checks took all backends of a service down: what comes for it here is refused.
-    pub(super) fn is_doubtful(&self) -> bool {
+    /// Whether new connections to one of these addresses are refused because checks took the workers of a service down.
+    pub(super) fn refuses(&self, addresses: &Addresses) -> bool {
         let services = self.services.borrow();
-        services.values().any(|service| service.up == 0 && service.down > 0)
+        let mut refused = services.values().filter_map(|service| service.refuses_at);
+        refused.any(|address| addresses.contains(&address))
     }
 
-    /// The last question, where it is not answered.
-    pub fn question(&self) -> Option<u64> {
-        let asked = *self.asked.borrow();
-        (!self.is_answered(asked)).then_some(asked)
+    /// The questions that are open, by their numbers.
+    pub fn open(&self) -> BTreeMap<u64, Addresses> {
+        self.lock().clone()
     }
 
     /// Is told when a question is asked.
@@ -59,35 +63,61 @@ impl Fitness {
         self.asked.subscribe()
     }
 
-    /// Answers that question, and all before it.
-    pub(super) fn answer(&self, number: u64) {
-        self.answered.send_modify(|answered| *answered = number.max(*answered));
+    /// That question is answered, or nobody waits for the answer any more.
+    pub(super) fn close(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Addresses>> {
+        // Nothing panics while it holds the lock.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a virtual router waits for, once something kept it out.
+/// What a group waits for before it takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// It cannot take part; when it could, it asks.
+    /// The answer to the question that it began with. It may still be master from before, and decides nothing.
+    Begins(u64),
+    /// Something else keeps it out. When that is over it asks.
     Lost,
-    /// The answer to this question.
-    Asked(u64),
+    /// The answer to the question that it asked when it returned.
+    Returns(u64),
 }
 
 impl Fit {
-    /// Of one that begins: what holds for all when the daemon starts holds for it.
-    pub(super) const fn begin() -> Self {
-        Self::Asked(FIRST)
+    /// Of a group that begins.
+    pub(super) fn begin(fitness: &Fitness, addresses: &Addresses) -> Self {
+        Self::Begins(fitness.ask(addresses))
     }
 
-    /// Whether nothing stands in its way any more but that; asks where it has not.
-    pub(super) fn waits(&mut self, fitness: &Fitness) -> bool {
-        let number = match *self {
-            Self::Lost => fitness.ask(),
-            Self::Asked(number) => number,
-        };
-        *self = Self::Asked(number);
-        !fitness.is_answered(number)
+    /// Whether it can decide anything yet.
+    pub(super) fn has_begun(self, fitness: &Fitness) -> bool {
+        !matches!(self, Self::Begins(number) if !fitness.is_answered(number))
+    }
+
+    /// Something else keeps it out.
+    pub(super) fn lose(&mut self, fitness: &Fitness) {
+        self.close(fitness);
+        *self = Self::Lost;
+    }
+
+    /// Whether it waits, while nothing else keeps it out; asks where it has not.
+    pub(super) fn waits(&mut self, fitness: &Fitness, addresses: &Addresses) -> bool {
+        if *self == Self::Lost {
+            *self = Self::Returns(fitness.ask(addresses));
+        }
+        match *self {
+            Self::Begins(number) | Self::Returns(number) => !fitness.is_answered(number),
+            Self::Lost => false,
+        }
+    }
+
+    /// Waits for nothing any more.
+    pub(super) fn close(self, fitness: &Fitness) {
+        if let Self::Begins(number) | Self::Returns(number) = self {
+            fitness.close(number);
+        }
     }
 }
 
@@ -96,26 +126,49 @@ mod tests {
     use super::*;
     use crate::vrrp::ServiceHealth;
 
+    fn addresses(last: u8) -> Addresses {
+        Arc::new([IpAddr::from([192, 0, 2, last])].into())
+    }
+
     #[test]
-    fn who_was_lost_waits_for_an_answer_of_its_own() {
+    fn each_waits_for_an_answer_of_its_own_and_asks_anew_when_it_returns() {
+        let (_services, seen) = watch::channel(Services::new());
+        let (fitness, [a, b]) = (Fitness::new(seen), [1, 2].map(addresses));
+        let [mut one, mut other] = [Fit::begin(&fitness, &a), Fit::begin(&fitness, &b)];
+        assert_eq!(fitness.open(), [(1, a.clone()), (2, b.clone())].into());
+        fitness.close(2);
+        assert_eq!((one.has_begun(&fitness), other.has_begun(&fitness)), (false, true));
+        assert!(one.waits(&fitness, &a) && !other.waits(&fitness, &b));
+
+        other.lose(&fitness);
+        assert!(other.waits(&fitness, &b) && other.waits(&fitness, &b), "it asks once");
+        assert_eq!((other, other.has_begun(&fitness)), (Fit::Returns(3), true));
+        assert_eq!(fitness.open(), [(1, a.clone()), (3, b.clone())].into());
+        one.lose(&fitness);
+        assert_eq!(
+            fitness.open(),
+            [(3, b.clone())].into(),
+            "nobody waits for that any more"
+        );
+        fitness.close(3);
+        assert!(!other.waits(&fitness, &b));
+    }
+
+    #[test]
+    fn what_is_refused_elsewhere_does_not_matter() {
         let (services, seen) = watch::channel(Services::new());
         let fitness = Fitness::new(seen);
-        let [mut one, mut other] = [Fit::begin(); 2];
-        assert_eq!(fitness.question(), Some(1));
-        assert!(one.waits(&fitness));
-        fitness.answer(1);
-        assert!(!one.waits(&fitness) && !other.waits(&fitness));
-
-        other = Fit::Lost;
-        assert!(other.waits(&fitness) && other.waits(&fitness), "it asks once");
-        assert_eq!((other, fitness.question()), (Fit::Asked(2), Some(2)));
-        assert!(!one.waits(&fitness), "who was not lost goes on");
-        fitness.answer(2);
-        assert_eq!((other.waits(&fitness), fitness.question()), (false, None));
-
-        for (up, down, is_doubtful) in [(0, 0, false), (1, 1, false), (0, 1, true)] {
-            services.send_replace([("web".to_owned(), ServiceHealth { up, down })].into());
-            assert_eq!(fitness.is_doubtful(), is_doubtful, "{up} {down}");
+        for (refuses_at, then) in [
+            (None, false),
+            (Some([192, 0, 2, 2]), false),
+            (Some([192, 0, 2, 1]), true),
+        ] {
+            let health = ServiceHealth {
+                up: 0,
+                refuses_at: refuses_at.map(IpAddr::from),
+            };
+            services.send_replace([("web".to_owned(), health)].into());
+            assert_eq!(fitness.refuses(&addresses(1)), then, "{refuses_at:?}");
         }
     }
 }

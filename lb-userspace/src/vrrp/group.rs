@@ -186,6 +186,13 @@ impl Group {
                 let cause = format!("{name} of its group became master");
                 member.instance.take(now, &cause)
             }));
+            let is_place = |action: &Action| matches!(action, Action::Become(Role::Master, _));
+            let is_sent = |action: &Action| matches!(action, Action::Send(_));
+            let first = |is: &dyn Fn(&Action) -> bool| actions.iter().position(|(_, action)| is(action));
+            if first(&is_place) < first(&is_sent) {
+                // Whoever is master gives all of them up when it hears of one.
+                actions.sort_by_key(|(_, action)| !is_place(action));
+            }
         }
         actions
     }
@@ -335,6 +342,30 @@ mod tests {
         let actions = hear(&mut group, 0, 255, INTERVAL);
         assert_eq!(roles(&group), [Role::Master; 2]);
         assert_eq!(actions[0], (0, Action::Send(255)), "{actions:?}");
+    }
+
+    #[test]
+    fn whoever_takes_over_from_a_master_that_serves_has_all_in_place_before_its_first_advert() {
+        let mut group = pair();
+        let mut actions = Vec::new();
+        for tenth in 1..=5 {
+            for index in [0, 1] {
+                actions.extend(hear(&mut group, index, 50, tenth * INTERVAL));
+            }
+            actions.extend(group.tick(tenth * INTERVAL));
+        }
+        let is_place = |(_, action): &Act| matches!(action, Action::Become(Role::Master, _));
+        let [places, sends] =
+            [is_place, |(_, action): &Act| matches!(action, Action::Send(_))].map(|is: fn(&Act) -> bool| {
+                actions
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, act)| is(act))
+                    .map(|(at, _)| at)
+                    .collect::<Vec<_>>()
+            });
+        assert_eq!(roles(&group), [Role::Master; 2]);
+        assert!(places.len() == 2 && places[1] < sends[0], "{actions:?}");
     }
 
     #[test]

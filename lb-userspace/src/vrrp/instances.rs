@@ -100,14 +100,14 @@ impl Instances {
         let _ = is_done.await;
     }
 
-    /// What virtual routers ask before they take part.
+    /// What groups of virtual routers ask before they take part.
     pub fn fitness(&self) -> &Fitness {
         &self.fitness
     }
 
     /// Answers that question: this balancer can serve what it takes over. Whoever asked takes no part before that.
     pub fn answer(&self, question: u64) {
-        self.fitness.answer(question);
+        self.fitness.close(question);
         self.news.send_modify(|number| *number += 1);
     }
 

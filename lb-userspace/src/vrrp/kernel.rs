@@ -1,31 +1,56 @@
 //! Ways to ask the kernel that keep nobody else waiting: requests of netlink are carried out by whoever sends them, and some
 //! take tens of milliseconds.
 
-use std::{io, sync::mpsc, thread};
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use nix::{libc, unistd::Pid};
 use rtnetlink::Handle;
+use tokio::sync::watch;
 
-/// Priority of the thread that moves addresses: below that of the one that decides who has them.
+use super::ground::{self, Ground};
+
+/// Priority of the threads that move addresses and see what became of interfaces: below that of the one that decides who has
+/// them.
 const REAL_TIME: libc::c_int = 10;
 
-/// Two ways, each with a thread of its own.
+/// Ways to ask, each with a thread of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
     /// For what has to be soon: addresses.
     pub(super) fast: Handle,
     /// For what takes its time: devices, and what a dead controller left.
     pub(super) slow: Handle,
-    /// The thread of the fast one.
-    thread: Pid,
+    /// What interfaces and addresses there are; nothing before the first look.
+    pub(super) ground: watch::Receiver<Option<Arc<Ground>>>,
+    /// The threads whose work others wait for.
+    urgent: [Pid; 2],
 }
 
 impl Kernel {
     /// Opens them in the network namespace of the calling thread.
     pub(super) fn open() -> io::Result<Self> {
-        let (fast, thread) = open("vrrp-addresses")?;
-        let (slow, _) = open("vrrp-devices")?;
-        Ok(Self { fast, slow, thread })
+        let ask = async || {
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            Ok((handle, connection))
+        };
+        let (fast, moving) = open("vrrp-addresses", ask)?;
+        let (slow, _) = open("vrrp-devices", ask)?;
+        let (ground, looking) = open("vrrp-ground", async || {
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            tokio::spawn(connection);
+            let (seen, ground) = watch::channel(None);
+            Ok((ground, ground::follow(seen, handle)))
+        })?;
+        Ok(Self {
+            fast,
+            slow,
+            ground,
+            urgent: [moving, looking],
+        })
     }
 
     /// Lets addresses move before ordinary work is done.
@@ -34,14 +59,20 @@ impl Kernel {
             sched_priority: REAL_TIME,
         };
         let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-        // Where that is not permitted, it was said of the other thread.
-        // SAFETY: the parameters live through the call.
-        unsafe { libc::sched_setscheduler(self.thread.as_raw(), policy, &raw const parameters) };
+        for thread in self.urgent {
+            // Where that is not permitted, it was said of the other thread.
+            // SAFETY: the parameters live through the call.
+            unsafe { libc::sched_setscheduler(thread.as_raw(), policy, &raw const parameters) };
+        }
     }
 }
 
-/// Opens one, and says which thread works for it. The thread ends with the last handle.
-fn open(name: &str) -> io::Result<(Handle, Pid)> {
+/// Lets a thread begin something, hand over a way to it, and work until that is done. Says which thread it is.
+fn open<T, W>(name: &str, begin: impl AsyncFnOnce() -> io::Result<(T, W)> + Send + 'static) -> io::Result<(T, Pid)>
+where
+    T: Send + 'static,
+    W: Future<Output = ()>,
+{
     let (opened, result) = mpsc::channel();
     let work = move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -49,10 +80,10 @@ fn open(name: &str) -> io::Result<(Handle, Pid)> {
             Err(error) => return drop(opened.send(Err(error))),
         };
         runtime.block_on(async {
-            match rtnetlink::new_connection() {
-                Ok((connection, handle, _)) => {
-                    let _ = opened.send(Ok((handle, nix::unistd::gettid())));
-                    connection.await;
+            match begin().await {
+                Ok((way, work)) => {
+                    let _ = opened.send(Ok((way, nix::unistd::gettid())));
+                    work.await;
                 }
                 Err(error) => drop(opened.send(Err(error))),
             }

@@ -55,9 +55,7 @@ impl Lease {
             own_mac: link.mac,
             version: config.version,
         };
-        let known = routers.known()?.into_iter().find(|(other, _)| *other == key);
-        let former_addresses = known.map_or_else(|| Ok(BTreeSet::new()), |(_, index)| routers.addresses_of(index))?;
-        let index = routers.register(key, addresses, &entry)?;
+        let (index, former_addresses) = routers.register(key, addresses, &entry)?;
         Ok(Self {
             routers,
             key,

@@ -76,7 +76,7 @@ pub(super) async fn reap(handle: &Handle, routers: &Routers, wanted: &Wanted) ->
                 continue;
             }
         };
-        if let Err(error) = addresses::remove(handle, key.interface, &stray).await {
+        if let Err(error) = addresses::clear(handle, key.interface, &stray).await {
             failures.push(format!(
                 "addresses of a former virtual router could not be taken off {name}: {error}"
             ));

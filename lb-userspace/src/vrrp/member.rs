@@ -9,7 +9,7 @@ use super::{
     addresses,
     driver::Followed,
     echo::Echo,
-    fitness::{Fit, Fitness},
+    ground::Ground,
     instance::{Action, Answer, Instance, Micros, Role},
     judge::judge,
     kernel::Kernel,
@@ -17,7 +17,6 @@ use super::{
     oddities::Oddities,
     ports::Ports,
     relay::Relay,
-    router_mac::DeviceState,
     shown::Shown,
     status::Board,
     track::Standing,
@@ -41,8 +40,6 @@ pub(super) struct Member {
     standing: watch::Receiver<Standing>,
     /// Whether its group counts on it.
     pub(super) is_ready: bool,
-    /// Whether it can serve what it takes.
-    pub(super) fit: Fit,
     /// Why its sockets are not open.
     closed_for: String,
     virtual_addresses: BTreeSet<IpAddr>,
@@ -57,6 +54,8 @@ pub(super) struct Member {
     /// When the device of addresses that were given up is put down, at the latest: frames come here until the next master has
     /// sent from its link-layer address.
     lingers: Option<Micros>,
+    /// When addresses or the device were changed last.
+    moved: Micros,
     /// What the packet path knows it by.
     registered: Option<RouterKey>,
     /// When all adverts that had come were read.
@@ -76,7 +75,6 @@ impl Member {
             config,
             standing,
             is_ready: false,
-            fit: Fit::begin(),
             closed_for: UNSEEN.to_owned(),
             kernel,
             routers,
@@ -84,6 +82,7 @@ impl Member {
             announcements: Vec::new(),
             relay: None,
             lingers: None,
+            moved: 0,
             registered: None,
             drained: 0,
             effective: 0,
@@ -114,30 +113,39 @@ impl Member {
 
     /// Looks at the interface, opens what it works through, and keeps the addresses there that belong there. Returns why what was
     /// open has to be closed.
-    pub(super) async fn look(&mut self) -> Option<String> {
-        // What the kernel does not tell now it tells soon.
-        let link = addresses::link(&self.kernel.fast, &self.config.interface).await.ok()?;
+    pub(super) async fn look(&mut self, ground: &Ground) -> Option<String> {
+        let link = ground.link(&self.config.interface).cloned();
         self.note_interface(link.as_ref().map(|link| link.index));
         let is_there = link.is_some();
         let running = link.filter(|link| link.is_running);
         let is_open = self.ports.is_some();
         match running {
             Some(link) if self.ports.as_ref().is_some_and(|ports| ports.link == link) => {
-                if let Some(cause) = self.look_at_ports().await {
+                if let Some(cause) = self.look_at_ports(ground).await {
                     self.closed_for = cause;
                     return Some(self.closed_for.clone());
                 }
-                self.keep_addresses().await;
+                self.keep_addresses(ground).await;
             }
             Some(_) if is_open => {
                 "the interface changed".clone_into(&mut self.closed_for);
                 return Some(self.closed_for.clone());
             }
             Some(link) => {
-                match Ports::open(&self.kernel, &self.routers, &self.config, &self.virtual_addresses, link).await {
+                match Ports::open(
+                    &self.kernel,
+                    &self.routers,
+                    &self.config,
+                    &self.virtual_addresses,
+                    link,
+                    ground,
+                )
+                .await
+                {
                     Ok(ports) => {
                         self.registered = Some(ports.lease.key);
                         self.ports = Some(ports);
+                        self.moved = lease::now();
                         self.closed_for.clear();
                     }
                     Err(error) => self.closed_for = error.to_string(),
@@ -163,7 +171,7 @@ impl Member {
     }
 
     /// Why what is open is of no use any more, though the interface is there.
-    async fn look_at_ports(&self) -> Option<String> {
+    async fn look_at_ports(&mut self, ground: &Ground) -> Option<String> {
         let ports = self.ports.as_ref()?;
         if !ports.has_source() {
             let interface = &self.config.interface;
@@ -172,13 +180,19 @@ impl Member {
                 ports.source
             ));
         }
-        match ports.device_state(&self.kernel.fast).await {
-            Some((name, DeviceState::Gone)) => Some(format!("somebody removed {name}")),
-            Some((name, DeviceState::Down)) if self.shown.role() == Role::Master => {
+        if ground.at <= self.moved {
+            // It saw what was there before.
+            return None;
+        }
+        let name = ports.device_name()?;
+        match ground.is_up(&name) {
+            None => Some(format!("somebody removed {name}")),
+            Some(false) if self.shown.role() == Role::Master => {
                 self.shown
                     .warn(format_args!("somebody put {name} down; it is put up again"));
                 self.warn_of("its device", ports.set_device(&self.kernel.fast, true).await);
                 self.announce();
+                self.moved = lease::now();
                 None
             }
             _ => None,
@@ -186,22 +200,16 @@ impl Member {
     }
 
     /// Whether it is known what stands in its way: before that it decides nothing, since it may still be master.
-    pub(super) fn is_settled(&self, fitness: &Fitness) -> bool {
-        self.standing.borrow().is_settled && self.closed_for != UNSEEN && fitness.has_begun()
+    pub(super) fn is_settled(&self) -> bool {
+        self.standing.borrow().is_settled && self.closed_for != UNSEEN
     }
 
     /// Why it cannot take part.
-    pub(super) fn obstacle(&mut self, fitness: &Fitness) -> Option<String> {
-        let obstacle = match self.ports {
+    pub(super) fn obstacle(&self) -> Option<String> {
+        match self.ports {
             Some(_) => self.standing.borrow().fault.clone(),
             None => Some(self.closed_for.clone()),
-        };
-        if obstacle.is_some() {
-            self.fit = Fit::Lost;
-        } else if self.fit.waits(fitness) {
-            return Some("it waits for health checks".to_owned());
         }
-        obstacle
     }
 
     /// Whether it still holds the lease of the addresses, from before its controller began.
@@ -226,24 +234,23 @@ impl Member {
     }
 
     /// Closes what was opened. What the instance was told before is carried out already.
-    pub(super) fn close(&mut self) {
-        self.ports = None;
+    pub(super) async fn close(&mut self) {
+        self.lingers = None;
+        if let Some(ports) = self.ports.take() {
+            self.warn_of("its device", ports.remove_device(&self.kernel.slow).await);
+        }
     }
 
     /// Puts addresses back that somebody took off while this balancer is master.
-    async fn keep_addresses(&mut self) {
+    async fn keep_addresses(&mut self, ground: &Ground) {
         let (Some(ports), Role::Master) = (&self.ports, self.shown.role()) else {
             return;
         };
-        let Ok(there) = addresses::all(&self.kernel.fast, ports.home()).await else {
+        if ground.at <= self.moved {
             return;
-        };
-        let missing: Vec<_> = self
-            .config
-            .addresses
-            .iter()
-            .filter(|address| !there.contains(&address.addr()))
-            .collect();
+        }
+        let is_missing = |address: &&ipnet::IpNet| ground.nets(ports.home(), address.addr()).next().is_none();
+        let missing: Vec<_> = self.config.addresses.iter().filter(is_missing).collect();
         if missing.is_empty() {
             return;
         }
@@ -253,6 +260,7 @@ impl Member {
             self.add(ports, *address).await;
         }
         self.announce();
+        self.moved = lease::now();
     }
 
     async fn add(&self, ports: &Ports, address: ipnet::IpNet) {
@@ -298,7 +306,7 @@ impl Member {
         let gone: BTreeSet<_> = before.hosts().collect();
         let kept = &self.virtual_addresses | &ports.owned;
         let gone = gone.difference(&kept).copied().collect();
-        let removed = addresses::remove(&self.kernel.fast, ports.home(), &gone).await;
+        let removed = addresses::clear(&self.kernel.fast, ports.home(), &gone).await;
         self.warn_of("addresses could not be given up", removed);
         if self.shown.role() == Role::Master && before.addresses != self.config.addresses {
             for address in self.config.addresses.clone() {
@@ -308,6 +316,7 @@ impl Member {
             }
             self.announce_again();
         }
+        self.moved = lease::now();
     }
 
     /// The next advert that is there: whom it came from, who this balancer is, what it says, and when it came. Or why it does
@@ -425,7 +434,8 @@ impl Member {
             // Switches lead clients here from the first advert on.
             ports.lease.renew();
         }
-        let mut is_sent = false;
+        // Nobody else is there to hear it, where the list has none but this one.
+        let mut is_sent = to == [ports.source];
         // All balancers may have the same list.
         for destination in to.iter().filter(|destination| **destination != ports.source) {
             let message = advert.bytes(ports.source, *destination, self.config.checksum);
@@ -464,16 +474,16 @@ impl Member {
                 }
             } else {
                 // Clients that still come here, with connections of others, go on to whoever is master now.
-                ports.lease.relay(self.relay_length());
+                // What comes to a link-layer address that moves does until that one has sent from there.
+                let least = ports.has_device().then_some(Duration::from_micros(LINGER));
+                ports.lease.relay(self.relay_length().or(least));
                 self.relay = None;
                 // The kernel answers for them no more from here on.
                 ports.lease.give_up();
                 self.announcements.clear();
-                let lent = self.virtual_addresses.difference(&ports.owned).copied().collect();
-                self.warn_of(
-                    "addresses could not be given up",
-                    addresses::remove(&self.kernel.fast, ports.home(), &lent).await,
-                );
+                let lent = self.lent(ports);
+                let removed = addresses::remove(&self.kernel.fast, ports.home(), lent).await;
+                self.warn_of("addresses could not be given up", removed);
                 if self.shown.role() == Role::Master && ports.has_device() {
                     self.lingers = Some(lease::now() + LINGER);
                 } else if self.lingers.is_none() {
@@ -481,7 +491,21 @@ impl Member {
                 }
             }
         }
+        self.moved = lease::now();
         self.shown.note(&self.config, role, cause);
+    }
+
+    /// The addresses that are not this balancer's own, as they may be there.
+    fn lent(&self, ports: &Ports) -> BTreeSet<ipnet::IpNet> {
+        let lent = self.config.addresses.iter();
+        let lent: Vec<_> = lent.filter(|address| !ports.owned.contains(&address.addr())).collect();
+        let ground = self.kernel.ground.borrow();
+        // Another configuration may have had another length.
+        let seen = ground.iter().flat_map(|ground| {
+            lent.iter()
+                .flat_map(|address| ground.nets(ports.home(), address.addr()))
+        });
+        seen.chain(lent.iter().map(|address| **address)).collect()
     }
 
     async fn put_device_down(&mut self) {
@@ -554,9 +578,7 @@ impl Member {
 
     /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
     pub(super) async fn end(&mut self) {
-        if let Some(ports) = self.ports.take() {
-            self.warn_of("its device", ports.remove_device(&self.kernel.slow).await);
-        }
+        self.close().await;
         self.shown.forget();
     }
 }

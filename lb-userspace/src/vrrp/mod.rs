@@ -3,7 +3,8 @@
 //! `wire` (packets), `instance` (who is master), `group` (who moves together), `relay` (whose connections are carried on),
 //! `judge` and `oddities` (what others' adverts are worth) and `track/standing` (what it depends on) are pure, time is an
 //! argument. `instances` is what the controller sees; `driver` is the thread, `runner` a group on it, `member` one virtual
-//! router with its `ports` (`socket`, `announce`, `echo`, `lease`) and `addresses`, and `shown` what it shows of itself. What
+//! router with its `ports` (`socket`, `announce`, `echo`, `lease`) and `addresses`, on the `ground` that all see, and `shown` what it
+//! shows of itself. What
 //! may block stays off that thread: `track/follow`, `hooks`, and what `status` has told.
 
 mod addresses;
@@ -11,6 +12,7 @@ mod announce;
 mod driver;
 mod echo;
 mod fitness;
+mod ground;
 mod group;
 mod hooks;
 mod instance;
@@ -33,7 +35,7 @@ mod status;
 mod track;
 pub mod wire;
 
-pub use fitness::Fitness;
+pub use fitness::{Addresses, Fitness};
 pub use group::Group;
 pub use instance::{Action, Answer, Instance, Micros, Role, Rules};
 pub use instances::{Disobeyed, Instances, Order, VrrpError};

@@ -14,8 +14,10 @@ use super::{
 };
 use crate::{config::Vrrp, text::duration};
 
-/// How often at most the same thing is told.
+/// How often at most the same thing is told of the same balancer.
 const AGAIN: Micros = 3_600_000_000;
+/// How many things are told in that time at most: whoever may send on the link may send from any address.
+const MOST: usize = 32;
 
 /// A way in which adverts are not as they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,9 +29,9 @@ enum Oddity {
     Owner,
 }
 
-/// When what was told.
+/// When what was told, and of whom.
 #[derive(Debug, Default)]
-pub(super) struct Oddities(BTreeMap<Oddity, Micros>);
+pub(super) struct Oddities(BTreeMap<(Oddity, IpAddr), Micros>);
 
 impl Oddities {
     /// An advert of that balancer does not count.
@@ -38,7 +40,7 @@ impl Oddities {
             // Every virtual router's come by multicast.
             Refused::Router => return None,
             Refused::Own => {
-                return self.once(Oddity::Refused(reason), now, || {
+                return self.once((Oddity::Refused(reason), from), now, || {
                     format!("adverts of another balancer come from {from}, which is this one's address")
                 });
             }
@@ -49,7 +51,7 @@ impl Oddities {
                 reason.to_string()
             }
         };
-        self.once(Oddity::Refused(reason), now, || {
+        self.once((Oddity::Refused(reason), from), now, || {
             format!("adverts of {from} are refused: {what}")
         })
     }
@@ -64,7 +66,7 @@ impl Oddities {
     ) -> Vec<String> {
         let mut odd = Vec::new();
         if config.version == 3 && from.is_ipv4() && covered != config.checksum {
-            odd.extend(self.once(Oddity::Checksum, now, || {
+            odd.extend(self.once((Oddity::Checksum, from), now, || {
                 format!(
                     "adverts of {from} come with the other form of the checksum of version 3 (`checksum`): both are accepted \
                      here, perhaps not there"
@@ -73,7 +75,7 @@ impl Oddities {
         }
         let own = config.rules().interval;
         if advert.interval != own {
-            odd.extend(self.once(Oddity::Interval, now, || {
+            odd.extend(self.once((Oddity::Interval, from), now, || {
                 let [theirs, own] = [advert.interval, own].map(|micros| duration(Duration::from_micros(micros)));
                 format!("{from} sends an advert every {theirs}, this balancer every {own} (`interval`)")
             }));
@@ -81,7 +83,7 @@ impl Oddities {
         let theirs: BTreeSet<_> = advert.addresses.iter().copied().collect();
         let ours: BTreeSet<_> = config.hosts().collect();
         if theirs != ours {
-            odd.extend(self.once(Oddity::Addresses, now, || {
+            odd.extend(self.once((Oddity::Addresses, from), now, || {
                 let list = |all: BTreeSet<IpAddr>| Vec::from_iter(all.iter().map(IpAddr::to_string)).join(", ");
                 format!(
                     "{from} has other addresses: {}; this balancer has {}",
@@ -91,16 +93,16 @@ impl Oddities {
             }));
         }
         if advert.priority == OWNER && config.priority == OWNER {
-            odd.extend(self.once(Oddity::Owner, now, || {
+            odd.extend(self.once((Oddity::Owner, from), now, || {
                 format!("{from} has priority {OWNER}, as this balancer has: both keep the addresses")
             }));
         }
         odd
     }
 
-    fn once(&mut self, oddity: Oddity, now: Micros, tell: impl FnOnce() -> String) -> Option<String> {
-        let is_recent = |told: &Micros| now < told + AGAIN;
-        if self.0.get(&oddity).is_some_and(is_recent) {
+    fn once(&mut self, oddity: (Oddity, IpAddr), now: Micros, tell: impl FnOnce() -> String) -> Option<String> {
+        self.0.retain(|_, told| now < *told + AGAIN);
+        if self.0.contains_key(&oddity) || self.0.len() >= MOST {
             return None;
         }
         self.0.insert(oddity, now);
@@ -151,6 +153,12 @@ mod tests {
         );
         assert!(told(Refused::Password, 1 + AGAIN).is_some());
         assert!(told(Refused::Own, 3).unwrap().ends_with("which is this one's address"));
+        let third = oddities.refused(Refused::Password, [192, 0, 2, 4].into(), &config, 4);
+        assert!(third.is_some(), "another balancer is another matter");
+        for last in 0..=255 {
+            oddities.refused(Refused::Hops, [198, 51, 100, last].into(), &config, 5);
+        }
+        assert_eq!(oddities.0.len(), MOST);
     }
 
     #[test]

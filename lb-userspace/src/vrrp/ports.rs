@@ -14,12 +14,16 @@ use super::{
     addresses::{self, Link},
     announce::Announcer,
     echo::Echo,
+    ground::Ground,
     kernel::Kernel,
     lease::Lease,
-    router_mac::{self, DeviceState, RouterMac},
+    router_mac::{self, RouterMac},
     socket::Adverts,
 };
-use crate::{config::Vrrp, dataplane::Routers};
+use crate::{
+    config::Vrrp,
+    dataplane::{DataplaneError, Routers},
+};
 
 /// The priority of the balancer whose own the addresses are: RFC 9568, section 5.2.4.
 pub(super) const OWNER: u8 = 255;
@@ -49,24 +53,23 @@ impl Ports {
         config: &Vrrp,
         virtual_addresses: &BTreeSet<IpAddr>,
         link: Link,
+        ground: &Ground,
     ) -> io::Result<Self> {
         let is_v4 = virtual_addresses.first().is_none_or(IpAddr::is_ipv4);
-        let there = addresses::all(&kernel.fast, link.index).await?;
+        let there = ground.addresses(link.index);
         let source = match config.source {
             Some(source) if has(source, link.index) => source,
             Some(source) => {
-                return Err(io::Error::other(format!(
-                    "{} has no address {source} (`source`)",
-                    config.interface
-                )));
+                let cause = format!("{} has no address {source} (`source`)", config.interface);
+                return Err(io::Error::other(cause));
             }
-            None => there
-                .iter()
-                .copied()
-                .filter(|address| address.is_ipv4() == is_v4 && !virtual_addresses.contains(address))
-                // RFC 9568, section 5.1.2.1: "The IPv6 link-local address of the interface".
-                .find(|address| !matches!(address, IpAddr::V6(v6) if !v6.is_unicast_link_local()))
-                .ok_or_else(|| io::Error::other("the interface has no address to send adverts from"))?,
+            None => {
+                // Those of other virtual routers are there as long as these are master.
+                let moving = routers.addresses_on(link.index).map_err(told)?;
+                let is_own = |address: &IpAddr| !moving.contains(address) && !virtual_addresses.contains(address);
+                first(there, is_v4, is_own)
+                    .ok_or_else(|| io::Error::other("the interface has no address to send adverts from"))?
+            }
         };
         let router_mac = RouterMac {
             interface: link.index,
@@ -75,7 +78,9 @@ impl Ports {
         };
         let device = if config.router_mac {
             // Where they were before the configuration changed, while nothing ran.
-            addresses::remove(&kernel.fast, link.index, virtual_addresses).await?;
+            if virtual_addresses.iter().any(|address| there.contains(address)) {
+                addresses::clear(&kernel.fast, link.index, virtual_addresses).await?;
+            }
             let index = router_mac.make(&kernel.slow, &link, &config.interface).await?;
             Some((router_mac, index))
         } else {
@@ -84,11 +89,10 @@ impl Ports {
         };
         let there = match device {
             Some((_, index)) => addresses::all(&kernel.fast, index).await?,
-            None => there,
+            None => there.to_vec(),
         };
         let multicast = config.peers.is_empty();
-        let lease = Lease::register(Arc::clone(routers), &link, config, virtual_addresses)
-            .map_err(|error| io::Error::other(error.to_string()))?;
+        let lease = Lease::register(Arc::clone(routers), &link, config, virtual_addresses).map_err(told)?;
         let echo = if config.asks() {
             Some(Echo::open(&config.interface, link.index, source, config.router)?)
         } else {
@@ -96,7 +100,9 @@ impl Ports {
         };
         // What a former controller of this virtual router had, and this one has not.
         let former: BTreeSet<_> = lease.former_addresses.difference(virtual_addresses).copied().collect();
-        addresses::remove(&kernel.fast, link.index, &former).await?;
+        if !former.is_empty() {
+            addresses::clear(&kernel.fast, link.index, &former).await?;
+        }
         Ok(Self {
             had_addresses: virtual_addresses.iter().all(|address| there.contains(address)),
             owned: owned(config, &there),
@@ -139,10 +145,9 @@ impl Ports {
         }
     }
 
-    /// What became of the device that has the addresses, and its name; `None`: there is none.
-    pub(super) async fn device_state(&self, handle: &Handle) -> Option<(String, DeviceState)> {
-        let (device, _) = self.device?;
-        Some((device.name(), device.state(handle).await))
+    /// The name of the device that has the addresses.
+    pub(super) fn device_name(&self) -> Option<String> {
+        Some(self.device?.0.name())
     }
 
     /// Removes the device that has the addresses.
@@ -173,6 +178,23 @@ impl Ports {
         }
         task::Poll::Pending
     }
+}
+
+fn told(error: DataplaneError) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+/// The first address of a family that adverts may come from: RFC 9568, section 5.1.2.1, "The IPv6 link-local address of the
+/// interface".
+fn first(there: &[IpAddr], is_v4: bool, is_own: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let of_family = |address: &IpAddr| match address {
+        IpAddr::V4(_) => is_v4,
+        IpAddr::V6(v6) => !is_v4 && v6.is_unicast_link_local(),
+    };
+    there
+        .iter()
+        .copied()
+        .find(|address| of_family(address) && is_own(address))
 }
 
 /// Whether this machine has an address: a link-local one on the interface with that index.

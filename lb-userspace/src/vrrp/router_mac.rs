@@ -8,7 +8,7 @@ use std::{fs, io, path::PathBuf};
 
 use futures_util::TryStreamExt;
 use lb_common::router::mac;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode};
 use nix::libc;
 use rtnetlink::{Handle, LinkMacVlan, LinkUnspec};
 
@@ -16,14 +16,6 @@ use super::addresses::Link;
 
 /// Creates no link-local address.
 const NO_ADDRESSES: &str = "1";
-
-/// What became of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DeviceState {
-    Up,
-    Down,
-    Gone,
-}
 
 /// Who has which virtual router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,16 +74,6 @@ impl RouterMac {
         };
         self.set_up(below_name)?;
         Ok(index)
-    }
-
-    /// What became of the device.
-    pub(super) async fn state(self, handle: &Handle) -> DeviceState {
-        match self.find(handle).await {
-            Ok(None) => DeviceState::Gone,
-            Ok(Some(message)) if !message.header.flags.contains(LinkFlags::Up) => DeviceState::Down,
-            // What the kernel does not tell now it tells soon.
-            Ok(Some(_)) | Err(_) => DeviceState::Up,
-        }
     }
 
     /// Removes the device, where there is one.

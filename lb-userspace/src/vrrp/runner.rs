@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, future::poll_fn, net::IpAddr, sync::Arc, task::
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval, sleep},
+    time::sleep,
 };
 
 use super::{
     driver::Followed,
-    fitness::{Fit, Fitness},
+    fitness::{Addresses, Fit, Fitness},
+    ground::Ground,
     group::{Act, Group},
     instance::{Action, Micros, Role, Rules},
     kernel::Kernel,
@@ -18,13 +19,13 @@ use super::{
     status::Board,
     wire::Advert,
 };
-use crate::dataplane::Routers;
+use crate::{config::Vrrp, dataplane::Routers};
 
-/// How often interfaces are looked at without cause: what netlink should have told may be lost.
-const LOOK: Duration = Duration::from_secs(1);
 /// How many adverts of a virtual router are read before what is due is done: more than come while a process is held up, fewer
 /// than a flood brings.
 const MOST_AT_ONCE: usize = 256;
+/// What keeps a group out that returns.
+const WAITS: &str = "it waits for health checks";
 /// Who became master so short a time ago may hear the one before still.
 const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// The least time between two doubts: services without a worker anywhere keep no addresses moving.
@@ -48,7 +49,12 @@ pub(super) enum Order {
 pub(super) struct Runner {
     group: Group,
     members: Vec<Member>,
+    ground: watch::Receiver<Option<Arc<Ground>>>,
     fitness: Arc<Fitness>,
+    /// Whether this balancer can serve what the group takes.
+    fit: Fit,
+    /// The addresses of all members.
+    addresses: Addresses,
     /// When it gave up last because it could not serve.
     doubted: Option<Micros>,
     /// Whether it has waited once for adverts that could have come while it slept.
@@ -63,6 +69,8 @@ impl Runner {
         board: &Board,
         fitness: &Arc<Fitness>,
     ) -> Self {
+        let configs = followed.iter().map(|Followed { config, .. }| config);
+        let addresses: Addresses = Arc::new(configs.flat_map(Vrrp::hosts).collect());
         let member = |followed| Member::new(followed, kernel.clone(), Arc::clone(routers), board.clone());
         Self {
             group: Group::new(
@@ -71,7 +79,10 @@ impl Runner {
                     .map(|Followed { config, .. }| (config.name.clone(), config.rules())),
             ),
             members: followed.into_iter().map(member).collect(),
+            ground: kernel.ground.clone(),
             fitness: Arc::clone(fitness),
+            fit: Fit::begin(fitness, &addresses),
+            addresses,
             doubted: None,
             waited: false,
         }
@@ -81,12 +92,11 @@ impl Runner {
     pub(super) async fn run(
         mut self,
         mut orders: mpsc::UnboundedReceiver<Order>,
-        mut links: watch::Receiver<u64>,
         mut news: watch::Receiver<u64>,
         mut ended: oneshot::Receiver<&'static str>,
     ) {
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ground = self.ground.clone();
+        ground.mark_changed();
         let cause = loop {
             let due = self.due();
             if due.is_some_and(|due| due <= lease::now()) {
@@ -105,8 +115,7 @@ impl Runner {
                 // These are rare; adverts may come without end.
                 Some(order) = orders.recv() => self.obey(order).await,
                 Ok(()) = news.changed() => self.weigh().await,
-                Ok(()) = links.changed() => self.look().await,
-                _ = look.tick() => self.look().await,
+                Ok(()) = ground.changed() => self.look().await,
                 () = something_to_hear(members) => self.drain().await,
                 () = until(due) => {}
             }
@@ -115,6 +124,7 @@ impl Runner {
         let actions = self.group.end(cause);
         self.act(actions).await;
         self.linger().await;
+        self.fit.close(&self.fitness);
         for member in &mut self.members {
             member.end().await;
         }
@@ -139,10 +149,13 @@ impl Runner {
 
     /// Follows the interfaces.
     async fn look(&mut self) {
+        let Some(ground) = self.ground.borrow().clone() else {
+            return;
+        };
         for index in 0..self.members.len() {
-            if let Some(cause) = self.members[index].look().await {
+            if let Some(cause) = self.members[index].look(&ground).await {
                 self.lose(index, &cause).await;
-                self.members[index].close();
+                self.members[index].close().await;
             }
         }
         self.weigh().await;
@@ -150,9 +163,26 @@ impl Runner {
 
     /// Heeds what the virtual routers depend on.
     async fn weigh(&mut self) {
-        for index in 0..self.members.len() {
-            match self.members[index].obstacle(&self.fitness) {
-                _ if !self.members[index].is_settled(&self.fitness) => {}
+        if self.fit.has_begun(&self.fitness) {
+            let settled = |member: &Member| member.is_settled().then(|| member.obstacle());
+            let obstacles: Vec<_> = self.members.iter().map(settled).collect();
+            self.heed(obstacles).await;
+        }
+        let rules = self.rules();
+        let actions = self.group.change(rules, lease::now());
+        self.act(actions).await;
+    }
+
+    /// Heeds what keeps each member out, of those of which it is known whether something does.
+    async fn heed(&mut self, obstacles: Vec<Option<Option<String>>>) {
+        let is_free = obstacles.iter().flatten().all(Option::is_none);
+        if !is_free {
+            self.fit.lose(&self.fitness);
+        }
+        let waits = is_free && self.fit.waits(&self.fitness, &self.addresses);
+        for (index, obstacle) in obstacles.into_iter().enumerate() {
+            let Some(obstacle) = obstacle else { continue };
+            match obstacle.or_else(|| waits.then(|| WAITS.to_owned())) {
                 Some(cause) if self.members[index].shown.is_out_for(&cause) => {}
                 Some(cause) => self.lose(index, &cause).await,
                 None if !self.members[index].is_ready => {
@@ -160,14 +190,15 @@ impl Runner {
                     let holds_lease = self.members[index].holds_lease();
                     let actions = self.group.ready(index, lease::now(), holds_lease);
                     self.act(actions).await;
-                    self.wait_for_others(index).await;
                 }
                 None => {}
             }
         }
-        let rules = self.rules();
-        let actions = self.group.change(rules, lease::now());
-        self.act(actions).await;
+        for index in 0..self.members.len() {
+            if self.members[index].is_ready {
+                self.wait_for_others(index).await;
+            }
+        }
     }
 
     /// One of them cannot take part.
@@ -230,14 +261,12 @@ impl Runner {
             || self.group.member(index).is_owner()
             || !self.group.member(index).outdoes(from, own, advert)
             || !self.members[index].shown.is_master_since(DOUBT_AFTER)
-            || !self.fitness.is_doubtful()
+            || !self.fitness.refuses(&self.addresses)
         {
             return;
         }
         self.doubted = Some(now);
-        for member in &mut self.members {
-            member.fit = Fit::Lost;
-        }
+        self.fit.lose(&self.fitness);
         self.weigh().await;
     }
 
@@ -279,6 +308,8 @@ impl Runner {
                 self.group.maintain(is_maintained, now)
             }
             Order::Change(followed) => {
+                let configs = followed.iter().map(|Followed { config, .. }| config);
+                self.addresses = Arc::new(configs.flat_map(Vrrp::hosts).collect());
                 for (member, followed) in self.members.iter_mut().zip(followed) {
                     member.change(followed).await;
                 }

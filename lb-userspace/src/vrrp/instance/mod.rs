@@ -484,7 +484,8 @@ impl Instance {
     /// The packet path of a balancer has answered.
     pub fn answered(&mut self, answer: Answer) {
         let is_master = self.master.is_some_and(|(master, _)| master == answer.from);
-        if self.role != Role::Backup || !is_master {
+        // One that nothing follows any more, such as one to another question, would keep it waiting for ever.
+        if self.role != Role::Backup || !is_master || self.ask.is_none() {
             return;
         }
         let goes_on = answer.holds && answer.age <= self.rules.grace;

@@ -370,6 +370,24 @@ fn a_master_whose_packet_path_answers_stays_for_the_grace() {
 }
 
 #[test]
+fn an_answer_that_nobody_waits_for_keeps_nobody_waiting() {
+    let mut instance = backup(Rules {
+        grace: 60 * SECOND,
+        ..rules(100)
+    });
+    // One that is worse is preempted, and asked nothing.
+    instance.advert(address(9), address(1), &advert(50), SECOND);
+    instance.answered(Answer {
+        from: address(9),
+        holds: true,
+        age: 0,
+    });
+    let deadline = instance.deadline().expect("it takes over some time");
+    instance.tick(deadline);
+    assert_eq!(instance.role(), Role::Master);
+}
+
+#[test]
 fn whoever_slept_asks_before_it_takes_over() {
     let mut instance = graced();
     for second in [20, 40, 60] {

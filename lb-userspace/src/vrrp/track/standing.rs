@@ -1,6 +1,6 @@
 //! What the states of all that a virtual router depends on mean to it. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::config::{Track, Tracked};
 
@@ -12,8 +12,8 @@ pub type Services = BTreeMap<String, ServiceHealth>;
 pub struct ServiceHealth {
     /// Backends that are up, or not known to be down, and that operators let take packets.
     pub up: u32,
-    /// Those that operators let take packets too, and checks took down.
-    pub down: u32,
+    /// Its address, where new connections are refused because checks took its backends down.
+    pub refuses_at: Option<IpAddr>,
 }
 
 /// What is known of something that is depended on: why it is down; `None`: it was not looked at yet.
@@ -152,7 +152,14 @@ mod tests {
 
     #[test]
     fn a_service_needs_its_quorum() {
-        let services: Services = [("web".to_owned(), ServiceHealth { up: 1, down: 1 })].into();
+        let services: Services = [(
+            "web".to_owned(),
+            ServiceHealth {
+                up: 1,
+                ..ServiceHealth::default()
+            },
+        )]
+        .into();
         assert_eq!(service(&services, "web", 1), Ok(()));
         let why = service(&services, "web", 2).unwrap_err();
         assert_eq!(why, "service web has 1 of 2 backends that must be up");
