@@ -89,6 +89,34 @@ pub fn await_roles(lbd: &Lbd<'_>, role: &str) {
     assert!(reached, "{:?}, not {role}; log of lbd:\n{}", roles(lbd), lbd.log());
 }
 
+/// Lets a while pass in which a backup of all virtual routers stays one, because it understands the adverts of a master of that
+/// priority.
+///
+/// # Panics
+///
+/// When it does not stay so, or refuses adverts.
+#[track_caller]
+pub fn stays_backup(lbd: &Lbd<'_>, master_priority: u8, length: Duration) {
+    await_roles(lbd, "backup");
+    std::thread::sleep(length);
+    let status = lbd.lbctl(&["vrrp", "status"]).expect("the status is shown");
+    for row in status.as_array().into_iter().flatten() {
+        assert_eq!(
+            (&row["role"], &row["master_priority"], &row["refused"]),
+            (&"backup".into(), &master_priority.into(), &serde_json::json!({})),
+            "{row}; log of lbd:\n{}",
+            lbd.log()
+        );
+    }
+}
+
+/// Tables of virtual routers with a link-local address before the IPv6 one, as other implementations have it.
+#[must_use]
+pub fn with_link_local(tables: &str) -> String {
+    let [_, v6] = floating();
+    tables.replace(&format!("[\"{v6}"), &format!("[\"fe80::c8/64\", \"{v6}"))
+}
+
 /// Asks the services at the addresses that move until they answer.
 ///
 /// # Panics

@@ -57,18 +57,7 @@ fn agrees_with_frr(router_mac: bool) {
     await_status(&other, "Master");
     await_service(&lab);
     let lbd = floating::balancer(&lab, 0, 100, &keys).unwrap();
-    await_roles(&lbd, "backup");
-    // It stays so: adverts are understood.
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(roles(&lbd), ["backup"; 2], "{}", lbd.log());
-    let status = lbd.lbctl(&["vrrp", "status"]).unwrap();
-    for row in status.as_array().unwrap() {
-        assert_eq!(
-            (&row["master_priority"], &row["refused"]),
-            (&150.into(), &serde_json::json!({})),
-            "{row}"
-        );
-    }
+    floating::stays_backup(&lbd, 150, Duration::from_secs(3));
     other.vrrpd.signal(Signal::SIGTERM).unwrap();
     other.vrrpd.wait(PATIENCE).unwrap();
     await_roles(&lbd, "master");

@@ -176,8 +176,12 @@ fn moves_on_purpose(family: usize, keys: &str) {
     first.lbctl(&["vrrp", "resume", "v4"]).unwrap();
     await_roles(&first, "master");
     assert!(witness.is_flowing(), "resumed");
-    second.lbctl(&["vrrp", "take", "v6"]).unwrap();
+    first.lbctl(&["vrrp", "release", "v6"]).unwrap();
+    await_roles(&second, "master");
+    assert!(witness.is_flowing(), "released");
+    first.lbctl(&["vrrp", "take", "v4"]).unwrap();
     await_roles(&first, "master");
+    assert!(witness.is_flowing(), "taken");
     first.terminate().unwrap();
     await_roles(&second, "master");
     assert!(witness.is_flowing(), "stopped");

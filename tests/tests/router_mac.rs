@@ -219,23 +219,9 @@ fn link_layer_addresses_agree_with_keepalived_s() {
     });
     await_service(&lab);
     let mut config = floating::config(&lab, 0, 100, KEYS);
-    // A link-local address comes first, as the other side has it.
-    let [_, v6] = floating();
-    config.node_keys = config
-        .node_keys
-        .replace(&format!("[\"{v6}"), &format!("[\"fe80::c8/64\", \"{v6}"));
+    config.node_keys = floating::with_link_local(&config.node_keys);
     let lbd = Lbd::start(&lab.balancers[0], config).unwrap();
-    await_roles(&lbd, "backup");
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(roles(&lbd), ["backup"; 2], "{}", lbd.log());
-    let status = lbd.lbctl(&["vrrp", "status"]).unwrap();
-    for row in status.as_array().unwrap() {
-        assert_eq!(
-            (&row["master_priority"], &row["refused"]),
-            (&150.into(), &serde_json::json!({})),
-            "{row}"
-        );
-    }
+    floating::stays_backup(&lbd, 150, Duration::from_secs(2));
     other.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
     other.wait(PATIENCE).unwrap();
     await_roles(&lbd, "master");

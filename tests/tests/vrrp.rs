@@ -112,17 +112,24 @@ fn the_address_moves_to_the_other_balancer_and_back() {
     await_roles(&second, "backup");
     await_service(&lab);
 
-    // An operator hands over; after a while the better one takes it back.
-    for name in ["v4", "v6"] {
-        first.lbctl(&["vrrp", "release", name]).unwrap();
+    // An operator hands over; after a while, or when it is told, the better one takes it back.
+    for is_told in [false, true] {
+        for name in ["v4", "v6"] {
+            first.lbctl(&["vrrp", "release", name]).unwrap();
+        }
+        await_roles(&second, "master");
+        await_service(&lab);
+        for name in ["v4", "v6"].iter().filter(|_| is_told) {
+            first.lbctl(&["vrrp", "take", name]).unwrap();
+        }
+        await_roles(&first, "master");
+        await_roles(&second, "backup");
     }
-    await_roles(&second, "master");
-    await_service(&lab);
-    await_roles(&first, "master");
-    for name in ["v4", "v6"] {
-        second.lbctl(&["vrrp", "take", name]).unwrap();
-    }
-    await_roles(&first, "master");
+    eventually(PATIENCE, "the better one's adverts are heard", || {
+        let refused = second.lbctl(&["vrrp", "take", "v4"]).unwrap_err();
+        format!("{refused:#}").contains("has priority 200 and would take the addresses back at once")
+    });
+    assert_eq!(roles(&first), ["master"; 2]);
     let unknown = format!("{:#}", first.lbctl(&["vrrp", "release", "v5"]).unwrap_err());
     assert!(unknown.contains("there is no virtual router `v5`"), "{unknown}");
 
@@ -182,12 +189,7 @@ fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys:
         let tables: Vec<_> = all.split("[[vrrp]]").skip(1).collect();
         let wanted = families.iter().map(|family| format!("[[vrrp]]{}", tables[*family]));
         let mut config = Config::new(&lab, "node");
-        config.node_keys = wanted.collect();
-        // A link-local address comes first, as the other side has it.
-        let [_, v6] = floating();
-        config.node_keys = config
-            .node_keys
-            .replace(&format!("[\"{v6}"), &format!("[\"fe80::c8/64\", \"{v6}"));
+        config.node_keys = floating::with_link_local(&wanted.collect::<String>());
         Lbd::start(&lab.balancers[0], config).unwrap()
     };
     let addresses = |index: usize| {
@@ -199,18 +201,7 @@ fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys:
     let mut other = keepalived(&lab, 150, version, families, keys, "high");
     eventually(PATIENCE, "keepalived is master", || addresses(1) == all(true));
     let lbd = with(100);
-    await_roles(&lbd, "backup");
-    // It stays so: adverts are understood.
-    std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(roles(&lbd), vec!["backup"; families.len()], "{}", lbd.log());
-    let status = lbd.lbctl(&["vrrp", "status"]).unwrap();
-    for row in status.as_array().unwrap() {
-        assert_eq!(
-            (&row["master_priority"], &row["refused"]),
-            (&150.into(), &serde_json::json!({})),
-            "{row}"
-        );
-    }
+    floating::stays_backup(&lbd, 150, Duration::from_secs(4));
     other.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
     other.wait(PATIENCE).unwrap();
     await_roles(&lbd, "master");

@@ -169,17 +169,20 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
         });
     }
     let config = result?;
-    for warning in config.warnings() {
+    for warning in usable::warnings(&config) {
         eprintln!("warning: {warning}");
     }
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
-    let services = config.services.len();
-    println!(
-        "{}: right: {services} service{} with {backends} backend{}",
-        file.display(),
-        if services == 1 { "" } else { "s" },
-        if backends == 1 { "" } else { "s" }
+    let number = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let mut found = format!(
+        "{} with {}",
+        number(config.services.len(), "service"),
+        number(backends, "backend")
     );
+    if !config.vrrp.is_empty() {
+        found += &format!(", {}", number(config.vrrp.len(), "virtual router"));
+    }
+    println!("{}: right: {found}", file.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,15 +36,6 @@ pub enum Table {
         /// Name of the backend.
         backend: String,
     },
-    /// `[[vrrp.track]]` with this index, of the virtual router with that name.
-    Track {
-        /// Name of the virtual router.
-        router: String,
-        /// From 0.
-        index: usize,
-    },
-    /// `[vrrp.hook]` of the virtual router with this name.
-    Hook(String),
 }
 
 /// A step down into the file.
@@ -68,27 +59,15 @@ pub(crate) fn refuse(file_name: &str, text: &str, config: &Config, flaw: Flaw) -
 /// Where the flaw can be, the likeliest place first.
 fn places(config: &Config, flaw: &Flaw) -> Vec<Vec<Step>> {
     use Step::{Item, Key};
-    let router = |name: &str| {
-        let index = config.vrrp.iter().position(|known| known.name == name);
-        [Key("vrrp"), Item(index.unwrap_or_default())]
+    let Table::Check { service, backend } = &flaw.table else {
+        return vec![vec![Key("api"), Key(flaw.key)], vec![Key("api")]];
     };
-    let table = match &flaw.table {
-        Table::Api => vec![Key("api")],
-        Table::Track { router: name, index } => [router(name).as_slice(), &[Key("track"), Item(*index)]].concat(),
-        Table::Hook(name) => [router(name).as_slice(), &[Key("hook")]].concat(),
-        Table::Check { service, backend } => return places_of_check(config, service, backend, flaw.key),
-    };
-    vec![[table.as_slice(), &[Key(flaw.key)]].concat(), table]
-}
-
-fn places_of_check(config: &Config, service: &str, backend: &str, key: &'static str) -> Vec<Vec<Step>> {
-    use Step::{Item, Key};
-    let Some(index) = config.services.iter().position(|known| known.name == service) else {
+    let Some(index) = config.services.iter().position(|known| known.name == *service) else {
         return Vec::new();
     };
     let service = vec![Key("service"), Item(index)];
     let backends = &config.services[index].backends;
-    let found = backends.iter().position(|known| known.name == backend).unwrap_or(0);
+    let found = backends.iter().position(|known| known.name == *backend).unwrap_or(0);
     // Fallback backends come last.
     let ordinary = backends.iter().filter(|backend| !backend.fallback).count();
     let backend = match found.checked_sub(ordinary) {
@@ -97,7 +76,7 @@ fn places_of_check(config: &Config, service: &str, backend: &str, key: &'static 
     };
     let own = [service.as_slice(), &backend, &[Key("health")]].concat();
     let common = [service.as_slice(), &[Key("health")]].concat();
-    let key = [Key(key)];
+    let key = [Key(flaw.key)];
     vec![
         [own.as_slice(), &key].concat(),
         [common.as_slice(), &key].concat(),

@@ -271,7 +271,9 @@ impl Controller {
         let Ok(entries) = Entries::read(&self.tables) else {
             return;
         };
-        let is_there = |(_, readiness): &(&u64, &Readiness)| readiness.is_there(&in_force, &health, &entries, now);
+        let hops = self.next_hops.borrow().clone();
+        let is_there =
+            |(_, readiness): &(&u64, &Readiness)| readiness.is_there(&in_force, &health, &entries, &hops, now);
         let answered: Vec<_> = self
             .readiness
             .iter()

@@ -172,7 +172,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         let cause = format!("from layout {}, with all flows", former.version);
         events.record(Happening::new(Kind::MapsMigrated, cause));
     }
-    for warning in warnings.iter().chain(&config.warnings()) {
+    for warning in warnings.iter().chain(&usable::warnings(config)) {
         tracing::warn!("{warning}");
     }
     controller.in_force.send_modify(|in_force| {

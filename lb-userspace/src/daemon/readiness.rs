@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -11,11 +12,14 @@ use super::{InForce, entries::Entries};
 use crate::{
     config::{Backend, Service},
     health::{Health, TargetId, Verdict},
+    neighbour::NextHopState,
     vrrp::Addresses,
 };
 
 /// For how long at most virtual routers take no part because workers were not checked yet.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long at most they take no part because workers have no next hop: a link that was down forgets its neighbours.
+const HOPS_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked at while somebody waits.
 pub(super) const LOOK: Duration = Duration::from_millis(200);
 
@@ -39,16 +43,19 @@ impl Readiness {
         }
     }
 
-    /// Whether each service at the addresses has a backend that takes packets, or has none although all were checked. A balancer that begins, or
+    /// Whether each service at the addresses has backends that take packets, all with their next hops, or has none although all
+    /// were checked. A balancer that begins, or
     /// that was cut off, would refuse the clients whose addresses it takes. It does not wait for ever.
     pub(super) fn is_there(
         &self,
         in_force: &InForce,
         health: &BTreeMap<TargetId, Health>,
         entries: &Entries,
+        next_hops: &BTreeMap<IpAddr, NextHopState>,
         now: Instant,
     ) -> bool {
-        if now.saturating_duration_since(self.begun) >= PATIENCE {
+        let elapsed = now.saturating_duration_since(self.begun);
+        if elapsed >= PATIENCE {
             return true;
         }
         let is_known = |service: &Service, backend: &Backend| {
@@ -64,11 +71,22 @@ impl Readiness {
             let entry = entries.find(service, backend.address);
             entry.is_some_and(|(_, entry)| entry.status.state() == BackendState::Up)
         };
+        let has_hop = |backend: &Backend| {
+            let state = next_hops.get(&backend.address.ip());
+            elapsed >= HOPS_PATIENCE || state.is_some_and(|state| state.hop.is_some())
+        };
         let services = in_force.config().services.iter();
         let mut asked = services.filter(|service| self.addresses.contains(&service.address));
         asked.all(|service| {
-            service.backends.iter().any(|backend| is_up(service, backend))
-                || service.backends.iter().all(|backend| is_known(service, backend))
+            let mut up = service
+                .backends
+                .iter()
+                .filter(|backend| is_up(service, backend))
+                .peekable();
+            match up.peek() {
+                Some(_) => up.all(has_hop),
+                None => service.backends.iter().all(|backend| is_known(service, backend)),
+            }
         })
     }
 }

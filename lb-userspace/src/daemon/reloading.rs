@@ -44,7 +44,7 @@ impl Controller {
 
     async fn try_reload(&mut self, dry_run: bool) -> Result<Report, ReloadError> {
         let path = self.config_path.clone();
-        let (next, targets) = read(path.clone()).await?;
+        let (next, targets, warnings) = read(path.clone()).await?;
         let (next, targets) = (Arc::new(next), Arc::new(targets));
         let before = self.in_force.borrow().clone();
         let fixed = reload::fixed(&before.source, &next);
@@ -57,7 +57,7 @@ impl Controller {
             file: path.display().to_string(),
             changes: reload::compare(&before.source, &next),
             steps: 0,
-            warnings: next.config.warnings(),
+            warnings,
         };
         let (overrides, voided) = self.overrides_for(&before, &next.config, &mut report, now);
         let trial = tokio::task::block_in_place(|| self.trial(&next.config, &overrides)).map_err(ReloadError::Maps)?;
@@ -211,14 +211,15 @@ impl Controller {
     }
 }
 
-/// Reads the file and all that it names. A file system that hangs must not keep the controller from its work.
-async fn read(path: PathBuf) -> Result<(Source, Targets), ReloadError> {
+/// Reads the file and all that it names, and says what may not work. A file system that hangs must not keep the controller from its work.
+async fn read(path: PathBuf) -> Result<(Source, Targets, Vec<String>), ReloadError> {
     let (done, read) = oneshot::channel();
     let file = path.clone();
     let work = move || {
         let result = Source::load(&path).and_then(|source| {
             let targets = usable::check(&source)?;
-            Ok((source, targets))
+            let warnings = usable::warnings(&source.config);
+            Ok((source, targets, warnings))
         });
         let _ = done.send(result.map_err(ReloadError::Config));
     };

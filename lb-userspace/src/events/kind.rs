@@ -65,7 +65,8 @@ kinds! {
     VrrpMaintained, "vrrp-maintained", false, "an operator keeps this balancer backup of a virtual router";
     VrrpResumed, "vrrp-resumed", false, "an operator lets this balancer take part in a virtual router as before";
     VrrpHookFailed, "vrrp-hook-failed", true, "the hook of a virtual router did not succeed";
-    VrrpFault, "vrrp-fault", true, "this balancer takes no part in a virtual router";
+    VrrpFault, "vrrp-fault", true, "something keeps this balancer out of a virtual router";
+    VrrpOut, "vrrp-out", false, "this balancer takes no part in a virtual router, or not yet";
     LinkDown, "link-down", true, "an interface has no link";
     LinkUp, "link-up", false, "an interface has a link again";
     AddressAdded, "address-added", false, "an interface has an address more";

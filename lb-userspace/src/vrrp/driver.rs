@@ -21,6 +21,7 @@ use super::{
     kernel::Kernel,
     leftovers,
     runner::{Order, Runner},
+    shown::{ENDS, LEAVES},
     status::Board,
     track::Standing,
 };
@@ -124,7 +125,7 @@ pub(super) async fn run(
         }
     }
     let groups = std::mem::take(&mut driver.groups);
-    end(&driver.board, groups.into_values(), "the daemon ends").await;
+    end(&driver.board, groups.into_values(), ENDS).await;
 }
 
 /// Ends groups: what this balancer is master of is handed over.
@@ -198,12 +199,7 @@ impl Driver {
                 }
             }
         }
-        end(
-            &self.board,
-            leaving.into_iter(),
-            "the configuration has it no more, or another one",
-        )
-        .await;
+        end(&self.board, leaving.into_iter(), LEAVES).await;
         for failure in leftovers::reap(&self.kernel.slow, &self.routers, &wanted).await {
             self.board.warn(failure);
         }

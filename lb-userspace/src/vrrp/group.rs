@@ -156,7 +156,7 @@ impl Group {
         if advert.priority == 0 && self.members[index].instance.follows(from) {
             // Its group gives up with it.
             for member in &mut self.members {
-                member.instance.resigned(from, now);
+                member.instance.resigned(now);
             }
         }
         self.together(now, |group| {

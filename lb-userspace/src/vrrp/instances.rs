@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
@@ -47,6 +48,8 @@ pub enum Disobeyed {
     Out(String),
     /// It is not master, so has nothing to hand over.
     NotMaster,
+    /// The master, who has that priority, would take the addresses back at once.
+    Outdone(IpAddr, u8),
 }
 
 /// The instances, running. They end when this is dropped, or in order by [`Instances::finish`].
@@ -148,6 +151,11 @@ impl Instances {
             Order::Release => runner::Order::Release,
             Order::Take if status.role == Role::Out => return Err(Disobeyed::Out(status.cause)),
             Order::Take if status.is_maintained => return Err(Disobeyed::Maintained),
+            Order::Take
+                if let Some((master, priority)) = status.master.filter(|(_, priority)| *priority > status.priority) =>
+            {
+                return Err(Disobeyed::Outdone(master, priority));
+            }
             Order::Take => runner::Order::Take,
         };
         self.send(Command::Order(name.to_owned(), order));

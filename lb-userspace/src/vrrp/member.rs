@@ -27,8 +27,10 @@ use crate::{config::Vrrp, dataplane::Routers, events::Kind};
 /// When addresses are announced again after they were taken over, from the first time on.
 const AGAIN: [Micros; 3] = [50_000, 250_000, 1_000_000];
 
-/// For how long at most a device stays up after its addresses are given up: whoever takes over sends at once.
-const LINGER: Micros = 1_000_000;
+/// For how long the next master is waited for beyond an interval, in which it takes over.
+const LINGERING: Duration = Duration::from_millis(100);
+/// For how long at most.
+const MOST_LINGERING: Duration = Duration::from_secs(1);
 
 /// Why nothing is open before the first look.
 const UNSEEN: &str = "the interface was not looked at yet";
@@ -51,8 +53,10 @@ pub(super) struct Member {
     announcements: Vec<Micros>,
     /// While connections go on by way of the balancer that was master before.
     relay: Option<Relay>,
-    /// When the device of addresses that were given up is put down, at the latest: frames come here until the next master has
-    /// sent from its link-layer address.
+    /// Whether its last advert said that it gives up.
+    has_resigned: bool,
+    /// When it leaves all to the next master, at the latest. Clients find the addresses here until that one is heard, and
+    /// switches lead them here until it has sent from a link-layer address that moves.
     lingers: Option<Micros>,
     /// When addresses or the device were changed last.
     moved: Micros,
@@ -81,6 +85,7 @@ impl Member {
             ports: None,
             announcements: Vec::new(),
             relay: None,
+            has_resigned: false,
             lingers: None,
             moved: 0,
             registered: None,
@@ -99,7 +104,7 @@ impl Member {
         announcement.into_iter().chain(relay).chain(self.lingers).min()
     }
 
-    /// Until when frames may come here at most that are for the next master; `None`: they do not.
+    /// Until when it waits at most for the next master, which all is left to; `None`: it does not.
     pub(super) fn lingers(&self) -> Option<Micros> {
         self.lingers
     }
@@ -235,7 +240,9 @@ impl Member {
 
     /// Closes what was opened. What the instance was told before is carried out already.
     pub(super) async fn close(&mut self) {
-        self.lingers = None;
+        if self.lingers.is_some() {
+            self.leave().await;
+        }
         if let Some(ports) = self.ports.take() {
             self.warn_of("its device", ports.remove_device(&self.kernel.slow).await);
         }
@@ -446,6 +453,7 @@ impl Member {
             if priority != 0 {
                 ports.lease.renew();
             }
+            self.has_resigned = priority == 0;
             self.shown.count(|status| status.sent += 1);
         }
     }
@@ -472,22 +480,23 @@ impl Member {
                 for address in &self.config.addresses {
                     self.add(ports, *address).await;
                 }
+                self.has_resigned = false;
             } else {
-                // Clients that still come here, with connections of others, go on to whoever is master now.
-                // What comes to a link-layer address that moves does until that one has sent from there.
-                let least = ports.has_device().then_some(Duration::from_micros(LINGER));
+                // Clients that still come here, with connections of others, go on to whoever is master now; and what comes to a
+                // link-layer address that moves does until that one has sent from there.
+                let least = ports.has_device().then_some(MOST_LINGERING);
                 ports.lease.relay(self.relay_length().or(least));
                 self.relay = None;
-                // The kernel answers for them no more from here on.
-                ports.lease.give_up();
                 self.announcements.clear();
-                let lent = self.lent(ports);
-                let removed = addresses::remove(&self.kernel.fast, ports.home(), lent).await;
-                self.warn_of("addresses could not be given up", removed);
-                if self.shown.role() == Role::Master && ports.has_device() {
-                    self.lingers = Some(lease::now() + LINGER);
+                let is_awaited = self.has_resigned || ports.has_device();
+                if !self.has_resigned && self.lingers.is_none() {
+                    self.give_up().await;
+                }
+                if self.shown.role() == Role::Master && is_awaited {
+                    let length = (self.config.interval + LINGERING).min(MOST_LINGERING);
+                    self.lingers = Some(lease::now() + length.as_micros() as Micros);
                 } else if self.lingers.is_none() {
-                    self.put_device_down().await;
+                    self.leave().await;
                 }
             }
         }
@@ -508,11 +517,23 @@ impl Member {
         seen.chain(lent.iter().map(|address| **address)).collect()
     }
 
-    async fn put_device_down(&mut self) {
+    /// Answers for the addresses no more.
+    async fn give_up(&mut self) {
+        let Some(ports) = &self.ports else { return };
+        ports.lease.give_up();
+        let lent = self.lent(ports);
+        let removed = addresses::remove(&self.kernel.fast, ports.home(), lent).await;
+        self.warn_of("addresses could not be given up", removed);
+    }
+
+    /// Leaves all to the next master.
+    async fn leave(&mut self) {
         self.lingers = None;
+        self.give_up().await;
         if let Some(ports) = &self.ports {
             self.warn_of("its device", ports.set_device(&self.kernel.slow, false).await);
         }
+        self.moved = lease::now();
     }
 
     /// Tells everybody where the addresses are, now and some more times.
@@ -543,7 +564,7 @@ impl Member {
     /// Does what is due besides what the instance waits for.
     pub(super) async fn tick(&mut self, now: Micros) {
         if self.lingers.is_some_and(|until| until <= now) {
-            self.put_device_down().await;
+            self.leave().await;
         }
         match self.relay.as_mut().map(|relay| relay.tick(now)) {
             None | Some(Some(None)) => {}

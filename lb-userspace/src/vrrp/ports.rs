@@ -161,8 +161,13 @@ impl Ports {
     /// Sends an advert.
     pub(super) fn advertise(&self, message: &[u8], destination: IpAddr) -> io::Result<()> {
         match self.device {
+            None if !destination.is_multicast() => self.adverts.send(message, destination),
+            // Whoever has lost the address that adverts come from still says that it gives up.
+            None => self
+                .adverts
+                .send(message, destination)
+                .or_else(|_| self.announcer.advert(message, self.source, destination)),
             Some(_) => self.announcer.advert(message, self.source, destination),
-            None => self.adverts.send(message, destination),
         }
     }
 

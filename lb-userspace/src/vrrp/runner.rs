@@ -16,6 +16,7 @@ use super::{
     kernel::Kernel,
     lease,
     member::Member,
+    shown::{ENDS, WAITS},
     status::Board,
     wire::Advert,
 };
@@ -24,12 +25,10 @@ use crate::{config::Vrrp, dataplane::Routers};
 /// How many adverts of a virtual router are read before what is due is done: more than come while a process is held up, fewer
 /// than a flood brings.
 const MOST_AT_ONCE: usize = 256;
-/// What keeps a group out that returns.
-const WAITS: &str = "it waits for health checks";
 /// Who became master so short a time ago may hear the one before still.
 const DOUBT_AFTER: Duration = Duration::from_secs(1);
-/// The least time between two doubts: services without a worker anywhere keep no addresses moving.
-const DOUBT_AGAIN: Micros = 60_000_000;
+/// The least time between two doubts: services without a worker anywhere do not keep addresses moving all the time.
+const DOUBT_AGAIN: Micros = 10_000_000;
 /// Whoever is later than this slept, and does not know what happened meanwhile.
 const SLEPT: Micros = 5_000;
 
@@ -111,7 +110,7 @@ impl Runner {
             tokio::select! {
                 biased;
                 // It also comes when the other side is dropped.
-                cause = &mut ended => break cause.unwrap_or("nobody wants it any more"),
+                cause = &mut ended => break cause.unwrap_or(ENDS),
                 // These are rare; adverts may come without end.
                 Some(order) = orders.recv() => self.obey(order).await,
                 Ok(()) = news.changed() => self.weigh().await,
@@ -135,7 +134,7 @@ impl Runner {
         members.chain(self.group.deadline()).min()
     }
 
-    /// Keeps devices up until whoever takes over has sent from their link-layer addresses.
+    /// Stays until whoever takes over is heard.
     async fn linger(&mut self) {
         while let Some(until_then) = self.members.iter().filter_map(Member::lingers).max()
             && lease::now() < until_then
@@ -143,6 +142,9 @@ impl Runner {
             tokio::select! {
                 () = something_to_hear(&self.members) => self.drain().await,
                 () = until(Some(until_then)) => {}
+            }
+            for member in &mut self.members {
+                member.tick(lease::now()).await;
             }
         }
     }

@@ -13,6 +13,12 @@ use crate::{
     events::{Happening, Kind},
 };
 
+/// Why a group that begins or returns takes no part yet.
+pub(super) const WAITS: &str = "it waits for health checks";
+/// Why one takes no part any more when the daemon ends.
+pub(super) const ENDS: &str = "the daemon ends";
+/// Why one takes no part any more after a reload.
+pub(super) const LEAVES: &str = "the configuration has it no more, or another one";
 /// How often at most it is told that only a master's packet path is there: its adverts may come now and then.
 const GRACE_AGAIN: Micros = 10_000_000;
 
@@ -91,6 +97,7 @@ impl Shown {
         let kind = match role {
             Role::Master => Kind::VrrpMaster,
             Role::Backup => Kind::VrrpBackup,
+            Role::Out if is_calm(cause) => Kind::VrrpOut,
             Role::Out => Kind::VrrpFault,
         };
         self.tell(config, kind, cause);
@@ -143,6 +150,11 @@ impl Shown {
     pub(super) fn forget(&self) {
         self.board.forget(&self.status.name);
     }
+}
+
+/// Whether somebody wants it so, or it is soon over.
+fn is_calm(cause: &str) -> bool {
+    [WAITS, ENDS, LEAVES].contains(&cause)
 }
 
 /// Which of those that it depends on came or went, in words that follow a number.

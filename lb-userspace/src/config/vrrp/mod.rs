@@ -199,10 +199,12 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     };
     let of_family = of_family(raw, addresses.as_deref(), version, findings);
     let peers = match &raw.peers {
-        Some(given) => findings.list(given, MOST_PEERS, "peers", |text| peer(text, addresses.as_deref())),
+        Some(given) => findings.list(given, MOST_PEERS, "peers", |text| own(text, addresses.as_deref())),
         None => Some(Vec::new()),
     };
-    let source = findings.optional(&raw.source, None, |text| like(text, addresses.as_deref()).map(Some));
+    let source = findings.optional(&raw.source, None, |text| {
+        source(text, addresses.as_deref(), priority).map(Some)
+    });
     let preempt = raw.preempt.as_ref().is_none_or(|preempt| *preempt.get_ref());
     let preempt_delay = preempt_delay(raw, preempt, findings);
     let accept = accept(raw, priority, findings);
@@ -339,16 +341,25 @@ fn network(given: &str) -> Result<IpNet, Problem> {
     Ok(found)
 }
 
-fn peer(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Problem> {
+/// The address of a balancer itself.
+fn own(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Problem> {
     let found = like(given, addresses)?;
     let is_virtual = addresses.is_some_and(|all| all.iter().any(|address| address.addr() == found));
     if is_virtual {
         let problem = format!("{found} is the virtual address, wherever it is");
-        return Err(Problem::new(problem, "another balancer's own address"));
+        return Err(Problem::new(problem, "a balancer's own address"));
     }
     match found {
         IpAddr::V6(v6) if v6.is_unicast_link_local() => Ok(found),
         _ => unicast(given),
+    }
+}
+
+fn source(given: &str, addresses: Option<&[IpNet]>, priority: Option<u32>) -> Result<IpAddr, Problem> {
+    match priority {
+        // Its own address is the virtual one.
+        Some(255) => like(given, addresses),
+        _ => own(given, addresses),
     }
 }
 

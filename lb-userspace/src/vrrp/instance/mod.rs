@@ -180,7 +180,8 @@ impl Instance {
 
     /// Whether the master's adverts are missing, and only its packet path says that it is there.
     pub fn is_graced(&self, now: Micros) -> bool {
-        self.role == Role::Backup && self.deadline.is_some_and(|deadline| deadline <= now) && self.path.is_some()
+        // A group may wait for longer, because of another member's master.
+        self.role == Role::Backup && now >= self.heard + self.down_interval() && self.path.is_some()
     }
 
     /// Whether the addresses are this balancer's own: it yields to nobody, whatever adverts say. RFC 9568, section 7.1: a receiver
@@ -395,7 +396,8 @@ impl Instance {
             // "If the Priority in the ADVERTISEMENT is 0, then: Set the Active_Down_Timer to Skew_Time". Of two masters, the one
             // that yields says nothing about the other.
             if self.follows(from) {
-                self.resigned(from, now);
+                self.resigned(now);
+                self.resigned = Some(from);
             }
             return Vec::new();
         }
@@ -440,11 +442,11 @@ impl Instance {
     }
 
     /// The master gives up.
-    pub(super) fn resigned(&mut self, master: IpAddr, now: Micros) {
+    pub(super) fn resigned(&mut self, now: Micros) {
         if self.role != Role::Backup {
             return;
         }
-        (self.master, self.resigned) = (None, Some(master));
+        self.resigned = self.master.take().map(|(master, _)| master).or(self.resigned);
         self.forget_path();
         self.hold = self.hold.filter(|hold| *hold > now);
         let soon = now + self.skew();
@@ -490,7 +492,7 @@ impl Instance {
         }
         let goes_on = answer.holds && answer.age <= self.rules.grace;
         self.path = goes_on.then_some(0);
-        self.is_spent = !goes_on;
+        self.is_spent = answer.holds && !goes_on;
     }
 
     fn forget_path(&mut self) {
