@@ -1,5 +1,7 @@
 //! One virtual router's sockets, addresses and lease: carries out what its instance decides.
 
+mod holding;
+
 use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc, task, time::Duration};
 
 use lb_common::router::RouterKey;
@@ -248,34 +250,6 @@ impl Member {
         }
     }
 
-    /// Puts addresses back that somebody took off while this balancer is master.
-    async fn keep_addresses(&mut self, ground: &Ground) {
-        let (Some(ports), Role::Master) = (&self.ports, self.shown.role()) else {
-            return;
-        };
-        if ground.at <= self.moved {
-            return;
-        }
-        let is_missing = |address: &&ipnet::IpNet| ground.nets(ports.home(), address.addr()).next().is_none();
-        let missing: Vec<_> = self.config.addresses.iter().filter(is_missing).collect();
-        if missing.is_empty() {
-            return;
-        }
-        for address in missing {
-            self.shown
-                .warn(format_args!("somebody took {address} off; it is put back"));
-            self.add(ports, *address).await;
-        }
-        self.announce();
-        self.moved = lease::now();
-    }
-
-    async fn add(&self, ports: &Ports, address: ipnet::IpNet) {
-        if let Err(error) = addresses::add(&self.kernel.fast, ports.home(), address).await {
-            self.shown.warn(format_args!("{address} could not be taken: {error}"));
-        }
-    }
-
     /// Says what failed.
     fn warn_of(&self, what: &str, done: io::Result<()>) {
         if let Err(error) = done {
@@ -502,38 +476,6 @@ impl Member {
         }
         self.moved = lease::now();
         self.shown.note(&self.config, role, cause);
-    }
-
-    /// The addresses that are not this balancer's own, as they may be there.
-    fn lent(&self, ports: &Ports) -> BTreeSet<ipnet::IpNet> {
-        let lent = self.config.addresses.iter();
-        let lent: Vec<_> = lent.filter(|address| !ports.owned.contains(&address.addr())).collect();
-        let ground = self.kernel.ground.borrow();
-        // Another configuration may have had another length.
-        let seen = ground.iter().flat_map(|ground| {
-            lent.iter()
-                .flat_map(|address| ground.nets(ports.home(), address.addr()))
-        });
-        seen.chain(lent.iter().map(|address| **address)).collect()
-    }
-
-    /// Answers for the addresses no more.
-    async fn give_up(&mut self) {
-        let Some(ports) = &self.ports else { return };
-        ports.lease.give_up();
-        let lent = self.lent(ports);
-        let removed = addresses::remove(&self.kernel.fast, ports.home(), lent).await;
-        self.warn_of("addresses could not be given up", removed);
-    }
-
-    /// Leaves all to the next master.
-    async fn leave(&mut self) {
-        self.lingers = None;
-        self.give_up().await;
-        if let Some(ports) = &self.ports {
-            self.warn_of("its device", ports.set_device(&self.kernel.slow, false).await);
-        }
-        self.moved = lease::now();
     }
 
     /// Tells everybody where the addresses are, now and some more times.
