@@ -380,7 +380,12 @@ impl Member {
     /// Carries out what the instance decided.
     pub(super) async fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Send(priority) => self.send(priority),
+            Action::Send(priority) => {
+                if priority != 0 && self.shown.role() != Role::Master {
+                    self.prepare();
+                }
+                self.send(priority);
+            }
             Action::Become(role, cause) => self.become_role(role, &cause).await,
             Action::Announce => {
                 // Whoever yields to this one has connections too.
@@ -411,10 +416,6 @@ impl Member {
             addresses: self.config.hosts().collect(),
             password: self.config.password,
         };
-        if priority != 0 && self.shown.role() != Role::Master {
-            // Switches lead clients here from the first advert on.
-            ports.lease.renew();
-        }
         // Nobody else is there to hear it, where the list has none but this one.
         let mut is_sent = to == [ports.source];
         // All balancers may have the same list.
@@ -442,14 +443,11 @@ impl Member {
 
     async fn become_role(&mut self, role: Role, cause: &str) {
         if role == Role::Master {
-            // Before the first client comes.
-            self.begin_relay();
+            self.prepare();
         }
         if let Some(ports) = &self.ports {
             if role == Role::Master {
                 self.lingers = None;
-                // What the device sends when it comes up leads clients here, too.
-                ports.lease.renew();
                 self.warn_of("its device", ports.set_device(&self.kernel.fast, true).await);
                 for address in &self.config.addresses {
                     self.add(ports, *address).await;
@@ -476,6 +474,14 @@ impl Member {
         }
         self.moved = lease::now();
         self.shown.note(&self.config, role, cause);
+    }
+
+    /// Lets the packet path serve: from the first frame on that this balancer sends as master, switches lead clients here.
+    fn prepare(&mut self) {
+        self.begin_relay();
+        if let Some(ports) = &self.ports {
+            ports.lease.renew();
+        }
     }
 
     /// Tells everybody where the addresses are, now and some more times.
