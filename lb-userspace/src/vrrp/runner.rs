@@ -181,6 +181,7 @@ impl Runner {
         if !is_free {
             self.fit.lose(&self.fitness);
         }
+        let are_settled = obstacles.iter().all(Option::is_some);
         let waits = is_free && self.fit.waits(&self.fitness, &self.addresses);
         for (index, obstacle) in obstacles.into_iter().enumerate() {
             let Some(obstacle) = obstacle else { continue };
@@ -196,8 +197,9 @@ impl Runner {
                 None => {}
             }
         }
+        // Of one that is not settled the others may still be master together with it.
         for index in 0..self.members.len() {
-            if self.members[index].is_ready {
+            if are_settled && self.members[index].is_ready {
                 self.wait_for_others(index).await;
             }
         }
