@@ -268,12 +268,10 @@ impl Controller {
         let new = new.map(|(question, addresses)| (question, Readiness::new(addresses, &health, now)));
         self.readiness.extend(new);
         let in_force = self.in_force.borrow().clone();
-        let Ok(entries) = Entries::read(&self.tables) else {
-            return;
-        };
+        let entries = Entries::read(&self.tables).ok();
         let hops = self.next_hops.borrow().clone();
         let is_there =
-            |(_, readiness): &(&u64, &Readiness)| readiness.is_there(&in_force, &health, &entries, &hops, now);
+            |(_, readiness): &(&u64, &Readiness)| readiness.is_there(&in_force, &health, entries.as_ref(), &hops, now);
         let answered: Vec<_> = self
             .readiness
             .iter()

@@ -50,7 +50,7 @@ impl Readiness {
         &self,
         in_force: &InForce,
         health: &BTreeMap<TargetId, Health>,
-        entries: &Entries,
+        entries: Option<&Entries>,
         next_hops: &BTreeMap<IpAddr, NextHopState>,
         now: Instant,
     ) -> bool {
@@ -58,6 +58,9 @@ impl Readiness {
         if elapsed >= PATIENCE {
             return true;
         }
+        let Some(entries) = entries else {
+            return false;
+        };
         let is_known = |service: &Service, backend: &Backend| {
             let id = TargetId {
                 service: service.name.clone(),

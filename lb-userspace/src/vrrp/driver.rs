@@ -167,7 +167,7 @@ impl Driver {
         if !followed.is_empty() && !self.is_hurried {
             self.is_hurried = true;
             hurry();
-            self.kernel.hurry();
+            self.kernel.begin();
         }
         let wanted = followed.iter().map(|Followed { config, .. }| config).collect();
         let mut groups: BTreeMap<Key, Vec<Followed>> = BTreeMap::new();

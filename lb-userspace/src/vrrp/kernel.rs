@@ -26,6 +26,8 @@ pub(super) struct Kernel {
     pub(super) slow: Handle,
     /// What interfaces and addresses there are; nothing before the first look.
     pub(super) ground: watch::Receiver<Option<Arc<Ground>>>,
+    /// Whether somebody wants to know what there is.
+    wanted: Arc<watch::Sender<bool>>,
     /// The threads whose work others wait for.
     urgent: [Pid; 2],
 }
@@ -39,22 +41,32 @@ impl Kernel {
         };
         let (fast, moving) = open("vrrp-addresses", ask)?;
         let (slow, _) = open("vrrp-devices", ask)?;
-        let (ground, looking) = open("vrrp-ground", async || {
+        let wanted = Arc::new(watch::Sender::new(false));
+        let mut begin = wanted.subscribe();
+        let (ground, looking) = open("vrrp-ground", async move || {
             let (connection, handle, _) = rtnetlink::new_connection()?;
             tokio::spawn(connection);
             let (seen, ground) = watch::channel(None);
-            Ok((ground, ground::follow(seen, handle)))
+            let look = async move {
+                // It is dropped where nobody ever wants to.
+                if begin.wait_for(|wanted| *wanted).await.is_ok() {
+                    ground::follow(seen, handle).await;
+                }
+            };
+            Ok((ground, look))
         })?;
         Ok(Self {
             fast,
             slow,
             ground,
+            wanted,
             urgent: [moving, looking],
         })
     }
 
-    /// Lets addresses move before ordinary work is done.
-    pub(super) fn hurry(&self) {
+    /// Begins to look at what there is, and lets addresses move before ordinary work is done.
+    pub(super) fn begin(&self) {
+        self.wanted.send_replace(true);
         let parameters = libc::sched_param {
             sched_priority: REAL_TIME,
         };

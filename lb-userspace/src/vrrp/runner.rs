@@ -120,6 +120,7 @@ impl Runner {
             }
             self.show();
         };
+        self.end_unbegun(cause).await;
         let actions = self.group.end(cause);
         self.act(actions).await;
         self.linger().await;
@@ -134,6 +135,16 @@ impl Runner {
         members.chain(self.group.deadline()).min()
     }
 
+    /// Hands over what it still is master of from before its controller began, where that has not decided anything.
+    async fn end_unbegun(&mut self, cause: &str) {
+        for member in &mut self.members {
+            if member.shown.role() == Role::Out && member.holds_lease() {
+                member.carry_out(Action::Send(0)).await;
+                member.carry_out(Action::Become(Role::Out, cause.to_owned())).await;
+            }
+        }
+    }
+
     /// Stays until whoever takes over is heard.
     async fn linger(&mut self) {
         while let Some(until_then) = self.members.iter().filter_map(Member::lingers).max()
@@ -143,9 +154,7 @@ impl Runner {
                 () = something_to_hear(&self.members) => self.drain().await,
                 () = until(Some(until_then)) => {}
             }
-            for member in &mut self.members {
-                member.tick(lease::now()).await;
-            }
+            self.tick_members(lease::now()).await;
         }
     }
 
@@ -165,6 +174,14 @@ impl Runner {
 
     /// Heeds what the virtual routers depend on.
     async fn weigh(&mut self) {
+        if self
+            .members
+            .iter()
+            .all(|member| member.is_settled() && member.holds_lease())
+        {
+            // It serves already, whatever checks say.
+            self.fit.close(&self.fitness);
+        }
         if self.fit.has_begun(&self.fitness) {
             let settled = |member: &Member| member.is_settled().then(|| member.obstacle());
             let obstacles: Vec<_> = self.members.iter().map(settled).collect();
@@ -183,13 +200,16 @@ impl Runner {
         }
         let are_settled = obstacles.iter().all(Option::is_some);
         let waits = is_free && self.fit.waits(&self.fitness, &self.addresses);
+        let mut ready = Vec::new();
         for (index, obstacle) in obstacles.into_iter().enumerate() {
             let Some(obstacle) = obstacle else { continue };
             match obstacle.or_else(|| waits.then(|| WAITS.to_owned())) {
                 Some(cause) if self.members[index].shown.is_out_for(&cause) => {}
                 Some(cause) => self.lose(index, &cause).await,
-                None if !self.members[index].is_ready => {
+                // Until all are settled the others may still be master together with those that are not.
+                None if !self.members[index].is_ready && are_settled => {
                     self.members[index].is_ready = true;
+                    ready.push(index);
                     let holds_lease = self.members[index].holds_lease();
                     let actions = self.group.ready(index, lease::now(), holds_lease);
                     self.act(actions).await;
@@ -197,11 +217,8 @@ impl Runner {
                 None => {}
             }
         }
-        // Of one that is not settled the others may still be master together with it.
-        for index in 0..self.members.len() {
-            if are_settled && self.members[index].is_ready {
-                self.wait_for_others(index).await;
-            }
+        for index in ready {
+            self.wait_for_others(index).await;
         }
     }
 
@@ -291,6 +308,16 @@ impl Runner {
         }
         let actions = self.group.tick(now);
         self.act(actions).await;
+        self.tick_members(now).await;
+    }
+
+    /// Lets members do what is due. Addresses of all of them are given up before the first device is put down, which takes time.
+    async fn tick_members(&mut self, now: Micros) {
+        for member in &mut self.members {
+            if member.lingers().is_some_and(|until| until <= now) {
+                member.give_up().await;
+            }
+        }
         for member in &mut self.members {
             member.tick(now).await;
         }

@@ -154,7 +154,8 @@ impl Shown {
 
 /// Whether somebody wants it so, or it is soon over.
 fn is_calm(cause: &str) -> bool {
-    [WAITS, ENDS, LEAVES].contains(&cause)
+    // Of a member of its group it is told behind that one's name.
+    [WAITS, ENDS, LEAVES].iter().any(|calm| cause.ends_with(calm))
 }
 
 /// Which of those that it depends on came or went, in words that follow a number.

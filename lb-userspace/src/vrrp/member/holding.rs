@@ -47,7 +47,7 @@ impl Member {
     }
 
     /// Answers for the addresses no more.
-    pub(super) async fn give_up(&mut self) {
+    pub(in super::super) async fn give_up(&mut self) {
         let Some(ports) = &self.ports else { return };
         ports.lease.give_up();
         let lent = self.lent(ports);

@@ -222,7 +222,7 @@ impl Member {
     /// Whether it still holds the lease of the addresses, from before its controller began.
     pub(super) fn holds_lease(&self) -> bool {
         let ports = self.ports.as_ref();
-        ports.is_some_and(|ports| ports.had_addresses && ports.lease.holds())
+        self.lingers.is_none() && ports.is_some_and(|ports| ports.had_addresses && ports.lease.holds())
     }
 
     /// Its priority, with what is added for what it depends on. While that is being looked at anew, it stays as it was.
@@ -445,6 +445,10 @@ impl Member {
         if role == Role::Master {
             self.prepare();
         }
+        if let Some(ports) = &mut self.ports {
+            // From here on it is known.
+            ports.had_addresses = false;
+        }
         if let Some(ports) = &self.ports {
             if role == Role::Master {
                 self.lingers = None;
@@ -461,10 +465,11 @@ impl Member {
                 self.relay = None;
                 self.announcements.clear();
                 let is_awaited = self.has_resigned || ports.has_device();
-                if !self.has_resigned && self.lingers.is_none() {
-                    self.give_up().await;
-                }
                 if self.shown.role() == Role::Master && is_awaited {
+                    if !self.has_resigned {
+                        // Whoever is better has the addresses already.
+                        self.give_up().await;
+                    }
                     let length = (self.config.interval + LINGERING).min(MOST_LINGERING);
                     self.lingers = Some(lease::now() + length.as_micros() as Micros);
                 } else if self.lingers.is_none() {
