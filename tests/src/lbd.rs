@@ -319,7 +319,20 @@ pub fn run_to_end(host: &Host, config: &Config, patience: Duration) -> Result<(s
 ///
 /// When `lbd` cannot be started.
 pub fn check(file: &Path) -> Result<Output> {
-    Ok(Command::new(binary("lbd")?).arg("check").arg(file).output()?)
+    check_with(file, &[])
+}
+
+/// As [`check`], with options.
+///
+/// # Errors
+///
+/// When `lbd` cannot be started.
+pub fn check_with(file: &Path, options: &[&str]) -> Result<Output> {
+    Ok(Command::new(binary("lbd")?)
+        .arg("check")
+        .args(options)
+        .arg(file)
+        .output()?)
 }
 
 fn final_log(mut process: Process) -> String {

@@ -61,6 +61,35 @@ fn a_good_file_passes_the_check() {
 }
 
 #[test]
+fn what_may_not_work_here_is_a_warning_and_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lbd.toml");
+    let router = "[[vrrp]]\nname = \"site\"\ninterface = \"eth9\"\nrouter_id = 1\naddresses = [\"10.77.0.100/24\"]\n\
+                  [vrrp.hook]\nargv = [\"/nope\"]\n";
+    fs::write(&file, format!("{GOOD}{router}")).unwrap();
+    let words = ["eth9 is not in `node.interfaces`", "hook: /nope cannot be run"];
+    let output = lbd::check(&file).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && words.iter().all(|words| said.contains(words)),
+        "{output:?}"
+    );
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        shown.ends_with("right: 1 service with 1 backend, 1 virtual router\n"),
+        "{shown}"
+    );
+    let output = lbd::check_with(&file, &["--json"]).unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = found["warnings"].as_array().unwrap();
+    assert_eq!(
+        (&found["valid"], warnings.len()),
+        (&true.into(), words.len()),
+        "{found}"
+    );
+}
+
+#[test]
 fn a_bad_file_is_refused_with_the_place_and_the_reason() {
     // What is replaced, by what, and words that the message must have; the place is that of the replacement.
     let cases: &[(&str, &str, &[&str])] = &[

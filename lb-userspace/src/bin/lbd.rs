@@ -151,10 +151,7 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
             Err(error) if error.diagnostics().is_empty() => (Some(error.to_string()), Vec::new()),
             Err(error) => (None, error.diagnostics().to_vec()),
         };
-        let warnings = result
-            .as_ref()
-            .map(lb_userspace::config::Config::warnings)
-            .unwrap_or_default();
+        let warnings = result.as_ref().map(usable::warnings).unwrap_or_default();
         let found = serde_json::json!({
             "valid": result.is_ok(),
             "error": error,
