@@ -114,29 +114,14 @@ impl Interfaces {
 
     /// Attaches the program again where an interface came or came back, until told to end.
     pub(super) async fn follow(self, mut stopped: watch::Receiver<bool>) {
+        let mut changes = LinkChanges::new(PERIOD);
         loop {
-            let mut changes = match LinkChanges::open() {
-                Ok(changes) => Some(changes),
-                Err(error) => {
-                    tracing::warn!(%error, "interfaces cannot be followed by netlink; they are looked at every {PERIOD:?}");
-                    None
-                }
-            };
-            loop {
-                let is_open = tokio::select! {
-                    _ = stopped.wait_for(|stopped| *stopped) => return,
-                    is_open = next(changes.as_mut()) => is_open,
-                    () = tokio::time::sleep(PERIOD) => changes.is_some(),
-                };
-                if let Some(changes) = &mut changes {
-                    changes.drain();
-                }
-                self.inner.lock().await.heal().await;
-                tokio::time::sleep(REST).await;
-                if !is_open {
-                    break;
-                }
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+                () = changes.next() => {}
             }
+            self.inner.lock().await.heal().await;
+            tokio::time::sleep(REST).await;
         }
     }
 }
@@ -296,14 +281,6 @@ pub(super) fn drop_others(pins: &Pins, wanted: &[String]) -> Result<(), Dataplan
         }
     }
     Ok(())
-}
-
-/// Waits for a change; without a socket, for ever. Says whether the socket still works.
-async fn next(changes: Option<&mut LinkChanges>) -> bool {
-    match changes {
-        Some(changes) => changes.next().await,
-        None => std::future::pending().await,
-    }
 }
 
 fn wanted(mode: XdpMode) -> Option<&'static str> {

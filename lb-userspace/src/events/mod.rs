@@ -120,28 +120,25 @@ impl Happening {
         let (service, backend) = (self.service.as_deref(), self.backend.as_deref());
         let (vrrp, interface) = (self.vrrp.as_deref(), self.interface.as_deref());
         let (event, cause) = (self.kind.word(), self.cause.as_str());
+        // A level is part of the place in the code that logs.
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(
+                    event,
+                    service,
+                    backend,
+                    vrrp,
+                    interface,
+                    cause,
+                    "{}",
+                    self.kind.sentence()
+                )
+            };
+        }
         if self.kind.is_alarming() {
-            tracing::warn!(
-                event,
-                service,
-                backend,
-                vrrp,
-                interface,
-                cause,
-                "{}",
-                self.kind.sentence()
-            );
+            log!(warn);
         } else {
-            tracing::info!(
-                event,
-                service,
-                backend,
-                vrrp,
-                interface,
-                cause,
-                "{}",
-                self.kind.sentence()
-            );
+            log!(info);
         }
     }
 }

@@ -13,7 +13,7 @@ use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::Handle;
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
 use super::{
     addresses::{self, Link},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::link_changes::LinkChanges;
 
-/// How often it is looked without cause: what netlink should have told may be lost.
+/// How often it is looked without cause.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long changes are gathered at least.
 const REST: Duration = Duration::from_millis(5);
@@ -110,14 +110,8 @@ impl Ground {
 
 /// Looks whenever something may have changed, until nobody wants to know any more. Nothing is known at first.
 pub(super) async fn follow(seen: watch::Sender<Option<Arc<Ground>>>, handle: Handle) {
-    let mut changes = None;
+    let mut changes = LinkChanges::new(LOOK);
     while !seen.is_closed() {
-        if changes.is_none() {
-            // It is looked now and then anyway.
-            changes = LinkChanges::open()
-                .inspect_err(|error| tracing::warn!(%error, "VRRP is not told when interfaces change"))
-                .ok();
-        }
         let begun = Instant::now();
         let Ok(ground) = Ground::look(&handle).await else {
             // It is interrupted by changes, such as those of virtual routers here.
@@ -126,18 +120,7 @@ pub(super) async fn follow(seen: watch::Sender<Option<Arc<Ground>>>, handle: Han
         };
         seen.send_replace(Some(Arc::new(ground)));
         tokio::time::sleep(REST.max(begun.elapsed() * REST_PER_LOOK)).await;
-        let next = async {
-            match &mut changes {
-                Some(changes) => changes.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        if timeout(LOOK, next).await == Ok(false) {
-            changes = None;
-        }
-        if let Some(changes) = &mut changes {
-            changes.drain();
-        }
+        changes.next().await;
     }
 }
 

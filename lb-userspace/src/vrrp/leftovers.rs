@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use lb_common::router::RouterKey;
 use rtnetlink::Handle;
 
-use super::{VrrpError, addresses, ports::OWNER, router_mac::RouterMac};
+use super::{VrrpError, addresses, instance::OWNER, router_mac::RouterMac};
 use crate::{
     config::Vrrp,
     dataplane::{Access, Pins, Routers},

@@ -8,8 +8,7 @@ use std::{
 };
 
 use super::{
-    instance::Micros,
-    ports::OWNER,
+    instance::{Micros, OWNER},
     wire::{Advert, Covered, Refused},
 };
 use crate::{config::Vrrp, text::duration};

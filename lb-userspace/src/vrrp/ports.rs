@@ -15,6 +15,7 @@ use super::{
     announce::Announcer,
     echo::Echo,
     ground::Ground,
+    instance::OWNER,
     kernel::Kernel,
     lease::Lease,
     router_mac::{self, RouterMac},
@@ -24,9 +25,6 @@ use crate::{
     config::Vrrp,
     dataplane::{DataplaneError, Routers},
 };
-
-/// The priority of the balancer whose own the addresses are: RFC 9568, section 5.2.4.
-pub(super) const OWNER: u8 = 255;
 
 /// Everything that is open on an interface.
 pub(super) struct Ports {

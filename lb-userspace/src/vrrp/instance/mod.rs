@@ -19,8 +19,8 @@ const UNANSWERED: u32 = 8;
 const ASK_AT_MOST: Micros = 5_000;
 /// The least time between two announcements because of other masters: their adverts may come without end, and may be forged.
 const HEAL_AT_MOST: Micros = 100_000;
-/// The priority of whoever owns the addresses.
-const OWNER: u8 = 255;
+/// The priority of whoever owns the addresses: RFC 9568, section 5.2.4.
+pub(super) const OWNER: u8 = 255;
 
 /// What an instance follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,7 +284,7 @@ impl Instance {
 
     /// Finds itself master without the lease: it slept. Whoever took over meanwhile stays master, as far as the rules let it.
     pub(super) fn lapse(&mut self, now: Micros) -> Vec<Action> {
-        if self.role != Role::Master || self.rules.priority == 255 {
+        if self.role != Role::Master || self.is_owner() {
             return Vec::new();
         }
         self.master_interval = self.rules.interval;

@@ -20,7 +20,7 @@ use crate::{
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often interfaces are looked at without cause: what netlink should have told may be lost.
+/// How often interfaces are looked at without cause.
 const LINK_LOOK: Duration = Duration::from_secs(1);
 
 /// Counts changes of whatever is followed; all followers share one.
@@ -128,23 +128,12 @@ async fn follow_interface(name: String, desk: Desk) {
         Err(error) => return desk.put(Err(format!("interface {name} cannot be asked for: {error}"))),
     };
     connections.spawn(connection);
-    let mut changes = LinkChanges::open().ok();
+    let mut changes = LinkChanges::new(LINK_LOOK);
     loop {
         if let Some(found) = look_at(&handle, &name).await {
             desk.put(found);
         }
-        let told = async {
-            match &mut changes {
-                Some(changes) => changes.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        if timeout(LINK_LOOK, told).await == Ok(false) {
-            changes = None;
-        }
-        if let Some(changes) = &mut changes {
-            changes.drain();
-        }
+        changes.next().await;
     }
 }
 
