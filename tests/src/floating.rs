@@ -145,6 +145,21 @@ pub fn has_addresses(lab: &Lab, index: usize) -> Result<Vec<bool>> {
         .to_vec())
 }
 
+/// Waits until a balancer is backup of all virtual routers, and hears their master.
+///
+/// # Panics
+///
+/// When it does not come to that.
+#[track_caller]
+pub fn await_backup(lbd: &Lbd<'_>) {
+    await_roles(lbd, "backup");
+    eventually(PATIENCE, "the backup hears the master", || {
+        let status = lbd.lbctl(&["vrrp", "status"]).expect("the status is shown");
+        let mut rows = status.as_array().into_iter().flatten();
+        rows.all(|row| !row["master"].is_null())
+    });
+}
+
 /// Two balancers with those keys, of which the first one is master and heard by the second.
 ///
 /// # Panics
@@ -155,11 +170,6 @@ pub fn pair<'a>(lab: &'a Lab, keys: &str) -> [Lbd<'a>; 2] {
     let first = balancer(lab, 0, 200, keys).expect("the first balancer starts");
     await_roles(&first, "master");
     let second = balancer(lab, 1, 100, keys).expect("the second balancer starts");
-    await_roles(&second, "backup");
-    eventually(PATIENCE, "the backup hears the master", || {
-        let status = second.lbctl(&["vrrp", "status"]).expect("the status is shown");
-        let mut rows = status.as_array().into_iter().flatten();
-        rows.all(|row| !row["master"].is_null())
-    });
+    await_backup(&second);
     [first, second]
 }

@@ -269,6 +269,23 @@ fn a_balancer_that_was_cut_off_leaves_the_addresses_until_it_sees_its_workers() 
 }
 
 #[test]
+fn adverts_that_do_not_fit_are_told() {
+    let lab = lab();
+    let first = floating::balancer(&lab, 0, 200, FAST).unwrap();
+    await_roles(&first, "master");
+    let others = "interval = \"200ms\"\ngrace = \"1s\"\n";
+    let second = floating::balancer(&lab, 1, 100, others).unwrap();
+    eventually(PATIENCE, "the other interval is told once of each", || {
+        let events = second.lbctl(&["event", "list", "--kind", "vrrp-odd-adverts"]).unwrap();
+        let events = events["events"].as_array().cloned().unwrap_or_default();
+        let mut routers: Vec<_> = events.iter().map(|event| event["vrrp"].as_str().unwrap()).collect();
+        routers.sort_unstable();
+        let cause = "10.77.0.11 sends an advert every 100ms, this balancer every 200ms (`interval`)";
+        routers == ["v4", "v6"] && events.iter().any(|event| event["cause"] == cause)
+    });
+}
+
+#[test]
 fn clients_find_the_addresses_while_they_are_handed_over() {
     let lab = lab();
     let _workers = Worker::all(&lab);

@@ -115,6 +115,44 @@ fn returns_within_the_grace(keys: &str) {
 }
 
 #[test]
+fn a_controller_that_returns_within_the_grace_waits_for_no_checks() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let keys = "interval = \"300ms\"\ngrace = \"6s\"\n";
+    let mut config = floating::config(&lab, 0, 200, keys);
+    for service in &mut config.services {
+        // Nobody is there, and it takes longer than the grace until that is known again.
+        service.health = "type = \"tcp\"\nport = 4711\ninterval = \"5s\"\nrise = 3\nfall = 1\n".to_owned();
+    }
+    let mut first = Lbd::start(&lab.balancers[0], config).unwrap();
+    await_roles(&first, "master");
+    let second = floating::balancer(&lab, 1, 100, keys).unwrap();
+    floating::await_backup(&second);
+    first.kill9().unwrap();
+    first.restart().unwrap();
+    await_roles(&first, "master");
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(count(&second, "vrrp-master"), 0, "{}", second.log());
+    assert_eq!(roles(&first), ["master"; 2]);
+}
+
+#[test]
+fn a_controller_that_ends_before_it_has_decided_anything_hands_over() {
+    let lab = lab(2);
+    let [mut first, second] = pair(&lab, "interval = \"300ms\"\ngrace = \"5m\"\ngroup = \"edge\"\n");
+    first.kill9().unwrap();
+    // Until that ends it is not known whether it can be master.
+    let track = "[[vrrp.track]]\nargv = [\"/bin/sleep\", \"60\"]\ninterval = \"2m\"\ntimeout = \"2m\"\n";
+    first.reconfigure(|config| config.node_keys += track).unwrap();
+    first.restart().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(has_addresses(&lab, 0).unwrap(), [true; 2], "it may still be master");
+    first.terminate().unwrap();
+    assert_eq!(has_addresses(&lab, 0).unwrap(), [false; 2]);
+    await_roles(&second, "master");
+}
+
+#[test]
 fn an_orphan_is_no_second_owner_once_its_grace_is_over() {
     let lab = lab(2);
     let _workers = Worker::all(&lab);
