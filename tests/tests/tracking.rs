@@ -142,6 +142,17 @@ fn files_and_commands_count_with_either_sign() {
     fs::remove_file(&flag).unwrap();
     await_roles(&first, "master");
     assert_eq!(effective(&first), 200);
+    let events = first.lbctl(&["event", "list", "--kind", "vrrp-priority"]).unwrap();
+    let events = events["events"].as_array().unwrap().iter();
+    let of_v4 = events.filter(|event| event["vrrp"] == "v4");
+    let causes: Vec<_> = of_v4.map(|event| event["cause"].as_str().unwrap()).collect();
+    for cause in [
+        format!("100, was 220: file {} is there", flag.display()),
+        "80, was 100: command /usr/bin/test: exit status 1".to_owned(),
+        format!("200, was 80: file {} is up", flag.display()),
+    ] {
+        assert!(causes.contains(&&*cause), "{cause} is not among {causes:?}");
+    }
     // A reload takes other tracks, and does not give the addresses up for it.
     let mut first = first;
     first

@@ -15,7 +15,7 @@ use super::{
     instance::{Action, Micros, Role, Rules},
     kernel::Kernel,
     lease,
-    member::Member,
+    member::{Member, Outlook},
     shown::{ENDS, WAITS},
     status::Board,
     wire::Advert,
@@ -174,51 +174,53 @@ impl Runner {
 
     /// Heeds what the virtual routers depend on.
     async fn weigh(&mut self) {
-        if self
-            .members
-            .iter()
-            .all(|member| member.is_settled() && member.holds_lease())
-        {
+        let outlooks: Vec<_> = self.members.iter().map(Member::outlook).collect();
+        if !outlooks.contains(&Outlook::Unknown) && self.members.iter().all(Member::holds_lease) {
             // It serves already, whatever checks say.
             self.fit.close(&self.fitness);
         }
         if self.fit.has_begun(&self.fitness) {
-            let settled = |member: &Member| member.is_settled().then(|| member.obstacle());
-            let obstacles: Vec<_> = self.members.iter().map(settled).collect();
-            self.heed(obstacles).await;
+            self.heed(outlooks).await;
         }
         let rules = self.rules();
         let actions = self.group.change(rules, lease::now());
         self.act(actions).await;
     }
 
-    /// Heeds what keeps each member out, of those of which it is known whether something does.
-    async fn heed(&mut self, obstacles: Vec<Option<Option<String>>>) {
-        let is_free = obstacles.iter().flatten().all(Option::is_none);
-        if !is_free {
+    /// Heeds what keeps each member out.
+    async fn heed(&mut self, outlooks: Vec<Outlook>) {
+        let is_hindered = outlooks.iter().any(|outlook| matches!(outlook, Outlook::Hindered(_)));
+        if is_hindered {
             self.fit.lose(&self.fitness);
         }
-        let are_settled = obstacles.iter().all(Option::is_some);
-        let waits = is_free && self.fit.waits(&self.fitness, &self.addresses);
+        let waits = !is_hindered && self.fit.waits(&self.fitness, &self.addresses);
+        let are_known = !outlooks.contains(&Outlook::Unknown);
         let mut ready = Vec::new();
-        for (index, obstacle) in obstacles.into_iter().enumerate() {
-            let Some(obstacle) = obstacle else { continue };
-            match obstacle.or_else(|| waits.then(|| WAITS.to_owned())) {
-                Some(cause) if self.members[index].shown.is_out_for(&cause) => {}
-                Some(cause) => self.lose(index, &cause).await,
-                // Until all are settled the others may still be master together with those that are not.
-                None if !self.members[index].is_ready && are_settled => {
+        for (index, outlook) in outlooks.into_iter().enumerate() {
+            match outlook {
+                Outlook::Unknown => {}
+                Outlook::Hindered(cause) => self.keep_out(index, &cause).await,
+                Outlook::Clear if waits => self.keep_out(index, WAITS).await,
+                // Until all are known the others may still be master together with those that are not.
+                Outlook::Clear if are_known && !self.members[index].is_ready => {
                     self.members[index].is_ready = true;
                     ready.push(index);
                     let holds_lease = self.members[index].holds_lease();
                     let actions = self.group.ready(index, lease::now(), holds_lease);
                     self.act(actions).await;
                 }
-                None => {}
+                Outlook::Clear => {}
             }
         }
         for index in ready {
             self.wait_for_others(index).await;
+        }
+    }
+
+    /// Lets one of them take no part for that reason.
+    async fn keep_out(&mut self, index: usize, cause: &str) {
+        if !self.members[index].shown.is_out_for(cause) {
+            self.lose(index, cause).await;
         }
     }
 
@@ -358,8 +360,15 @@ impl Runner {
 
     fn show(&mut self) {
         let now = lease::now();
+        let is_moved = |(index, member): (usize, &Member)| member.shown.is_moved(self.group.member(index));
+        // The least priority of a group is that of all, whosever tracks made it so.
+        let tracks = if self.members.iter().enumerate().any(is_moved) {
+            self.members.iter().flat_map(Member::tracks).collect()
+        } else {
+            Vec::new()
+        };
         for (index, member) in self.members.iter_mut().enumerate() {
-            member.show(self.group.member(index), now);
+            member.show(self.group.member(index), &tracks, now);
         }
     }
 }

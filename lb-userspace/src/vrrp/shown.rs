@@ -1,6 +1,9 @@
 //! What a virtual router shows of itself: its status on the board, events, warnings, and what its hook is told.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     hooks::RoleChange,
@@ -28,6 +31,8 @@ pub(super) struct Shown {
     status: Status,
     /// Whether the board knows the status.
     is_published: bool,
+    /// How what moves its priority was, when that was told last.
+    weighed: Vec<TrackState>,
     /// When it was told last that only a master's packet path is there.
     graced: Option<Micros>,
 }
@@ -39,6 +44,7 @@ impl Shown {
             board,
             status: Status::new(&config.name),
             is_published: false,
+            weighed: Vec::new(),
             graced: None,
         };
         shown.publish();
@@ -110,8 +116,20 @@ impl Shown {
         self.is_published = false;
     }
 
-    /// Shows how things are.
-    pub(super) fn show(&mut self, config: &Vrrp, instance: &Instance, tracks: &[TrackState], now: Micros) {
+    /// Whether its priority is another one than was shown last.
+    pub(super) fn is_moved(&self, instance: &Instance) -> bool {
+        instance.priority() != self.status.priority
+    }
+
+    /// Shows how things are; see [`Member::show`](super::member::Member::show).
+    pub(super) fn show(
+        &mut self,
+        config: &Vrrp,
+        instance: &Instance,
+        tracks: &[TrackState],
+        of_group: &[TrackState],
+        now: Micros,
+    ) {
         let (master, is_graced) = (instance.master(), instance.is_graced(now));
         if let (true, false, Some((master, _))) = (is_graced, self.status.is_graced, master)
             && self.graced.is_none_or(|told| now >= told + GRACE_AGAIN)
@@ -122,10 +140,15 @@ impl Shown {
             self.tell(config, Kind::VrrpGrace, &cause);
         }
         let priority = instance.priority();
-        if self.status.priority != 0 && priority != self.status.priority {
-            let cause = moved(&self.status.tracks, tracks);
-            let cause = format!("{priority}, was {}{cause}", self.status.priority);
-            self.tell(config, Kind::VrrpPriority, &cause);
+        if self.is_moved(instance) {
+            let weights = of_group.iter().filter(|track| track.weight.is_some());
+            let weighed = std::mem::replace(&mut self.weighed, weights.cloned().collect());
+            let reason = moved(&weighed, &self.weighed);
+            // Before anything was shown nothing moved.
+            if self.status.priority != 0 {
+                let cause = format!("{priority}, was {}{reason}", self.status.priority);
+                self.tell(config, Kind::VrrpPriority, &cause);
+            }
         }
         if tracks != self.status.tracks {
             tracks.clone_into(&mut self.status.tracks);
@@ -158,12 +181,10 @@ fn is_calm(cause: &str) -> bool {
     [WAITS, ENDS, LEAVES].iter().any(|calm| cause.ends_with(calm))
 }
 
-/// Which of those that it depends on came or went, in words that follow a number.
+/// Which of those that it depends on came or went, in words that follow a number; each once.
 fn moved(before: &[TrackState], after: &[TrackState]) -> String {
-    let words = after.iter().filter(|track| !before.contains(track)).map(|track| {
-        let how = track.down.clone();
-        how.unwrap_or_else(|| format!("{} is up", track.what))
-    });
-    let words = Vec::from_iter(words).join("; ");
+    let new = after.iter().filter(|track| !before.contains(track));
+    let words = new.map(|track| track.down.clone().unwrap_or_else(|| format!("{} is up", track.what)));
+    let words = Vec::from_iter(words.collect::<BTreeSet<_>>()).join("; ");
     if words.is_empty() { words } else { format!(": {words}") }
 }

@@ -21,7 +21,7 @@ use super::{
     relay::Relay,
     shown::Shown,
     status::Board,
-    track::Standing,
+    track::{Standing, TrackState},
     wire::{Advert, GROUP_V4, GROUP_V6, Refused},
 };
 use crate::{config::Vrrp, dataplane::Routers, events::Kind};
@@ -36,6 +36,17 @@ const MOST_LINGERING: Duration = Duration::from_secs(1);
 
 /// Why nothing is open before the first look.
 const UNSEEN: &str = "the interface was not looked at yet";
+
+/// Whether a virtual router can take part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// Not everything was looked at yet. It decides nothing: it may still be master from before.
+    Unknown,
+    /// Nothing is in its way.
+    Clear,
+    /// That is in its way.
+    Hindered(String),
+}
 
 /// A virtual router with what it works with.
 pub(super) struct Member {
@@ -206,17 +217,17 @@ impl Member {
         }
     }
 
-    /// Whether it is known what stands in its way: before that it decides nothing, since it may still be master.
-    pub(super) fn is_settled(&self) -> bool {
-        self.standing.borrow().is_settled && self.closed_for != UNSEEN
-    }
-
-    /// Why it cannot take part.
-    pub(super) fn obstacle(&self) -> Option<String> {
-        match self.ports {
-            Some(_) => self.standing.borrow().fault.clone(),
-            None => Some(self.closed_for.clone()),
+    /// Whether it can take part.
+    pub(super) fn outlook(&self) -> Outlook {
+        let standing = self.standing.borrow();
+        if !standing.is_settled || self.closed_for == UNSEEN {
+            return Outlook::Unknown;
         }
+        let hindrance = match self.ports {
+            Some(_) => standing.fault.clone(),
+            None => Some(self.closed_for.clone()),
+        };
+        hindrance.map_or(Outlook::Clear, Outlook::Hindered)
     }
 
     /// Whether it still holds the lease of the addresses, from before its controller began.
@@ -544,10 +555,15 @@ impl Member {
         }
     }
 
-    /// Shows how things are.
-    pub(super) fn show(&mut self, instance: &Instance, now: Micros) {
+    /// How each thing is that it depends on.
+    pub(super) fn tracks(&self) -> Vec<TrackState> {
+        self.standing.borrow().states.clone()
+    }
+
+    /// Shows how things are. `of_group` is what all of its group depend on, where its priority moved.
+    pub(super) fn show(&mut self, instance: &Instance, of_group: &[TrackState], now: Micros) {
         let standing = self.standing.borrow();
-        self.shown.show(&self.config, instance, &standing.states, now);
+        self.shown.show(&self.config, instance, &standing.states, of_group, now);
     }
 
     /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
