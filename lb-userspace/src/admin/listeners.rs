@@ -38,7 +38,7 @@ const REFUSED_CONNECTIONS: usize = 32;
 /// How long that may take.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// How often it is looked whether the Unix socket still has its name.
-const SOCKET_CHECKS: Duration = Duration::from_secs(2);
+pub(super) const SOCKET_CHECKS: Duration = Duration::from_secs(2);
 
 /// How long a TLS handshake, or the head of a request, may take; also how long a connection may idle.
 const HEAD_TIME: Duration = Duration::from_secs(10);

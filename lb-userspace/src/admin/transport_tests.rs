@@ -437,14 +437,16 @@ fn a_socket_that_somebody_removed_is_made_anew_and_as_it_was() {
         }
         assert_eq!(mode().unwrap(), before);
     };
+    // Each is taken away at one stroke, since a socket could be made anew between two.
     fs::remove_file(&path).unwrap();
     comes_back("the socket was removed");
-    fs::remove_dir_all(path.parent().unwrap()).unwrap();
-    comes_back("its folder was removed");
+    fs::rename(path.parent().unwrap(), folder.path().join("moved")).unwrap();
+    comes_back("its folder was moved away");
     // What is not ours stays, and gives way only when somebody takes it away.
-    fs::remove_file(&path).unwrap();
-    fs::write(&path, "mine").unwrap();
-    std::thread::sleep(Duration::from_millis(100));
+    let foreign = folder.path().join("foreign");
+    fs::write(&foreign, "mine").unwrap();
+    fs::rename(&foreign, &path).unwrap();
+    std::thread::sleep(super::listeners::SOCKET_CHECKS * 2);
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     fs::remove_file(&path).unwrap();
     comes_back("another file was in the way");
