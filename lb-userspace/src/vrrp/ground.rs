@@ -78,6 +78,11 @@ impl Ground {
         self.addresses.get(&index).map_or(&[], |all| &all.all)
     }
 
+    /// Whether some interface has that address.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.values().any(|of_one| of_one.all.contains(&address))
+    }
+
     async fn look(handle: &Handle) -> io::Result<Self> {
         let at = lease::now();
         let mut found = Self { at, ..Self::default() };

@@ -165,8 +165,8 @@ impl Group {
     }
 
     /// See [`Instance::answered`].
-    pub fn answered(&mut self, index: usize, answer: Answer) {
-        self.members[index].instance.answered(answer);
+    pub fn answered(&mut self, index: usize, answer: Answer, now: Micros) {
+        self.members[index].instance.answered(answer, now);
     }
 
     /// Carries something out, and lets all follow the one that changed its role.
@@ -311,7 +311,7 @@ mod tests {
             group.tick(now);
             // It answers in one of the networks alone.
             if now < 50 * INTERVAL {
-                group.answered(1, answer(now));
+                group.answered(1, answer(now), now);
             }
             masters_at = roles(&group).contains(&Role::Master).then_some(now);
         }

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::instance::Role;
 use crate::{
@@ -30,6 +34,9 @@ pub(super) struct RoleChange {
 pub(super) struct Hooks {
     events: Events,
     desks: BTreeMap<String, mpsc::UnboundedSender<RoleChange>>,
+    workers: JoinSet<()>,
+    /// The longest time that one of them may take.
+    patience: Duration,
 }
 
 impl Hooks {
@@ -37,18 +44,31 @@ impl Hooks {
         Self {
             events,
             desks: BTreeMap::new(),
+            workers: JoinSet::new(),
+            patience: Duration::ZERO,
         }
     }
 
     /// Has a change told, after those before it. Must be called within a runtime.
     pub(super) fn tell(&mut self, change: RoleChange) {
-        let events = &self.events;
+        self.patience = self.patience.max(change.hook.timeout);
+        let (events, workers) = (&self.events, &mut self.workers);
         let desk = self.desks.entry(change.name.clone()).or_insert_with(|| {
             let (desk, given) = mpsc::unbounded_channel();
-            tokio::spawn(work(given, events.clone()));
+            workers.spawn(work(given, events.clone()));
             desk
         });
         let _ = desk.send(change);
+    }
+
+    /// Waits until all that was to be told is, at most for as long as one hook may take.
+    pub(super) async fn finish(&mut self) {
+        self.desks.clear();
+        let end = Instant::now() + self.patience;
+        while let Ok(Some(_)) = timeout_at(end, self.workers.join_next()).await {}
+        if !self.workers.is_empty() {
+            tracing::warn!("hooks of virtual routers did not end in time: they are killed");
+        }
     }
 }
 

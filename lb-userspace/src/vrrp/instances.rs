@@ -151,8 +151,10 @@ impl Instances {
             Order::Release => runner::Order::Release,
             Order::Take if status.role == Role::Out => return Err(Disobeyed::Out(status.cause)),
             Order::Take if status.is_maintained => return Err(Disobeyed::Maintained),
+            // Of equals, the one with the higher address stays.
             Order::Take
-                if let Some((master, priority)) = status.master.filter(|(_, priority)| *priority > status.priority) =>
+                if let Some((master, priority)) = status.master
+                    && (priority, Some(master)) > (status.priority, status.source) =>
             {
                 return Err(Disobeyed::Outdone(master, priority));
             }

@@ -37,3 +37,104 @@ pub(super) fn judge(received: &Received, own: IpAddr, config: &Vrrp) -> Result<(
     }
     Ok((advert, covered))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[vrrp]]\nname = \"web\"\ninterface = \"eth0\"\n\
+                          router_id = 51\naddresses = [\"192.0.2.10/24\"]\n";
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn right(version: u8) -> Advert {
+        Advert {
+            version,
+            router: 51,
+            priority: 100,
+            interval: 1_000_000,
+            addresses: vec![address(10)],
+            password: (version == 2).then_some(*b"secret\0\0"),
+        }
+    }
+
+    /// As it comes from the balancer with that address, by multicast.
+    fn received(advert: &Advert, from: u8) -> Received {
+        let group = IpAddr::from([224, 0, 0, 18]);
+        Received {
+            source: address(from),
+            destination: Some(group),
+            hops: HOPS,
+            message: advert.bytes(address(from), group, Covered::PseudoHeader),
+        }
+    }
+
+    #[test]
+    fn only_adverts_of_others_about_this_virtual_router_count() {
+        let version_2 = "version = 2\npassword = \"secret\"\n";
+        let other = |change: &dyn Fn(&mut Advert), version| {
+            let mut advert = right(version);
+            change(&mut advert);
+            received(&advert, 3)
+        };
+        let mut far = received(&right(3), 3);
+        far.hops = 254;
+        let mut torn = received(&right(3), 3);
+        torn.message.truncate(9);
+        let mut broken = received(&right(3), 3);
+        broken.message[2] ^= 1;
+        // No interval: what is one less in the message is one more in its checksum.
+        let mut endless = received(
+            &Advert {
+                interval: 10_000,
+                ..right(3)
+            },
+            3,
+        );
+        endless.message[5] -= 1;
+        endless.message[7] += 1;
+        // Keys, what comes, why it does not count.
+        for (keys, received, refused) in [
+            ("", received(&right(3), 3), None),
+            (version_2, received(&right(2), 3), None),
+            ("peers = [\"192.0.2.3\"]\n", received(&right(3), 3), None),
+            ("", far, Some(Refused::Hops)),
+            ("", torn, Some(Refused::Short)),
+            ("", broken, Some(Refused::Checksum)),
+            ("", received(&right(3), 2), Some(Refused::Own)),
+            ("", other(&|advert| advert.router = 52, 3), Some(Refused::Router)),
+            ("", received(&right(2), 3), Some(Refused::Version)),
+            (version_2, received(&right(3), 3), Some(Refused::Version)),
+            (
+                "peers = [\"192.0.2.4\"]\n",
+                received(&right(3), 3),
+                Some(Refused::Stranger),
+            ),
+            (
+                version_2,
+                other(&|advert| advert.password = None, 2),
+                Some(Refused::Password),
+            ),
+            (
+                version_2,
+                other(&|advert| advert.password = Some(*b"secreT\0\0"), 2),
+                Some(Refused::Password),
+            ),
+            ("version = 2\n", received(&right(2), 3), Some(Refused::Password)),
+            (
+                version_2,
+                other(&|advert| advert.interval = 2_000_000, 2),
+                Some(Refused::Interval),
+            ),
+            ("", endless, Some(Refused::Interval)),
+            // Another interval is told, and followed (RFC 9568, section 6.4.2).
+            ("", other(&|advert| advert.interval = 2_000_000, 3), None),
+        ] {
+            let config = crate::config::parse("lbd.toml", &format!("{CONFIG}{keys}")).unwrap();
+            let judged = judge(&received, address(2), &config.vrrp[0]);
+            assert_eq!(judged.as_ref().err(), refused.as_ref(), "{keys} {received:?}");
+        }
+    }
+}

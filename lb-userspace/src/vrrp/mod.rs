@@ -2,11 +2,13 @@
 //!
 //! `wire` (packets), `instance` (who is master), `group` (who moves together), `relay` (whose connections are carried on),
 //! `judge` and `oddities` (what others' adverts are worth) and `track/standing` (what it depends on) are pure, time is an
-//! argument. `instances` is what the controller sees; `driver` is the thread, `runner` a group on it, `member` one virtual
-//! router with its `ports` (`socket`, `announce`, `echo`, `lease`) and `addresses`, on the `ground` that all see; `shown` is
-//! what it shows of itself. What may block stays off that thread: `track/follow`, `hooks`, and what `status` has told.
+//! argument. `instances` is what the controller sees; `driver` is the thread, `runner` a group on it with its `alarm`, and
+//! `member` one virtual router with its `ports` (`socket`, `announce`, `echo`, `lease`) and `addresses`, on the `ground` that
+//! all see; `shown` is what it shows of itself. What may block stays off that thread: `track/follow`, `hooks`, and what
+//! `status` has told.
 
 mod addresses;
+mod alarm;
 mod announce;
 mod driver;
 mod echo;

@@ -56,7 +56,7 @@ impl Ports {
         let is_v4 = virtual_addresses.first().is_none_or(IpAddr::is_ipv4);
         let there = ground.addresses(link.index);
         let source = match config.source {
-            Some(source) if has(source, link.index) => source,
+            Some(source) if has(source, link.index, ground) => source,
             Some(source) => {
                 let cause = format!("{} has no address {source} (`source`)", config.interface);
                 return Err(io::Error::other(cause));
@@ -85,8 +85,9 @@ impl Ports {
             router_mac.remove(&kernel.slow).await?;
             None
         };
+        let home = device.map_or(link.index, |(_, index)| index);
         let there = match device {
-            Some((_, index)) => addresses::all(&kernel.fast, index).await?,
+            Some(_) => addresses::all(&kernel.fast, home).await?,
             None => there.to_vec(),
         };
         let multicast = config.peers.is_empty();
@@ -99,7 +100,9 @@ impl Ports {
         // What a former controller of this virtual router had, and this one has not.
         let former: BTreeSet<_> = lease.former_addresses.difference(virtual_addresses).copied().collect();
         if !former.is_empty() {
-            addresses::clear(&kernel.fast, link.index, &former).await?;
+            for index in BTreeSet::from([link.index, home]) {
+                addresses::clear(&kernel.fast, index, &former).await?;
+            }
         }
         Ok(Self {
             had_addresses: virtual_addresses.iter().all(|address| there.contains(address)),
@@ -115,8 +118,8 @@ impl Ports {
     }
 
     /// Whether the interface still has the address that adverts come from.
-    pub(super) fn has_source(&self) -> bool {
-        has(self.source, self.link.index)
+    pub(super) fn has_source(&self, ground: &Ground) -> bool {
+        has(self.source, self.link.index, ground)
     }
 
     /// Follows a change of who owns the addresses.
@@ -201,7 +204,11 @@ fn first(there: &[IpAddr], is_v4: bool, is_own: impl Fn(&IpAddr) -> bool) -> Opt
 }
 
 /// Whether this machine has an address: a link-local one on the interface with that index.
-fn has(address: IpAddr, index: u32) -> bool {
+fn has(address: IpAddr, index: u32, ground: &Ground) -> bool {
+    // Where `ip_nonlocal_bind` is set, all can be used.
+    if !ground.has(address) {
+        return false;
+    }
     let at = match address {
         IpAddr::V4(_) => SocketAddr::new(address, 0),
         IpAddr::V6(v6) => SocketAddrV6::new(v6, 0, 0, index).into(),

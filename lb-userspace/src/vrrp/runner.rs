@@ -1,13 +1,11 @@
 //! Runs the virtual routers of a group: hears, waits, and carries out what [`Group`] decides.
 
-use std::{collections::BTreeSet, future::poll_fn, net::IpAddr, sync::Arc, task::Poll, time::Duration};
+use std::{collections::BTreeSet, future::poll_fn, net::IpAddr, sync::Arc, task::Poll};
 
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::sleep,
-};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    alarm::Alarm,
     driver::Followed,
     fitness::{Addresses, Fit, Fitness},
     ground::Ground,
@@ -26,7 +24,7 @@ use crate::{config::Vrrp, dataplane::Routers};
 /// than a flood brings.
 const MOST_AT_ONCE: usize = 256;
 /// Who became master so short a time ago may hear the one before still.
-const DOUBT_AFTER: Duration = Duration::from_secs(1);
+const DOUBT_AFTER: Micros = 1_000_000;
 /// The least time between two doubts: services without a worker anywhere do not keep addresses moving all the time.
 const DOUBT_AGAIN: Micros = 10_000_000;
 /// Whoever is later than this slept, and does not know what happened meanwhile.
@@ -44,10 +42,22 @@ pub(super) enum Order {
     Change(Vec<Followed>),
 }
 
+/// Why a runner does something before anything is due.
+enum Wake {
+    Order(Order),
+    /// What it depends on has changed.
+    News,
+    /// Interfaces or addresses have.
+    Ground,
+    /// Something came.
+    Heard,
+}
+
 /// The virtual routers of a group, with what they work with.
 pub(super) struct Runner {
     group: Group,
     members: Vec<Member>,
+    alarm: Alarm,
     ground: watch::Receiver<Option<Arc<Ground>>>,
     fitness: Arc<Fitness>,
     /// Whether this balancer can serve what the group takes.
@@ -78,6 +88,7 @@ impl Runner {
                     .map(|Followed { config, .. }| (config.name.clone(), config.rules())),
             ),
             members: followed.into_iter().map(member).collect(),
+            alarm: Alarm::new(),
             ground: kernel.ground.clone(),
             fitness: Arc::clone(fitness),
             fit: Fit::begin(fitness, &addresses),
@@ -106,17 +117,25 @@ impl Runner {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let members = &self.members;
-            tokio::select! {
+            let (members, alarm) = (&self.members, &self.alarm);
+            let wake = tokio::select! {
                 biased;
                 // It also comes when the other side is dropped.
                 cause = &mut ended => break cause.unwrap_or(ENDS),
                 // These are rare; adverts may come without end.
-                Some(order) = orders.recv() => self.obey(order).await,
-                Ok(()) = news.changed() => self.weigh().await,
-                Ok(()) = ground.changed() => self.look().await,
-                () = something_to_hear(members) => self.drain().await,
-                () = until(due) => {}
+                Some(order) = orders.recv() => Wake::Order(order),
+                Ok(()) = news.changed() => Wake::News,
+                Ok(()) = ground.changed() => Wake::Ground,
+                () = something_to_hear(members) => Wake::Heard,
+                () = alarm.until(due) => continue,
+            };
+            // Whoever slept has to know it before it sends anything.
+            self.lapse().await;
+            match wake {
+                Wake::Order(order) => self.obey(order).await,
+                Wake::News => self.weigh().await,
+                Wake::Ground => self.look().await,
+                Wake::Heard => self.drain().await,
             }
             self.show();
         };
@@ -152,7 +171,7 @@ impl Runner {
         {
             tokio::select! {
                 () = something_to_hear(&self.members) => self.drain().await,
-                () = until(Some(until_then)) => {}
+                () = self.alarm.until(Some(until_then)) => {}
             }
             self.tick_members(lease::now()).await;
         }
@@ -271,7 +290,7 @@ impl Runner {
                 let Some(answer) = self.members[index].hear_answer() else {
                     break;
                 };
-                self.group.answered(index, answer);
+                self.group.answered(index, answer, lease::now());
             }
         }
     }
@@ -293,13 +312,18 @@ impl Runner {
         self.weigh().await;
     }
 
-    /// Does what is due. Whoever slept reads first what came meanwhile: a master that was heard is there.
-    async fn tick(&mut self) {
-        let due = self.group.deadline();
+    /// Listens where its lease has lapsed.
+    async fn lapse(&mut self) {
         if self.members.iter().any(Member::has_lapsed) {
             let actions = self.group.lapse(lease::now());
             self.act(actions).await;
         }
+    }
+
+    /// Does what is due. Whoever slept reads first what came meanwhile: a master that was heard is there.
+    async fn tick(&mut self) {
+        let due = self.group.deadline();
+        self.lapse().await;
         self.drain().await;
         let now = lease::now();
         let slept = due.is_some_and(|due| now > due + SLEPT) && self.group.deadline().is_some_and(|due| due <= now);
@@ -385,11 +409,4 @@ async fn something_to_hear(members: &[Member]) {
         }
     })
     .await;
-}
-
-async fn until(due: Option<Micros>) {
-    match due {
-        Some(due) => sleep(Duration::from_micros(due.saturating_sub(lease::now()))).await,
-        None => std::future::pending().await,
-    }
 }

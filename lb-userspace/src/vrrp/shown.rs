@@ -1,13 +1,11 @@
 //! What a virtual router shows of itself: its status on the board, events, warnings, and what its hook is told.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, net::IpAddr, time::SystemTime};
 
 use super::{
     hooks::RoleChange,
     instance::{Instance, Micros, Role},
+    lease,
     status::{Board, Notice, Status},
     track::TrackState,
 };
@@ -35,6 +33,8 @@ pub(super) struct Shown {
     weighed: Vec<TrackState>,
     /// When it was told last that only a master's packet path is there.
     graced: Option<Micros>,
+    /// Since when it has its role.
+    since: Micros,
 }
 
 impl Shown {
@@ -46,6 +46,7 @@ impl Shown {
             is_published: false,
             weighed: Vec::new(),
             graced: None,
+            since: lease::now(),
         };
         shown.publish();
         shown
@@ -62,8 +63,8 @@ impl Shown {
     }
 
     /// Whether it is master for so long at least.
-    pub(super) fn is_master_since(&self, length: Duration) -> bool {
-        self.status.role == Role::Master && self.status.since.elapsed().is_ok_and(|elapsed| elapsed >= length)
+    pub(super) fn is_master_since(&self, length: Micros) -> bool {
+        self.status.role == Role::Master && lease::now() >= self.since + length
     }
 
     /// Counts something.
@@ -85,6 +86,7 @@ impl Shown {
         }
         if status.role != role {
             status.since = SystemTime::now();
+            self.since = lease::now();
             if let Some(hook) = &config.hook {
                 let change = RoleChange {
                     name: config.name.clone(),
@@ -126,10 +128,11 @@ impl Shown {
         &mut self,
         config: &Vrrp,
         instance: &Instance,
-        tracks: &[TrackState],
-        of_group: &[TrackState],
+        source: Option<IpAddr>,
+        (tracks, of_group): (&[TrackState], &[TrackState]),
         now: Micros,
     ) {
+        self.status.source = source;
         let (master, is_graced) = (instance.master(), instance.is_graced(now));
         if let (true, false, Some((master, _))) = (is_graced, self.status.is_graced, master)
             && self.graced.is_none_or(|told| now >= told + GRACE_AGAIN)

@@ -13,6 +13,7 @@ use proptest::{prelude::*, test_runner::TestRng};
 use super::{
     group::{Act, Group},
     instance::{Action, Answer, Micros, Role, Rules},
+    lease::has_lapsed,
     wire::Advert,
 };
 
@@ -87,15 +88,17 @@ struct World {
     /// Messages that are lost, of 100.
     loss: u32,
     is_calm: bool,
+    /// Whether better ones take over from worse ones.
+    preempt: bool,
     /// How often somebody became master.
     promotions: usize,
 }
 
 impl World {
-    fn new(priorities: &[u8], networks: usize, loss: u32, seed: [u8; 32]) -> Self {
+    fn new(priorities: &[u8], networks: usize, preempt: bool, loss: u32, seed: [u8; 32]) -> Self {
         let mut rng = TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
         let mut node = |(index, priority): (usize, &u8)| Node {
-            group: group(*priority, networks),
+            group: group(*priority, networks, preempt),
             address: [192, 0, 2, index as u8 + 1].into(),
             priority: *priority,
             has_controller: true,
@@ -116,6 +119,7 @@ impl World {
             rng,
             loss,
             is_calm: false,
+            preempt,
             promotions: 0,
         };
         for index in 0..world.nodes.len() {
@@ -175,7 +179,10 @@ impl World {
         }
         let doubles = !self.is_calm && self.rng.next_u32().is_multiple_of(20);
         for _ in 0..=usize::from(doubles) {
-            let at = self.now + 50 + u64::from(self.rng.next_u32()) % (INTERVAL / 4);
+            // Now and then one comes after those that were sent later.
+            let is_slow = !self.is_calm && self.rng.next_u32().is_multiple_of(20);
+            let most = if is_slow { 3 * INTERVAL } else { INTERVAL / 4 };
+            let at = self.now + 50 + u64::from(self.rng.next_u32()) % most;
             self.under_way.push(Reverse(Message {
                 at,
                 to,
@@ -210,7 +217,12 @@ impl World {
             }
             for index in 0..self.nodes.len() {
                 if self.nodes[index].runs(self.now) {
-                    // As the runner does it: what came is read before the clock is.
+                    // As the runner does it: who lost its lease asleep listens, and what came is read before the clock is.
+                    if self.has_lapsed(index) {
+                        let now = self.nodes[index].local(self.now);
+                        let actions = self.nodes[index].group.lapse(now);
+                        self.act(index, actions);
+                    }
                     for message in std::mem::take(&mut self.nodes[index].waiting) {
                         self.hear(message);
                     }
@@ -221,6 +233,13 @@ impl World {
             }
         }
         self.now = end;
+    }
+
+    fn has_lapsed(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        let mut routers = node.routers.iter().enumerate();
+        routers
+            .any(|(network, router)| node.group.member(network).role() == Role::Master && has_lapsed(router, self.now))
     }
 
     /// A message reaches the packet path, and then the controller.
@@ -276,7 +295,7 @@ impl World {
                 let actions = node.group.advert(network, from, node.address, &advert, at);
                 self.act(message.to, actions);
             }
-            What::Answer { holds, age } => node.group.answered(network, Answer { from, holds, age }),
+            What::Answer { holds, age } => node.group.answered(network, Answer { from, holds, age }, now),
             What::Question => {}
         }
     }
@@ -290,7 +309,7 @@ impl World {
         (0..self.nodes.len()).filter(is_master).collect()
     }
 
-    /// Whether nobody but one of the highest priority is master, of all networks; among equals the first one stays.
+    /// Whether nobody but one is master, of all networks: where better ones take over, one of the highest priority.
     fn is_settled(&self) -> bool {
         let able = self.nodes.iter().filter(|node| node.is_able());
         let highest = able.map(|node| node.priority).max();
@@ -298,7 +317,10 @@ impl World {
         let masters: Vec<_> = masters.into_iter().collect();
         match (masters.as_slice(), highest) {
             ([none], None) => none.is_empty(),
-            ([same], Some(highest)) => matches!(same[..], [master] if self.nodes[master].priority == highest),
+            ([same], Some(highest)) => {
+                let is_best = |master: usize| !self.preempt || self.nodes[master].priority == highest;
+                matches!(same[..], [master] if is_best(master))
+            }
             _ => false,
         }
     }
@@ -324,7 +346,7 @@ impl World {
                 let node = &mut self.nodes[index];
                 if !node.has_controller {
                     (node.has_controller, node.has_path, node.stalls_until) = (true, true, 0);
-                    node.group = group(node.priority, networks);
+                    node.group = group(node.priority, networks, self.preempt);
                     self.begin(index);
                 }
             }
@@ -369,12 +391,12 @@ impl World {
     }
 }
 
-fn group(priority: u8, members: usize) -> Group {
+fn group(priority: u8, members: usize, preempt: bool) -> Group {
     let rules = Rules {
         version: 3,
         priority,
         interval: INTERVAL,
-        preempt: true,
+        preempt,
         preempt_delay: 0,
         grace: GRACE,
     };
@@ -408,7 +430,9 @@ fn any_fault() -> impl Strategy<Value = Fault> {
 }
 
 fn priorities() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(1_u8..255, 2..6)
+    // Some are alike.
+    let priority = prop_oneof![1_u8..255, prop::sample::select(vec![100_u8, 200])];
+    prop::collection::vec(priority, 2..6)
 }
 
 proptest! {
@@ -418,11 +442,12 @@ proptest! {
     fn after_any_trouble_the_best_that_is_left_is_the_only_master_of_all(
         priorities in priorities(),
         networks in 1_usize..4,
+        preempt: bool,
         faults in prop::collection::vec((any_fault(), 0_u64..6 * INTERVAL), 0..40),
         loss in 0_u32..40,
         seed: [u8; 32],
     ) {
-        let mut world = World::new(&priorities, networks, loss, seed);
+        let mut world = World::new(&priorities, networks, preempt, loss, seed);
         for (fault, pause) in faults {
             world.disturb(fault);
             let end = world.now + pause;
@@ -441,7 +466,7 @@ proptest! {
         networks in 1_usize..4,
         seed: [u8; 32],
     ) {
-        let mut world = World::new(&priorities, networks, 0, seed);
+        let mut world = World::new(&priorities, networks, true, 0, seed);
         world.is_calm = true;
         let end = world.now + 8 * INTERVAL;
         world.run_until(end);
@@ -469,7 +494,7 @@ proptest! {
         stalls in prop::collection::vec((0_usize..5, 0..60 * INTERVAL), 1..10),
         seed: [u8; 32],
     ) {
-        let mut world = World::new(&priorities, networks, 0, seed);
+        let mut world = World::new(&priorities, networks, true, 0, seed);
         world.is_calm = true;
         let end = world.now + 8 * INTERVAL;
         world.run_until(end);
@@ -495,7 +520,7 @@ proptest! {
         is_parted: bool,
         seed: [u8; 32],
     ) {
-        let mut world = World::new(&priorities, networks, 0, seed);
+        let mut world = World::new(&priorities, networks, true, 0, seed);
         world.is_calm = true;
         let end = world.now + 8 * INTERVAL;
         world.run_until(end);

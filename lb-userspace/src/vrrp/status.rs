@@ -30,6 +30,8 @@ pub struct Status {
     pub cause: String,
     /// The priority that it has now.
     pub priority: u8,
+    /// Where its adverts come from, while it can send any.
+    pub source: Option<IpAddr>,
     /// Whether it stays backup until an operator says otherwise.
     pub is_maintained: bool,
     /// The master that is heard, and its priority.
@@ -59,6 +61,7 @@ impl Status {
             since: SystemTime::now(),
             cause: "it begins".to_owned(),
             priority: 0,
+            source: None,
             is_maintained: false,
             master: None,
             is_graced: false,
@@ -102,7 +105,10 @@ impl Board {
                     Notice::Event(happening) => events.record(happening),
                     Notice::Warning(sentence) => tracing::warn!("{sentence}"),
                     Notice::Role(change) => hooks.tell(*change),
-                    Notice::Last(done) => drop(done.send(())),
+                    Notice::Last(done) => {
+                        hooks.finish().await;
+                        let _ = done.send(());
+                    }
                 }
             }
         });

@@ -4,19 +4,11 @@ use std::net::IpAddr;
 
 use super::wire::Advert;
 
+mod questions;
+
 /// Microseconds since some moment.
 pub type Micros = u64;
 
-/// How often the master is asked, while its adverts come, whether its packet path answers: what is learnt then, such as its
-/// link-layer address, is there when it matters.
-const ASK_AT_EASE: Micros = 1_000_000;
-/// So many questions are asked at least before a master whose adverts are missing counts as gone.
-const LEAST_ASKED: u32 = 3;
-/// So many questions without an answer mean that a packet path that had answered is gone, too: two intervals, since it may be a
-/// busy machine that is late.
-const UNANSWERED: u32 = 8;
-/// The least time between two questions.
-const ASK_AT_MOST: Micros = 5_000;
 /// The least time between two announcements because of other masters: their adverts may come without end, and may be forged.
 const HEAL_AT_MOST: Micros = 100_000;
 /// The priority of whoever owns the addresses: RFC 9568, section 5.2.4.
@@ -348,7 +340,12 @@ impl Instance {
             Role::Out => {}
             Role::Backup if self.has_yet_to_ask() => actions.extend(self.ask_now(now)),
             Role::Backup => actions.extend(self.become_master(now, &self.why_now(now))),
-            Role::Master => actions.push(self.advertise(now)),
+            Role::Master => {
+                let on_time = self.deadline.map(|due| due + self.rules.interval);
+                actions.push(self.advertise(now));
+                // One that was late makes those after it no later.
+                self.deadline = on_time.filter(|next| *next > now).or(self.deadline);
+            }
         }
         actions
     }
@@ -428,12 +425,7 @@ impl Instance {
         if self.rules.grace == 0 {
             return Vec::new();
         }
-        if self.asked.is_none_or(|asked| now >= asked + ASK_AT_EASE) {
-            return self.ask_now(now);
-        }
-        // The next advert comes before that, or is missing.
-        self.ask = Some(now + self.master_interval * 3 / 2);
-        Vec::new()
+        self.ask_at_ease(now)
     }
 
     /// Whether that balancer is the master, as far as this one knows.
@@ -450,54 +442,9 @@ impl Instance {
         self.forget_path();
         self.hold = self.hold.filter(|hold| *hold > now);
         let soon = now + self.skew();
-        self.deadline = Some(self.hold.unwrap_or(soon));
-    }
-
-    /// From one question to the next while adverts are missing.
-    fn pause(&self) -> Micros {
-        (self.master_interval / 4).max(ASK_AT_MOST)
-    }
-
-    fn ask_now(&mut self, now: Micros) -> Vec<Action> {
-        let Some((master, _)) = self.master.filter(|_| self.role == Role::Backup) else {
-            self.ask = None;
-            return Vec::new();
-        };
-        self.questions += 1;
-        // Whoever leaves so many questions unanswered is gone.
-        self.path = self
-            .path
-            .map(|unanswered| unanswered + 1)
-            .filter(|unanswered| *unanswered <= UNANSWERED);
-        let next = now + self.pause();
-        (self.asked, self.ask) = (Some(now), Some(next));
-        if self.questions <= LEAST_ASKED {
-            // Whoever slept asks before it takes over.
-            self.deadline = self.deadline.max(Some(next));
-        }
-        vec![Action::Ask(master)]
-    }
-
-    /// Whether the master may not have had the time to answer.
-    fn has_yet_to_ask(&self) -> bool {
-        self.rules.grace != 0 && self.master.is_some() && self.ask.is_some() && self.questions < LEAST_ASKED
-    }
-
-    /// The packet path of a balancer has answered.
-    pub fn answered(&mut self, answer: Answer) {
-        let is_master = self.master.is_some_and(|(master, _)| master == answer.from);
-        // One that nothing follows any more, such as one to another question, would keep it waiting for ever.
-        if self.role != Role::Backup || !is_master || self.ask.is_none() {
-            return;
-        }
-        let goes_on = answer.holds && answer.age <= self.rules.grace;
-        self.path = goes_on.then_some(0);
-        self.is_spent = answer.holds && !goes_on;
-    }
-
-    fn forget_path(&mut self) {
-        (self.path, self.is_spent, self.questions) = (None, false, 0);
-        (self.ask, self.asked) = (None, None);
+        // Whom an operator told to let others be master comes after all others that are there.
+        let last = |hold: Micros| hold.min(soon + self.master_interval);
+        self.deadline = Some(self.hold.map_or(soon, last));
     }
 
     /// Whether it is master, and stays so whatever that advert of another one says.

@@ -103,11 +103,15 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
         instance.advert(master, address(1), &advert(priority), at);
     };
     let answer = |instance: &mut Instance, age| {
-        instance.answered(Answer {
+        // When it is asked because adverts are missing.
+        let asked = instance.deadline().unwrap();
+        instance.tick(asked);
+        let answer = Answer {
             from: master,
             holds: true,
             age,
-        });
+        };
+        instance.answered(answer, asked);
     };
     // What happens to a backup that begins at 0; the reason, and whether the addresses are there before the advert.
     type Story<'a> = &'a dyn Fn(&mut Instance);
@@ -348,7 +352,7 @@ fn a_master_whose_packet_path_answers_stays_for_the_grace() {
         while instance.deadline().is_some_and(|deadline| deadline < 4 * SECOND) {
             instance.tick(instance.deadline().unwrap());
         }
-        instance.answered(answer);
+        instance.answered(answer, 4 * SECOND);
         instance.tick(4_700_000);
         assert_eq!(instance.role() == Role::Backup, stays, "{answer:?}");
         assert_eq!(instance.is_graced(4_700_000), stays);
@@ -361,9 +365,10 @@ fn a_master_whose_packet_path_answers_stays_for_the_grace() {
             instance.tick(second * SECOND);
             questions += 1;
         }
+        // Eight questions without an answer; then better ones may be first.
         assert_eq!(
             questions,
-            if stays { 8 } else { 0 },
+            if stays { 9 } else { 0 },
             "an answer does not last: {answer:?}"
         );
     }
@@ -377,14 +382,56 @@ fn an_answer_that_nobody_waits_for_keeps_nobody_waiting() {
     });
     // One that is worse is preempted, and asked nothing.
     instance.advert(address(9), address(1), &advert(50), SECOND);
-    instance.answered(Answer {
+    let answer = Answer {
         from: address(9),
         holds: true,
         age: 0,
-    });
+    };
+    instance.answered(answer, SECOND);
     let deadline = instance.deadline().expect("it takes over some time");
     instance.tick(deadline);
     assert_eq!(instance.role(), Role::Master);
+    // Nor does one to a question that was asked while its adverts came.
+    let mut instance = graced();
+    instance.answered(answer, SECOND + 20);
+    while instance.role() == Role::Backup {
+        instance.tick(instance.deadline().unwrap());
+    }
+    assert_eq!(instance.deadline(), Some(SECOND + 10 + 3_609_375 + SECOND));
+}
+
+#[test]
+fn of_several_that_held_the_better_one_is_first() {
+    // Whether the controller does not return, or nothing answers any more.
+    for is_silent in [false, true] {
+        // The worse one asks a little earlier each time.
+        let mut others = [(150, 20), (50, 0)].map(|(priority, later)| {
+            let mut instance = backup(Rules {
+                grace: 10 * SECOND,
+                ..rules(priority)
+            });
+            for moment in [0, 10] {
+                instance.advert(address(9), address(1), &advert(200), SECOND + moment + later);
+            }
+            instance
+        });
+        let first = loop {
+            let next = others.iter_mut().min_by_key(|instance| instance.deadline()).unwrap();
+            let now = next.deadline().unwrap();
+            if next.tick(now) == [Action::Ask(address(9))] && !(is_silent && now > 8 * SECOND) {
+                let answer = Answer {
+                    from: address(9),
+                    holds: true,
+                    age: now - SECOND,
+                };
+                next.answered(answer, now);
+            }
+            if next.role() == Role::Master {
+                break next.priority();
+            }
+        };
+        assert_eq!(first, 150, "{is_silent}");
+    }
 }
 
 #[test]
@@ -411,6 +458,21 @@ fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
     assert_eq!(instance.master(), Some((address(9), 150)));
     instance.advert(address(9), address(1), &advert(0), 5 * SECOND);
     assert_eq!(instance.deadline(), Some(5 * SECOND + 609_375));
+}
+
+#[test]
+fn an_advert_that_is_late_makes_those_after_it_no_later() {
+    let mut instance = backup(rules(200));
+    instance.tick(4 * SECOND);
+    // When it is told the time; when the next advert is due. Whoever missed one makes none up for it.
+    for (at, next) in [
+        (5 * SECOND + 1, 6 * SECOND),
+        (6 * SECOND + 900_000, 7 * SECOND),
+        (8 * SECOND + 1, 9 * SECOND + 1),
+    ] {
+        assert_eq!(instance.tick(at), [Action::Send(200)]);
+        assert_eq!(instance.deadline(), Some(next));
+    }
 }
 
 #[test]
@@ -446,6 +508,13 @@ fn an_operator_hands_over_and_takes() {
         !instance.tick(second * SECOND).is_empty()
     });
     assert!(until.is_some(), "it takes over again");
+    // It does so earlier when the one that it left all to gives up, but later than all others that heard it.
+    let mut instance = backup(rules(200));
+    instance.tick(4 * SECOND);
+    instance.release(5 * SECOND);
+    instance.advert(address(9), address(1), &advert(100), 6 * SECOND);
+    instance.advert(address(9), address(1), &advert(0), 7 * SECOND);
+    assert_eq!(instance.deadline(), Some(8 * SECOND + 218_750));
     let mut instance = backup(rules(50));
     assert_eq!(instance.take(SECOND, "taken")[0], Action::Send(50));
     assert_eq!(instance.role(), Role::Master);

@@ -191,7 +191,7 @@ impl Member {
     /// Why what is open is of no use any more, though the interface is there.
     async fn look_at_ports(&mut self, ground: &Ground) -> Option<String> {
         let ports = self.ports.as_ref()?;
-        if !ports.has_source() {
+        if !ports.has_source(ground) {
             let interface = &self.config.interface;
             return Some(format!(
                 "{interface} has lost {}, where adverts come from",
@@ -282,13 +282,14 @@ impl Member {
         if !self.config.asks() {
             ports.echo = None;
         } else if ports.echo.is_none() {
-            ports.echo = Echo::open(
-                &self.config.interface,
-                ports.link.index,
-                ports.source,
-                self.config.router,
-            )
-            .ok();
+            let interface = &self.config.interface;
+            match Echo::open(interface, ports.link.index, ports.source, self.config.router) {
+                Ok(echo) => ports.echo = Some(echo),
+                Err(error) => {
+                    let sentence = format_args!("the packet path of a dead controller cannot be asked: {error}");
+                    self.shown.warn(sentence);
+                }
+            }
         }
         if before.priority != self.config.priority
             && let Err(error) = ports.look_whose(&self.kernel.fast, &self.config).await
@@ -563,7 +564,9 @@ impl Member {
     /// Shows how things are. `of_group` is what all of its group depend on, where its priority moved.
     pub(super) fn show(&mut self, instance: &Instance, of_group: &[TrackState], now: Micros) {
         let standing = self.standing.borrow();
-        self.shown.show(&self.config, instance, &standing.states, of_group, now);
+        let source = self.ports.as_ref().map(|ports| ports.source);
+        self.shown
+            .show(&self.config, instance, source, (&standing.states, of_group), now);
     }
 
     /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
