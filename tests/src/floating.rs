@@ -89,6 +89,28 @@ pub fn await_roles(lbd: &Lbd<'_>, role: &str) {
     assert!(reached, "{:?}, not {role}; log of lbd:\n{}", roles(lbd), lbd.log());
 }
 
+/// How often a balancer became master of a virtual router.
+///
+/// # Panics
+///
+/// When it does not say so.
+#[track_caller]
+pub fn turns(lbd: &Lbd<'_>) -> usize {
+    let arguments = ["event", "list", "--kind", "vrrp-master", "--limit", "1000"];
+    let events = lbd.lbctl(&arguments).expect("the events are shown");
+    events["events"].as_array().map_or(0, Vec::len)
+}
+
+/// Waits until a balancer has become master of both virtual routers since it had had so many turns, be it for a short time.
+///
+/// # Panics
+///
+/// When it does not.
+#[track_caller]
+pub fn await_turn(lbd: &Lbd<'_>, before: usize) {
+    eventually(PATIENCE, "it becomes master", || turns(lbd) >= before + ROUTERS.len());
+}
+
 /// Lets a while pass in which a backup of all virtual routers stays one, because it understands the adverts of a master of that
 /// priority.
 ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::{
     client::Load,
-    floating::{self, await_roles, await_service, config, floating, has_addresses, pair, roles},
+    floating::{self, await_roles, await_service, await_turn, config, floating, has_addresses, pair, roles, turns},
     lab::{Lab, Plan},
     lbd::Lbd,
     topology::Subnet,
@@ -219,8 +219,9 @@ fn moves_on_purpose(family: usize, keys: &str) {
     first.lbctl(&["vrrp", "resume", "v4"]).unwrap();
     await_roles(&first, "master");
     assert!(witness.is_flowing(), "resumed");
+    let before = turns(&second);
     first.lbctl(&["vrrp", "release", "v6"]).unwrap();
-    await_roles(&second, "master");
+    await_turn(&second, before);
     assert!(witness.is_flowing(), "released");
     first.lbctl(&["vrrp", "take", "v4"]).unwrap();
     await_roles(&first, "master");
@@ -262,9 +263,27 @@ fn virtual_routers_of_a_group_move_together() {
     let lab = lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, &format!("{FAST}group = \"edge\""));
+    // It gives them up for a short time, and takes them back.
+    let before = [turns(&second), turns(&first)];
     first.lbctl(&["vrrp", "release", "v4"]).unwrap();
+    await_turn(&second, before[0]);
+    await_turn(&first, before[1]);
+    await_roles(&second, "backup");
+    await_service(&lab);
+}
+
+#[test]
+fn whoever_does_not_preempt_takes_over_when_it_is_told() {
+    let lab = lab(2);
+    let _workers = Worker::all(&lab);
+    let [first, second] = pair(&lab, &format!("{FAST}preempt = false\ngroup = \"edge\""));
+    first.lbctl(&["vrrp", "maintain", "v4"]).unwrap();
     await_roles(&second, "master");
-    await_roles(&first, "backup");
+    first.lbctl(&["vrrp", "resume", "v4"]).unwrap();
+    // Several times as long as it would wait for a master that is gone.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(roles(&second), ["master"; 2]);
+    first.lbctl(&["vrrp", "take", "v4"]).unwrap();
     await_roles(&first, "master");
     await_roles(&second, "backup");
     await_service(&lab);

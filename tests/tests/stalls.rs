@@ -33,7 +33,7 @@ fn pair(lab: &Lab) -> [Lbd<'_>; 2] {
 fn changes(lbd: &Lbd<'_>) -> usize {
     let events = lbd.lbctl(&["event", "list", "--limit", "1000"]).unwrap();
     let events = events["events"].as_array().unwrap();
-    let is_role = |kind: &str| matches!(kind, "vrrp-master" | "vrrp-backup" | "vrrp-fault" | "vrrp-grace");
+    let is_role = |kind: &str| matches!(kind, "vrrp-master" | "vrrp-backup" | "vrrp-fault");
     events
         .iter()
         .filter(|event| event["kind"].as_str().is_some_and(is_role))

@@ -82,7 +82,9 @@ fn an_interface_that_goes_down_is_a_fault_without_a_weight() {
     uplink.ip("link set beyond down").unwrap();
     await_roles(&first, "fault");
     await_roles(&second, "master");
-    assert_eq!(floating::has_addresses(&lab, 0).unwrap(), [false; 2]);
+    eventually(PATIENCE, "it has no address any more", || {
+        floating::has_addresses(&lab, 0).unwrap() == [false; 2]
+    });
     let status = first.lbctl(&["vrrp", "status"]).unwrap().to_string();
     assert!(status.contains("interface uplink is down"), "{status}");
     uplink.ip("link set beyond up").unwrap();
@@ -177,18 +179,25 @@ fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
     };
     let writes =
         "echo \"$LBD_VRRP_INSTANCE $LBD_VRRP_FORMER_ROLE $LBD_VRRP_ROLE $LBD_VRRP_INTERFACE $LBD_VRRP_ADDRESSES\"";
-    let good = script("good", &format!("{writes} >> {}", told.display()));
+    // The last one takes its time.
+    let good = script(
+        "good",
+        &format!(
+            "test \"$LBD_VRRP_ROLE\" != fault || sleep 1\n{writes} >> {}",
+            told.display()
+        ),
+    );
     let hangs = script("hangs", "echo waits >&2\nsleep 1000");
-    let hook = |path: &Path| {
+    let hook = |path: &Path, timeout: &str| {
         format!(
-            "[vrrp.hook]\nargv = [\"{}\"]\nuser = \"root\"\ntimeout = \"500ms\"\n",
+            "[vrrp.hook]\nargv = [\"{}\"]\nuser = \"root\"\ntimeout = \"{timeout}\"\n",
             path.display()
         )
     };
     let tables = floating::routers(200, FAST);
     let (v4, v6) = tables.split_at(tables.rfind("[[vrrp]]").unwrap());
     let mut own = config(&lab, 0, 200, FAST);
-    own.node_keys = format!("{v4}{}{v6}{}", hook(&good), hook(&hangs));
+    own.node_keys = format!("{v4}{}{v6}{}", hook(&good, "20s"), hook(&hangs, "500ms"));
     let mut first = Lbd::start(&lab.balancers[0], own).unwrap();
     await_roles(&first, "master");
     first.lbctl(&["vrrp", "maintain", "v4"]).unwrap();
@@ -210,4 +219,9 @@ fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
     });
     await_service(&lab);
     first.terminate().unwrap();
+    let last = lines().pop();
+    assert_eq!(
+        last,
+        Some(format!("v4 master fault eth0 {}/24", floating::floating()[0]))
+    );
 }

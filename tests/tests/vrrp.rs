@@ -8,7 +8,7 @@ use std::{
 
 use harness::{
     config::Config,
-    floating::{self, await_roles, await_service, floating, roles, routers},
+    floating::{self, await_roles, await_service, await_turn, floating, roles, routers, turns},
     keepalived::{self, Router},
     lab::{Lab, Plan},
     lbd::Lbd,
@@ -114,10 +114,11 @@ fn the_address_moves_to_the_other_balancer_and_back() {
 
     // An operator hands over; after a while, or when it is told, the better one takes it back.
     for is_told in [false, true] {
+        let before = turns(&second);
         for name in ["v4", "v6"] {
             first.lbctl(&["vrrp", "release", name]).unwrap();
         }
-        await_roles(&second, "master");
+        await_turn(&second, before);
         await_service(&lab);
         for name in ["v4", "v6"].iter().filter(|_| is_told) {
             first.lbctl(&["vrrp", "take", name]).unwrap();
@@ -146,6 +147,24 @@ fn the_address_moves_to_the_other_balancer_and_back() {
         events.contains("vrrp-master") && events.contains("vrrp-backup"),
         "{events}"
     );
+}
+
+#[test]
+fn of_equals_the_one_with_the_higher_address_takes() {
+    let lab = lab(2);
+    let both = [0, 1].map(|index| balancer(&lab, index, 200, "interval = \"100ms\"\ngroup = \"edge\""));
+    let [first, second] = &both;
+    eventually(PATIENCE, "one is master", || roles(first) != roles(second));
+    if roles(first) == ["master"; 2] {
+        floating::await_backup(second);
+        second.lbctl(&["vrrp", "take", "v4"]).unwrap();
+    }
+    await_roles(second, "master");
+    floating::await_backup(first);
+    let refused = format!("{:#}", first.lbctl(&["vrrp", "take", "v4"]).unwrap_err());
+    let why = "10.77.0.12 has priority 200 and would take the addresses back at once";
+    assert!(refused.contains(why), "{refused}");
+    assert_eq!(roles(second), ["master"; 2]);
 }
 
 #[test]
@@ -218,6 +237,42 @@ fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys:
 }
 
 #[test]
+fn a_clean_stop_is_heard_on_both_sides() {
+    // Whoever hears no farewell waits for three intervals of ten seconds after the last advert: for twenty at least.
+    let at_once = Duration::from_secs(15);
+    let lab = lab(2);
+    let keepalived = |name: &str, priority: u8, keys: &str| {
+        let router = Router {
+            number: 51,
+            address: floating()[0],
+            priority,
+            interval: "10".to_owned(),
+            keys: keys.to_owned(),
+        };
+        keepalived::start(&lab, 1, name, 3, &[router]).unwrap()
+    };
+    // The owner is master at once.
+    let mut owner = keepalived("owner", 255, "state MASTER");
+    eventually(PATIENCE, "keepalived is master", || has_addresses(&lab, 1)[0]);
+    let mut config = Config::new(&lab, "node");
+    let all = routers(250, "interval = \"10s\"\n");
+    config.node_keys = format!("[[vrrp]]{}", all.split("[[vrrp]]").nth(1).unwrap());
+    let mut lbd = Lbd::start(&lab.balancers[0], config).unwrap();
+    floating::await_backup(&lbd);
+    owner.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
+    owner.wait(PATIENCE).unwrap();
+    eventually(at_once, "lbd is master", || roles(&lbd) == ["master"]);
+
+    let other = keepalived("other", 240, "");
+    // It hears one advert at least.
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(roles(&lbd), ["master"]);
+    lbd.terminate().unwrap();
+    eventually(at_once, "keepalived is master", || has_addresses(&lab, 1)[0]);
+    drop(other);
+}
+
+#[test]
 fn version_3_agrees_with_keepalived() {
     agrees_with_keepalived(3, &[0, 1], "", "");
 }
@@ -231,9 +286,17 @@ fn version_2_agrees_with_keepalived() {
 
 #[test]
 fn unicast_agrees_with_keepalived() {
-    let [own, other] = [0, 1].map(|index| Subnet::Fabric.v4(FIRST_BALANCER + index));
-    let keys = format!("unicast_src_ip {other}\n  unicast_peer {{\n    {own}\n  }}");
-    agrees_with_keepalived(3, &[0], &keys, &format!("peers = [\"{other}\"]\n"));
+    let numbers = [0, 1].map(|index| FIRST_BALANCER + index);
+    // Version, family, and who both are.
+    for (version, family, [own, other]) in [
+        (3, 0, numbers.map(|number| IpAddr::from(Subnet::Fabric.v4(number)))),
+        (3, 1, numbers.map(|number| Subnet::Fabric.v6(number).into())),
+        (2, 0, numbers.map(|number| Subnet::Fabric.v4(number).into())),
+    ] {
+        let keys = format!("unicast_ttl 255\n  unicast_src_ip {other}\n  unicast_peer {{\n    {own}\n  }}");
+        let own_keys = format!("source = \"{own}\"\npeers = [\"{other}\"]\n");
+        agrees_with_keepalived(version, &[family], &keys, &own_keys);
+    }
 }
 
 #[test]
