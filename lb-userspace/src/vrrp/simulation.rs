@@ -362,6 +362,19 @@ impl World {
                 let node = &mut self.nodes[index % count];
                 node.stalls_until = node.stalls_until.max(self.now + length);
             }
+            Fault::Order(index, is_release) => {
+                let (index, now) = (index % count, self.now);
+                let node = &mut self.nodes[index];
+                if node.runs(now) {
+                    let local = node.local(now);
+                    let actions = if is_release {
+                        node.group.release(local)
+                    } else {
+                        node.group.take(local)
+                    };
+                    self.act(index, actions);
+                }
+            }
             Fault::Part(index, network, part) => self.nodes[index % count].parts[network % networks] = part,
             Fault::Link(index, network, up) => self.set_link(index % count, network % networks, up),
         }
@@ -412,6 +425,8 @@ enum Fault {
     Restart(usize),
     Leave(usize),
     Stall(usize, Micros),
+    /// An operator lets it hand over, or take.
+    Order(usize, bool),
     Part(usize, usize, u8),
     Link(usize, usize, bool),
 }
@@ -424,6 +439,7 @@ fn any_fault() -> impl Strategy<Value = Fault> {
         node.clone().prop_map(Fault::Restart),
         node.clone().prop_map(Fault::Leave),
         (node.clone(), 0..12 * INTERVAL).prop_map(|(node, length)| Fault::Stall(node, length)),
+        (node.clone(), any::<bool>()).prop_map(|(node, is_release)| Fault::Order(node, is_release)),
         (node.clone(), 0_usize..3, 0_u8..3).prop_map(|(node, network, part)| Fault::Part(node, network, part)),
         (node, 0_usize..3, any::<bool>()).prop_map(|(node, network, up)| Fault::Link(node, network, up)),
     ]
