@@ -154,13 +154,20 @@ fn listen(lab: &Lab, address: IpAddr, length: Duration) -> JoinHandle<usize> {
 }
 
 #[test]
-fn a_new_master_tells_the_link_four_times() {
-    let lab = lab(2);
-    let [mut first, second] = pair(&lab, FAST);
-    let heard = floating().map(|address| listen(&lab, address, Duration::from_secs(6)));
-    first.terminate().unwrap();
-    await_roles(&second, "master");
-    // At once, and after 50, 250 and 1000 ms.
-    let counts = heard.map(|heard| heard.join().unwrap());
-    assert_eq!(counts, [4, 4]);
+fn a_new_master_tells_the_link_four_times_and_then_now_and_then() {
+    for (refresh, is_refreshed) in [("1m", false), ("1s", true)] {
+        let lab = lab(2);
+        let [mut first, mut second] = pair(&lab, &format!("{FAST}refresh = \"1m\"\n"));
+        second
+            .reconfigure(|config| config.node_keys = config.node_keys.replace("1m", refresh))
+            .unwrap();
+        second.lbctl(&["reload"]).unwrap();
+        let heard = floating().map(|address| listen(&lab, address, Duration::from_secs(10)));
+        first.terminate().unwrap();
+        await_roles(&second, "master");
+        // At once, and after 50, 250 and 1000 ms.
+        for count in heard.map(|heard| heard.join().unwrap()) {
+            assert!(if is_refreshed { count > 4 } else { count == 4 }, "{refresh}: {count}");
+        }
+    }
 }

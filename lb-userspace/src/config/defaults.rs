@@ -16,6 +16,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// For how long connections of a former master go on by way of it.
 pub(super) const RELAY: Duration = Duration::from_secs(10 * 60);
+/// How often a master tells the link where the addresses are.
+pub(super) const REFRESH: Duration = Duration::from_secs(60);
 
 /// From one run of a tracked command to the next, and how long one may take.
 pub(super) const TRACK_INTERVAL: Duration = Duration::from_secs(1);

@@ -76,6 +76,7 @@ pub(super) struct Vrrp {
     pub(super) interval: Given<DurationText>,
     pub(super) grace: Given<DurationText>,
     pub(super) relay: Given<DurationText>,
+    pub(super) refresh: Given<DurationText>,
     pub(super) peers: Option<List<String>>,
     pub(super) source: Given<String>,
     pub(super) preempt: Given<bool>,

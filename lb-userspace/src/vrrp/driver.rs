@@ -60,7 +60,7 @@ fn hurry() {
         tracing::warn!(%error, "VRRP runs without real-time priority (CAP_SYS_NICE): a busy processor may delay adverts");
     }
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
-        tracing::debug!(%error, "memory is not locked");
+        tracing::warn!(%error, "the memory of VRRP is not locked (CAP_IPC_LOCK): a machine that swaps may delay adverts");
     }
 }
 

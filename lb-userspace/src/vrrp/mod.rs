@@ -1,6 +1,6 @@
 //! VRRP: which balancer of several has the virtual addresses (RFC 9568, version 3; RFC 3768, version 2).
 //!
-//! `wire` (packets), `instance` (who is master), `group` (who moves together), `relay` (whose connections are carried on),
+//! `wire` (packets), `instance` (who is master), `group` (who moves together), `relay` (whose connections are carried on), `repeats` (when the link is told again),
 //! `judge` and `oddities` (what others' adverts are worth) and `track/standing` (what it depends on) are pure, time is an
 //! argument. `instances` is what the controller sees; `driver` is the thread, `runner` a group on it with its `alarm`, and
 //! `member` one virtual router with its `ports` (`socket`, `announce`, `echo`, `lease`) and `addresses`, on the `ground` that
@@ -26,6 +26,7 @@ mod member;
 mod oddities;
 mod ports;
 mod relay;
+mod repeats;
 mod router_mac;
 mod runner;
 mod shown;

@@ -75,7 +75,7 @@ pub(super) const RULES: &[Rule] = &[
 const MOST_LINES: usize = 600;
 
 /// Modules of lb-userspace that decide and do nothing else: a file, or all of a folder.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "config",
     "health/hysteresis",
     "reconcile/plan",
@@ -85,6 +85,7 @@ const PURE: [&str; 11] = [
     "vrrp/group",
     "vrrp/instance",
     "vrrp/relay",
+    "vrrp/repeats",
     "vrrp/track/standing",
     "vrrp/wire",
 ];

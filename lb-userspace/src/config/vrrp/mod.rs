@@ -31,6 +31,8 @@ const LONGEST_V2: Duration = Duration::from_secs(255);
 const LONGEST_DELAY: Duration = Duration::from_secs(60 * 60);
 const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
 const LONGEST_RELAY: Duration = Duration::from_secs(24 * 60 * 60);
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 60 * 60);
 const PASSWORD: usize = 8;
 
 impl Word for Covered {
@@ -186,6 +188,7 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     let interval = interval(raw, version, findings);
     let grace = findings.optional(&raw.grace, defaults::GRACE, duration(Duration::ZERO, LONGEST_GRACE));
     let relay = findings.optional(&raw.relay, defaults::RELAY, duration(Duration::ZERO, LONGEST_RELAY));
+    let refresh = findings.optional(&raw.refresh, defaults::REFRESH, refresh);
     let addresses = match &raw.addresses {
         Some(given) => findings.list(given, MOST_ADDRESSES, "addresses", |text| network(text)),
         None => {
@@ -226,6 +229,7 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
         interval: interval?,
         grace: grace?,
         relay: relay?,
+        refresh: refresh?,
         peers: peers?,
         source: source?,
         preempt,
@@ -300,6 +304,20 @@ fn router_mac(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Findings) -
     };
     findings.add(given.span(), Problem::new(problem, expected));
     None
+}
+
+/// How often the link is told: not so often that it is a flood of its own.
+fn refresh(given: &raw::DurationText) -> Result<Duration, Problem> {
+    let length = duration(Duration::ZERO, LONGEST_REFRESH)(given)?;
+    if length.is_zero() || length >= SHORTEST_REFRESH {
+        return Ok(length);
+    }
+    let problem = format!("{} is out of range", text(length));
+    let (least, most) = (text(SHORTEST_REFRESH), text(LONGEST_REFRESH));
+    Err(Problem::new(
+        problem,
+        format!("0s (never), or a duration from {least} to {most}"),
+    ))
 }
 
 fn interval(raw: &raw::Vrrp, version: Option<u32>, findings: &mut Findings) -> Option<Duration> {

@@ -29,6 +29,8 @@ pub struct Vrrp {
     pub grace: Duration,
     /// For how long connections go on by way of the balancer that was master before.
     pub relay: Duration,
+    /// How often a master tells the link where the addresses are, without any reason; zero: never.
+    pub refresh: Duration,
     /// Whom adverts are sent to, and taken from; empty: everybody, by multicast.
     pub peers: Vec<IpAddr>,
     /// Where adverts come from; `None`: the interface's first address, in IPv6 its link-local one.
@@ -135,9 +137,13 @@ impl Vrrp {
         !(self.grace.is_zero() && self.relay.is_zero())
     }
 
+    /// How often the link is told where the addresses are, without any reason; 0: never.
+    pub fn refresh(&self) -> vrrp::Micros {
+        micros(self.refresh)
+    }
+
     /// What its instance follows.
     pub fn rules(&self) -> vrrp::Rules {
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         vrrp::Rules {
             version: self.version,
             priority: self.priority,
@@ -147,4 +153,8 @@ impl Vrrp {
             grace: micros(self.grace),
         }
     }
+}
+
+fn micros(duration: Duration) -> vrrp::Micros {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

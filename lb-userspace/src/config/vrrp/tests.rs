@@ -28,6 +28,9 @@ fn what_is_not_said_has_its_default() {
     assert_eq!((found.peers.len(), found.source, found.password), (0, None, None));
     assert_eq!(found.rules().interval, 1_000_000);
     assert!(found.accept && !found.router_mac);
+    assert_eq!(found.refresh(), 60_000_000);
+    let never = routers(&[&format!("{LEAST}, refresh = '0s'")]).unwrap();
+    assert_eq!(never[0].refresh(), 0);
     let with_mac = routers(&[&format!("{LEAST}, router_mac = true")]).unwrap();
     assert!(with_mac[0].router_mac);
     let secret = routers(&[&format!("{LEAST}, version = 2, password = 'secret'")]).unwrap();
@@ -44,6 +47,8 @@ fn what_is_wrong_is_told() {
             "version = 2, interval = '1500ms'",
             "adverts cannot tell an interval of 1s 500ms",
         ),
+        ("refresh = '500ms'", "500ms is out of range"),
+        ("refresh = '25h'", "25h is out of range"),
         ("version = 4", "version 4 is out of range"),
         ("priority = 0", "priority 0 is out of range"),
         ("peers = ['2001:db8::1']", "is IPv6 and the virtual addresses are IPv4"),

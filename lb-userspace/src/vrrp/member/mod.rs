@@ -19,15 +19,13 @@ use super::{
     oddities::Oddities,
     ports::Ports,
     relay::Relay,
+    repeats::Repeats,
     shown::Shown,
     status::Board,
     track::{Standing, TrackState},
     wire::{Advert, GROUP_V4, GROUP_V6, Refused},
 };
 use crate::{config::Vrrp, dataplane::Routers, events::Kind};
-
-/// When addresses are announced again after they were taken over, from the first time on.
-const AGAIN: [Micros; 3] = [50_000, 250_000, 1_000_000];
 
 /// For how long the next master is waited for beyond an interval, in which it takes over.
 const LINGERING: Duration = Duration::from_millis(100);
@@ -63,7 +61,7 @@ pub(super) struct Member {
     pub(super) shown: Shown,
     ports: Option<Ports>,
     /// When the addresses are announced again.
-    announcements: Vec<Micros>,
+    repeats: Repeats,
     /// While connections go on by way of the balancer that was master before.
     relay: Option<Relay>,
     /// Whether its last advert said that it gives up.
@@ -96,7 +94,7 @@ impl Member {
             kernel,
             routers,
             ports: None,
-            announcements: Vec::new(),
+            repeats: Repeats::default(),
             relay: None,
             has_resigned: false,
             lingers: None,
@@ -113,7 +111,7 @@ impl Member {
     /// When something is due besides what the instance waits for.
     pub(super) fn deadline(&self) -> Option<Micros> {
         let relay = self.relay.as_ref().map(Relay::deadline);
-        let announcement = self.announcements.first().copied();
+        let announcement = self.repeats.due(self.config.refresh());
         announcement.into_iter().chain(relay).chain(self.lingers).min()
     }
 
@@ -475,7 +473,7 @@ impl Member {
                 let least = ports.has_device().then_some(MOST_LINGERING);
                 ports.lease.relay(self.relay_length().or(least));
                 self.relay = None;
-                self.announcements.clear();
+                self.repeats.end();
                 let is_awaited = self.has_resigned || ports.has_device();
                 if self.shown.role() == Role::Master && is_awaited {
                     if !self.has_resigned {
@@ -504,12 +502,7 @@ impl Member {
     /// Tells everybody where the addresses are, now and some more times.
     fn announce_again(&mut self) {
         self.announce();
-        let now = lease::now();
-        match self.announcements.last_mut() {
-            // Those that are still to come do, however often there is reason for more.
-            Some(last) => *last = now + AGAIN[AGAIN.len() - 1],
-            None => self.announcements = AGAIN.map(|pause| now + pause).to_vec(),
-        }
+        self.repeats.begin(lease::now());
     }
 
     /// Lets connections of whoever was master before go on by way of it.
@@ -541,8 +534,7 @@ impl Member {
                 }
             }
         }
-        if self.announcements.first().is_some_and(|due| *due <= now) {
-            self.announcements.remove(0);
+        if self.repeats.is_due(self.config.refresh(), now) {
             self.announce();
         }
     }
