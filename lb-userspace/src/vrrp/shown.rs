@@ -132,7 +132,6 @@ impl Shown {
         (tracks, of_group): (&[TrackState], &[TrackState]),
         now: Micros,
     ) {
-        self.status.source = source;
         let (master, is_graced) = (instance.master(), instance.is_graced(now));
         if let (true, false, Some((master, _))) = (is_graced, self.status.is_graced, master)
             && self.graced.is_none_or(|told| now >= told + GRACE_AGAIN)
@@ -157,10 +156,23 @@ impl Shown {
             tracks.clone_into(&mut self.status.tracks);
             self.is_published = false;
         }
-        let seen = (priority, instance.is_maintained(), master, is_graced);
+        let seen = (priority, source, instance.is_maintained(), master, is_graced);
         let status = &mut self.status;
-        if seen != (status.priority, status.is_maintained, status.master, status.is_graced) {
-            (status.priority, status.is_maintained, status.master, status.is_graced) = seen;
+        let before = (
+            status.priority,
+            status.source,
+            status.is_maintained,
+            status.master,
+            status.is_graced,
+        );
+        if seen != before {
+            (
+                status.priority,
+                status.source,
+                status.is_maintained,
+                status.master,
+                status.is_graced,
+            ) = seen;
             self.is_published = false;
         }
         self.publish();
