@@ -83,6 +83,6 @@ fn busy_processors_move_no_address() {
 
 #[test]
 fn the_demo_of_failover_shows_the_address_move_there_and_back() {
-    let summary = failover::run(9, &AtomicBool::new(false)).unwrap();
+    let summary = failover::run(18, &AtomicBool::new(false)).unwrap();
     assert!(summary.is_success(), "{summary:?}");
 }
