@@ -168,6 +168,31 @@ fn what_a_dead_controller_left_is_taken_off_where_another_one_of_the_group_is_in
 }
 
 #[test]
+fn what_a_dead_controller_left_is_taken_off_where_the_file_has_other_addresses() {
+    for keys in [FAST.to_owned(), format!("{FAST}router_mac = true\n")] {
+        let lab = lab();
+        let mut only = floating::balancer(&lab, 0, 200, &keys).unwrap();
+        await_roles(&only, "master");
+        only.kill9().unwrap();
+        assert_eq!(has_addresses(&lab, 0).unwrap(), [true; 2]);
+        let others = [Subnet::Fabric.v4(210).to_string(), Subnet::Fabric.v6(210).to_string()];
+        only.reconfigure(|config| {
+            for (old, new) in floating().iter().zip(&others) {
+                config.node_keys = config.node_keys.replace(&format!("\"{old}/"), &format!("\"{new}/"));
+            }
+        })
+        .unwrap();
+        only.restart().unwrap();
+        await_roles(&only, "master");
+        eventually(PATIENCE, "it has the others alone", || {
+            let shown = shown(&lab, 0);
+            let has_others = others.iter().all(|address| shown.contains(&format!(" {address}/")));
+            has_others && has_addresses(&lab, 0).unwrap() == [false; 2]
+        });
+    }
+}
+
+#[test]
 fn a_device_that_somebody_puts_down_is_put_up_again() {
     let lab = lab();
     lab.fabric.stop_flooding().unwrap();
