@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     client::fetch,
     config::{Config, Service},
-    lab::Lab,
+    lab::{Lab, Plan},
     lbd::Lbd,
     topology::Subnet,
     wait::{PATIENCE, eventually, until},
@@ -23,6 +23,19 @@ const FLOATING: u8 = 200;
 
 /// The names of the virtual routers for both families, and their numbers.
 pub const ROUTERS: [(&str, u8); 2] = [("v4", 51), ("v6", 52)];
+
+/// A network with so many balancers.
+///
+/// # Panics
+///
+/// When the machine cannot have it.
+pub fn lab(balancers: u8) -> Lab {
+    let plan = Plan {
+        balancers,
+        ..Plan::default()
+    };
+    Lab::build(plan).expect("a network")
+}
 
 /// The addresses that move, one of each family.
 pub fn floating() -> [IpAddr; 2] {

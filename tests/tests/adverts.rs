@@ -9,7 +9,7 @@ use std::{
 
 use harness::{
     floating::{self, await_roles, floating, pair, roles},
-    lab::{Lab, Plan},
+    lab::Lab,
     lbd::Lbd,
     wait::{PATIENCE, eventually},
 };
@@ -20,14 +20,6 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 const FAST: &str = "interval = \"100ms\"\n";
 const NEIGHBOR_ADVERTISEMENT: u8 = 136;
-
-fn lab(balancers: u8) -> Lab {
-    Lab::build(Plan {
-        balancers,
-        ..Plan::default()
-    })
-    .unwrap()
-}
 
 /// Sends a message as an advert from the client, which is no balancer.
 fn send(lab: &Lab, group: IpAddr, hops: u32, message: &[u8]) -> io::Result<()> {
@@ -55,7 +47,7 @@ fn refused(lbd: &Lbd<'_>) -> Vec<Value> {
 
 #[test]
 fn adverts_that_are_wrong_are_counted_and_change_nothing() {
-    let lab = lab(1);
+    let lab = floating::lab(1);
     let only = floating::balancer(&lab, 0, 100, FAST).unwrap();
     await_roles(&only, "master");
     let [v4, v6] = floating();
@@ -156,7 +148,7 @@ fn listen(lab: &Lab, address: IpAddr, length: Duration) -> JoinHandle<usize> {
 #[test]
 fn a_new_master_tells_the_link_four_times_and_then_now_and_then() {
     for (refresh, is_refreshed) in [("1m", false), ("1s", true)] {
-        let lab = lab(2);
+        let lab = floating::lab(2);
         let [mut first, mut second] = pair(&lab, &format!("{FAST}refresh = \"1m\"\n"));
         second
             .reconfigure(|config| config.node_keys = config.node_keys.replace("1m", refresh))

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use harness::{
     config::QUICK_HTTP_CHECK,
     floating::{self, await_roles, await_service, floating, has_addresses, pair, roles},
-    lab::{Lab, Plan, virtual_addresses},
+    lab::{Lab, virtual_addresses},
     lbd::Lbd,
     prober::Prober,
     topology::Subnet,
@@ -17,14 +17,6 @@ use nix::sys::signal::Signal;
 
 const FAST: &str = "interval = \"100ms\"\ngrace = \"1s\"\n";
 
-fn lab() -> Lab {
-    Lab::build(Plan {
-        balancers: 2,
-        ..Plan::default()
-    })
-    .unwrap()
-}
-
 fn shown(lab: &Lab, index: usize) -> String {
     lab.balancers[index].run_script("ip -o address show").unwrap()
 }
@@ -32,7 +24,7 @@ fn shown(lab: &Lab, index: usize) -> String {
 #[test]
 fn all_addresses_may_be_replaced_by_a_reload() {
     for keys in [FAST.to_owned(), format!("{FAST}router_mac = true\n")] {
-        let lab = lab();
+        let lab = floating::lab(2);
         lab.fabric.stop_flooding().unwrap();
         let [mut first, mut second] = pair(&lab, &keys);
         let others = [Subnet::Fabric.v4(210).to_string(), Subnet::Fabric.v6(210).to_string()];
@@ -72,7 +64,7 @@ fn all_addresses_may_be_replaced_by_a_reload() {
 
 #[test]
 fn whoever_has_no_address_to_send_from_is_master_of_nothing() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, FAST);
     let own = lab.balancers[0].v4();
@@ -102,7 +94,7 @@ fn whoever_has_no_address_to_send_from_is_master_of_nothing() {
 
 #[test]
 fn addresses_that_are_the_balancer_s_own_stay_on_it() {
-    let lab = lab();
+    let lab = floating::lab(2);
     for address in floating() {
         lab.balancers[0].add_address(address).unwrap();
     }
@@ -129,7 +121,7 @@ fn addresses_that_are_the_balancer_s_own_stay_on_it() {
 
 #[test]
 fn a_master_that_slept_lets_the_one_be_that_took_over() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, &format!("{FAST}preempt = false\n"));
     first.signal(Signal::SIGSTOP).unwrap();
@@ -150,7 +142,7 @@ fn a_master_that_slept_lets_the_one_be_that_took_over() {
 
 #[test]
 fn what_a_dead_controller_left_is_taken_off_where_another_one_of_the_group_is_in_fault() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let keys = format!("{FAST}group = \"edge\"\n");
     let mut only = floating::balancer(&lab, 0, 200, &keys).unwrap();
     await_roles(&only, "master");
@@ -170,7 +162,7 @@ fn what_a_dead_controller_left_is_taken_off_where_another_one_of_the_group_is_in
 #[test]
 fn what_a_dead_controller_left_is_taken_off_where_the_file_has_other_addresses() {
     for keys in [FAST.to_owned(), format!("{FAST}router_mac = true\n")] {
-        let lab = lab();
+        let lab = floating::lab(2);
         let mut only = floating::balancer(&lab, 0, 200, &keys).unwrap();
         await_roles(&only, "master");
         only.kill9().unwrap();
@@ -194,7 +186,7 @@ fn what_a_dead_controller_left_is_taken_off_where_the_file_has_other_addresses()
 
 #[test]
 fn a_device_that_somebody_puts_down_is_put_up_again() {
-    let lab = lab();
+    let lab = floating::lab(2);
     lab.fabric.stop_flooding().unwrap();
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, &format!("{FAST}router_mac = true\n"));
@@ -214,7 +206,7 @@ fn a_device_that_somebody_puts_down_is_put_up_again() {
 
 #[test]
 fn a_balancer_whose_services_are_checked_takes_part_once_they_are() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let mut config = floating::config(&lab, 0, 200, FAST);
     for service in &mut config.services {
@@ -239,7 +231,7 @@ fn a_balancer_whose_services_are_checked_takes_part_once_they_are() {
 #[test]
 fn a_balancer_that_was_cut_off_leaves_the_addresses_until_it_sees_its_workers() {
     type Cut = fn(&Lab, bool);
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let start = |index: usize, priority| {
         let mut config = floating::config(&lab, index, priority, FAST);
@@ -295,7 +287,7 @@ fn a_balancer_that_was_cut_off_leaves_the_addresses_until_it_sees_its_workers() 
 
 #[test]
 fn adverts_that_do_not_fit_are_told() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let first = floating::balancer(&lab, 0, 200, FAST).unwrap();
     await_roles(&first, "master");
     let others = "interval = \"200ms\"\ngrace = \"1s\"\n";
@@ -312,7 +304,7 @@ fn adverts_that_do_not_fit_are_told() {
 
 #[test]
 fn clients_find_the_addresses_while_they_are_handed_over() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     // At adverts of a second the next master comes after 0.6 of one.
     let [mut first, second] = pair(&lab, "interval = \"1s\"\n");
@@ -339,7 +331,7 @@ fn clients_find_the_addresses_while_they_are_handed_over() {
 fn two_thousand_addresses_stay_where_they_are_and_move_together() {
     const ROUTERS: u32 = 100;
     const ADDRESSES: u32 = 20;
-    let lab = lab();
+    let lab = floating::lab(2);
     let start = |index: usize, priority| {
         let mut config = floating::config(&lab, index, priority, FAST);
         config.node_keys = (1..=ROUTERS)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::{
     client::Load,
     floating::{self, await_roles, await_service, await_turn, config, floating, has_addresses, pair, roles, turns},
-    lab::{Lab, Plan},
+    lab::Lab,
     lbd::Lbd,
     topology::Subnet,
     wait::{PATIENCE, eventually, until},
@@ -16,14 +16,6 @@ use serde_json::Value;
 
 const FAST: &str = "interval = \"100ms\"\n";
 const ROUTER_MAC: &str = "router_mac = true\n";
-
-fn lab(balancers: u8) -> Lab {
-    Lab::build(Plan {
-        balancers,
-        ..Plan::default()
-    })
-    .unwrap()
-}
 
 fn count(lbd: &Lbd<'_>, kind: &str) -> usize {
     let events = lbd.lbctl(&["event", "list", "--limit", "1000"]).unwrap();
@@ -64,7 +56,7 @@ fn a_controller_of_a_group_that_returns_within_the_grace_finds_all_as_it_was() {
 }
 
 fn returns_within_the_grace(keys: &str) {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [mut first, second] = pair(&lab, &format!("interval = \"300ms\"\ngrace = \"60s\"\n{keys}"));
     await_service(&lab);
@@ -116,7 +108,7 @@ fn returns_within_the_grace(keys: &str) {
 
 #[test]
 fn a_controller_that_returns_within_the_grace_waits_for_no_checks() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let keys = "interval = \"300ms\"\ngrace = \"6s\"\n";
     let mut config = floating::config(&lab, 0, 200, keys);
@@ -138,7 +130,7 @@ fn a_controller_that_returns_within_the_grace_waits_for_no_checks() {
 
 #[test]
 fn a_controller_that_ends_before_it_has_decided_anything_hands_over() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let [mut first, second] = pair(&lab, "interval = \"300ms\"\ngrace = \"5m\"\ngroup = \"edge\"\n");
     first.kill9().unwrap();
     // Until that ends it is not known whether it can be master.
@@ -154,7 +146,7 @@ fn a_controller_that_ends_before_it_has_decided_anything_hands_over() {
 
 #[test]
 fn an_orphan_is_no_second_owner_once_its_grace_is_over() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [mut first, second] = pair(&lab, &format!("{FAST}grace = \"1s\""));
     await_service(&lab);
@@ -191,7 +183,7 @@ fn an_orphan_is_no_second_owner_once_its_grace_is_over() {
 
 #[test]
 fn a_controller_that_hangs_loses_its_addresses_and_follows_when_it_wakes() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, &format!("{FAST}grace = \"1s\""));
     first.signal(nix::sys::signal::Signal::SIGSTOP).unwrap();
@@ -207,7 +199,7 @@ fn a_controller_that_hangs_loses_its_addresses_and_follows_when_it_wakes() {
 
 /// Moves the address there and back in every way that an operator can, under traffic.
 fn moves_on_purpose(family: usize, keys: &str) {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     // Cards take no frames that are for others; these ones would, and forward them.
     lab.fabric.stop_flooding().unwrap();
     let _workers = Worker::all(&lab);
@@ -260,7 +252,7 @@ fn no_connection_ends_because_a_link_layer_address_of_ipv6_moves_on_purpose() {
 
 #[test]
 fn virtual_routers_of_a_group_move_together() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, &format!("{FAST}group = \"edge\""));
     // It gives them up for a short time, and takes them back.
@@ -274,7 +266,7 @@ fn virtual_routers_of_a_group_move_together() {
 
 #[test]
 fn whoever_does_not_preempt_takes_over_when_it_is_told() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, &format!("{FAST}preempt = false\ngroup = \"edge\""));
     first.lbctl(&["vrrp", "maintain", "v4"]).unwrap();
@@ -291,7 +283,7 @@ fn whoever_does_not_preempt_takes_over_when_it_is_told() {
 
 #[test]
 fn one_that_is_maintained_stays_backup_across_restarts() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [mut first, mut second] = pair(&lab, &format!("{FAST}group = \"edge\""));
     first.lbctl(&["vrrp", "maintain", "v4"]).unwrap();
@@ -317,7 +309,7 @@ fn one_that_is_maintained_stays_backup_across_restarts() {
 
 #[test]
 fn virtual_routers_change_by_a_reload_and_leave_nothing_behind() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [mut first, second] = pair(&lab, FAST);
     let [v4, _] = floating();

@@ -9,7 +9,7 @@ use std::{
 use harness::{
     floating::{self, ROUTERS, await_roles, await_service, floating, has_addresses, roles},
     keepalived::{self, Router},
-    lab::{Lab, Plan},
+    lab::Lab,
     lbd::Lbd,
     process::Process,
     wait::{PATIENCE, eventually},
@@ -21,11 +21,7 @@ const KEYS: &str = "interval = \"100ms\"\ngrace = \"1s\"\nrouter_mac = true\n";
 const MACS: [&str; 2] = ["00:00:5e:00:01:33", "00:00:5e:00:02:34"];
 
 fn lab() -> Lab {
-    let lab = Lab::build(Plan {
-        balancers: 2,
-        ..Plan::default()
-    })
-    .unwrap();
+    let lab = floating::lab(2);
     // Switches know where a link-layer address is; what they do not know goes everywhere.
     lab.fabric.stop_flooding().unwrap();
     lab

@@ -5,21 +5,13 @@ use std::{sync::atomic::AtomicBool, thread, time::Duration};
 use harness::{
     demo::failover,
     floating::{self, await_roles, roles},
-    lab::{Lab, Plan},
+    lab::Lab,
     lbd::Lbd,
     process::Process,
 };
 use nix::sys::signal::Signal;
 
 const FASTEST: &str = "interval = \"10ms\"\ngroup = \"edge\"\n";
-
-fn lab() -> Lab {
-    Lab::build(Plan {
-        balancers: 2,
-        ..Plan::default()
-    })
-    .unwrap()
-}
 
 fn pair(lab: &Lab) -> [Lbd<'_>; 2] {
     let first = floating::balancer(lab, 0, 200, FASTEST).unwrap();
@@ -42,7 +34,7 @@ fn changes(lbd: &Lbd<'_>) -> usize {
 
 #[test]
 fn a_backup_that_stalls_for_half_a_second_takes_nothing_over() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let [first, second] = pair(&lab);
     let before = [changes(&first), changes(&second)];
     for _ in 0..10 {
@@ -60,7 +52,7 @@ fn a_backup_that_stalls_for_half_a_second_takes_nothing_over() {
 
 #[test]
 fn busy_processors_move_no_address() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let [first, second] = pair(&lab);
     let before = [changes(&first), changes(&second)];
     let busy: Vec<_> = (0..8)

@@ -5,21 +5,13 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 use harness::{
     config::QUICK_HTTP_CHECK,
     floating::{self, await_roles, await_service, config, roles},
-    lab::{Lab, Plan},
+    lab::Lab,
     lbd::Lbd,
     wait::{PATIENCE, eventually},
     worker::Worker,
 };
 
 const FAST: &str = "interval = \"100ms\"\ngroup = \"edge\"\n";
-
-fn lab() -> Lab {
-    Lab::build(Plan {
-        balancers: 2,
-        ..Plan::default()
-    })
-    .unwrap()
-}
 
 /// Two balancers, of which the first one is better and depends on something.
 fn pair<'a>(lab: &'a Lab, tracks: &str) -> [Lbd<'a>; 2] {
@@ -42,7 +34,7 @@ fn effective(lbd: &Lbd<'_>) -> u64 {
 
 #[test]
 fn a_service_that_loses_its_quorum_takes_the_addresses_along() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let mut workers = Worker::all(&lab);
     let all = workers.len();
     let [first, second] = pair(
@@ -72,7 +64,7 @@ fn a_service_that_loses_its_quorum_takes_the_addresses_along() {
 
 #[test]
 fn an_interface_that_goes_down_is_a_fault_without_a_weight() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let uplink = &lab.balancers[0].namespace;
     uplink
@@ -94,7 +86,7 @@ fn an_interface_that_goes_down_is_a_fault_without_a_weight() {
 
 #[test]
 fn a_master_stays_when_it_depends_on_something_more_that_is_up() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [mut first, second] = pair(&lab, "");
     let tracks = "[[vrrp.track]]\ninterface = \"lo\"\n[[vrrp.track]]\nargv = [\"/bin/sh\", \"-c\", \"sleep 0.3\"]\n";
@@ -122,7 +114,7 @@ fn a_master_stays_when_it_depends_on_something_more_that_is_up() {
 
 #[test]
 fn files_and_commands_count_with_either_sign() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let (flag, good) = (lab.directory().join("flag"), lab.directory().join("good"));
     fs::write(&good, "").unwrap();
@@ -168,7 +160,7 @@ fn files_and_commands_count_with_either_sign() {
 
 #[test]
 fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
-    let lab = lab();
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let told = lab.directory().join("told");
     let script = |name: &str, text: &str| {

@@ -10,7 +10,7 @@ use harness::{
     config::Config,
     floating::{self, await_roles, await_service, await_turn, floating, roles, routers, turns},
     keepalived::{self, Router},
-    lab::{Lab, Plan},
+    lab::Lab,
     lbd::Lbd,
     process::Process,
     topology::Subnet,
@@ -20,14 +20,6 @@ use harness::{
 
 /// The number of the first balancer's own address.
 const FIRST_BALANCER: u8 = 11;
-
-fn lab(balancers: u8) -> Lab {
-    Lab::build(Plan {
-        balancers,
-        ..Plan::default()
-    })
-    .unwrap()
-}
 
 fn balancer<'a>(lab: &'a Lab, index: usize, priority: u8, keys: &str) -> Lbd<'a> {
     floating::balancer(lab, index, priority, keys).unwrap()
@@ -39,7 +31,7 @@ fn has_addresses(lab: &Lab, index: usize) -> Vec<bool> {
 
 #[test]
 fn an_address_that_accepts_nothing_else_serves_its_services_alone() {
-    let lab = lab(1);
+    let lab = floating::lab(1);
     let _workers = Worker::all(&lab);
     let keys = |accept: bool| format!("interval = \"100ms\"\naccept = {accept}");
     let mut lbd = balancer(&lab, 0, 200, &keys(false));
@@ -89,7 +81,7 @@ fn an_address_that_accepts_nothing_else_serves_its_services_alone() {
 
 #[test]
 fn the_address_moves_to_the_other_balancer_and_back() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let mut first = balancer(&lab, 0, 200, "interval = \"100ms\"");
     await_roles(&first, "master");
@@ -151,7 +143,7 @@ fn the_address_moves_to_the_other_balancer_and_back() {
 
 #[test]
 fn of_equals_the_one_with_the_higher_address_takes() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let both = [0, 1].map(|index| balancer(&lab, index, 200, "interval = \"100ms\"\ngroup = \"edge\""));
     let [first, second] = &both;
     eventually(PATIENCE, "one is master", || roles(first) != roles(second));
@@ -169,7 +161,7 @@ fn of_equals_the_one_with_the_higher_address_takes() {
 
 #[test]
 fn a_balancer_that_is_killed_is_master_again_when_it_returns() {
-    let lab = lab(1);
+    let lab = floating::lab(1);
     let _workers = Worker::all(&lab);
     let mut only = balancer(&lab, 0, 100, "interval = \"100ms\"");
     await_roles(&only, "master");
@@ -201,7 +193,7 @@ fn keepalived(lab: &Lab, priority: u8, version: u8, families: &[usize], keys: &s
 
 /// keepalived as master and as backup; both agree.
 fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys: &str) {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let interval = if version == 3 { "interval = \"200ms\"\n" } else { "" };
     let with = |priority: u8| {
         let all = routers(priority, &format!("version = {version}\n{interval}{own_keys}"));
@@ -240,7 +232,7 @@ fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys:
 fn a_clean_stop_is_heard_on_both_sides() {
     // Whoever hears no farewell waits for three intervals of ten seconds after the last advert: for twenty at least.
     let at_once = Duration::from_secs(15);
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let keepalived = |name: &str, priority: u8, keys: &str| {
         let router = Router {
             number: 51,
@@ -301,7 +293,7 @@ fn unicast_agrees_with_keepalived() {
 
 #[test]
 fn preemption_agrees_with_keepalived() {
-    let lab = lab(2);
+    let lab = floating::lab(2);
     let table = |priority: u8, keys: &str| {
         let all = routers(priority, &format!("interval = \"200ms\"\n{keys}"));
         let first = all.split("[[vrrp]]").nth(1).unwrap();

@@ -36,7 +36,7 @@ impl Repeats {
     }
 
     /// Whether it is to be told now. It is said once.
-    pub(super) fn is_due(&mut self, refresh: Micros, now: Micros) -> bool {
+    pub(super) fn take_due(&mut self, refresh: Micros, now: Micros) -> bool {
         if self.due(refresh).is_none_or(|due| now < due) {
             return false;
         }
@@ -56,7 +56,7 @@ mod tests {
     fn told(repeats: &mut Repeats, refresh: Micros, end: Micros) -> Vec<Micros> {
         let mut told = Vec::new();
         while let Some(due) = repeats.due(refresh).filter(|due| *due <= end) {
-            assert!(repeats.is_due(refresh, due));
+            assert!(repeats.take_due(refresh, due));
             told.push(due);
         }
         told

@@ -534,7 +534,7 @@ impl Member {
                 }
             }
         }
-        if self.repeats.is_due(self.config.refresh(), now) {
+        if self.repeats.take_due(self.config.refresh(), now) {
             self.announce();
         }
     }
