@@ -14,7 +14,8 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{descriptors, printable::printable};
+use crate::descriptors;
+use lb_core::printable::printable;
 
 /// What commands find programs by.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

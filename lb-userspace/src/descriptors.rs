@@ -5,7 +5,7 @@ use std::{io, sync::OnceLock};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::config::Probe;
+use lb_core::config::Probe;
 
 /// What this process needs besides checks: maps, programs and sockets, and connections to the admin API.
 const OWN: u64 = 256;

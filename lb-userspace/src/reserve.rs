@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::PortRange;
+use lb_core::config::PortRange;
 pub use port_set::{BadPorts, PortSet};
 
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";

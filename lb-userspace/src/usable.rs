@@ -5,8 +5,11 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{
     admin, command,
+    health::{self, MeansError, TargetError, Targets},
+};
+use lb_core::config::BackendId;
+use lb_core::{
     config::{Config, ConfigError, Flaw, Probe, Table, Tracked},
-    health::{self, MeansError, TargetError, TargetId, Targets},
     reload::Source,
 };
 
@@ -104,7 +107,7 @@ fn flaw(config: &Config, TargetError { id, cause }: &TargetError) -> Flaw {
 }
 
 /// The key of a check that names a file, and what the file should be.
-fn named(config: &Config, id: &TargetId, path: &Path) -> (&'static str, &'static str) {
+fn named(config: &Config, id: &BackendId, path: &Path) -> (&'static str, &'static str) {
     let service = config.services.iter().find(|service| service.name == id.service);
     let mut backends = service.into_iter().flat_map(|service| &service.backends);
     let check = backends
@@ -137,7 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lbd.toml");
         fs::write(&file, text).unwrap();
-        let error = check(&Source::load(&file).unwrap()).err()?;
+        let error = check(&crate::config_file::load_source(&file).unwrap()).err()?;
         let [found] = error.diagnostics() else {
             panic!("{error}")
         };
@@ -216,7 +219,7 @@ mod tests {
             ("[vrrp.hook]\nargv = [\"/bin/true\"]\nuser = \"root\"\n", None),
         ];
         for (tables, then) in given_then {
-            let config = crate::config::parse("lbd.toml", &format!("{router}{tables}")).unwrap();
+            let config = lb_core::config::parse("lbd.toml", &format!("{router}{tables}")).unwrap();
             let found = warnings(&config);
             assert_eq!(found.len(), usize::from(then.is_some()), "{tables}: {found:?}");
             assert!(

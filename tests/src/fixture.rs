@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{BackendState, Mode, NextHop, OnBackendDown, Scheduler};
-use lb_userspace::{
+use lb_core::{
     config::{Guard, PortRange},
-    dataplane::VirtualAddress,
-    reconcile::desired::{DesiredBackend, DesiredService, DesiredTunnel},
+    reconcile::{
+        VirtualAddress,
+        desired::{DesiredBackend, DesiredService, DesiredTunnel},
+    },
 };
 
 use crate::packet::Packet;

@@ -12,11 +12,11 @@ use aya::{
     programs::Xdp,
 };
 use lb_common::{Backend, BackendState, Outcome, ServiceState};
-use lb_userspace::{
+use lb_core::{
     config::{Capacity, PacketLog},
-    dataplane::{self, Access, Pins, Routers, Tables, flows::FlowEntry},
     reconcile::{self, Desired, desired::DesiredService},
 };
+use lb_userspace::dataplane::{self, Access, Pins, Routers, Tables, flows::FlowEntry};
 
 use crate::{
     bpffs::Bpffs,

@@ -4,10 +4,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use aya::programs::Xdp;
-use lb_userspace::{
-    config::{Capacity, PacketLog},
-    dataplane::{self, Pins},
-};
+use lb_core::config::{Capacity, PacketLog};
+use lb_userspace::dataplane::{self, Pins};
 use serde::Serialize;
 
 use crate::{bpffs::Bpffs, kernel, tools};

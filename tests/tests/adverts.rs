@@ -13,7 +13,7 @@ use harness::{
     lbd::Lbd,
     wait::{PATIENCE, eventually},
 };
-use lb_userspace::vrrp::wire::{Advert, Covered, GROUP_V4, GROUP_V6, PROTOCOL};
+use lb_core::vrrp::wire::{Advert, Covered, GROUP_V4, GROUP_V6, PROTOCOL};
 use nix::libc;
 use serde_json::Value;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};

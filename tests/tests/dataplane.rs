@@ -9,7 +9,7 @@ use harness::{
     testrun::{self, PASS, TRANSMIT},
 };
 use lb_common::{BackendState, Mode, NextHop, OnBackendDown, Outcome};
-use lb_userspace::{
+use lb_core::{
     config::{Capacity, PortRange},
     reconcile::desired::DesiredService,
 };

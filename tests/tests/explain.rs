@@ -8,11 +8,8 @@ use harness::{
     program::Program,
 };
 use lb_common::{BackendState, Mode, OnBackendDown, Outcome, Scheduler};
-use lb_userspace::{
-    config::Protocol,
-    explain::{Certainty, Found, Question, Verdict, explain},
-    reconcile::desired::DesiredService,
-};
+use lb_core::{config::Protocol, reconcile::desired::DesiredService};
+use lb_userspace::explain::{Certainty, Found, Question, Verdict, explain};
 
 const HOSTS: [u8; 4] = [1, 2, 3, 4];
 const CLIENTS: u16 = 40;

@@ -9,11 +9,13 @@ use harness::{
     hammer::{self, Crowd, WORKERS},
 };
 use lb_common::{Event, Mode, flow::Tally};
-use lb_userspace::{
+use lb_core::{
     config::{Capacity, PacketLog, Timeouts},
+    reconcile::{self, Desired},
+};
+use lb_userspace::{
     dataplane::{self, Access, Pins, Tables, flows::FlowEntry},
     flows::sweep::Sweeper,
-    reconcile::{self, Desired},
 };
 
 /// The program over maps of its own.

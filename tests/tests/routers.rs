@@ -17,10 +17,8 @@ use lb_common::{
     Mode, Outcome, VirtualRouter,
     router::{RouterKey, echo, mac},
 };
-use lb_userspace::{
-    dataplane::{Registered, Routers, lease_clock},
-    vrrp::wire::{Advert, Covered, GROUP_V4, GROUP_V6, PROTOCOL},
-};
+use lb_core::vrrp::wire::{Advert, Covered, GROUP_V4, GROUP_V6, PROTOCOL};
+use lb_userspace::dataplane::{Registered, Routers, lease_clock};
 
 const NUMBER: u8 = 51;
 /// The interface's own link-layer address: where [`Packet`]s go.

@@ -12,7 +12,7 @@ use harness::{
     program::Program,
 };
 use lb_common::{BackendSignals, BackendState, Event, Mode, Outcome, Phase, Scheduler};
-use lb_userspace::reconcile::desired::DesiredService;
+use lb_core::reconcile::desired::DesiredService;
 
 /// Longer than what passes for an answer's time.
 const SILENCE: Duration = Duration::from_millis(600);

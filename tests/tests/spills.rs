@@ -8,7 +8,7 @@ use harness::{
     program::Program,
 };
 use lb_common::{Mode, Outcome};
-use lb_userspace::config::Capacity;
+use lb_core::config::Capacity;
 
 /// Flows, of two entries each, that fill their table so far that many find their first bucket crowded.
 const FLOWS: u16 = 36;

@@ -21,10 +21,8 @@ use harness::{
     witness::Witness,
     worker::Worker,
 };
-use lb_userspace::{
-    config::{Capacity, PacketLog},
-    dataplane::{self, Pins},
-};
+use lb_core::config::{Capacity, PacketLog};
+use lb_userspace::dataplane::{self, Pins};
 use serde_json::Value;
 
 /// A node with the checked service `web` on the IPv4 address of the balancer.

@@ -16,12 +16,12 @@ use super::{
     parameters::Parameters,
     server::{Answer, command, flow_filter},
 };
-use crate::{
+use crate::vrrp;
+use lb_core::config::BackendId;
+use lb_core::{
     config::MOST_WEIGHT,
-    health::TargetId,
     overrides::Verb,
     reload::{ReloadError, Report},
-    vrrp,
 };
 
 type Target = Arc<dyn Control>;
@@ -52,7 +52,7 @@ async fn override_backend(
 ) -> Answer<()> {
     let Path((service, backend, verb)) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let verb = verb_of(&verb, &uri)?;
-    let id = TargetId { service, backend };
+    let id = BackendId { service, backend };
     command(target, move |target| Ok(target.override_backend(id, verb)?)).await
 }
 

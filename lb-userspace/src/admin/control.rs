@@ -4,10 +4,12 @@ use super::model::{FlowFilter, Flushed};
 use crate::{
     events::Events,
     explain::{Explanation, Question},
-    health::TargetId,
+    vrrp,
+};
+use lb_core::config::BackendId;
+use lb_core::{
     overrides::{Refused, Verb},
     reload::{ReloadError, Report},
-    vrrp,
 };
 
 /// Carries out what the admin API is asked for. The methods may block: they are called on threads that are for that.
@@ -24,7 +26,7 @@ pub trait Control: Send + Sync {
     /// # Errors
     ///
     /// When there is no such backend, it makes no sense, or it cannot be saved.
-    fn override_backend(&self, id: TargetId, verb: Verb) -> Result<(), ControlError>;
+    fn override_backend(&self, id: BackendId, verb: Verb) -> Result<(), ControlError>;
 
     /// Has a virtual router handed over, or taken.
     ///

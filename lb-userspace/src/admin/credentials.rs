@@ -14,7 +14,7 @@ use rustls::{
 use subtle::ConstantTimeEq;
 
 use super::access::Access;
-use crate::config::{self, Flaw, Table};
+use lb_core::config::{self, Flaw, Table};
 
 /// Bytes of the shortest token: 96 bits in hexadecimal.
 const SHORTEST: usize = 24;

@@ -14,7 +14,7 @@ use super::{
     credentials::Credentials,
     socket::{self, Door, SocketError},
 };
-use crate::config::{self, Api, Flaw, Table};
+use lb_core::config::{self, Api, Flaw, Table};
 
 /// Why the admin API cannot listen.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use super::{
     },
     server,
 };
-use crate::config::Api;
+use lb_core::config::Api;
 
 /// The fake controller.
 #[derive(Debug, Default)]

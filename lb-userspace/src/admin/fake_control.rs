@@ -5,10 +5,12 @@ use super::{
     model::{FlowFilter, Flushed},
 };
 use crate::{
-    config::Diagnostic,
     events::{Events, Happening, Kind},
     explain::{Certainty, Explanation, Question, Verdict},
-    health::TargetId,
+};
+use lb_core::config::BackendId;
+use lb_core::{
+    config::Diagnostic,
     overrides::Verb,
     reload::{Action, Change, Fixed, ReloadError, Report},
 };
@@ -33,7 +35,7 @@ impl Control for FakeControl {
         Ok(report())
     }
 
-    fn override_backend(&self, id: TargetId, verb: Verb) -> Result<(), ControlError> {
+    fn override_backend(&self, id: BackendId, verb: Verb) -> Result<(), ControlError> {
         if id.service != "web" {
             return Err(ControlError::NotFound(format!("there is no service `{}`", id.service)));
         }
@@ -114,7 +116,7 @@ pub(super) fn report() -> Report {
 #[test]
 fn diagnostics_of_a_file_come_through_as_they_are() {
     use super::Problem;
-    let error = crate::config::parse("lbd.toml", "[node]\nname = \"a\"\n").unwrap_err();
+    let error = lb_core::config::parse("lbd.toml", "[node]\nname = \"a\"\n").unwrap_err();
     let expected: Box<[Diagnostic]> = error.diagnostics().into();
     assert_eq!((expected[0].line, expected[0].column), (1, 1));
     let problem = Problem::from(ControlError::from(ReloadError::from(error)));

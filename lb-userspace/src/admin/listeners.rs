@@ -22,7 +22,7 @@ use super::{
     patience::Patience,
     socket::{self, AdminSocket, Door},
 };
-use crate::config::Api;
+use lb_core::config::Api;
 
 /// Connections of those who may change things: nobody else can use these up.
 const ADMIN_CONNECTIONS: usize = 64;

@@ -10,7 +10,7 @@
 //! | `GET /v1/flows?service=&backend=&client=&limit=` | [`model::FlowPage`] |
 //! | `DELETE /v1/flows?service=&backend=&client=&all=` | [`model::Flushed`] |
 //! | `POST /v1/services/{name}/backends/{name}/{verb}` | `null`: it is done |
-//! | `POST /v1/reload?dry_run=` | [`Report`](crate::reload::Report) |
+//! | `POST /v1/reload?dry_run=` | [`Report`](lb_core::reload::Report) |
 //! | `GET /v1/events?after=&last=&limit=&wait=` | [`EventPage`](crate::events::EventPage) |
 //! | `GET /v1/explain?protocol=&client=&address=` | [`Explanation`](crate::explain::Explanation) |
 //!

@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Diagnostic, reload::Fixed};
+use lb_core::{config::Diagnostic, reload::Fixed};
 
 /// An error of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

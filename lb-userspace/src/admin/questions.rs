@@ -11,10 +11,10 @@ use super::{
     server::{Answer, ask},
 };
 use crate::{
-    config::{Protocol, Word},
     events::{EventPage, Start},
     explain::{Explanation, Question},
 };
+use lb_core::config::{Protocol, Word};
 
 type Source = Arc<dyn Control>;
 

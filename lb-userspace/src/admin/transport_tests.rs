@@ -13,7 +13,7 @@ use std::{
 use clap::Parser;
 
 use super::fake::{Fake, Running};
-use crate::config::{Api, Listen, Tls};
+use lb_core::config::{Api, Listen, Tls};
 
 const READ: &str = "read-read-read-read-read-read-01";
 const ADMIN: &str = "admin-admin-admin-admin-admin-01";

@@ -11,9 +11,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
     daemon::{self, MapChoice},
-    descriptors,
-    reload::Source,
-    usable,
+    descriptors, usable,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -144,7 +142,8 @@ impl Write for Unheard {
 }
 
 fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let result = Source::load(file).and_then(|source| usable::check(&source).map(|_| source.config));
+    let result =
+        lb_userspace::config_file::load_source(file).and_then(|source| usable::check(&source).map(|_| source.config));
     if json {
         let (error, diagnostics) = match &result {
             Ok(_) => (None, Vec::new()),

@@ -22,9 +22,9 @@ use crate::{
         deadline,
         model::{DEFAULT_FLOW_LIMIT, MAX_EVENT_LIMIT},
     },
-    config::MOST_WEIGHT,
     events::Kind,
 };
+use lb_core::config::MOST_WEIGHT;
 
 /// Where help shows options about output.
 const OUTPUT: &str = "Output";

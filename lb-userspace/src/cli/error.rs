@@ -2,7 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{admin::Problem, config::ConfigError, dataplane::DataplaneError};
+use crate::{admin::Problem, dataplane::DataplaneError};
+use lb_core::config::ConfigError;
 
 /// What was in the way.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,8 @@ use super::fit::{self, Last};
 use crate::{
     admin::model::{BackendStatus, FlowCount, FlowPage, InterfaceStatus, NodeStatus, ServiceStatus, VrrpStatus},
     dataplane::{MapUsage, dump::MapSummary},
-    text::number,
 };
+use lb_core::text::number;
 
 /// A column: its head, and whether it holds numbers.
 pub(super) type Column<'a> = (&'a str, bool);

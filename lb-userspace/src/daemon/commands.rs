@@ -11,13 +11,15 @@ use crate::{
         model::{FlowFilter, Flushed},
         nothing_named,
     },
-    config::Config,
     events::Events,
     explain::{Explanation, Question},
-    health::TargetId,
+    vrrp,
+};
+use lb_core::config::BackendId;
+use lb_core::{
+    config::Config,
     overrides::Verb,
     reload::{ReloadError, Report},
-    vrrp,
 };
 
 /// Something to do.
@@ -29,7 +31,7 @@ pub(super) enum Command {
     },
     /// Carry out what an operator decided about a backend.
     Override {
-        id: TargetId,
+        id: BackendId,
         verb: Verb,
         reply: oneshot::Sender<Result<(), ControlError>>,
     },
@@ -69,7 +71,7 @@ impl Control for Remote {
         Ok(self.ask(|reply| Command::Reload { dry_run, reply })??)
     }
 
-    fn override_backend(&self, id: TargetId, verb: Verb) -> Result<(), ControlError> {
+    fn override_backend(&self, id: BackendId, verb: Verb) -> Result<(), ControlError> {
         self.ask(|reply| Command::Override { id, verb, reply })?
     }
 

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    events::{Happening, Kind},
-    reconcile::Condition,
-};
+use crate::events::{Happening, Kind};
+use lb_core::reconcile::Condition;
 
 /// The condition of every service, by its name.
 pub(super) type Conditions = BTreeMap<String, Condition>;

@@ -28,15 +28,18 @@ use super::{
 };
 use crate::{
     admin::{Entrance, model::ReconcileStatus},
-    config::{Config, Service},
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
-    health::{Change, Monitor, TargetId, Verdict},
+    health::{Change, Monitor},
     neighbour::{Neighbours, NextHopState, RESOLVING},
+    steady, vrrp,
+};
+use lb_core::{config::BackendId, health::Verdict};
+use lb_core::{
+    config::{Config, Service},
     overrides::{Overrides, Standing},
     reconcile::{self, Condition},
     schedule::KnownRings,
-    steady, vrrp,
 };
 
 /// How often the maps are compared without cause.
@@ -61,7 +64,7 @@ pub(super) struct Controller {
     /// What virtual routers wait for.
     pub(super) readiness: BTreeMap<u64, Readiness>,
     /// What virtual routers may depend on.
-    pub(super) services: watch::Sender<vrrp::Services>,
+    pub(super) services: watch::Sender<lb_core::vrrp::Services>,
     pub(super) returned: Returned,
     pub(super) reconciled: watch::Sender<ReconcileStatus>,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -104,7 +107,7 @@ impl Controller {
                 continue;
             }
             for backend in &service.backends {
-                let id = TargetId {
+                let id = BackendId {
                     service: service.name.clone(),
                     backend: backend.name.clone(),
                 };
@@ -313,7 +316,7 @@ impl Controller {
 
     fn note(&mut self, change: &Change) {
         self.returned.note(change, Instant::now());
-        let TargetId { service, backend } = &change.target;
+        let BackendId { service, backend } = &change.target;
         let kind = match change.to {
             Verdict::Up => Kind::BackendUp,
             Verdict::Down => Kind::BackendDown,
@@ -326,11 +329,11 @@ impl Controller {
 
 /// How many backends of each service can take packets: those that are not known to be down, and that operators let; and which
 /// services refuse clients because the others are.
-fn service_health(config: &Config, known: reconcile::Known<'_>, conditions: &Conditions) -> vrrp::Services {
+fn service_health(config: &Config, known: reconcile::Known<'_>, conditions: &Conditions) -> lb_core::vrrp::Services {
     let health = |service: &Service| {
         let (mut up, mut down) = (0, 0);
         for backend in service.backends.iter().filter(|backend| !backend.fallback) {
-            let id = TargetId {
+            let id = BackendId {
                 service: service.name.clone(),
                 backend: backend.name.clone(),
             };
@@ -343,7 +346,7 @@ fn service_health(config: &Config, known: reconcile::Known<'_>, conditions: &Con
             }
         }
         let refuses = down > 0 && conditions.get(&service.name) == Some(&Condition::Unserved);
-        let health = vrrp::ServiceHealth {
+        let health = lb_core::vrrp::ServiceHealth {
             up,
             refuses_at: refuses.then_some(service.address),
         };

@@ -7,9 +7,9 @@ use std::{
 
 use lb_common::{Backend, BackendLoad, BackendState, family::address};
 
-use crate::{
+use crate::dataplane::{DataplaneError, Tables};
+use lb_core::{
     config,
-    dataplane::{DataplaneError, Tables},
     reconcile::{self, Front},
 };
 

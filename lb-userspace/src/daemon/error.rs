@@ -1,9 +1,10 @@
 //! Why the controller cannot start.
 
 use crate::{
-    admin::ListenError, capabilities::Missing, config::ConfigError, dataplane::DataplaneError, lock::LockError,
-    neighbour::NeighbourError, reserve::ReserveError,
+    admin::ListenError, capabilities::Missing, dataplane::DataplaneError, lock::LockError, neighbour::NeighbourError,
+    reserve::ReserveError,
 };
+use lb_core::config::ConfigError;
 
 /// Why the controller cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,8 @@ use crate::{
     dataplane::{Tables, flows::FlowEntry},
     events::{Events, Happening, Kind},
     flows::{Teller, sweep},
-    text::number,
 };
+use lb_core::text::number;
 
 /// What ending flows takes.
 pub(super) struct Flusher {

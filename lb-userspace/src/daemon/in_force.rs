@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::{config::Config, health::Targets, overrides::Overrides, reload::Source};
+use crate::health::Targets;
+use lb_core::{config::Config, overrides::Overrides, reload::Source};
 
 /// What is in force. It is never changed, but replaced as a whole, so that whoever looks sees things that fit together.
 #[derive(Clone)]

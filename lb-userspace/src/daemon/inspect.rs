@@ -24,16 +24,18 @@ use crate::{
         },
         nothing_named,
     },
-    config::{self, Word},
     dataplane::{DataplaneError, Tables},
     explain::{self, Explanation, Question},
-    health::{Health, Monitor, TargetId, Verdict},
+    health::{Health, Monitor},
     neighbour::{NextHopState, NextHops},
+    steady, vrrp,
+};
+use lb_core::{config::BackendId, health::Verdict};
+use lb_core::{
+    config::{self, Word},
     overrides::{Intent, Override},
     reconcile::Condition,
-    steady,
     text::duration,
-    vrrp,
 };
 
 /// What the answers are made of.
@@ -287,7 +289,7 @@ impl Inspect for Inspector {
                 now,
             };
             for backend in &known.backends {
-                let id = TargetId {
+                let id = BackendId {
                     service: known.name.clone(),
                     backend: backend.name.clone(),
                 };
@@ -465,8 +467,10 @@ fn health_status(health: &Health) -> HealthStatus {
 }
 
 fn vrrp_status(config: &config::Vrrp, status: &vrrp::Status) -> VrrpStatus {
-    let word = |reason: &vrrp::wire::Refused| {
-        let known = vrrp::wire::Refused::ALL.iter().find(|(known, _)| known == reason);
+    let word = |reason: &lb_core::vrrp::wire::Refused| {
+        let known = lb_core::vrrp::wire::Refused::ALL
+            .iter()
+            .find(|(known, _)| known == reason);
         known.map_or_else(String::new, |(_, word)| (*word).to_owned())
     };
     VrrpStatus {

@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{
     admin::model::InterfaceStatus,
-    config::{Node, Word, XdpMode},
     dataplane::{self, AttachedMode, ClientHops, DataplaneError, Loaded, Pins, Presence, detach},
     events::Events,
     health::OwnLinks,
     link_changes::LinkChanges,
 };
+use lb_core::config::{Node, Word, XdpMode};
 
 /// How often interfaces are looked at without cause: what netlink should have told may be lost.
 const PERIOD: Duration = Duration::from_secs(5);

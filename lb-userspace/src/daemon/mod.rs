@@ -36,18 +36,13 @@ pub use error::DaemonError;
 
 use crate::{
     admin, capabilities,
-    config::{self, Config, PacketLog},
     dataplane::{self, Access, Former, Pins, Punts, Routers, Running, Tables},
     events::{Events, Happening, Kind},
     health::Monitor,
     lock::NodeLock,
     neighbour::Neighbours,
-    overrides::{self, Overrides},
     raw_socket::Sender,
-    reload::Source,
-    reserve,
-    schedule::KnownRings,
-    steady, usable, vrrp,
+    reserve, steady, usable, vrrp,
 };
 use commands::Remote;
 use controller::{Controller, Hangup};
@@ -55,6 +50,11 @@ use flushing::Flusher;
 use in_force::InForce;
 use inspect::Inspector;
 use interfaces::Interfaces;
+use lb_core::{
+    config::{Config, PacketLog},
+    overrides::Overrides,
+    schedule::KnownRings,
+};
 
 /// How many commands may wait for the one before them.
 const COMMANDS: usize = 16;
@@ -80,7 +80,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     let ended = terminated();
     let hangup = Hangup::watch();
     let events = Events::default();
-    let source = Arc::new(Source::load(config_path)?);
+    let source = Arc::new(crate::config_file::load_source(config_path)?);
     let config = &source.config;
     let targets = Arc::new(usable::check(&source)?);
     let node = &config.node;
@@ -131,7 +131,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         overrides: Arc::new(overrides),
         warnings: Vec::new(),
     }));
-    let (services, services_seen) = watch::channel(vrrp::Services::default());
+    let (services, services_seen) = watch::channel(lb_core::vrrp::Services::default());
     let (conditions, conditions_seen) = watch::channel(conditions::Conditions::default());
     let routers = Routers::open(&pins, Access::Write)?;
     let vrrp = Arc::new(vrrp::Instances::start(routers, services_seen, events.clone())?);
@@ -253,7 +253,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
 ///
 /// When the daemon still runs, or something cannot be removed.
 pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
-    let config = config::load(config_path)?;
+    let config = crate::config_file::load(config_path)?;
     let _lock = NodeLock::take(&config.node.state_dir)?;
     let pins = Pins::new(&config.node.bpffs, &config.node.name);
     let _claim = pins.is_there().then(|| pins.claim()).transpose()?;
@@ -287,7 +287,7 @@ fn reservation_file(config: &Config) -> PathBuf {
 /// What operators decided before, as far as it concerns backends that there are.
 fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>) -> Overrides {
     let state_dir = &config.node.state_dir;
-    let mut overrides = overrides::load(state_dir).unwrap_or_else(|error| {
+    let mut overrides = crate::overrides_file::load(state_dir).unwrap_or_else(|error| {
         warnings.push(error.to_string());
         events.record(Happening::new(Kind::OverridesUnreadable, error.to_string()));
         Overrides::default()
@@ -299,7 +299,7 @@ fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>)
     let now = steady::now();
     overrides.gone(|leaving| leaving.deadline <= now);
     if overrides != before
-        && let Err(error) = overrides::save(state_dir, &overrides)
+        && let Err(error) = crate::overrides_file::save(state_dir, &overrides)
     {
         events.record(Happening::new(Kind::OverridesUnsaved, error.to_string()));
     }
@@ -362,4 +362,4 @@ fn terminated() -> impl Future<Output = &'static str> {
 }
 
 /// Health verdicts by target.
-type Verdicts = BTreeMap<crate::health::TargetId, crate::health::Verdict>;
+type Verdicts = BTreeMap<lb_core::config::BackendId, lb_core::health::Verdict>;

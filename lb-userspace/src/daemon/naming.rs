@@ -9,9 +9,11 @@ use std::{
 use super::{InForce, entries::front};
 use crate::{
     admin::model::FlowStatus,
-    config::{self, Service},
     dataplane::{Tables, flows::FlowEntry},
     explain::{Explanation, Found, Question},
+};
+use lb_core::{
+    config::{self, Service},
     reconcile::Front,
 };
 

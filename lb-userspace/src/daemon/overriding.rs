@@ -7,11 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::{commands::no_router, controller::Controller, entries::Entries};
 use crate::{
     admin::{ControlError, nothing_named},
-    config::{Backend, Service},
     events::{Happening, Kind},
-    health::TargetId,
-    overrides::{self, Overrides, Verb, Voided},
     steady,
+};
+use lb_core::config::BackendId;
+use lb_core::{
+    config::{Backend, Service},
+    overrides::{Overrides, Verb, Voided},
     text::duration,
 };
 
@@ -22,7 +24,7 @@ const LINGER: SignedDuration = SignedDuration::from_secs(30);
 
 impl Controller {
     /// Carries out what an operator decided about a backend.
-    pub(super) fn override_backend(&mut self, id: TargetId, verb: Verb) -> Result<(), ControlError> {
+    pub(super) fn override_backend(&mut self, id: BackendId, verb: Verb) -> Result<(), ControlError> {
         let now = steady::now();
         let in_force = self.in_force.borrow().clone();
         let (service, backend) = self.known(&id)?;
@@ -41,7 +43,7 @@ impl Controller {
             self.is_there_room(&overrides)?;
         }
         // What is not on the disk is not promised.
-        overrides::save(&in_force.config().node.state_dir, &overrides)
+        crate::overrides_file::save(&in_force.config().node.state_dir, &overrides)
             .map_err(|error| ControlError::Failed(error.to_string()))?;
         let set = overrides.of(&id).is_some_and(|own| match verb {
             Verb::Undrain | Verb::Enable => own.intent.is_some(),
@@ -86,7 +88,8 @@ impl Controller {
         if !overrides.maintain(together.map(|router| router.name.as_str()), is_maintained) {
             return Ok(());
         }
-        overrides::save(&config.node.state_dir, &overrides).map_err(|error| ControlError::Failed(error.to_string()))?;
+        crate::overrides_file::save(&config.node.state_dir, &overrides)
+            .map_err(|error| ControlError::Failed(error.to_string()))?;
         self.vrrp.maintain(overrides.maintained().clone());
         let kind = if is_maintained {
             Kind::VrrpMaintained
@@ -105,7 +108,7 @@ impl Controller {
     }
 
     /// A backend of the configuration.
-    fn known(&self, id: &TargetId) -> Result<(Service, Backend), ControlError> {
+    fn known(&self, id: &BackendId) -> Result<(Service, Backend), ControlError> {
         let in_force = self.in_force.borrow();
         let services = &in_force.config().services;
         let service = services.iter().find(|service| service.name == id.service);
@@ -202,7 +205,9 @@ impl Controller {
     /// Saves again what could not be saved.
     pub(super) fn save_again(&mut self) {
         let in_force = self.in_force.borrow().clone();
-        if self.is_unsaved && overrides::save(&in_force.config().node.state_dir, &in_force.overrides).is_ok() {
+        if self.is_unsaved
+            && crate::overrides_file::save(&in_force.config().node.state_dir, &in_force.overrides).is_ok()
+        {
             self.is_unsaved = false;
             tracing::info!("the operator's overrides are saved by now");
         }
@@ -211,7 +216,7 @@ impl Controller {
     /// Puts overrides into force and saves them; where that fails, it is tried again.
     pub(super) fn put_overrides(&mut self, overrides: Overrides) {
         let in_force = self.in_force.borrow().clone();
-        let saved = overrides::save(&in_force.config().node.state_dir, &overrides);
+        let saved = crate::overrides_file::save(&in_force.config().node.state_dir, &overrides);
         self.is_unsaved = saved.is_err();
         if let Err(error) = saved {
             self.events

@@ -9,12 +9,9 @@ use std::{
 use lb_common::BackendState;
 
 use super::{InForce, entries::Entries};
-use crate::{
-    config::{Backend, Service},
-    health::{Health, TargetId, Verdict},
-    neighbour::NextHopState,
-    vrrp::Addresses,
-};
+use crate::{health::Health, neighbour::NextHopState, vrrp::Addresses};
+use lb_core::config::{Backend, Service};
+use lb_core::{config::BackendId, health::Verdict};
 
 /// For how long at most virtual routers take no part because workers were not checked yet.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,12 +27,12 @@ pub(super) struct Readiness {
     addresses: Addresses,
     begun: Instant,
     /// How often each backend had been checked.
-    checks: HashMap<TargetId, u64>,
+    checks: HashMap<BackendId, u64>,
 }
 
 impl Readiness {
     /// The question comes now.
-    pub(super) fn new(addresses: Addresses, health: &BTreeMap<TargetId, Health>, now: Instant) -> Self {
+    pub(super) fn new(addresses: Addresses, health: &BTreeMap<BackendId, Health>, now: Instant) -> Self {
         Self {
             addresses,
             begun: now,
@@ -49,7 +46,7 @@ impl Readiness {
     pub(super) fn is_there(
         &self,
         in_force: &InForce,
-        health: &BTreeMap<TargetId, Health>,
+        health: &BTreeMap<BackendId, Health>,
         entries: Option<&Entries>,
         next_hops: &BTreeMap<IpAddr, NextHopState>,
         now: Instant,
@@ -62,7 +59,7 @@ impl Readiness {
             return false;
         };
         let is_known = |service: &Service, backend: &Backend| {
-            let id = TargetId {
+            let id = BackendId {
                 service: service.name.clone(),
                 backend: backend.name.clone(),
             };

@@ -13,16 +13,18 @@ use super::{
 };
 use crate::{
     admin::{ListenError, Ways},
-    config::{self, Config},
     events::{Happening, Kind},
-    health::{TargetId, Targets},
+    health::Targets,
     neighbour::{NextHopState, RESOLVING},
-    overrides::{self, Leaving, Overrides, Voided, deadline_after},
+    steady, usable,
+};
+use lb_core::config::BackendId;
+use lb_core::{
+    config::{self, Config},
+    overrides::{Leaving, Overrides, Voided, deadline_after},
     reconcile,
     reload::{self, Action, ReloadError, Report, Source},
-    steady,
     text::{duration, number},
-    usable,
 };
 
 /// How long a reload waits for next hops.
@@ -73,11 +75,12 @@ impl Controller {
         let state_dir = &before.config().node.state_dir;
         if overrides != *before.overrides {
             // What is not on the disk is not promised.
-            overrides::save(state_dir, &overrides).map_err(|error| ReloadError::Unsaved(error.to_string()))?;
+            crate::overrides_file::save(state_dir, &overrides)
+                .map_err(|error| ReloadError::Unsaved(error.to_string()))?;
         }
         if let Err(error) = self.enter(&before, &next.config, ways).await {
             // Where that fails, too, what the file has of backends that are in force is forgotten at the next start.
-            let _ = overrides::save(state_dir, &before.overrides);
+            let _ = crate::overrides_file::save(state_dir, &before.overrides);
             return Err(error);
         }
         let wanted = &next.config.node;
@@ -165,7 +168,7 @@ impl Controller {
             let sentence = format!("an override of {}/{} is cleared: {cause}", id.service, id.backend);
             report.warnings.push(sentence);
         }
-        for (TargetId { service, backend }, held, wanted) in overrides.shadowed(before.config(), next) {
+        for (BackendId { service, backend }, held, wanted) in overrides.shadowed(before.config(), next) {
             report.warnings.push(format!(
                 "{service}/{backend} keeps the weight {held} that an operator gave it, not the {wanted} of the file: \
                  `lbctl backend weight {service}/{backend} --reset` ends that"
@@ -216,7 +219,7 @@ async fn read(path: PathBuf) -> Result<(Source, Targets, Vec<String>), ReloadErr
     let (done, read) = oneshot::channel();
     let file = path.clone();
     let work = move || {
-        let result = Source::load(&path).and_then(|source| {
+        let result = crate::config_file::load_source(&path).and_then(|source| {
             let targets = usable::check(&source)?;
             let warnings = usable::warnings(&source.config);
             Ok((source, targets, warnings))

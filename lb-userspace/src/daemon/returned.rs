@@ -5,14 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    config::Config,
-    health::{Change, TargetId, Verdict},
-};
+use crate::health::Change;
+use lb_core::config::Config;
+use lb_core::{config::BackendId, health::Verdict};
 
 /// When backends returned, for as long as their shares still grow.
 #[derive(Debug, Default)]
-pub(super) struct Returned(BTreeMap<TargetId, Instant>);
+pub(super) struct Returned(BTreeMap<BackendId, Instant>);
 
 impl Returned {
     /// Takes note of a change. The first verdict on a backend is no return: it may have been up for long.
@@ -30,9 +29,9 @@ impl Returned {
     }
 
     /// How long ago each backend returned whose share still grows.
-    pub(super) fn elapsed(&self, config: &Config, now: Instant) -> BTreeMap<TargetId, Duration> {
-        let elapsed = |(target, since): (&TargetId, &Instant)| (target.clone(), now.saturating_duration_since(*since));
-        let grows = |(target, elapsed): &(TargetId, Duration)| *elapsed < length(config, &target.service);
+    pub(super) fn elapsed(&self, config: &Config, now: Instant) -> BTreeMap<BackendId, Duration> {
+        let elapsed = |(target, since): (&BackendId, &Instant)| (target.clone(), now.saturating_duration_since(*since));
+        let grows = |(target, elapsed): &(BackendId, Duration)| *elapsed < length(config, &target.service);
         self.0.iter().map(elapsed).filter(grows).collect()
     }
 
@@ -56,9 +55,9 @@ mod tests {
     fn only_a_backend_that_was_down_returns_and_only_for_a_while() {
         let text = "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\naddress = \"192.0.2.1\"\n\
                     port = 80\nslow_start = \"30s\"\n[[service]]\nname = \"other\"\naddress = \"192.0.2.2\"\nport = 80\n";
-        let config = crate::config::parse("lbd.toml", text).unwrap();
+        let config = lb_core::config::parse("lbd.toml", text).unwrap();
         let start = Instant::now();
-        let target = |service: &str| TargetId {
+        let target = |service: &str| BackendId {
             service: service.to_owned(),
             backend: "w1".to_owned(),
         };

@@ -14,7 +14,11 @@ use crate::{
     admin::model::ReconcileStatus,
     dataplane::{DataplaneError, Tables},
     events::{Events, Happening, Kind},
-    health::{Monitor, Signs, TargetId, Verdict},
+    health::Monitor,
+};
+use lb_core::{
+    config::BackendId,
+    health::{Signs, Verdict},
 };
 
 /// How often the shared words are looked at.
@@ -60,14 +64,14 @@ impl Suspecting {
     }
 
     /// Looks at what the maps hold now.
-    fn follow(&self, watched: &mut BTreeMap<TargetId, Watched>) {
+    fn follow(&self, watched: &mut BTreeMap<BackendId, Watched>) {
         match tokio::task::block_in_place(|| self.wanted(watched)) {
             Ok(wanted) => *watched = wanted,
             Err(error) => tracing::warn!(%error, "backends cannot be watched for failures"),
         }
     }
 
-    fn wanted(&self, before: &BTreeMap<TargetId, Watched>) -> Result<BTreeMap<TargetId, Watched>, DataplaneError> {
+    fn wanted(&self, before: &BTreeMap<BackendId, Watched>) -> Result<BTreeMap<BackendId, Watched>, DataplaneError> {
         let in_force = Arc::clone(&self.in_force.borrow());
         let mut wanted = BTreeMap::new();
         if !in_force.config().services.iter().any(|service| service.passive) {
@@ -79,7 +83,7 @@ impl Suspecting {
                 let Some((index, entry)) = entries.find(service, backend.address) else {
                     continue;
                 };
-                let id = TargetId {
+                let id = BackendId {
                     service: service.name.clone(),
                     backend: backend.name.clone(),
                 };
@@ -97,7 +101,7 @@ impl Suspecting {
         Ok(wanted)
     }
 
-    fn look(&self, watched: &mut BTreeMap<TargetId, Watched>) {
+    fn look(&self, watched: &mut BTreeMap<BackendId, Watched>) {
         let now = Instant::now();
         for (id, watched) in watched {
             let signals = self.tables.signals.read(watched.index).unwrap_or(BackendSignals::ZERO);
@@ -113,7 +117,7 @@ impl Suspecting {
     }
 
     /// Tells when a check has found a suspect in order. That one has not is told as what becomes of the backend.
-    fn follow_suspect(&self, id: &TargetId, watched: &mut Watched) {
+    fn follow_suspect(&self, id: &BackendId, watched: &mut Watched) {
         let health = self.health.of(id);
         if health.as_ref().is_some_and(|health| health.suspicion.is_some()) {
             return;
@@ -126,7 +130,7 @@ impl Suspecting {
         }
     }
 
-    fn tell(&self, kind: Kind, id: &TargetId, cause: &str) {
+    fn tell(&self, kind: Kind, id: &BackendId, cause: &str) {
         self.events
             .record(Happening::new(kind, cause).of_backend(&id.service, &id.backend));
     }

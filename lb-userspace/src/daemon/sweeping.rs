@@ -9,11 +9,11 @@ use tokio::sync::watch;
 
 use super::{InForce, entries};
 use crate::{
-    config::Timeouts,
     dataplane::Tables,
-    flows::{Teller, aging::Fate, sweep::Sweeper},
-    reconcile,
+    flows::{Teller, sweep::Sweeper},
 };
+use lb_core::flows::aging::Fate;
+use lb_core::{config::Timeouts, reconcile};
 
 /// From the end of one walk to the beginning of the next, at least.
 const PAUSE: Duration = Duration::from_millis(1000);

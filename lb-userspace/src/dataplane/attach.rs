@@ -13,7 +13,7 @@ use super::{
     DataplaneError, Loaded, Pins,
     links::{self, Presence},
 };
-use crate::config;
+use lb_core::config;
 
 /// How the program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use lb_common::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Access, DataplaneError, Listing, Pins, Routers, SharedArray, Tables, shared::Record};
-use crate::config::Word;
+use super::{Access, DataplaneError, Pins, Routers, SharedArray, Tables, shared::Record};
+use lb_core::config::Word;
+use lb_core::reconcile::Listing;
 
 /// A pinned map.
 #[derive(Clone, Debug, Serialize)]

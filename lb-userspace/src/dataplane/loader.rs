@@ -18,7 +18,7 @@ use lb_common::{
 };
 
 use super::{DataplaneError, Former, Pins, links, settings, tables};
-use crate::config::{Capacity, PacketLog, PortRange};
+use lb_core::config::{Capacity, PacketLog, PortRange};
 
 /// The object, as the build made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));

@@ -7,7 +7,7 @@ use lb_common::{Settings, flow, flow_table::Meta, maps};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use super::{DataplaneError, SharedArray, syscall};
-use crate::config::PortRange;
+use lb_core::config::PortRange;
 
 /// How long a flow may be silent before it may give way to a new one, however long its service lets it live: seconds.
 const EXPIRY: u64 = 24 * 3600;

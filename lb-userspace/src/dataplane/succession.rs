@@ -11,7 +11,7 @@ use lb_common::{
 };
 
 use super::{DataplaneError, Pins, loader, spills};
-use crate::config::Capacity;
+use lb_core::config::Capacity;
 
 /// A former layout whose flows can be taken over.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use lb_common::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::Question;
-use crate::reconcile::Front;
+use lb_core::reconcile::Front;
 
 /// What would become of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,8 @@ use lb_common::{
 };
 
 use super::Certainty;
-use crate::{dataplane::Tables, text::number};
+use crate::dataplane::Tables;
+use lb_core::text::number;
 
 /// What was chosen.
 pub(super) struct Choice {

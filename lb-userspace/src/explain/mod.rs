@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 pub use answer::{Candidate, Certainty, Explanation, Found, Stage, Verdict};
 pub use way::explain;
 
-use crate::config::Protocol;
+use lb_core::config::Protocol;
 
 /// A packet that is asked about: for TCP the SYN of a new connection, or any of one that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

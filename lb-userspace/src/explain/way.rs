@@ -11,13 +11,14 @@ use super::{
     Candidate, Certainty, Found, Question, Verdict,
     chooser::{self, Choice},
 };
-use crate::{
+use crate::dataplane::{
+    DataplaneError, Tables,
+    flows::{FlowEntry, Tuple},
+    monotonic,
+};
+use lb_core::reconcile::{GuardVerdict, Listing};
+use lb_core::{
     config::{Protocol, Word},
-    dataplane::{
-        DataplaneError, GuardVerdict, Listing, Tables,
-        flows::{FlowEntry, Tuple},
-        monotonic,
-    },
     reconcile,
     text::{duration, number},
 };
@@ -44,7 +45,7 @@ fn way<F: Family>(tables: &Tables, question: &Question) -> Result<Found, Datapla
         destination: question.virtual_address,
         protocol: question.protocol.number(),
     };
-    let class = reconcile::class(tables, question.virtual_address.ip());
+    let class = tables.address_class(question.virtual_address.ip());
     if !class.has(AddressClass::VIRTUAL | AddressClass::SOURCE | AddressClass::WORKER) {
         found.stage("address", "no service has this virtual address");
         return Ok(found.refuse(Outcome::NotOurs));

@@ -4,14 +4,10 @@ use std::collections::HashMap;
 
 use lb_common::{BackendStatus, OnBackendDown, flow::Tally, wire::tcp};
 
-use super::{
-    aging::{Fate, Situation, fate},
-    drift::Drift,
-};
-use crate::{
-    config::Timeouts,
-    dataplane::{DataplaneError, Tables, flows::FlowEntry},
-};
+use super::drift::Drift;
+use crate::dataplane::{DataplaneError, Tables, flows::FlowEntry};
+use lb_core::config::Timeouts;
+use lb_core::flows::aging::{Fate, Situation, fate};
 
 /// In how many walks every entry of the answers' direction is compared once with its flow.
 const PAIR_TURNS: u64 = 16;

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use nix::libc;
 
-use crate::config::Pattern;
+use lb_core::config::Pattern;
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]

@@ -16,10 +16,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::{
-    command::{self, RunAs, UserError},
-    config::{Probe, Tls, TlsClient},
-};
+use crate::command::{self, RunAs, UserError};
+use lb_core::config::{Probe, Tls, TlsClient};
 
 /// What a check needs besides what the configuration says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

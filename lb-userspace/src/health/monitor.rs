@@ -15,13 +15,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{
-    Decision, Hysteresis, OwnLinks, ProbeFailure, Target, TargetId, Targets, Verdict, hindrances::Hindrances,
-    pace::Pace, probe::probe, thread::Thread,
+use super::{OwnLinks, ProbeFailure, Target, Targets, probe::probe, thread::Thread};
+use crate::descriptors;
+use lb_core::{
+    config::BackendId,
+    health::{Decision, Hysteresis, Verdict, hindrances::Hindrances, pace::Pace},
 };
-use crate::{
+use lb_core::{
     config::{Flaps, Rules},
-    descriptors,
     printable::printable,
     text::{duration, number},
 };
@@ -74,7 +75,7 @@ impl Health {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Whose.
-    pub target: TargetId,
+    pub target: BackendId,
     /// What it was.
     pub from: Verdict,
     /// What it is.
@@ -86,7 +87,7 @@ pub struct Change {
 /// Checks a set of targets, which may change at any time. Dropping it ends all checks.
 pub struct Monitor {
     thread: Thread,
-    watched: Mutex<BTreeMap<TargetId, Watched>>,
+    watched: Mutex<BTreeMap<BackendId, Watched>>,
     changes: mpsc::UnboundedSender<Change>,
     own_links: Arc<OwnLinks>,
     hindrances: Arc<Mutex<Hindrances>>,
@@ -143,7 +144,7 @@ impl Monitor {
 
     /// Sets what is checked. Targets that stay are not disturbed; one whose times changed keeps its verdict. One that is new,
     /// or is asked something else, begins with the verdict that `before` has of it.
-    pub fn set_targets(&self, targets: &Targets, before: &BTreeMap<TargetId, Verdict>) {
+    pub fn set_targets(&self, targets: &Targets, before: &BTreeMap<BackendId, Verdict>) {
         self.weigh(targets);
         let mut watched = lock(&self.watched);
         watched.retain(|id, _| targets.contains_key(id));
@@ -194,7 +195,7 @@ impl Monitor {
 
     /// Makes a target suspect that counts as up, and has it checked at once: one failure takes it down, one success ends
     /// the suspicion. Says whether it is suspect since now.
-    pub fn suspect(&self, id: &TargetId, cause: &str) -> bool {
+    pub fn suspect(&self, id: &BackendId, cause: &str) -> bool {
         let watched = lock(&self.watched);
         let Some(watched) = watched.get(id) else { return false };
         let mut state = lock(&watched.state);
@@ -208,13 +209,13 @@ impl Monitor {
     }
 
     /// What is known of a target.
-    pub fn of(&self, id: &TargetId) -> Option<Health> {
+    pub fn of(&self, id: &BackendId) -> Option<Health> {
         let watched = lock(&self.watched);
         watched.get(id).map(|watched| lock(&watched.state).health.clone())
     }
 
     /// What is known of every target.
-    pub fn snapshot(&self) -> BTreeMap<TargetId, Health> {
+    pub fn snapshot(&self) -> BTreeMap<BackendId, Health> {
         let watched = lock(&self.watched);
         watched
             .iter()
@@ -229,7 +230,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn watch(
-    id: TargetId,
+    id: BackendId,
     target: Target,
     state: Arc<Mutex<State>>,
     wake: Arc<Notify>,
@@ -302,7 +303,7 @@ impl State {
     /// Takes the result of a check that ended `now` and had taken `duration`.
     fn note(
         &mut self,
-        id: &TargetId,
+        id: &BackendId,
         rules: &Rules,
         result: &Result<(), ProbeFailure>,
         (duration, now): (Duration, Instant),

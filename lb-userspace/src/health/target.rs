@@ -10,16 +10,7 @@ use super::{
     Means, MeansError,
     through::{self, Way, stand_in},
 };
-use crate::config::{CheckTarget, Config, HealthCheck};
-
-/// A backend of a service, by the names of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TargetId {
-    /// Name of the service.
-    pub service: String,
-    /// Name of the backend.
-    pub backend: String,
-}
+use lb_core::config::{BackendId, CheckTarget, Config, HealthCheck};
 
 /// What to ask.
 #[derive(Clone, Debug)]
@@ -61,14 +52,14 @@ impl Target {
 }
 
 /// All that is checked.
-pub type Targets = BTreeMap<TargetId, Target>;
+pub type Targets = BTreeMap<BackendId, Target>;
 
 /// A check cannot be made on this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("the health check of {}/{}: {cause}", id.service, id.backend)]
 pub struct TargetError {
     /// Whose.
-    pub id: TargetId,
+    pub id: BackendId,
     /// Why.
     pub cause: MeansError,
 }
@@ -89,7 +80,7 @@ pub fn targets(config: &Config) -> Result<Targets, TargetError> {
     for service in &config.services {
         for backend in &service.backends {
             let Some(check) = &backend.health else { continue };
-            let id = TargetId {
+            let id = BackendId {
                 service: service.name.clone(),
                 backend: backend.name.clone(),
             };
@@ -124,7 +115,7 @@ pub fn targets(config: &Config) -> Result<Targets, TargetError> {
 }
 
 /// A stand-in that no other target has.
-fn unused(id: &TargetId, like: IpAddr, taken: &mut HashSet<IpAddr>) -> IpAddr {
+fn unused(id: &BackendId, like: IpAddr, taken: &mut HashSet<IpAddr>) -> IpAddr {
     let mut turn = 0;
     loop {
         let address = stand_in(id, like, turn);

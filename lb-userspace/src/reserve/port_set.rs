@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::PortRange;
+use lb_core::config::PortRange;
 
 /// A set of ports.
 #[derive(Clone, PartialEq, Eq)]

@@ -16,7 +16,8 @@ use tokio::{
     time::sleep,
 };
 
-use super::{instance::Micros, lease};
+use super::lease;
+use lb_core::vrrp::instance::Micros;
 
 /// One task's timer. Where the kernel has none left, it is the runtime's.
 pub(super) struct Alarm {

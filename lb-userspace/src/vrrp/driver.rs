@@ -23,9 +23,10 @@ use super::{
     runner::{Order, Runner},
     shown::{ENDS, LEAVES},
     status::Board,
-    track::Standing,
 };
-use crate::{config::Vrrp, dataplane::Routers};
+use crate::dataplane::Routers;
+use lb_core::config::Vrrp;
+use lb_core::vrrp::Standing;
 
 /// How long ending may take: the second in which the next master is waited for, and two for devices and addresses.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -10,7 +10,7 @@ use lb_common::router::echo;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{
+use lb_core::vrrp::{
     instance::{Answer, Micros},
     wire::HOPS,
 };

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::track::Services;
+use lb_core::vrrp::Services;
 
 /// The addresses that a group asks about.
 pub type Addresses = Arc<BTreeSet<IpAddr>>;
@@ -124,7 +124,7 @@ impl Fit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vrrp::ServiceHealth;
+    use lb_core::vrrp::ServiceHealth;
 
     fn addresses(last: u8) -> Addresses {
         Arc::new([IpAddr::from([192, 0, 2, last])].into())

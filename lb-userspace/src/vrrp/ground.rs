@@ -17,10 +17,10 @@ use tokio::sync::watch;
 
 use super::{
     addresses::{self, Link},
-    instance::Micros,
     lease,
 };
 use crate::link_changes::LinkChanges;
+use lb_core::vrrp::instance::Micros;
 
 /// How often it is looked without cause.
 const LOOK: Duration = Duration::from_secs(1);

@@ -8,12 +8,12 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::instance::Role;
 use crate::{
     command,
-    config::Hook,
     events::{Events, Happening, Kind},
 };
+use lb_core::config::Hook;
+use lb_core::vrrp::instance::Role;
 
 /// How many changes may wait for the hook of one virtual router; of more, only the last ones are told.
 const MOST_WAITING: usize = 16;

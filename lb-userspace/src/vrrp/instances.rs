@@ -13,12 +13,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     driver::{self, Command, Followed},
     fitness::Fitness,
-    instance::Role,
     runner,
     status::{Board, Status},
-    track::{Follower, News, Services},
 };
-use crate::{config::Vrrp, dataplane::Routers, events::Events};
+use crate::vrrp::follow::{Follower, News};
+use crate::{dataplane::Routers, events::Events};
+use lb_core::config::Vrrp;
+use lb_core::vrrp::{Services, instance::Role};
 
 /// Why instances cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -4,11 +4,10 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use lb_common::{VirtualRouter, router::RouterKey};
 
-use super::{addresses::Link, instance::Micros};
-use crate::{
-    config::Vrrp,
-    dataplane::{DataplaneError, Registered, Routers, lease_clock},
-};
+use super::addresses::Link;
+use crate::dataplane::{DataplaneError, Registered, Routers, lease_clock};
+use lb_core::config::Vrrp;
+use lb_core::vrrp::instance::Micros;
 
 /// The shortest time that an advert of another balancer may stay without the controller's reaction.
 const LEAST_PATIENCE: Duration = Duration::from_millis(50);
@@ -69,7 +68,8 @@ impl Lease {
 
     /// Whether another balancer took over, or might have, while the controller did not renew it.
     pub(super) fn has_lapsed(&self) -> bool {
-        self.read().is_some_and(|entry| has_lapsed(&entry, nanoseconds()))
+        self.read()
+            .is_some_and(|entry| lb_core::vrrp::lease::has_lapsed(&entry, nanoseconds()))
     }
 
     /// Whether this balancer still holds it, from before its controller began.
@@ -112,42 +112,5 @@ impl Lease {
 
     fn read(&self) -> Option<VirtualRouter> {
         self.routers.read(self.index)
-    }
-}
-
-/// Whether another balancer took over, or might have, while the lease was not renewed. Where adverts are seen, silence since then
-/// means that nobody did.
-pub(super) fn has_lapsed(entry: &VirtualRouter, now: u64) -> bool {
-    let may_be_taken = entry.heard == 0 || entry.heard > entry.renewed;
-    entry.until != 0 && !entry.answers(now) && may_be_taken
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_has_lapsed_where_another_one_may_have_taken_over() {
-        // Renewed at 100, until 200; another one's advert came when; the time; whether it has lapsed.
-        for (heard, now, is_lapsed) in [
-            (50, 150, false),
-            (50, 250, false),
-            (150, 250, true),
-            // Nothing is known of adverts here.
-            (0, 250, true),
-            (0, 150, false),
-            // It came, and this controller did not react within 10.
-            (120, 150, true),
-        ] {
-            let entry = VirtualRouter {
-                renewed: 100,
-                until: 200,
-                patience: 10,
-                heard,
-                ..VirtualRouter::ZERO
-            };
-            assert_eq!(has_lapsed(&entry, now), is_lapsed, "{heard} {now}");
-        }
-        assert!(!has_lapsed(&VirtualRouter::ZERO, 250), "there was none");
     }
 }

@@ -5,11 +5,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 use lb_common::router::RouterKey;
 use rtnetlink::Handle;
 
-use super::{VrrpError, addresses, instance::OWNER, router_mac::RouterMac};
-use crate::{
-    config::Vrrp,
-    dataplane::{Access, Pins, Routers},
-};
+use super::{VrrpError, addresses, router_mac::RouterMac};
+use crate::dataplane::{Access, Pins, Routers};
+use lb_core::config::Vrrp;
+use lb_core::vrrp::instance::OWNER;
 
 /// What virtual routers are there to stay, each with the name of its interface.
 #[derive(Debug, Default)]

@@ -15,16 +15,14 @@ use super::{
     announce::Announcer,
     echo::Echo,
     ground::Ground,
-    instance::OWNER,
     kernel::Kernel,
     lease::Lease,
     router_mac::{self, RouterMac},
     socket::Adverts,
 };
-use crate::{
-    config::Vrrp,
-    dataplane::{DataplaneError, Routers},
-};
+use crate::dataplane::{DataplaneError, Routers};
+use lb_core::config::Vrrp;
+use lb_core::vrrp::instance::OWNER;
 
 /// Everything that is open on an interface.
 pub(super) struct Ports {

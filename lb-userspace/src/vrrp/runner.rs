@@ -9,16 +9,19 @@ use super::{
     driver::Followed,
     fitness::{Addresses, Fit, Fitness},
     ground::Ground,
-    group::{Act, Group},
-    instance::{Action, Micros, Role, Rules},
     kernel::Kernel,
     lease,
     member::{Member, Outlook},
     shown::{ENDS, WAITS},
     status::Board,
+};
+use crate::dataplane::Routers;
+use lb_core::config::Vrrp;
+use lb_core::vrrp::{
+    group::{Act, Group},
+    instance::{Action, Micros, Role, Rules},
     wire::Advert,
 };
-use crate::{config::Vrrp, dataplane::Routers};
 
 /// How many adverts of a virtual router are read before what is due is done: more than come while a process is held up, fewer
 /// than a flood brings.

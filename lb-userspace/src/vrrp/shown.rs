@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, net::IpAddr, time::SystemTime};
 
 use super::{
     hooks::RoleChange,
-    instance::{Instance, Micros, Role},
     lease,
     status::{Board, Notice, Status},
-    track::TrackState,
 };
-use crate::{
-    config::Vrrp,
-    events::{Happening, Kind},
+use crate::events::{Happening, Kind};
+use lb_core::config::Vrrp;
+use lb_core::vrrp::{
+    TrackState,
+    instance::{Instance, Micros, Role},
 };
 
 /// Why a group that begins or returns takes no part yet.

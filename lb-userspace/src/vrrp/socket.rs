@@ -7,25 +7,15 @@ use std::{
 };
 
 use lb_common::wire::ipv4;
+use lb_core::vrrp::judge::Received;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
-use super::wire::{GROUP_V4, GROUP_V6, HOPS, PROTOCOL};
+use lb_core::vrrp::wire::{GROUP_V4, GROUP_V6, HOPS, PROTOCOL};
 
 /// Bytes of the largest advert that is looked at, with its IP header.
 const LARGEST: usize = 2048;
-
-/// What came.
-#[derive(Debug)]
-pub(super) struct Received {
-    pub(super) source: IpAddr,
-    /// Whom it was sent to, where that is known.
-    pub(super) destination: Option<IpAddr>,
-    pub(super) hops: u8,
-    /// The message, without IP header.
-    pub(super) message: Vec<u8>,
-}
 
 /// Raw sockets on one interface. To the runtime all sockets of datagrams are alike.
 pub(super) struct Adverts {

@@ -9,13 +9,9 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    hooks::{Hooks, RoleChange},
-    instance::Role,
-    track::TrackState,
-    wire::Refused,
-};
+use super::hooks::{Hooks, RoleChange};
 use crate::events::{Events, Happening};
+use lb_core::vrrp::{TrackState, instance::Role, wire::Refused};
 
 /// What is known of an instance.
 #[derive(Clone, Debug)]

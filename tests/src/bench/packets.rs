@@ -11,11 +11,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use aya::programs::Xdp;
 use lb_common::{Mode, Outcome};
-use lb_userspace::{
+use lb_core::{
     config::{Capacity, PacketLog, Word},
-    dataplane::{self, Access, Pins, Tables},
     reconcile::{self, Desired, desired::DesiredService},
 };
+use lb_userspace::dataplane::{self, Access, Pins, Tables};
 use serde::{Deserialize, Serialize};
 
 use super::{

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use anyhow::{Result, ensure};
 use lb_common::{BackendState, Mode, Scheduler, service::MAGLEV_SLOTS};
-use lb_userspace::{
+use lb_core::{
     config::Capacity,
     reconcile::{self, Desired, desired::DesiredService},
     schedule::KnownRings,

@@ -3,7 +3,8 @@
 use std::{fmt, net::SocketAddr};
 
 use lb_common::Action;
-use lb_userspace::{dataplane::flows::Tuple, reconcile::desired::DesiredService};
+use lb_core::reconcile::desired::DesiredService;
+use lb_userspace::dataplane::flows::Tuple;
 
 use super::{
     Random, generate, hex,
@@ -69,7 +70,7 @@ impl Default for Fuzz {
 impl Fuzz {
     /// Loads the program.
     pub fn new() -> Self {
-        let capacity = lb_userspace::config::Capacity {
+        let capacity = lb_core::config::Capacity {
             flows_v4: 16_384,
             flows_v6: 16_384,
             services: 32,

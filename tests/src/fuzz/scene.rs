@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{BackendState, Mode, OnBackendDown, Tags};
-use lb_userspace::reconcile::desired::DesiredService;
+use lb_core::reconcile::desired::DesiredService;
 
 use super::Random;
 use crate::fixture::{self, TCP, UDP};

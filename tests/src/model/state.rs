@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use lb_common::{BackendState, Mode, OnBackendDown, Outcome, Phase};
-use lb_userspace::reconcile::desired::DesiredService;
+use lb_core::reconcile::desired::DesiredService;
 
 use super::{
     again::Times,

@@ -36,9 +36,9 @@ pub(super) const RULES: &[Rule] = &[
         check: common_without_aya,
     },
     Rule {
-        name: "pure-modules",
-        demand: "pure modules know no tokio, no aya and no clock",
-        check: pure_modules,
+        name: "pure-core",
+        demand: "lb-core depends on no runtime, no map library and no sockets",
+        check: pure_core,
     },
     Rule {
         name: "file-length",
@@ -74,22 +74,20 @@ pub(super) const RULES: &[Rule] = &[
 
 const MOST_LINES: usize = 600;
 
-/// Modules of lb-userspace that decide and do nothing else: a file, or all of a folder.
-const PURE: [&str; 12] = [
-    "config",
-    "health/hysteresis",
-    "reconcile/plan",
-    "schedule",
-    "state",
-    "sync/wire",
-    "vrrp/group",
-    "vrrp/instance",
-    "vrrp/relay",
-    "vrrp/repeats",
-    "vrrp/track/standing",
-    "vrrp/wire",
+/// The crate of the decisions, and what it must not depend on: runtimes, maps, sockets, and the shell around it.
+const CORE_MANIFEST: &str = "lb-userspace/core/Cargo.toml";
+const IMPURE_CRATES: [&str; 10] = [
+    "aya",
+    "axum",
+    "futures-util",
+    "hyper",
+    "lb-userspace",
+    "nix",
+    "rtnetlink",
+    "socket2",
+    "tokio",
+    "tracing",
 ];
-const IMPURE_WORDS: [&str; 4] = ["tokio", "aya", "Instant::now", "SystemTime::now"];
 
 const FOLDERS: [&str; 10] = [
     ".cargo",
@@ -143,12 +141,13 @@ fn common_without_aya(tree: &Tree) -> Vec<Finding> {
     })
 }
 
-fn pure_modules(tree: &Tree) -> Vec<Finding> {
-    let pure = |path: &str| PURE.iter().any(|module| is_module(path, module)) && !path.ends_with("tests.rs");
-    let files = tree.ending(".rs").filter(|(path, _)| pure(path));
-    lines(files, |line| {
-        let word = IMPURE_WORDS.iter().find(|word| has_word(line, word))?;
-        Some(format!("a pure module names {word}"))
+fn pure_core(tree: &Tree) -> Vec<Finding> {
+    let manifest = tree.files().filter(|(path, _)| *path == CORE_MANIFEST);
+    lines(manifest, |line| {
+        let name = line.split(['.', ' ', '=']).next()?;
+        IMPURE_CRATES
+            .contains(&name)
+            .then(|| format!("the crate of pure decisions depends on {name}"))
     })
 }
 

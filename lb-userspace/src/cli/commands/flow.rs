@@ -13,8 +13,8 @@ use crate::{
         client::{Client, escape},
         render,
     },
-    text::number,
 };
+use lb_core::text::number;
 
 pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
     match verb {

@@ -28,11 +28,8 @@ use super::{
     client::Client,
     complete,
 };
-use crate::{
-    admin::model::NodeStatus,
-    config::{self, Whereabouts},
-    dataplane::Pins,
-};
+use crate::{admin::model::NodeStatus, dataplane::Pins};
+use lb_core::config::NodeLocation;
 
 /// How long a daemon may take that may be the one that is meant.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -72,7 +69,7 @@ pub(super) async fn client(place: &Place) -> Result<Client, CliError> {
     match &place.socket {
         Some(socket) => Ok(Client::new(socket)),
         None if place.endpoint.is_some() => Client::remote(place),
-        None => match config::whereabouts(&place.config) {
+        None => match crate::config_file::locate(&place.config) {
             Ok(found) => Ok(Client::new(&found.socket)),
             // The daemon is to say itself what it thinks of the file.
             Err(cause) => running_by(&place.config).await.ok_or(CliError::Config { cause }),
@@ -83,7 +80,7 @@ pub(super) async fn client(place: &Place) -> Result<Client, CliError> {
 /// The daemon that was started with this file, among those whose sockets are where they are by default.
 async fn running_by(file: &Path) -> Option<Client> {
     let file = std::path::absolute(file).ok()?;
-    for entry in fs::read_dir(config::SOCKETS).ok()?.flatten() {
+    for entry in fs::read_dir(lb_core::config::SOCKETS).ok()?.flatten() {
         let client = Client::new(&entry.path());
         let asked = timeout(PATIENCE, client.get::<NodeStatus>("/v1/node")).await;
         if asked.is_ok_and(|answer| answer.is_ok_and(|node| node.config_path == file)) {
@@ -103,8 +100,8 @@ fn pins(place: &Place) -> Result<Pins, CliError> {
         Place { endpoint: Some(_), .. } => Some("--endpoint"),
         _ => None,
     };
-    let found = config::whereabouts(&place.config);
-    let is_it = |found: &Whereabouts| place.socket.as_ref().is_none_or(|socket| *socket == found.socket);
+    let found = crate::config_file::locate(&place.config);
+    let is_it = |found: &NodeLocation| place.socket.as_ref().is_none_or(|socket| *socket == found.socket);
     match (found, elsewhere) {
         (Ok(found), elsewhere) if elsewhere.is_none() || is_it(&found) => Ok(Pins::new(&found.bpffs, &found.name)),
         (Err(cause), None) => Err(CliError::Usage(format!(

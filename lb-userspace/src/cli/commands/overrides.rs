@@ -15,8 +15,8 @@ use crate::{
         args::{BackendName, BackendVerb},
         client::{Client, escape},
     },
-    text::number,
 };
+use lb_core::text::number;
 
 /// How often the flows of a drain are counted.
 const STEP: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use std::io::Write;
 use hyper::Method;
 
 use super::print_json;
-use crate::{
-    cli::{CliError, args::ReloadArguments, client::Client},
+use crate::cli::{CliError, args::ReloadArguments, client::Client};
+use lb_core::{
     reload::{Action, Change, Report},
     text::number,
 };

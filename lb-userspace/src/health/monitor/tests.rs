@@ -3,8 +3,8 @@
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::{CheckTarget, HealthCheck, Initial, Probe, Timing};
 use crate::health::Means;
+use lb_core::config::{CheckTarget, HealthCheck, Initial, Probe, Timing};
 use std::net::SocketAddr;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -36,8 +36,8 @@ fn target(address: SocketAddr) -> Target {
     }
 }
 
-fn id(backend: &str) -> TargetId {
-    TargetId {
+fn id(backend: &str) -> BackendId {
+    BackendId {
         service: "web".to_owned(),
         backend: backend.to_owned(),
     }

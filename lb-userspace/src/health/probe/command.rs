@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::{ProbeFailure, TargetId};
-use crate::{
-    command::{self, CommandFailure, RunAs},
-    config::CommandProbe,
-};
+use super::{BackendId, ProbeFailure};
+use crate::command::{self, CommandFailure, RunAs};
+use lb_core::config::CommandProbe;
 
 /// Runs the command. Dropping the future kills it, with all processes that it began in its group.
 pub(super) async fn probe(
-    id: &TargetId,
+    id: &BackendId,
     address: SocketAddr,
     probe: &CommandProbe,
     user: &RunAs,

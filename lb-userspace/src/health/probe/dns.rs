@@ -12,7 +12,7 @@ use domain::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Place, ProbeFailure, tcp, udp};
-use crate::config::DnsProbe;
+use lb_core::config::DnsProbe;
 
 /// Asks, and looks at the answers.
 pub(super) async fn probe(to: &Place, probe: &DnsProbe) -> Result<(), ProbeFailure> {

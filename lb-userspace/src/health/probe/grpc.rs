@@ -15,7 +15,8 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
 use super::{Place, ProbeFailure, http::USER_AGENT, stream};
-use crate::{config::GrpcProbe, health::means::ClientTls};
+use crate::health::means::ClientTls;
+use lb_core::config::GrpcProbe;
 
 /// How much of an answer is read, in bytes.
 const LARGEST_ANSWER: usize = 4096;

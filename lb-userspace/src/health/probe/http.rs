@@ -10,10 +10,8 @@ use super::{
     Place, ProbeFailure,
     stream::{self, Stream},
 };
-use crate::{
-    config::{HttpProbe, Pattern},
-    health::means::ClientTls,
-};
+use crate::health::means::ClientTls;
+use lb_core::config::{HttpProbe, Pattern};
 
 /// The largest head of a response that is read, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;

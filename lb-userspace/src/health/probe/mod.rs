@@ -13,8 +13,9 @@ use std::{io, net::SocketAddr};
 
 use socket2::SockRef;
 
-use super::{ProbeFailure, Target, TargetId, through::origin};
-use crate::config::Probe;
+use super::{ProbeFailure, Target, through::origin};
+use lb_core::config::BackendId;
+use lb_core::config::Probe;
 
 /// Where a check goes.
 struct Place {
@@ -63,7 +64,7 @@ fn place(target: &Target) -> io::Result<Place> {
 /// # Errors
 ///
 /// Why the backend does not count as well.
-pub(super) async fn probe(id: &TargetId, target: &Target) -> Result<(), ProbeFailure> {
+pub(super) async fn probe(id: &BackendId, target: &Target) -> Result<(), ProbeFailure> {
     let timeout = target.check.timing.timeout;
     let to = place(target).map_err(ProbeFailure::Here)?;
     let tls = target.means.tls.as_ref();

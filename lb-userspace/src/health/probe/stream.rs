@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
 use super::{Place, ProbeFailure, tcp};
-use crate::{config::TlsClient, health::means::ClientTls};
+use crate::health::means::ClientTls;
+use lb_core::config::TlsClient;
 
 /// What protocols speak over.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

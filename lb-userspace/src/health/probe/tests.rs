@@ -30,12 +30,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::probe;
-use crate::{
-    config::{
-        CheckTarget, CommandProbe, DnsProbe, GrpcProbe, HealthCheck, HttpProbe, Initial, Pattern, Probe, Rules, Timing,
-        Tls, TlsClient, UdpProbe,
-    },
-    health::{Means, Target, TargetId},
+use crate::health::{Means, Target};
+use lb_core::config::BackendId;
+use lb_core::config::{
+    CheckTarget, CommandProbe, DnsProbe, GrpcProbe, HealthCheck, HttpProbe, Initial, Pattern, Probe, Rules, Timing,
+    Tls, TlsClient, UdpProbe,
 };
 
 /// How long a check may take that is to end by its answer.
@@ -72,7 +71,7 @@ fn target(address: SocketAddr, probe: Probe, timeout: Duration) -> Target {
 }
 
 async fn result_within(address: SocketAddr, what: Probe, timeout: Duration) -> String {
-    let id = TargetId {
+    let id = BackendId {
         service: "web".to_owned(),
         backend: "w1".to_owned(),
     };

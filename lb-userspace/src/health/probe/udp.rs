@@ -6,7 +6,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{Place, ProbeFailure};
-use crate::config::UdpProbe;
+use lb_core::config::UdpProbe;
 
 /// Bytes of the longest reply that is looked at.
 const LARGEST_REPLY: usize = 64 * 1024;

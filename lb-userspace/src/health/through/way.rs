@@ -8,10 +8,8 @@ use std::{
 use ipnet::IpNet;
 use lb_common::Mode;
 
-use crate::{
-    config::{Backend, Service},
-    health::TargetId,
-};
+use lb_core::config::BackendId;
+use lb_core::config::{Backend, Service};
 
 /// The first byte of stand-ins for IPv4. RFC 1112, section 4: these addresses are reserved, and nobody has one.
 const STAND_IN_V4: u8 = 240;
@@ -58,7 +56,7 @@ impl Way {
 
 /// The address that a check of this target is connected to, in place of one of this family; `turn` tells those apart
 /// that would have the same.
-pub(crate) fn stand_in(id: &TargetId, like: IpAddr, turn: u32) -> IpAddr {
+pub(crate) fn stand_in(id: &BackendId, like: IpAddr, turn: u32) -> IpAddr {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
     let number = (hasher.finish() as u32).wrapping_add(turn) % STAND_INS;
@@ -96,7 +94,7 @@ mod tests {
     #[test]
     fn stand_ins_lie_within_their_prefixes_and_stay_the_same() {
         for name in 0..1000 {
-            let id = TargetId {
+            let id = BackendId {
                 service: "web".to_owned(),
                 backend: format!("w{name}"),
             };

@@ -12,20 +12,23 @@ use super::{
     driver::Followed,
     echo::Echo,
     ground::Ground,
-    instance::{Action, Answer, Instance, Micros, Role},
-    judge::judge,
     kernel::Kernel,
     lease::{self, Lease},
-    oddities::Oddities,
     ports::Ports,
-    relay::Relay,
-    repeats::Repeats,
     shown::Shown,
     status::Board,
-    track::{Standing, TrackState},
+};
+use crate::{dataplane::Routers, events::Kind};
+use lb_core::config::Vrrp;
+use lb_core::vrrp::{
+    Standing, TrackState,
+    instance::{Action, Answer, Instance, Micros, Role},
+    judge::judge,
+    oddities::Oddities,
+    relay::Relay,
+    repeats::Repeats,
     wire::{Advert, GROUP_V4, GROUP_V6, Refused},
 };
-use crate::{config::Vrrp, dataplane::Routers, events::Kind};
 
 /// For how long the next master is waited for beyond an interval, in which it takes over.
 const LINGERING: Duration = Duration::from_millis(100);

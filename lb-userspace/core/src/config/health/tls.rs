@@ -1,0 +1,91 @@
+//! Keys of checks that speak TLS.
+
+use std::path::PathBuf;
+
+use rustls_pki_types::ServerName;
+use toml::Spanned;
+
+use crate::config::{
+    Tls,
+    finding::{Findings, Problem, Span},
+    names, raw,
+};
+
+use super::model::TlsClient;
+
+/// How a check speaks TLS.
+pub(super) fn client(raw: &raw::Health, findings: &mut Findings) -> Option<TlsClient> {
+    let verify = raw.verify.as_ref().is_none_or(|verify| *verify.get_ref());
+    let server_name = findings.optional(&raw.server_name, None, |name| {
+        match ServerName::try_from(name.clone()) {
+            Ok(_) => Ok(Some(name.clone())),
+            Err(_) => Err(Problem::new(
+                format!("\"{}\" is not the name of a server", name.escape_debug()),
+                "a host name or an address, such as \"www.example.org\"",
+            )),
+        }
+    });
+    let ca_file = findings.optional(&raw.ca_file, None, |path| names::absolute(path).map(Some));
+    if let (Some(given), false) = (&raw.ca_file, verify) {
+        let problem = "`ca_file` has no meaning with `verify` = false";
+        findings.add(given.span(), Problem::new(problem, "one of the two"));
+        return None;
+    }
+    let identity = identity(raw, findings);
+    Some(TlsClient {
+        server_name: server_name?.or_else(|| host_name(raw)),
+        verify,
+        ca_file: ca_file?,
+        identity: identity?,
+    })
+}
+
+/// Refuses what has no meaning without TLS; whether there was none of it.
+pub(super) fn refuse(raw: &raw::Health, findings: &mut Findings) -> bool {
+    let keys: [(&str, Option<Span>); 5] = [
+        ("server_name", raw.server_name.as_ref().map(Spanned::span)),
+        ("verify", raw.verify.as_ref().map(Spanned::span)),
+        ("ca_file", raw.ca_file.as_ref().map(Spanned::span)),
+        ("certificate", raw.certificate.as_ref().map(Spanned::span)),
+        ("key", raw.key.as_ref().map(Spanned::span)),
+    ];
+    let mut is_clean = true;
+    for (key, span) in keys {
+        if let Some(span) = span {
+            is_clean = false;
+            let problem = format!("`{key}` has no meaning without TLS");
+            findings.add(span, Problem::new(problem, format!("no `{key}`, or `tls` = true")));
+        }
+    }
+    is_clean
+}
+
+/// The name of the Host header, without port, where it is one that certificates are for.
+fn host_name(raw: &raw::Health) -> Option<String> {
+    let host = raw.host.as_ref()?.get_ref();
+    let authority: http::uri::Authority = host.parse().ok()?;
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(name.to_owned()).ok().map(|_| name.to_owned())
+}
+
+fn identity(raw: &raw::Health, findings: &mut Findings) -> Option<Option<Tls>> {
+    let path = |given: &raw::Given<String>, findings: &mut Findings| -> Option<Option<PathBuf>> {
+        findings.optional(given, None, |path| names::absolute(path).map(Some))
+    };
+    let certificate = path(&raw.certificate, findings);
+    let key = path(&raw.key, findings);
+    let alone = match (&raw.certificate, &raw.key) {
+        (Some(given), None) => Some((given.span(), "certificate", "key")),
+        (None, Some(given)) => Some((given.span(), "key", "certificate")),
+        _ => None,
+    };
+    if let Some((span, key, other)) = alone {
+        let problem = format!("`{key}` without `{other}`");
+        findings.add(span, Problem::new(problem, "both, or none of the two"));
+        return None;
+    }
+    match (certificate?, key?) {
+        (Some(certificate), Some(key)) => Some(Some(Tls { certificate, key })),
+        _ => Some(None),
+    }
+}

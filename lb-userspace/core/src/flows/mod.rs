@@ -1,0 +1,3 @@
+//! The life of flows that packets alone do not end.
+
+pub mod aging;

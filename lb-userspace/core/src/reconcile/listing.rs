@@ -1,0 +1,98 @@
+//! What leads packets to a service: a single port, or a block of ports.
+
+use std::net::IpAddr;
+
+use crate::config;
+
+/// Address, port and protocol of a service; of several ports the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VirtualAddress {
+    /// Virtual address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl From<&config::Service> for VirtualAddress {
+    fn from(service: &config::Service) -> Self {
+        Self {
+            address: service.address,
+            port: service.ports.low,
+            protocol: service.protocol.number(),
+        }
+    }
+}
+
+/// An entry that leads packets to a service. Where a port has both kinds, packets follow that of the single port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Listing {
+    /// A port.
+    Port(VirtualAddress),
+    /// The ports that have the leading bits of this one.
+    Block {
+        /// The first of them.
+        first: VirtualAddress,
+        /// How many leading bits: 0 to 16.
+        bits: u8,
+    },
+}
+
+impl Listing {
+    /// What leads to the service at the ports from that of `at` to `last_port`: for more than one port, as few blocks as
+    /// can be.
+    pub fn of(at: VirtualAddress, last_port: u16) -> Vec<Self> {
+        if last_port <= at.port {
+            return vec![Self::Port(at)];
+        }
+        let ports = config::PortRange {
+            low: at.port,
+            high: last_port,
+        };
+        let block = |(port, bits)| Self::Block {
+            first: VirtualAddress { port, ..at },
+            bits,
+        };
+        ports.blocks().into_iter().map(block).collect()
+    }
+
+    /// Address, protocol and first port.
+    pub fn first(self) -> VirtualAddress {
+        match self {
+            Self::Port(at) => at,
+            Self::Block { first, .. } => first,
+        }
+    }
+
+    /// The last port.
+    pub fn last_port(self) -> u16 {
+        match self {
+            Self::Port(at) => at.port,
+            Self::Block { first, bits } => first.port | u16::MAX.checked_shr(u32::from(bits)).unwrap_or(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> VirtualAddress {
+        VirtualAddress {
+            address: "192.0.2.1".parse().unwrap(),
+            port,
+            protocol: 6,
+        }
+    }
+
+    #[test]
+    fn a_single_port_is_listed_by_itself_and_several_by_blocks() {
+        assert_eq!(Listing::of(at(80), 80), [Listing::Port(at(80))]);
+        let ports: Vec<_> = Listing::of(at(8000), 8099)
+            .into_iter()
+            .map(|listing| (listing.first().port, listing.last_port()))
+            .collect();
+        assert_eq!(ports, [(8000, 8063), (8064, 8095), (8096, 8099)]);
+    }
+}

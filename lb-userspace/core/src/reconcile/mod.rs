@@ -1,0 +1,29 @@
+//! Keeps the maps as they should be: desired state, the difference to what the maps hold, and its application.
+
+pub mod apply;
+pub mod classes;
+pub mod condition;
+pub mod desired;
+mod entries;
+#[cfg(test)]
+mod fake;
+mod guarded;
+mod listing;
+pub mod observed;
+mod panic;
+pub mod plan;
+mod ring_space;
+pub mod store;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{ApplyError, apply};
+pub use classes::Classes;
+pub use condition::{Condition, conditions};
+pub use desired::{Desired, Known, desired};
+pub use entries::{Front, front};
+pub use guarded::{GuardVerdict, Guarded};
+pub use listing::{Listing, VirtualAddress};
+pub use observed::{Observed, observe};
+pub use plan::{Plan, Step, plan, plan_with};
+pub use store::Store;
