@@ -15,7 +15,7 @@ use harness::{
 };
 use lb_common::{Event, Mode, Outcome, address_class, next_hop::ClientHop};
 use lb_core::config::{Capacity, Timeouts};
-use lb_userspace::flows::sweep::Sweeper;
+use lb_userspace::daemon::flows::sweep::Sweeper;
 
 /// A client's address that stands in the same place among the classes of addresses as another address.
 fn in_the_place_of(address: IpAddr) -> IpAddr {

@@ -9,7 +9,7 @@ use harness::{
 };
 use lb_common::{BackendState, Mode, OnBackendDown, Outcome, Scheduler};
 use lb_core::{config::Protocol, reconcile::desired::DesiredService};
-use lb_userspace::explain::{Certainty, Found, Question, Verdict, explain};
+use lb_userspace::dataplane::explain::{Certainty, Found, Question, Verdict, explain};
 
 const HOSTS: [u8; 4] = [1, 2, 3, 4];
 const CLIENTS: u16 = 40;

@@ -14,8 +14,8 @@ use lb_core::{
     reconcile::{self, Desired},
 };
 use lb_userspace::{
+    daemon::flows::sweep::Sweeper,
     dataplane::{self, Access, Pins, Tables, flows::FlowEntry},
-    flows::sweep::Sweeper,
 };
 
 /// The program over maps of its own.

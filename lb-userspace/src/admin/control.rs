@@ -2,8 +2,8 @@
 
 use super::model::{FlowFilter, Flushed};
 use crate::{
+    dataplane::explain::{Explanation, Question},
     events::Events,
-    explain::{Explanation, Question},
     vrrp,
 };
 use lb_core::config::BackendId;

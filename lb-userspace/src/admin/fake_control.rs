@@ -5,8 +5,8 @@ use super::{
     model::{FlowFilter, Flushed},
 };
 use crate::{
+    dataplane::explain::{Certainty, Explanation, Question, Verdict},
     events::{Events, Happening, Kind},
-    explain::{Certainty, Explanation, Question, Verdict},
 };
 use lb_core::config::BackendId;
 use lb_core::{

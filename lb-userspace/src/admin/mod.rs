@@ -12,7 +12,7 @@
 //! | `POST /v1/services/{name}/backends/{name}/{verb}` | `null`: it is done |
 //! | `POST /v1/reload?dry_run=` | [`Report`](lb_core::reload::Report) |
 //! | `GET /v1/events?after=&last=&limit=&wait=` | [`EventPage`](crate::events::EventPage) |
-//! | `GET /v1/explain?protocol=&client=&address=` | [`Explanation`](crate::explain::Explanation) |
+//! | `GET /v1/explain?protocol=&client=&address=` | [`Explanation`](crate::dataplane::explain::Explanation) |
 //!
 //! The verbs of a backend are `drain` (`?deadline=5m`), `undrain`, `disable`, `enable`, `weight` (`?value=3`) and
 //! `reset-weight`. `wait` lets the answer about events wait for so many seconds until there is one.

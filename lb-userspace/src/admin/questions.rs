@@ -11,8 +11,8 @@ use super::{
     server::{Answer, ask},
 };
 use crate::{
+    dataplane::explain::{Explanation, Question},
     events::{EventPage, Start},
-    explain::{Explanation, Question},
 };
 use lb_core::config::{Protocol, Word};
 

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
     daemon::{self, MapChoice},
-    descriptors, usable,
+    system::{fd_limit, preflight},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -117,7 +117,7 @@ fn run(config: &Path, format: LogFormat, filter: EnvFilter, maps: MapChoice) -> 
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
     }
-    descriptors::raise()?;
+    fd_limit::raise()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let outcome = runtime.block_on(daemon::run(&config, maps));
     runtime.shutdown_timeout(SHUTDOWN);
@@ -142,15 +142,15 @@ impl Write for Unheard {
 }
 
 fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let result =
-        lb_userspace::config_file::load_source(file).and_then(|source| usable::check(&source).map(|_| source.config));
+    let result = lb_userspace::system::config_file::load_source(file)
+        .and_then(|source| preflight::check(&source).map(|_| source.config));
     if json {
         let (error, diagnostics) = match &result {
             Ok(_) => (None, Vec::new()),
             Err(error) if error.diagnostics().is_empty() => (Some(error.to_string()), Vec::new()),
             Err(error) => (None, error.diagnostics().to_vec()),
         };
-        let warnings = result.as_ref().map(usable::warnings).unwrap_or_default();
+        let warnings = result.as_ref().map(preflight::warnings).unwrap_or_default();
         let found = serde_json::json!({
             "valid": result.is_ok(),
             "error": error,
@@ -165,7 +165,7 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
         });
     }
     let config = result?;
-    for warning in usable::warnings(&config) {
+    for warning in preflight::warnings(&config) {
         eprintln!("warning: {warning}");
     }
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();

@@ -11,8 +11,8 @@ use crate::{
         model::{FlowFilter, Flushed},
         nothing_named,
     },
+    dataplane::explain::{Explanation, Question},
     events::Events,
-    explain::{Explanation, Question},
     vrrp,
 };
 use lb_core::config::BackendId;

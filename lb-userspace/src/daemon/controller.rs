@@ -31,8 +31,9 @@ use crate::{
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
     health::{Change, Monitor},
-    neighbour::{Neighbours, NextHopState, RESOLVING},
-    steady, vrrp,
+    network::neighbour::{Neighbours, NextHopState, RESOLVING},
+    system::wall_clock,
+    vrrp,
 };
 use lb_core::{config::BackendId, health::Verdict};
 use lb_core::{
@@ -169,7 +170,7 @@ impl Controller {
             }
             tokio::task::block_in_place(|| {
                 // Flows are counted before what their backends' deadlines mean to them is done.
-                let now = steady::now();
+                let now = wall_clock::now();
                 self.follow_drains(now);
                 self.reconcile_at(now);
                 self.save_again();
@@ -222,7 +223,7 @@ impl Controller {
 
     /// Brings the maps to the desired state once.
     pub(super) fn reconcile(&mut self) {
-        self.reconcile_at(steady::now());
+        self.reconcile_at(wall_clock::now());
     }
 
     fn reconcile_at(&mut self, now: Timestamp) {

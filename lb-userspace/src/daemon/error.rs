@@ -1,8 +1,10 @@
 //! Why the controller cannot start.
 
 use crate::{
-    admin::ListenError, capabilities::Missing, dataplane::DataplaneError, lock::LockError, neighbour::NeighbourError,
-    reserve::ReserveError,
+    admin::ListenError,
+    dataplane::DataplaneError,
+    network::{neighbour::NeighbourError, reserve::ReserveError},
+    system::{capabilities::Missing, lock::LockError},
 };
 use lb_core::config::ConfigError;
 

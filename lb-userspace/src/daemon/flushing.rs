@@ -8,9 +8,9 @@ use crate::{
         ControlError,
         model::{FlowFilter, Flushed},
     },
+    daemon::flows::{Teller, sweep},
     dataplane::{Tables, flows::FlowEntry},
     events::{Events, Happening, Kind},
-    flows::{Teller, sweep},
 };
 use lb_core::text::number;
 

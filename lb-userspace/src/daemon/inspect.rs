@@ -24,11 +24,14 @@ use crate::{
         },
         nothing_named,
     },
-    dataplane::{DataplaneError, Tables},
-    explain::{self, Explanation, Question},
+    dataplane::{
+        DataplaneError, Tables,
+        explain::{self, Explanation, Question},
+    },
     health::{Health, Monitor},
-    neighbour::{NextHopState, NextHops},
-    steady, vrrp,
+    network::neighbour::{NextHopState, NextHops},
+    system::wall_clock,
+    vrrp,
 };
 use lb_core::{config::BackendId, health::Verdict};
 use lb_core::{
@@ -275,7 +278,7 @@ impl Inspect for Inspector {
         let entries = Entries::read(&self.tables).map_err(InspectError::new)?;
         let health = self.health.snapshot();
         let in_force = self.in_force();
-        let now = steady::now();
+        let now = wall_clock::now();
         let mut found = Vec::new();
         for known in in_force
             .config()

@@ -16,7 +16,7 @@ use crate::{
     dataplane::{self, AttachedMode, ClientHops, DataplaneError, Loaded, Pins, Presence, detach},
     events::Events,
     health::OwnLinks,
-    link_changes::LinkChanges,
+    network::link_changes::LinkChanges,
 };
 use lb_core::config::{Node, Word, XdpMode};
 

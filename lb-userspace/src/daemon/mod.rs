@@ -6,6 +6,7 @@ mod conditions;
 mod controller;
 mod entries;
 mod error;
+pub mod flows;
 mod flushing;
 mod in_force;
 mod inspect;
@@ -35,14 +36,13 @@ use tokio::{
 pub use error::DaemonError;
 
 use crate::{
-    admin, capabilities,
+    admin,
     dataplane::{self, Access, Former, Pins, Punts, Routers, Running, Tables},
     events::{Events, Happening, Kind},
     health::Monitor,
-    lock::NodeLock,
-    neighbour::Neighbours,
-    raw_socket::Sender,
-    reserve, steady, usable, vrrp,
+    network::{neighbour::Neighbours, raw_socket::Sender, reserve},
+    system::{capabilities, lock::NodeLock, preflight, wall_clock},
+    vrrp,
 };
 use commands::Remote;
 use controller::{Controller, Hangup};
@@ -80,9 +80,9 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     let ended = terminated();
     let hangup = Hangup::watch();
     let events = Events::default();
-    let source = Arc::new(crate::config_file::load_source(config_path)?);
+    let source = Arc::new(crate::system::config_file::load_source(config_path)?);
     let config = &source.config;
-    let targets = Arc::new(usable::check(&source)?);
+    let targets = Arc::new(preflight::check(&source)?);
     let node = &config.node;
     capabilities::check()?;
     let _lock = NodeLock::take(&node.state_dir)?;
@@ -155,7 +155,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         returned: returned::Returned::default(),
         reconciled,
         commands: commands_given,
-        started: steady::now(),
+        started: wall_clock::now(),
         conditions,
         is_unsaved: false,
         events: events.clone(),
@@ -172,7 +172,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         let cause = format!("from layout {}, with all flows", former.version);
         events.record(Happening::new(Kind::MapsMigrated, cause));
     }
-    for warning in warnings.iter().chain(&usable::warnings(config)) {
+    for warning in warnings.iter().chain(&preflight::warnings(config)) {
         tracing::warn!("{warning}");
     }
     controller.in_force.send_modify(|in_force| {
@@ -253,7 +253,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
 ///
 /// When the daemon still runs, or something cannot be removed.
 pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
-    let config = crate::config_file::load(config_path)?;
+    let config = crate::system::config_file::load(config_path)?;
     let _lock = NodeLock::take(&config.node.state_dir)?;
     let pins = Pins::new(&config.node.bpffs, &config.node.name);
     let _claim = pins.is_there().then(|| pins.claim()).transpose()?;
@@ -287,7 +287,7 @@ fn reservation_file(config: &Config) -> PathBuf {
 /// What operators decided before, as far as it concerns backends that there are.
 fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>) -> Overrides {
     let state_dir = &config.node.state_dir;
-    let mut overrides = crate::overrides_file::load(state_dir).unwrap_or_else(|error| {
+    let mut overrides = crate::system::overrides_file::load(state_dir).unwrap_or_else(|error| {
         warnings.push(error.to_string());
         events.record(Happening::new(Kind::OverridesUnreadable, error.to_string()));
         Overrides::default()
@@ -296,10 +296,10 @@ fn saved_overrides(config: &Config, events: &Events, warnings: &mut Vec<String>)
     for voided in overrides.prune(config) {
         events.record(overriding::cleared(&voided));
     }
-    let now = steady::now();
+    let now = wall_clock::now();
     overrides.gone(|leaving| leaving.deadline <= now);
     if overrides != before
-        && let Err(error) = crate::overrides_file::save(state_dir, &overrides)
+        && let Err(error) = crate::system::overrides_file::save(state_dir, &overrides)
     {
         events.record(Happening::new(Kind::OverridesUnsaved, error.to_string()));
     }

@@ -9,8 +9,11 @@ use std::{
 use super::{InForce, entries::front};
 use crate::{
     admin::model::FlowStatus,
-    dataplane::{Tables, flows::FlowEntry},
-    explain::{Explanation, Found, Question},
+    dataplane::{
+        Tables,
+        explain::{Explanation, Found, Question},
+        flows::FlowEntry,
+    },
 };
 use lb_core::{
     config::{self, Service},

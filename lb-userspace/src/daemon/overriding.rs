@@ -8,7 +8,7 @@ use super::{commands::no_router, controller::Controller, entries::Entries};
 use crate::{
     admin::{ControlError, nothing_named},
     events::{Happening, Kind},
-    steady,
+    system::wall_clock,
 };
 use lb_core::config::BackendId;
 use lb_core::{
@@ -25,7 +25,7 @@ const LINGER: SignedDuration = SignedDuration::from_secs(30);
 impl Controller {
     /// Carries out what an operator decided about a backend.
     pub(super) fn override_backend(&mut self, id: BackendId, verb: Verb) -> Result<(), ControlError> {
-        let now = steady::now();
+        let now = wall_clock::now();
         let in_force = self.in_force.borrow().clone();
         let (service, backend) = self.known(&id)?;
         if backend.fallback && matches!(verb, Verb::SetWeight(_)) {
@@ -43,7 +43,7 @@ impl Controller {
             self.is_there_room(&overrides)?;
         }
         // What is not on the disk is not promised.
-        crate::overrides_file::save(&in_force.config().node.state_dir, &overrides)
+        crate::system::overrides_file::save(&in_force.config().node.state_dir, &overrides)
             .map_err(|error| ControlError::Failed(error.to_string()))?;
         let set = overrides.of(&id).is_some_and(|own| match verb {
             Verb::Undrain | Verb::Enable => own.intent.is_some(),
@@ -88,7 +88,7 @@ impl Controller {
         if !overrides.maintain(together.map(|router| router.name.as_str()), is_maintained) {
             return Ok(());
         }
-        crate::overrides_file::save(&config.node.state_dir, &overrides)
+        crate::system::overrides_file::save(&config.node.state_dir, &overrides)
             .map_err(|error| ControlError::Failed(error.to_string()))?;
         self.vrrp.maintain(overrides.maintained().clone());
         let kind = if is_maintained {
@@ -154,7 +154,7 @@ impl Controller {
 
     /// How long until a deadline changes something.
     pub(super) fn until_deadline(&self) -> Option<std::time::Duration> {
-        let now = steady::now();
+        let now = wall_clock::now();
         let next = self.in_force.borrow().overrides.next_deadline(now)?;
         Some(next.duration_since(now).unsigned_abs())
     }
@@ -206,7 +206,7 @@ impl Controller {
     pub(super) fn save_again(&mut self) {
         let in_force = self.in_force.borrow().clone();
         if self.is_unsaved
-            && crate::overrides_file::save(&in_force.config().node.state_dir, &in_force.overrides).is_ok()
+            && crate::system::overrides_file::save(&in_force.config().node.state_dir, &in_force.overrides).is_ok()
         {
             self.is_unsaved = false;
             tracing::info!("the operator's overrides are saved by now");
@@ -216,7 +216,7 @@ impl Controller {
     /// Puts overrides into force and saves them; where that fails, it is tried again.
     pub(super) fn put_overrides(&mut self, overrides: Overrides) {
         let in_force = self.in_force.borrow().clone();
-        let saved = crate::overrides_file::save(&in_force.config().node.state_dir, &overrides);
+        let saved = crate::system::overrides_file::save(&in_force.config().node.state_dir, &overrides);
         self.is_unsaved = saved.is_err();
         if let Err(error) = saved {
             self.events

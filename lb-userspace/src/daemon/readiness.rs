@@ -9,7 +9,7 @@ use std::{
 use lb_common::BackendState;
 
 use super::{InForce, entries::Entries};
-use crate::{health::Health, neighbour::NextHopState, vrrp::Addresses};
+use crate::{health::Health, network::neighbour::NextHopState, vrrp::Addresses};
 use lb_core::config::{Backend, Service};
 use lb_core::{config::BackendId, health::Verdict};
 

@@ -15,8 +15,8 @@ use crate::{
     admin::{ListenError, Ways},
     events::{Happening, Kind},
     health::Targets,
-    neighbour::{NextHopState, RESOLVING},
-    steady, usable,
+    network::neighbour::{NextHopState, RESOLVING},
+    system::{preflight, wall_clock},
 };
 use lb_core::config::BackendId;
 use lb_core::{
@@ -53,7 +53,7 @@ impl Controller {
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));
         }
-        let now = steady::now();
+        let now = wall_clock::now();
         let mut report = Report {
             applied: false,
             file: path.display().to_string(),
@@ -75,12 +75,12 @@ impl Controller {
         let state_dir = &before.config().node.state_dir;
         if overrides != *before.overrides {
             // What is not on the disk is not promised.
-            crate::overrides_file::save(state_dir, &overrides)
+            crate::system::overrides_file::save(state_dir, &overrides)
                 .map_err(|error| ReloadError::Unsaved(error.to_string()))?;
         }
         if let Err(error) = self.enter(&before, &next.config, ways).await {
             // Where that fails, too, what the file has of backends that are in force is forgotten at the next start.
-            let _ = crate::overrides_file::save(state_dir, &before.overrides);
+            let _ = crate::system::overrides_file::save(state_dir, &before.overrides);
             return Err(error);
         }
         let wanted = &next.config.node;
@@ -198,7 +198,7 @@ impl Controller {
     /// What would be written for a configuration and overrides, and what would not fit.
     pub(super) fn trial(&self, config: &Config, overrides: &Overrides) -> Result<reconcile::Plan, String> {
         let observed = reconcile::observe(&self.tables).map_err(|error| error.to_string())?;
-        let desired = self.desired(config, overrides, steady::now());
+        let desired = self.desired(config, overrides, wall_clock::now());
         Ok(reconcile::plan(&desired, &observed))
     }
 
@@ -219,9 +219,9 @@ async fn read(path: PathBuf) -> Result<(Source, Targets, Vec<String>), ReloadErr
     let (done, read) = oneshot::channel();
     let file = path.clone();
     let work = move || {
-        let result = crate::config_file::load_source(&path).and_then(|source| {
-            let targets = usable::check(&source)?;
-            let warnings = usable::warnings(&source.config);
+        let result = crate::system::config_file::load_source(&path).and_then(|source| {
+            let targets = preflight::check(&source)?;
+            let warnings = preflight::warnings(&source.config);
             Ok((source, targets, warnings))
         });
         let _ = done.send(result.map_err(ReloadError::Config));

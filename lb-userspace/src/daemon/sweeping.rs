@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use super::{InForce, entries};
 use crate::{
+    daemon::flows::{Teller, sweep::Sweeper},
     dataplane::Tables,
-    flows::{Teller, sweep::Sweeper},
 };
 use lb_core::flows::aging::Fate;
 use lb_core::{config::Timeouts, reconcile};

@@ -5,6 +5,7 @@ mod attach;
 mod client_hops;
 pub mod dump;
 mod error;
+pub mod explain;
 pub mod flows;
 mod grace;
 mod guards;

@@ -16,7 +16,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::command::{self, RunAs, UserError};
+use crate::system::command::{self, RunAs, UserError};
 use lb_core::config::{Probe, Tls, TlsClient};
 
 /// What a check needs besides what the configuration says.

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{OwnLinks, ProbeFailure, Target, Targets, probe::probe, thread::Thread};
-use crate::descriptors;
+use crate::system::fd_limit;
 use lb_core::{
     config::BackendId,
     health::{Decision, Hysteresis, Verdict, hindrances::Hindrances, pace::Pace},
@@ -182,8 +182,8 @@ impl Monitor {
 
     /// Warns where checks of all targets at a time want more files open than may be.
     fn weigh(&self, targets: &Targets) {
-        let needed = descriptors::needed(targets.values().map(|target| &target.check.probe));
-        let limit = descriptors::limit();
+        let needed = fd_limit::needed(targets.values().map(|target| &target.check.probe));
+        let limit = fd_limit::limit();
         if self.needed.swap(needed, Ordering::Relaxed) != needed && needed > limit {
             tracing::warn!(
                 "at most {limit} files may be open at a time, and {needed} may be needed where {} backends do not answer: raise the \

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    command::{self, CommandFailure, RunAs},
-    link_changes::LinkChanges,
+    network::link_changes::LinkChanges,
+    system::command::{self, CommandFailure, RunAs},
     vrrp::addresses,
 };
 use lb_core::vrrp::track_result::{Seen, Services, Standing, service, standing, unknown};

@@ -19,7 +19,7 @@ use super::{
     addresses::{self, Link},
     lease,
 };
-use crate::link_changes::LinkChanges;
+use crate::network::link_changes::LinkChanges;
 use lb_core::vrrp::instance::Micros;
 
 /// How often it is looked without cause.

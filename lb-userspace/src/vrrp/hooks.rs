@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    command,
     events::{Events, Happening, Kind},
+    system::command,
 };
 use lb_core::config::Hook;
 use lb_core::vrrp::instance::Role;

@@ -10,7 +10,7 @@ use crate::{
         client::{Client, escape},
         render,
     },
-    explain::{Certainty, Explanation, Verdict},
+    dataplane::explain::{Certainty, Explanation, Verdict},
 };
 
 pub(super) async fn run(

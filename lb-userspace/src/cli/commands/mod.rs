@@ -69,7 +69,7 @@ pub(super) async fn client(place: &Place) -> Result<Client, CliError> {
     match &place.socket {
         Some(socket) => Ok(Client::new(socket)),
         None if place.endpoint.is_some() => Client::remote(place),
-        None => match crate::config_file::locate(&place.config) {
+        None => match crate::system::config_file::locate(&place.config) {
             Ok(found) => Ok(Client::new(&found.socket)),
             // The daemon is to say itself what it thinks of the file.
             Err(cause) => running_by(&place.config).await.ok_or(CliError::Config { cause }),
@@ -100,7 +100,7 @@ fn pins(place: &Place) -> Result<Pins, CliError> {
         Place { endpoint: Some(_), .. } => Some("--endpoint"),
         _ => None,
     };
-    let found = crate::config_file::locate(&place.config);
+    let found = crate::system::config_file::locate(&place.config);
     let is_it = |found: &NodeLocation| place.socket.as_ref().is_none_or(|socket| *socket == found.socket);
     match (found, elsewhere) {
         (Ok(found), elsewhere) if elsewhere.is_none() || is_it(&found) => Ok(Pins::new(&found.bpffs, &found.name)),

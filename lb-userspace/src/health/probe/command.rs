@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{BackendId, ProbeFailure};
-use crate::command::{self, CommandFailure, RunAs};
+use crate::system::command::{self, CommandFailure, RunAs};
 use lb_core::config::CommandProbe;
 
 /// Runs the command. Dropping the future kills it, with all processes that it began in its group.

@@ -8,7 +8,7 @@ use super::{device::Device, way::Way, wire};
 use crate::{
     dataplane::{Answers, DataplaneError},
     health::Targets,
-    raw_socket::Sender,
+    network::raw_socket::Sender,
 };
 
 /// How often the interfaces are looked at.

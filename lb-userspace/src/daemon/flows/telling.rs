@@ -6,7 +6,7 @@ use lb_common::{V4, V6};
 
 use crate::{
     dataplane::flows::FlowEntry,
-    raw_socket::{self, Sender},
+    network::raw_socket::{self, Sender},
 };
 
 /// Sends what makes clients speak.

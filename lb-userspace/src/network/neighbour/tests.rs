@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{Neighbours, NextHopState, NextHops};
-use crate::netns::Netns;
+use crate::network::netns::Netns;
 
 /// Long enough for a noisy machine; nothing here should need it.
 const PATIENCE: Duration = Duration::from_secs(60);

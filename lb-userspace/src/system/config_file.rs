@@ -88,7 +88,7 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const EXAMPLE: &str = include_str!("../../examples/lbd.toml");
+    const EXAMPLE: &str = include_str!("../../../examples/lbd.toml");
 
     #[test]
     fn a_file_that_cannot_be_read_is_named_with_the_cause() {

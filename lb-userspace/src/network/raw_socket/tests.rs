@@ -16,7 +16,7 @@ use lb_common::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Sender, nudge};
-use crate::netns::Netns;
+use crate::network::netns::Netns;
 
 /// Long enough for a noisy machine; nothing here should need it.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,8 +4,9 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{
-    admin, command,
+    admin,
     health::{self, MeansError, TargetError, Targets},
+    system::command,
 };
 use lb_core::config::BackendId;
 use lb_core::{
@@ -140,7 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lbd.toml");
         fs::write(&file, text).unwrap();
-        let error = check(&crate::config_file::load_source(&file).unwrap()).err()?;
+        let error = check(&crate::system::config_file::load_source(&file).unwrap()).err()?;
         let [found] = error.diagnostics() else {
             panic!("{error}")
         };

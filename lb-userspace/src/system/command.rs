@@ -14,7 +14,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::descriptors;
+use crate::system::fd_limit;
 use lb_core::printable::printable;
 
 /// What commands find programs by.
@@ -176,7 +176,7 @@ fn spawn(argv: &[String], environment: &BTreeMap<String, String>, user: &RunAs) 
     }
     let parent = Pid::this();
     // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
-    unsafe { command.pre_exec(move || die_with(parent).and_then(|()| descriptors::restore())) };
+    unsafe { command.pre_exec(move || die_with(parent).and_then(|()| fd_limit::restore())) };
     if user.ids.is_none_or(|(uid, _)| !uid.is_root()) {
         // SAFETY: as above.
         unsafe { command.pre_exec(renounce) };

@@ -241,7 +241,7 @@ fn content_error(path: &Path, content: String, expected: &'static str) -> Reserv
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netns::Netns;
+    use crate::network::netns::Netns;
 
     const LOCAL: PortRange = PortRange {
         low: 32768,
