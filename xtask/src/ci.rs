@@ -16,7 +16,7 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(project: &Project, Args {}: Args) -> Result<ExitCode> {
     let lint = lint::lint(project);
-    let tally = test::test_all(project)?;
+    let tally = test::gate(project)?;
     if let Err(error) = &lint {
         eprintln!("error: {error:#}");
     }

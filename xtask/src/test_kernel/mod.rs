@@ -26,7 +26,7 @@ use crate::build_ebpf;
 use crate::process::announce;
 use crate::project::Project;
 use crate::setup::{self, Group};
-use crate::test::Tally;
+use crate::test::tally::Tally;
 
 /// Load the program and run tests on other kernels, in virtual machines; the last line says `N passed, N failed`
 ///

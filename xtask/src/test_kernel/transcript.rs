@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::steps::{self, Plan};
-use crate::test::Tally;
+use crate::test::tally::{Reader, SKIPPED, Tally};
 
 /// What begins the lines that are for this reader.
 const MARK: &str = "@@ ";
@@ -121,13 +121,13 @@ impl Step {
     }
 
     fn tests(&self, name: &'static str, status: i32) -> Verdict {
-        let mut tally = Tally::default();
-        self.lines.iter().for_each(|line| tally.read(line));
-        tally.finish(status == 0);
+        let mut reader = Reader::default();
+        self.lines.iter().for_each(|line| reader.read(line));
+        let tally = reader.finish(status == 0);
         if tally == Tally::default() {
             return Verdict::failed(name, "ran no test");
         }
-        let skipped = self.lines.iter().filter_map(|line| line.strip_prefix("skipped: "));
+        let skipped = self.lines.iter().filter_map(|line| line.strip_prefix(SKIPPED));
         let mut named: Vec<String> = skipped.map(|line| format!("skipped {line}")).collect();
         if tally.failed > 0 {
             named.extend(self.failures().map(|line| format!("failed {line}")));
