@@ -21,6 +21,7 @@ mod shared;
 mod spills;
 mod succession;
 mod syscall;
+mod table;
 mod tables;
 mod usage;
 
