@@ -98,7 +98,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     };
     pins.prepare()?;
     if let Some(former) = former {
-        former.share(&pins, &node.capacity)?;
+        former.share(&pins)?;
     }
     let mut warnings = Vec::new();
     match reserve::add(node.nat_ports, &reservation_file(config)) {

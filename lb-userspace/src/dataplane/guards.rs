@@ -7,7 +7,7 @@ use lb_common::{Family, GuardKey, V4, V6, family::address};
 
 use lb_core::reconcile::{GuardVerdict, Guarded};
 
-use super::{DataplaneError, Tables, syscall};
+use super::{DataplaneError, Tables};
 
 /// Bits of a key that stand before the address: the index of the service.
 const BEFORE_ADDRESS: u32 = 32;
@@ -26,8 +26,8 @@ impl Tables {
     }
 
     fn collect_guards<F: Family>(&self, found: &mut Vec<(Guarded, GuardVerdict)>) -> Result<(), DataplaneError> {
-        let (map, name) = self.guard_maps.of(F::NUMBER);
-        syscall::for_each::<GuardKey<F>, u32>(map.fd(), |key, verdict| {
+        let guards = self.guard_tables.of::<F>();
+        guards.for_each(|key: &GuardKey<F>, verdict: &u32| {
             let bits = key.prefix.saturating_sub(BEFORE_ADDRESS) as u8;
             let sources = address::from_words(F::NUMBER, F::widen(&key.address))
                 .and_then(|address| IpNet::new(address, bits).ok());
@@ -36,7 +36,6 @@ impl Tables {
                 found.push((Guarded { service, sources }, GuardVerdict::from_number(*verdict)));
             }
         })
-        .map_err(|cause| DataplaneError::map(name, cause))
     }
 
     /// Sets what a service does with sources.
@@ -45,12 +44,11 @@ impl Tables {
     ///
     /// When the map is full or cannot be written.
     pub fn set_guard(&mut self, guarded: Guarded, verdict: GuardVerdict) -> Result<(), DataplaneError> {
-        let (map, name) = self.guard_maps.of(address::family(guarded.sources.addr()));
+        let tables = &self.guard_tables;
         match guarded.sources.addr() {
-            IpAddr::V4(_) => syscall::put(map.fd(), &key::<V4>(guarded), &verdict.number()),
-            IpAddr::V6(_) => syscall::put(map.fd(), &key::<V6>(guarded), &verdict.number()),
+            IpAddr::V4(_) => tables.of::<V4>().put(&key::<V4>(guarded), &verdict.number()),
+            IpAddr::V6(_) => tables.of::<V6>().put(&key::<V6>(guarded), &verdict.number()),
         }
-        .map_err(|cause| DataplaneError::map(name, cause))
     }
 
     /// Lets a service know nothing of sources any more. It is no error when it did not.
@@ -59,12 +57,10 @@ impl Tables {
     ///
     /// When the map cannot be written.
     pub fn remove_guard(&mut self, guarded: Guarded) -> Result<(), DataplaneError> {
-        let (map, name) = self.guard_maps.of(address::family(guarded.sources.addr()));
         match guarded.sources.addr() {
-            IpAddr::V4(_) => syscall::remove(map.fd(), &key::<V4>(guarded)),
-            IpAddr::V6(_) => syscall::remove(map.fd(), &key::<V6>(guarded)),
+            IpAddr::V4(_) => self.guard_tables.of::<V4>().remove(&key::<V4>(guarded)),
+            IpAddr::V6(_) => self.guard_tables.of::<V6>().remove(&key::<V6>(guarded)),
         }
-        .map_err(|cause| DataplaneError::map(name, cause))
     }
 }
 

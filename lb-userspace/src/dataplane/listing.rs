@@ -6,7 +6,7 @@ use lb_common::{Be16, Family, PortRangeKey, ServiceKey, V4, V6, family::address}
 
 use lb_core::reconcile::{Listing, VirtualAddress};
 
-use super::{DataplaneError, Tables, syscall};
+use super::{DataplaneError, Tables};
 
 impl Tables {
     /// What leads packets to services, with the indexes of these.
@@ -28,18 +28,16 @@ impl Tables {
             port: port.host(),
             protocol,
         };
-        let (map, name) = self.services_by_port.of(F::NUMBER);
-        syscall::for_each::<ServiceKey<F>, u32>(map.fd(), |key, index| {
+        let by_port = self.services_by_port.of::<F>();
+        by_port.for_each(|key: &ServiceKey<F>, index: &u32| {
             found.push((Listing::Port(at(&key.address, key.port, key.protocol)), *index));
-        })
-        .map_err(|cause| DataplaneError::map(name, cause))?;
-        let (map, name) = self.services_by_block.of(F::NUMBER);
-        syscall::for_each::<PortRangeKey<F>, u32>(map.fd(), |key, index| {
+        })?;
+        let by_block = self.services_by_block.of::<F>();
+        by_block.for_each(|key: &PortRangeKey<F>, index: &u32| {
             let first = at(&key.address, key.port, key.protocol);
             let bits = key.prefix.saturating_sub(before_port::<F>()).min(u16::BITS) as u8;
             found.push((Listing::Block { first, bits }, *index));
         })
-        .map_err(|cause| DataplaneError::map(name, cause))
     }
 
     /// Lets packets find the service at `index`. An entry that led to another leads to this one at once.
@@ -67,27 +65,19 @@ impl Tables {
     }
 
     fn put_listing<F: Family>(&self, listing: Listing, index: u32) -> Result<(), DataplaneError> {
-        let (map, name) = self.listing_map::<F>(listing);
         match listing {
-            Listing::Port(at) => syscall::put(map.fd(), &port_key::<F>(at), &index),
-            Listing::Block { first, bits } => syscall::put(map.fd(), &block_key::<F>(first, bits), &index),
+            Listing::Port(at) => self.services_by_port.of::<F>().put(&port_key::<F>(at), &index),
+            Listing::Block { first, bits } => {
+                let key = block_key::<F>(first, bits);
+                self.services_by_block.of::<F>().put(&key, &index)
+            }
         }
-        .map_err(|cause| DataplaneError::map(name, cause))
     }
 
     fn remove_listing<F: Family>(&self, listing: Listing) -> Result<(), DataplaneError> {
-        let (map, name) = self.listing_map::<F>(listing);
         match listing {
-            Listing::Port(at) => syscall::remove(map.fd(), &port_key::<F>(at)),
-            Listing::Block { first, bits } => syscall::remove(map.fd(), &block_key::<F>(first, bits)),
-        }
-        .map_err(|cause| DataplaneError::map(name, cause))
-    }
-
-    fn listing_map<F: Family>(&self, listing: Listing) -> (&aya::maps::MapData, &'static str) {
-        match listing {
-            Listing::Port(_) => self.services_by_port.of(F::NUMBER),
-            Listing::Block { .. } => self.services_by_block.of(F::NUMBER),
+            Listing::Port(at) => self.services_by_port.of::<F>().remove(&port_key::<F>(at)),
+            Listing::Block { first, bits } => self.services_by_block.of::<F>().remove(&block_key::<F>(first, bits)),
         }
     }
 }

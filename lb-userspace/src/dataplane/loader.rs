@@ -1,20 +1,13 @@
 //! Loads the XDP program over the node's pinned maps, creating those that are not there.
 
-use std::path::Path;
-
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapInfo, ProgramArray},
     programs::Xdp,
 };
 use lb_common::{
-    Backend, BackendCounters, BackendLoad, BackendSignals, GuardKey, NextHop, PortRangeKey, RateKey, RingSlot, Service,
-    ServiceKey, ServiceState, Settings, V4, V6, VirtualRouter,
-    flow_table::{self, BucketV4, BucketV6, Spills},
-    fragment::{FragmentKey, FragmentPorts},
-    maps,
-    next_hop::ClientHop,
-    router::{RouterAddress, RouterKey},
+    flow_table,
+    maps::{self, SizedBy},
 };
 
 use super::{DataplaneError, Former, Pins, links, settings, tables};
@@ -52,14 +45,6 @@ impl Loaded {
     }
 }
 
-/// Sizes of keys and values, and how many entries the configuration asks for.
-struct Expected {
-    map: maps::Map,
-    key: usize,
-    value: usize,
-    entries: u32,
-}
-
 /// Loads the program over the maps that are pinned for the node, and writes the node's settings.
 ///
 /// What runs already is left as it is, with slow halves of its own: call [`Pins::release_former`] when every link runs
@@ -84,10 +69,9 @@ pub fn load_after(
     nat_ports: PortRange,
     log: PacketLog,
 ) -> Result<Loaded, DataplaneError> {
-    let expected = expected(capacity);
     let mut kept_sizes = Vec::new();
     let is_live = links::any_live(pins)?;
-    match kept(pins, &expected) {
+    match kept(pins, capacity) {
         Ok(kept) if is_live => kept_sizes = kept,
         Ok(kept) if kept.is_empty() => {}
         Err(error) if is_live => return Err(error),
@@ -97,9 +81,9 @@ pub fn load_after(
     let mut loader = EbpfLoader::new();
     let level = log_level(log);
     loader.override_global("AYA_LOG_LEVEL", &level, true);
-    for Expected { map, entries, .. } in &expected {
+    for map in maps::ALL {
         loader
-            .map_max_entries(map.name, *entries)
+            .map_max_entries(map.name, entries(map, capacity))
             .map_pin_path(map.name, pins.map(map.name));
     }
     pins.set_aside(maps::PROGRAMS.name)?;
@@ -167,138 +151,45 @@ mod aya_log_level {
     pub(super) const TRACE: u8 = 5;
 }
 
-fn expected(capacity: &Capacity) -> Vec<Expected> {
-    let shape = |map, key, value, entries| Expected {
-        map,
-        key,
-        value,
-        entries,
-    };
-    let fixed = |map: maps::Map| map.capacity as u32;
-    vec![
-        shape(maps::SERVICES_V4, size_of::<ServiceKey<V4>>(), 4, capacity.services),
-        shape(maps::SERVICES_V6, size_of::<ServiceKey<V6>>(), 4, capacity.services),
-        shape(
-            maps::PORT_RANGES_V4,
-            size_of::<PortRangeKey<V4>>(),
-            4,
-            fixed(maps::PORT_RANGES_V4),
-        ),
-        shape(
-            maps::PORT_RANGES_V6,
-            size_of::<PortRangeKey<V6>>(),
-            4,
-            fixed(maps::PORT_RANGES_V6),
-        ),
-        shape(maps::ADDRESS_CLASSES, 4, 8, fixed(maps::ADDRESS_CLASSES)),
-        shape(maps::SERVICES, 4, size_of::<Service>(), capacity.services),
-        shape(maps::SERVICE_STATES, 4, size_of::<ServiceState>(), capacity.services),
-        shape(maps::RINGS, 4, size_of::<RingSlot>(), capacity.ring_slots),
-        shape(maps::BACKENDS, 4, size_of::<Backend>(), capacity.backends),
-        shape(maps::BACKEND_LOADS, 4, size_of::<BackendLoad>(), capacity.backends),
-        shape(maps::BACKEND_SIGNALS, 4, size_of::<BackendSignals>(), capacity.backends),
-        shape(
-            maps::BACKEND_COUNTERS,
-            4,
-            size_of::<BackendCounters>(),
-            capacity.backends,
-        ),
-        shape(maps::NEXT_HOPS, 4, size_of::<NextHop>(), capacity.backends),
-        shape(
-            maps::FLOWS_V4,
-            4,
-            size_of::<BucketV4>(),
-            flow_table::buckets_for(capacity.flows_v4),
-        ),
-        shape(
-            maps::FLOWS_V6,
-            4,
-            size_of::<BucketV6>(),
-            flow_table::buckets_for(capacity.flows_v6),
-        ),
-        shape(
-            maps::SPILLS_V4,
-            4,
-            size_of::<Spills>(),
-            flow_table::spills_for(flow_table::buckets_for(capacity.flows_v4)),
-        ),
-        shape(
-            maps::SPILLS_V6,
-            4,
-            size_of::<Spills>(),
-            flow_table::spills_for(flow_table::buckets_for(capacity.flows_v6)),
-        ),
-        shape(maps::CLIENT_HOPS, 4, size_of::<ClientHop>(), fixed(maps::CLIENT_HOPS)),
-        shape(maps::SETTINGS, 4, size_of::<Settings>(), fixed(maps::SETTINGS)),
-        shape(
-            maps::FRAGMENTS_V4,
-            size_of::<FragmentKey<V4>>(),
-            size_of::<FragmentPorts>(),
-            fixed(maps::FRAGMENTS_V4),
-        ),
-        shape(
-            maps::FRAGMENTS_V6,
-            size_of::<FragmentKey<V6>>(),
-            size_of::<FragmentPorts>(),
-            fixed(maps::FRAGMENTS_V6),
-        ),
-        shape(maps::EVENTS, 4, 8, fixed(maps::EVENTS)),
-        shape(maps::PROGRAMS, 4, 4, fixed(maps::PROGRAMS)),
-        shape(maps::GUARDS_V4, size_of::<GuardKey<V4>>(), 4, fixed(maps::GUARDS_V4)),
-        shape(maps::GUARDS_V6, size_of::<GuardKey<V6>>(), 4, fixed(maps::GUARDS_V6)),
-        shape(maps::RATES_V4, size_of::<RateKey<V4>>(), 8, fixed(maps::RATES_V4)),
-        shape(maps::RATES_V6, size_of::<RateKey<V6>>(), 8, fixed(maps::RATES_V6)),
-        shape(
-            maps::VIRTUAL_ROUTERS,
-            4,
-            size_of::<VirtualRouter>(),
-            fixed(maps::VIRTUAL_ROUTERS),
-        ),
-        shape(maps::ROUTER_IDS, size_of::<RouterKey>(), 4, fixed(maps::ROUTER_IDS)),
-        shape(
-            maps::ROUTER_ADDRESSES,
-            size_of::<RouterAddress>(),
-            4,
-            fixed(maps::ROUTER_ADDRESSES),
-        ),
-        shape(maps::OUTCOMES, 4, 8, fixed(maps::OUTCOMES)),
-        shape(maps::PUNTS, 0, 0, fixed(maps::PUNTS)),
-    ]
+/// How many entries of a map the configuration asks for.
+fn entries(map: &maps::Map, capacity: &Capacity) -> u32 {
+    match map.sized_by {
+        SizedBy::Constant => map.capacity as u32,
+        SizedBy::Services => capacity.services,
+        SizedBy::Backends => capacity.backends,
+        SizedBy::RingSlots => capacity.ring_slots,
+        SizedBy::FlowsV4 => flow_table::buckets_for(capacity.flows_v4),
+        SizedBy::FlowsV6 => flow_table::buckets_for(capacity.flows_v6),
+        SizedBy::SpillsV4 => flow_table::spills_for(flow_table::buckets_for(capacity.flows_v4)),
+        SizedBy::SpillsV6 => flow_table::spills_for(flow_table::buckets_for(capacity.flows_v6)),
+    }
 }
 
-/// Refuses pinned maps, of those meant, that are missing or have another layout than this version's.
-pub(super) fn check_layout(
-    pins: &Pins,
-    capacity: &Capacity,
-    is_meant: &impl Fn(&maps::Map) -> bool,
-) -> Result<(), DataplaneError> {
-    for Expected { map, key, value, .. } in expected(capacity).iter().filter(|expected| is_meant(&expected.map)) {
-        if pinned_entries(&pins.map(map.name), map.name, *key, *value)?.is_none() {
+/// Refuses pinned maps, of those selected, that are missing or have another layout than this version's.
+pub(super) fn check_layout(pins: &Pins, is_selected: &impl Fn(&maps::Map) -> bool) -> Result<(), DataplaneError> {
+    for map in maps::ALL.iter().filter(|map| is_selected(map)) {
+        if pinned_entries(pins, map)?.is_none() {
             return Err(DataplaneError::Layout {
                 name: map.name.to_owned(),
                 found: "no pin".to_owned(),
-                expected: format!("keys of {key} and values of {value} bytes"),
+                expected: layout(map.key_size, map.value_size),
             });
         }
     }
     Ok(())
 }
 
-/// Maps that are pinned with another size, as sentences for the operator. Refuses one of another layout.
-fn kept(pins: &Pins, expected: &[Expected]) -> Result<Vec<String>, DataplaneError> {
+/// Pinned maps that have another size than the configuration asks for, as sentences for the operator. Refuses one of
+/// another layout.
+fn kept(pins: &Pins, capacity: &Capacity) -> Result<Vec<String>, DataplaneError> {
     let mut kept = Vec::new();
-    for Expected {
-        map,
-        key,
-        value,
-        entries,
-    } in expected
-    {
-        if let Some(found) = pinned_entries(&pins.map(map.name), map.name, *key, *value)?
-            && found != *entries
+    for map in maps::ALL {
+        let wanted = entries(map, capacity);
+        if let Some(found) = pinned_entries(pins, map)?
+            && found != wanted
         {
             kept.push(format!(
-                "map {} keeps its {found} entries, the configuration asks for {entries}: `lbd run --replace-maps` changes \
+                "map {} keeps its {found} entries, the configuration asks for {wanted}: `lbd run --replace-maps` changes \
                  the size, and forgets all flows",
                 map.name
             ));
@@ -308,17 +199,23 @@ fn kept(pins: &Pins, expected: &[Expected]) -> Result<Vec<String>, DataplaneErro
 }
 
 /// How many entries a pinned map has; `None` when it is not pinned. Refuses one of another layout.
-fn pinned_entries(pin: &Path, name: &str, key: usize, value: usize) -> Result<Option<u32>, DataplaneError> {
+fn pinned_entries(pins: &Pins, map: &maps::Map) -> Result<Option<u32>, DataplaneError> {
+    let pin = pins.map(map.name);
     if !pin.exists() {
         return Ok(None);
     }
-    let info = MapInfo::from_pin(pin).map_err(|cause| DataplaneError::map(name, cause))?;
-    if (info.key_size() as usize, info.value_size() as usize) != (key, value) {
+    let info = MapInfo::from_pin(pin).map_err(|cause| DataplaneError::map(map.name, cause))?;
+    let (key_size, value_size) = (info.key_size() as usize, info.value_size() as usize);
+    if (key_size, value_size) != (map.key_size, map.value_size) {
         return Err(DataplaneError::Layout {
-            name: name.to_owned(),
-            found: format!("keys of {} and values of {} bytes", info.key_size(), info.value_size()),
-            expected: format!("{key} and {value}"),
+            name: map.name.to_owned(),
+            found: layout(key_size, value_size),
+            expected: layout(map.key_size, map.value_size),
         });
     }
     Ok(Some(info.max_entries()))
+}
+
+fn layout(key_size: usize, value_size: usize) -> String {
+    format!("keys of {key_size} and values of {value_size} bytes")
 }

@@ -23,6 +23,7 @@ mod spills;
 mod store;
 mod succession;
 mod syscall;
+mod table;
 mod tables;
 mod usage;
 

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, io, net::IpAddr, sync::atomic::Ordering, time::Duration};
 
-use aya::maps::MapData;
 use lb_common::{
     VirtualRouter,
     family::address,
@@ -11,7 +10,7 @@ use lb_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Access, DataplaneError, Pins, SharedArray, syscall, tables};
+use super::{Access, DataplaneError, Pins, SharedArray, table::Table, tables};
 
 /// 64-bit words of an entry that the controller writes.
 const RENEWED: usize = 0;
@@ -56,8 +55,8 @@ pub struct Registered {
 /// The maps of virtual routers.
 pub struct Routers {
     entries: SharedArray<VirtualRouter>,
-    ids: MapData,
-    addresses: MapData,
+    ids: Table,
+    addresses: Table,
 }
 
 impl Routers {
@@ -69,8 +68,8 @@ impl Routers {
     pub fn open(pins: &Pins, access: Access) -> Result<Self, DataplaneError> {
         Ok(Self {
             entries: tables::shared(pins, maps::VIRTUAL_ROUTERS, access)?,
-            ids: tables::open(pins, maps::ROUTER_IDS)?,
-            addresses: tables::open(pins, maps::ROUTER_ADDRESSES)?,
+            ids: Table::open(pins, maps::ROUTER_IDS)?,
+            addresses: Table::open(pins, maps::ROUTER_ADDRESSES)?,
         })
     }
 
@@ -81,8 +80,8 @@ impl Routers {
     /// When the map cannot be read.
     pub fn known(&self) -> Result<Vec<(RouterKey, u32)>, DataplaneError> {
         let mut found = Vec::new();
-        syscall::for_each::<RouterKey, u32>(self.ids.fd(), |key, index| found.push((*key, *index)))
-            .map_err(|cause| DataplaneError::map(maps::ROUTER_IDS.name, cause))?;
+        self.ids
+            .for_each(|key: &RouterKey, index: &u32| found.push((*key, *index)))?;
         found.sort_unstable_by_key(|(_, index)| *index);
         Ok(found)
     }
@@ -94,8 +93,8 @@ impl Routers {
     /// When the map cannot be read.
     pub fn addresses(&self) -> Result<Vec<(RouterAddress, u32)>, DataplaneError> {
         let mut found = Vec::new();
-        syscall::for_each::<RouterAddress, u32>(self.addresses.fd(), |key, index| found.push((*key, *index)))
-            .map_err(|cause| DataplaneError::map(maps::ROUTER_ADDRESSES.name, cause))?;
+        self.addresses
+            .for_each(|key: &RouterAddress, place: &u32| found.push((*key, *place)))?;
         found.sort_unstable_by_key(|(key, place)| (place::index(*place), key.address));
         Ok(found)
     }
@@ -149,8 +148,7 @@ impl Routers {
                 let free =
                     free.ok_or_else(|| DataplaneError::map(maps::ROUTER_IDS.name, "more virtual routers than fit"))?;
                 self.clear(free);
-                syscall::put(self.ids.fd(), &key, &free)
-                    .map_err(|cause| DataplaneError::map(maps::ROUTER_IDS.name, cause))?;
+                self.ids.put(&key, &free)?;
                 (free, BTreeSet::new())
             }
         };
@@ -158,14 +156,13 @@ impl Routers {
             words[OWN_MAC].store(mac::word(entry.own_mac), Ordering::SeqCst);
             words[VERSION].store(entry.version.into(), Ordering::SeqCst);
         }
-        let failed = |cause: io::Error| DataplaneError::map(maps::ROUTER_ADDRESSES.name, cause);
         let place_of = |address: &IpAddr| RouterAddress::new(key.interface, key.tags, *address);
         for address in addresses {
             let place = place::new(index, entry.refuses);
-            syscall::put(self.addresses.fd(), &place_of(address), &place).map_err(failed)?;
+            self.addresses.put(&place_of(address), &place)?;
         }
         for address in former.difference(addresses) {
-            syscall::remove(self.addresses.fd(), &place_of(address)).map_err(failed)?;
+            self.addresses.remove(&place_of(address))?;
         }
         Ok((index, former))
     }
@@ -181,11 +178,10 @@ impl Routers {
         };
         for (address, other) in self.addresses()? {
             if place::index(other) == index {
-                syscall::remove(self.addresses.fd(), &address)
-                    .map_err(|cause| DataplaneError::map(maps::ROUTER_ADDRESSES.name, cause))?;
+                self.addresses.remove(&address)?;
             }
         }
-        syscall::remove(self.ids.fd(), key).map_err(|cause| DataplaneError::map(maps::ROUTER_IDS.name, cause))
+        self.ids.remove(key)
     }
 
     fn clear(&self, index: u32) {

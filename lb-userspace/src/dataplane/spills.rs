@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::{Settings, flow_table::Spills, maps};
 
-use super::{DataplaneError, Pins, SharedArray, Tables, grace, tables};
+use super::{Access, DataplaneError, Pins, SharedArray, Tables, grace, tables};
 
 impl Tables {
     /// How many buckets of all are marked, and how many there are.
@@ -53,10 +53,7 @@ impl Tables {
 /// Sets all marks, for a table that was filled without them.
 pub(super) fn mark_all(pins: &Pins) -> Result<(), DataplaneError> {
     for map in [maps::SPILLS_V4, maps::SPILLS_V6] {
-        let opened = tables::open(pins, map)?;
-        let info = opened.info().map_err(|cause| DataplaneError::map(map.name, cause))?;
-        let spills: SharedArray<Spills> = SharedArray::map(opened.fd(), info.max_entries(), true)
-            .map_err(|cause| DataplaneError::map(map.name, cause))?;
+        let spills: SharedArray<Spills> = tables::shared(pins, map, Access::Write)?;
         for mark in 0..2 {
             for word in spills.marks(mark) {
                 word.store(u64::MAX, Ordering::SeqCst);

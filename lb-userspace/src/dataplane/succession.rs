@@ -11,7 +11,6 @@ use lb_common::{
 };
 
 use super::{DataplaneError, Pins, loader, spills};
-use lb_core::config::Capacity;
 
 /// A former layout whose flows can be taken over.
 #[derive(Debug)]
@@ -106,11 +105,11 @@ impl Former {
     /// # Errors
     ///
     /// When a map is not as it should be, or cannot be pinned. Packets go on by the former program.
-    pub fn share(&self, pins: &Pins, capacity: &Capacity) -> Result<(), DataplaneError> {
+    pub fn share(&self, pins: &Pins) -> Result<(), DataplaneError> {
         let former = pins.of_version(self.version);
         let shared = |map: &Map| *map != maps::PROGRAMS && !self.anew.contains(map);
         // All are looked at before the first one is touched.
-        loader::check_layout(&former, capacity, &shared)?;
+        loader::check_layout(&former, &shared)?;
         pins.remove_maps()?;
         for map in maps::ALL.iter().filter(|map| shared(map)) {
             MapData::from_pin(former.map(map.name))

@@ -8,7 +8,9 @@ use lb_common::{
     ServiceState, Settings, V4, V6, family::address, flow_table::Spills, maps, next_hop::ClientHop,
 };
 
-use super::{DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, settings::Clock, shared::Record, syscall};
+use super::{
+    DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, settings::Clock, shared::Record, table::FamilyTables,
+};
 
 /// Whether maps are opened to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +48,10 @@ pub struct Tables {
     pub(super) flows: Flows,
     /// What addresses may be.
     pub address_classes: SharedArray<u64>,
-    pub(super) services_by_port: Families,
-    pub(super) services_by_block: Families,
-    pub(super) guard_maps: Families,
-    rate_maps: Families,
+    pub(super) services_by_port: FamilyTables,
+    pub(super) services_by_block: FamilyTables,
+    pub(super) guard_tables: FamilyTables,
+    rates: FamilyTables,
     counters: PerCpuArray<MapData, Raw<BackendCounters>>,
     outcomes: PerCpuArray<MapData, u64>,
     events: PerCpuArray<MapData, u64>,
@@ -82,10 +84,10 @@ impl Tables {
             ],
             flows: Flows::new(&open(pins, maps::FLOWS_V4)?, &open(pins, maps::FLOWS_V6)?, access)?,
             address_classes: shared(pins, maps::ADDRESS_CLASSES, access)?,
-            services_by_port: Families::open(pins, maps::SERVICES_V4, maps::SERVICES_V6)?,
-            services_by_block: Families::open(pins, maps::PORT_RANGES_V4, maps::PORT_RANGES_V6)?,
-            rate_maps: Families::open(pins, maps::RATES_V4, maps::RATES_V6)?,
-            guard_maps: Families::open(pins, maps::GUARDS_V4, maps::GUARDS_V6)?,
+            services_by_port: FamilyTables::open(pins, maps::SERVICES_V4, maps::SERVICES_V6)?,
+            services_by_block: FamilyTables::open(pins, maps::PORT_RANGES_V4, maps::PORT_RANGES_V6)?,
+            rates: FamilyTables::open(pins, maps::RATES_V4, maps::RATES_V6)?,
+            guard_tables: FamilyTables::open(pins, maps::GUARDS_V4, maps::GUARDS_V6)?,
             counters: typed(pins, maps::BACKEND_COUNTERS, Map::PerCpuArray)?,
             outcomes: typed(pins, maps::OUTCOMES, Map::PerCpuArray)?,
             events: typed(pins, maps::EVENTS, Map::PerCpuArray)?,
@@ -107,14 +109,12 @@ impl Tables {
     }
 
     fn rates_of<F: Family>(&self) -> Result<Vec<(u32, IpAddr, u64)>, DataplaneError> {
-        let (map, name) = self.rate_maps.of(F::NUMBER);
         let mut found = Vec::new();
-        syscall::for_each::<RateKey<F>, u64>(map.fd(), |key, word| {
+        self.rates.of::<F>().for_each(|key: &RateKey<F>, due: &u64| {
             if let Some(source) = address::from_words(F::NUMBER, F::widen(&key.address)) {
-                found.push((key.service, source, *word));
+                found.push((key.service, source, *due));
             }
-        })
-        .map_err(|cause| DataplaneError::map(name, cause))?;
+        })?;
         Ok(found)
     }
 
@@ -185,25 +185,6 @@ impl Tables {
                 Ok((*outcome, values.iter().sum()))
             })
             .collect()
-    }
-}
-
-/// One map for each family.
-pub(super) struct Families {
-    maps: [(MapData, &'static str); 2],
-}
-
-impl Families {
-    fn open(pins: &Pins, v4: maps::Map, v6: maps::Map) -> Result<Self, DataplaneError> {
-        Ok(Self {
-            maps: [(open(pins, v4)?, v4.name), (open(pins, v6)?, v6.name)],
-        })
-    }
-
-    /// The map of the family with this number, and its name.
-    pub(super) fn of(&self, family: u8) -> (&MapData, &'static str) {
-        let (map, name) = &self.maps[usize::from(family == V6::NUMBER)];
-        (map, name)
     }
 }
 
