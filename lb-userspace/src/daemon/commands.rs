@@ -76,14 +76,14 @@ impl Control for Remote {
     }
 
     fn order_vrrp(&self, name: &str, order: vrrp::Order) -> Result<(), ControlError> {
-        use vrrp::Disobeyed::{Maintained, NotMaster, Out, Outdone, Unknown};
+        use vrrp::OrderError::{BetterMaster, Inactive, Maintained, NotMaster, Unknown};
         self.inspector.vrrp.order(name, order).map_err(|reason| match reason {
             Unknown => no_router(self.inspector.in_force().config(), name),
             Maintained => ControlError::Refused(format!(
                 "{name} is maintained: it stays backup until `lbctl vrrp resume {name}`"
             )),
-            Out(cause) => ControlError::Refused(format!("{name} takes no part: {cause}")),
-            Outdone(master, priority) => ControlError::Refused(format!(
+            Inactive(cause) => ControlError::Refused(format!("{name} takes no part: {cause}")),
+            BetterMaster(master, priority) => ControlError::Refused(format!(
                 "{master} has priority {priority} and would take the addresses back at once: release or maintain {name} there"
             )),
             NotMaster => ControlError::Refused(format!(

@@ -470,8 +470,8 @@ fn health_status(health: &Health) -> HealthStatus {
 }
 
 fn vrrp_status(config: &config::Vrrp, status: &vrrp::Status) -> VrrpStatus {
-    let word = |reason: &lb_core::vrrp::wire::Refused| {
-        let known = lb_core::vrrp::wire::Refused::ALL
+    let word = |reason: &lb_core::vrrp::advert::Refused| {
+        let known = lb_core::vrrp::advert::Refused::ALL
             .iter()
             .find(|(known, _)| known == reason);
         known.map_or_else(String::new, |(_, word)| (*word).to_owned())

@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn adverts_come_from_the_virtual_router() {
         let mac = [0, 0, 0x5e, 0, 1, 51];
-        let frame = packet_v4(mac, [192, 0, 2, 2].into(), lb_core::vrrp::wire::GROUP_V4, &[7; 12]);
+        let frame = packet_v4(mac, [192, 0, 2, 2].into(), lb_core::vrrp::advert::GROUP_V4, &[7; 12]);
         assert_eq!(frame[..6], [1, 0, 0x5e, 0, 0, 18]);
         assert_eq!((&frame[6..12], &frame[12..14]), (&mac[..], &[8, 0][..]));
         assert_eq!(checksum::full(&frame[14..34], 0), 0, "the header's checksum");
@@ -199,7 +199,7 @@ mod tests {
 
         let mac = [0, 0, 0x5e, 0, 2, 51];
         let source = "fe80::2".parse().unwrap();
-        let frame = packet_v6(mac, source, lb_core::vrrp::wire::GROUP_V6, vrrp::PROTOCOL, &[7; 24]);
+        let frame = packet_v6(mac, source, lb_core::vrrp::advert::GROUP_V6, vrrp::PROTOCOL, &[7; 24]);
         assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 18]);
         assert_eq!(frame[14..22], [0x6c, 0, 0, 0, 0, 24, 112, 255]);
         assert_eq!((&frame[6..12], frame.len()), (&mac[..], 14 + 40 + 24));

@@ -17,16 +17,16 @@ use tokio::{
 };
 
 use super::{
-    fitness::Fitness,
-    kernel::Kernel,
-    leftovers,
+    cleanup,
+    netlink_threads::NetlinkThreads,
+    readiness_requests::ReadinessRequests,
+    reporter::{ENDS, LEAVES},
     runner::{Order, Runner},
-    shown::{ENDS, LEAVES},
-    status::Board,
+    status::StatusStore,
 };
 use crate::dataplane::Routers;
 use lb_core::config::Vrrp;
-use lb_core::vrrp::Standing;
+use lb_core::vrrp::TrackResult;
 
 /// How long ending may take: the second in which the next master is waited for, and two for devices and addresses.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -40,17 +40,17 @@ pub(super) enum Command {
     /// Which virtual routers stay backup.
     Maintain(Arc<BTreeSet<String>>),
     /// Which virtual routers there are from now on; says when that is so.
-    Apply(Vec<Followed>, oneshot::Sender<()>),
+    Apply(Vec<TrackedRouter>, oneshot::Sender<()>),
 }
 
 /// A virtual router, and what it depends on means to it.
-pub(super) struct Followed {
+pub(super) struct TrackedRouter {
     pub(super) config: Vrrp,
-    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) track_result: watch::Receiver<TrackResult>,
 }
 
 /// Lets the thread run before others, and keeps its memory, so that adverts go out and are heard in time.
-fn hurry() {
+fn set_realtime_priority() {
     let parameters = libc::sched_param {
         sched_priority: REAL_TIME,
     };
@@ -67,15 +67,15 @@ fn hurry() {
 
 /// The groups that run.
 pub(super) struct Driver {
-    kernel: Kernel,
+    kernel: NetlinkThreads,
     routers: Arc<Routers>,
-    board: Board,
+    store: StatusStore,
     /// Counts changes of what virtual routers depend on.
     news: watch::Receiver<u64>,
-    fitness: Arc<Fitness>,
+    fitness: Arc<ReadinessRequests>,
     maintained: Arc<BTreeSet<String>>,
     groups: BTreeMap<Key, Running>,
-    is_hurried: bool,
+    is_realtime: bool,
 }
 
 /// See [`Vrrp::moves_with`].
@@ -83,7 +83,7 @@ type Key = (bool, String);
 
 struct Running {
     configs: Vec<Vrrp>,
-    desk: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<Order>,
     /// Tells it to end, and why.
     end: oneshot::Sender<&'static str>,
     task: JoinHandle<()>,
@@ -92,12 +92,12 @@ struct Running {
 /// Runs virtual routers until the other side of `commands` is dropped.
 pub(super) async fn run(
     routers: Routers,
-    board: Board,
+    store: StatusStore,
     mut commands: mpsc::UnboundedReceiver<Command>,
     news: watch::Receiver<u64>,
-    fitness: Arc<Fitness>,
+    fitness: Arc<ReadinessRequests>,
 ) {
-    let opened = Kernel::open();
+    let opened = NetlinkThreads::open();
     let kernel = match opened {
         Ok(kernel) => kernel,
         Err(error) => {
@@ -108,12 +108,12 @@ pub(super) async fn run(
     let mut driver = Driver {
         kernel,
         routers: Arc::new(routers),
-        board,
+        store,
         news,
         fitness,
         maintained: Arc::default(),
         groups: BTreeMap::new(),
-        is_hurried: false,
+        is_realtime: false,
     };
     while let Some(command) = commands.recv().await {
         match command {
@@ -126,11 +126,11 @@ pub(super) async fn run(
         }
     }
     let groups = std::mem::take(&mut driver.groups);
-    end(&driver.board, groups.into_values(), ENDS).await;
+    end(&driver.store, groups.into_values(), ENDS).await;
 }
 
 /// Ends groups: what this balancer is master of is handed over.
-async fn end(board: &Board, groups: impl Iterator<Item = Running>, cause: &'static str) {
+async fn end(store: &StatusStore, groups: impl Iterator<Item = Running>, cause: &'static str) {
     let mut tasks: Vec<_> = groups
         .map(|running| {
             let _ = running.end.send(cause);
@@ -139,7 +139,7 @@ async fn end(board: &Board, groups: impl Iterator<Item = Running>, cause: &'stat
         .collect();
     let ended = futures_util::future::join_all(&mut tasks);
     if tokio::time::timeout(PATIENCE, ended).await.is_err() {
-        board.warn(format!(
+        store.warn(format!(
             "virtual routers did not end within {} s: addresses of theirs may be left, until the next start",
             PATIENCE.as_secs()
         ));
@@ -152,26 +152,26 @@ impl Driver {
     fn order(&self, name: &str, order: Order) {
         let has = |running: &&Running| running.configs.iter().any(|config| config.name == name);
         if let Some(running) = self.groups.values().find(has) {
-            let _ = running.desk.send(order);
+            let _ = running.orders.send(order);
         }
     }
 
     fn maintain(&mut self, names: Arc<BTreeSet<String>>) {
         self.maintained = names;
         for running in self.groups.values() {
-            let _ = running.desk.send(Order::Maintain(Arc::clone(&self.maintained)));
+            let _ = running.orders.send(Order::Maintain(Arc::clone(&self.maintained)));
         }
     }
 
     /// Lets these virtual routers run and no others. Those that stay what they were to others do not stop for it.
-    async fn apply(&mut self, followed: Vec<Followed>) {
-        if !followed.is_empty() && !self.is_hurried {
-            self.is_hurried = true;
-            hurry();
+    async fn apply(&mut self, followed: Vec<TrackedRouter>) {
+        if !followed.is_empty() && !self.is_realtime {
+            self.is_realtime = true;
+            set_realtime_priority();
             self.kernel.begin();
         }
-        let wanted = followed.iter().map(|Followed { config, .. }| config).collect();
-        let mut groups: BTreeMap<Key, Vec<Followed>> = BTreeMap::new();
+        let wanted = followed.iter().map(|TrackedRouter { config, .. }| config).collect();
+        let mut groups: BTreeMap<Key, Vec<TrackedRouter>> = BTreeMap::new();
         for followed in followed {
             let (is_group, name) = followed.config.moves_with();
             groups.entry((is_group, name.to_owned())).or_default().push(followed);
@@ -188,7 +188,7 @@ impl Driver {
                     let configs: Vec<_> = followed.iter().map(|followed| followed.config.clone()).collect();
                     if running.configs != configs {
                         running.configs = configs;
-                        let _ = running.desk.send(Order::Change(followed));
+                        let _ = running.orders.send(Order::Change(followed));
                     }
                     self.groups.insert(key, running);
                 }
@@ -200,25 +200,25 @@ impl Driver {
                 }
             }
         }
-        end(&self.board, leaving.into_iter(), LEAVES).await;
-        for failure in leftovers::reap(&self.kernel.slow, &self.routers, &wanted).await {
-            self.board.warn(failure);
+        end(&self.store, leaving.into_iter(), LEAVES).await;
+        for failure in cleanup::reap(&self.kernel.slow, &self.routers, &wanted).await {
+            self.store.warn(failure);
         }
         for (key, followed) in groups {
             self.start(key, followed);
         }
     }
 
-    fn start(&mut self, key: Key, followed: Vec<Followed>) {
+    fn start(&mut self, key: Key, followed: Vec<TrackedRouter>) {
         let configs = followed.iter().map(|followed| followed.config.clone()).collect();
-        let (desk, orders) = mpsc::unbounded_channel();
+        let (orders, received) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
-        let _ = desk.send(Order::Maintain(Arc::clone(&self.maintained)));
-        let runner = Runner::new(followed, &self.kernel, &self.routers, &self.board, &self.fitness);
-        let task = tokio::spawn(runner.run(orders, self.news.clone(), ended));
+        let _ = orders.send(Order::Maintain(Arc::clone(&self.maintained)));
+        let runner = Runner::new(followed, &self.kernel, &self.routers, &self.store, &self.fitness);
+        let task = tokio::spawn(runner.run(received, self.news.clone(), ended));
         let running = Running {
             configs,
-            desk,
+            orders,
             end,
             task,
         };
@@ -227,8 +227,8 @@ impl Driver {
 }
 
 /// Whether these are the same virtual routers to others, so that what differs can change while they run.
-fn is_same(before: &[Vrrp], after: &[Followed]) -> bool {
-    let same = |(before, Followed { config: after, .. }): (&Vrrp, &Followed)| {
+fn is_same(before: &[Vrrp], after: &[TrackedRouter]) -> bool {
+    let same = |(before, TrackedRouter { config: after, .. }): (&Vrrp, &TrackedRouter)| {
         let family = |vrrp: &Vrrp| vrrp.addresses.first().map(|address| address.addr().is_ipv4());
         before.name == after.name
             && before.interface == after.interface

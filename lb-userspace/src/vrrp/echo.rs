@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::UdpSocket;
 
 use lb_core::vrrp::{
-    instance::{Answer, Micros},
-    wire::HOPS,
+    advert::HOP_LIMIT,
+    instance::{EchoReply, Micros},
 };
 
 /// How many datagrams that are no answers are read for one that is: anybody on the link may send some.
@@ -40,8 +40,8 @@ impl Echo {
         socket.bind_device(Some(name.as_bytes()))?;
         match source {
             // Whatever crossed a router is not turned around: it has less.
-            IpAddr::V4(_) => socket.set_ttl_v4(HOPS.into())?,
-            IpAddr::V6(_) => socket.set_unicast_hops_v6(HOPS.into())?,
+            IpAddr::V4(_) => socket.set_ttl_v4(HOP_LIMIT.into())?,
+            IpAddr::V6(_) => socket.set_unicast_hops_v6(HOP_LIMIT.into())?,
         }
         socket.bind(&scoped(source, 0, interface))?;
         Ok(Self {
@@ -70,7 +70,7 @@ impl Echo {
     }
 
     /// Takes the next answer that is there.
-    pub(super) fn receive(&self) -> Option<Answer> {
+    pub(super) fn receive(&self) -> Option<EchoReply> {
         let mut buffer = [0; echo::LENGTH + 1];
         for _ in 0..MOST_AT_ONCE {
             let (length, from) = match self.socket.try_recv_from(&mut buffer) {
@@ -83,7 +83,7 @@ impl Echo {
                 continue;
             }
             if let Some((holds, age)) = self.answer(&buffer[..length]) {
-                return Some(Answer {
+                return Some(EchoReply {
                     from: from.ip(),
                     holds,
                     age,

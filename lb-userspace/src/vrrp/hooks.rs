@@ -53,12 +53,12 @@ impl Hooks {
     pub(super) fn tell(&mut self, change: RoleChange) {
         self.patience = self.patience.max(change.hook.timeout);
         let (events, workers) = (&self.events, &mut self.workers);
-        let desk = self.desks.entry(change.name.clone()).or_insert_with(|| {
-            let (desk, given) = mpsc::unbounded_channel();
+        let orders = self.desks.entry(change.name.clone()).or_insert_with(|| {
+            let (orders, given) = mpsc::unbounded_channel();
             workers.spawn(work(given, events.clone()));
-            desk
+            orders
         });
-        let _ = desk.send(change);
+        let _ = orders.send(change);
     }
 
     /// Waits until all that was to be told is, at most for as long as one hook may take.

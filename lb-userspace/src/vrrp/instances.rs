@@ -11,12 +11,12 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    driver::{self, Command, Followed},
-    fitness::Fitness,
+    driver::{self, Command, TrackedRouter},
+    readiness_requests::ReadinessRequests,
     runner,
-    status::{Board, Status},
+    status::{Status, StatusStore},
 };
-use crate::vrrp::follow::{Follower, News};
+use crate::vrrp::tracker::{News, Tracker};
 use crate::{dataplane::Routers, events::Events};
 use lb_core::config::Vrrp;
 use lb_core::vrrp::{Services, instance::Role};
@@ -40,28 +40,28 @@ pub enum Order {
 
 /// Why an order is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Disobeyed {
+pub enum OrderError {
     /// There is no such virtual router.
     Unknown,
     /// It is maintained: it stays backup.
     Maintained,
     /// It takes no part, for that reason.
-    Out(String),
+    Inactive(String),
     /// It is not master, so has nothing to hand over.
     NotMaster,
     /// The master, who has that priority, would take the addresses back at once.
-    Outdone(IpAddr, u8),
+    BetterMaster(IpAddr, u8),
 }
 
 /// The instances, running. They end when this is dropped, or in order by [`Instances::finish`].
 pub struct Instances {
-    board: Board,
+    store: StatusStore,
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     /// What each virtual router depends on, by its name.
-    followers: Mutex<BTreeMap<String, Follower>>,
+    trackers: Mutex<BTreeMap<String, Tracker>>,
     services: watch::Receiver<Services>,
     news: News,
-    fitness: Arc<Fitness>,
+    fitness: Arc<ReadinessRequests>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -73,21 +73,21 @@ impl Instances {
     ///
     /// When the thread cannot be started.
     pub fn start(routers: Routers, services: watch::Receiver<Services>, events: Events) -> Result<Self, VrrpError> {
-        let board = Board::new(events);
+        let store = StatusStore::new(events);
         let (commands, given) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let shared = board.clone();
+        let shared = store.clone();
         let news: News = Arc::new(watch::Sender::new(0));
         let heard = news.subscribe();
-        let fitness = Arc::new(Fitness::new(services.clone()));
+        let fitness = Arc::new(ReadinessRequests::new(services.clone()));
         let asked = Arc::clone(&fitness);
         let thread = thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
             runtime.block_on(driver::run(routers, shared, given, heard, asked));
         })?;
         Ok(Self {
-            board,
+            store,
             commands: Mutex::new(Some(commands)),
-            followers: Mutex::default(),
+            trackers: Mutex::default(),
             services,
             news,
             fitness,
@@ -105,7 +105,7 @@ impl Instances {
     }
 
     /// What groups of virtual routers ask before they take part.
-    pub fn fitness(&self) -> &Fitness {
+    pub fn fitness(&self) -> &ReadinessRequests {
         &self.fitness
     }
 
@@ -116,16 +116,16 @@ impl Instances {
     }
 
     /// Follows what virtual routers depend on; goes on where that is what it was.
-    fn follow(&self, configs: Vec<Vrrp>) -> Vec<Followed> {
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut before = std::mem::take(&mut *followers);
+    fn follow(&self, configs: Vec<Vrrp>) -> Vec<TrackedRouter> {
+        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *trackers);
         let follow = |config: Vrrp| {
             let kept = before.remove(&config.name).filter(|kept| kept.tracks == config.tracks);
-            let begin = || Follower::begin(config.tracks.clone(), &self.services, &self.news);
+            let begin = || Tracker::begin(config.tracks.clone(), &self.services, &self.news);
             let follower = kept.unwrap_or_else(begin);
-            let standing = follower.standing();
-            followers.insert(config.name.clone(), follower);
-            Followed { config, standing }
+            let track_result = follower.evaluate();
+            trackers.insert(config.name.clone(), follower);
+            TrackedRouter { config, track_result }
         };
         configs.into_iter().map(follow).collect()
     }
@@ -137,7 +137,7 @@ impl Instances {
 
     /// What is known of each.
     pub fn status(&self) -> Vec<Status> {
-        self.board.all()
+        self.store.all()
     }
 
     /// Hands an order to a virtual router.
@@ -145,19 +145,19 @@ impl Instances {
     /// # Errors
     ///
     /// When there is none of that name, or it cannot obey.
-    pub fn order(&self, name: &str, order: Order) -> Result<(), Disobeyed> {
-        let status = self.board.one(name).ok_or(Disobeyed::Unknown)?;
+    pub fn order(&self, name: &str, order: Order) -> Result<(), OrderError> {
+        let status = self.store.one(name).ok_or(OrderError::Unknown)?;
         let order = match order {
-            Order::Release if status.role != Role::Master => return Err(Disobeyed::NotMaster),
+            Order::Release if status.role != Role::Master => return Err(OrderError::NotMaster),
             Order::Release => runner::Order::Release,
-            Order::Take if status.role == Role::Out => return Err(Disobeyed::Out(status.cause)),
-            Order::Take if status.is_maintained => return Err(Disobeyed::Maintained),
+            Order::Take if status.role == Role::Out => return Err(OrderError::Inactive(status.cause)),
+            Order::Take if status.is_maintained => return Err(OrderError::Maintained),
             // Of equals, the one with the higher address stays.
             Order::Take
                 if let Some((master, priority)) = status.master
                     && (priority, Some(master)) > (status.priority, status.source) =>
             {
-                return Err(Disobeyed::Outdone(master, priority));
+                return Err(OrderError::BetterMaster(master, priority));
             }
             Order::Take => runner::Order::Take,
         };
@@ -168,7 +168,7 @@ impl Instances {
     /// Hands over what this balancer is master of, ends, and has told what there was to tell.
     pub async fn finish(&self) {
         tokio::task::block_in_place(|| self.end());
-        self.board.told().await;
+        self.store.told().await;
     }
 
     fn end(&self) {

@@ -1,26 +1,26 @@
-//! Runs the virtual routers of a group: hears, waits, and carries out what [`Group`] decides.
+//! Runs the virtual routers of a group: hears, waits, and carries out what [`SyncGroup`] decides.
 
 use std::{collections::BTreeSet, future::poll_fn, net::IpAddr, sync::Arc, task::Poll};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    alarm::Alarm,
-    driver::Followed,
-    fitness::{Addresses, Fit, Fitness},
-    ground::Ground,
-    kernel::Kernel,
+    driver::TrackedRouter,
+    interface_snapshot::InterfaceSnapshot,
     lease,
-    member::{Member, Outlook},
-    shown::{ENDS, WAITS},
-    status::Board,
+    netlink_threads::NetlinkThreads,
+    readiness_requests::{Addresses, ReadinessRequests, ReadinessWait},
+    reporter::{ENDS, WAITS},
+    status::StatusStore,
+    timer::Timer,
+    virtual_router::{Outlook, VirtualRouter},
 };
 use crate::dataplane::Routers;
 use lb_core::config::Vrrp;
 use lb_core::vrrp::{
-    group::{Act, Group},
-    instance::{Action, Micros, Role, Rules},
-    wire::Advert,
+    advert::Advert,
+    instance::{Action, Micros, Parameters, Role},
+    sync_group::{RouterAction, SyncGroup},
 };
 
 /// How many adverts of a virtual router are read before what is due is done: more than come while a process is held up, fewer
@@ -42,7 +42,7 @@ pub(super) enum Order {
     /// Which virtual routers stay backup.
     Maintain(Arc<BTreeSet<String>>),
     /// To follow other configurations of the same virtual routers.
-    Change(Vec<Followed>),
+    Change(Vec<TrackedRouter>),
 }
 
 /// Why a runner does something before anything is due.
@@ -51,20 +51,20 @@ enum Wake {
     /// What it depends on has changed.
     News,
     /// Interfaces or addresses have.
-    Ground,
+    InterfaceSnapshot,
     /// Something came.
     Heard,
 }
 
 /// The virtual routers of a group, with what they work with.
 pub(super) struct Runner {
-    group: Group,
-    members: Vec<Member>,
-    alarm: Alarm,
-    ground: watch::Receiver<Option<Arc<Ground>>>,
-    fitness: Arc<Fitness>,
+    group: SyncGroup,
+    members: Vec<VirtualRouter>,
+    timer: Timer,
+    ground: watch::Receiver<Option<Arc<InterfaceSnapshot>>>,
+    fitness: Arc<ReadinessRequests>,
     /// Whether this balancer can serve what the group takes.
-    fit: Fit,
+    fit: ReadinessWait,
     /// The addresses of all members.
     addresses: Addresses,
     /// When it gave up last because it could not serve.
@@ -75,26 +75,26 @@ pub(super) struct Runner {
 
 impl Runner {
     pub(super) fn new(
-        followed: Vec<Followed>,
-        kernel: &Kernel,
+        followed: Vec<TrackedRouter>,
+        kernel: &NetlinkThreads,
         routers: &Arc<Routers>,
-        board: &Board,
-        fitness: &Arc<Fitness>,
+        store: &StatusStore,
+        fitness: &Arc<ReadinessRequests>,
     ) -> Self {
-        let configs = followed.iter().map(|Followed { config, .. }| config);
+        let configs = followed.iter().map(|TrackedRouter { config, .. }| config);
         let addresses: Addresses = Arc::new(configs.flat_map(Vrrp::hosts).collect());
-        let member = |followed| Member::new(followed, kernel.clone(), Arc::clone(routers), board.clone());
+        let member = |followed| VirtualRouter::new(followed, kernel.clone(), Arc::clone(routers), store.clone());
         Self {
-            group: Group::new(
+            group: SyncGroup::new(
                 followed
                     .iter()
-                    .map(|Followed { config, .. }| (config.name.clone(), config.rules())),
+                    .map(|TrackedRouter { config, .. }| (config.name.clone(), config.parameters())),
             ),
             members: followed.into_iter().map(member).collect(),
-            alarm: Alarm::new(),
+            timer: Timer::new(),
             ground: kernel.ground.clone(),
             fitness: Arc::clone(fitness),
-            fit: Fit::begin(fitness, &addresses),
+            fit: ReadinessWait::begin(fitness, &addresses),
             addresses,
             doubted: None,
             waited: false,
@@ -120,7 +120,7 @@ impl Runner {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let (members, alarm) = (&self.members, &self.alarm);
+            let (members, timer) = (&self.members, &self.timer);
             let wake = tokio::select! {
                 biased;
                 // It also comes when the other side is dropped.
@@ -128,16 +128,16 @@ impl Runner {
                 // These are rare; adverts may come without end.
                 Some(order) = orders.recv() => Wake::Order(order),
                 Ok(()) = news.changed() => Wake::News,
-                Ok(()) = ground.changed() => Wake::Ground,
+                Ok(()) = ground.changed() => Wake::InterfaceSnapshot,
                 () = something_to_hear(members) => Wake::Heard,
-                () = alarm.until(due) => continue,
+                () = timer.until(due) => continue,
             };
             // Whoever slept has to know it before it sends anything.
             self.lapse().await;
             match wake {
                 Wake::Order(order) => self.obey(order).await,
                 Wake::News => self.weigh().await,
-                Wake::Ground => self.look().await,
+                Wake::InterfaceSnapshot => self.look().await,
                 Wake::Heard => self.drain().await,
             }
             self.show();
@@ -153,15 +153,15 @@ impl Runner {
     }
 
     fn due(&self) -> Option<Micros> {
-        let members = self.members.iter().filter_map(Member::deadline);
+        let members = self.members.iter().filter_map(VirtualRouter::deadline);
         members.chain(self.group.deadline()).min()
     }
 
     /// Hands over what it still is master of from before its controller began, where that has not decided anything.
     async fn end_unbegun(&mut self, cause: &str) {
         for member in &mut self.members {
-            if member.shown.role() == Role::Out && member.holds_lease() {
-                member.carry_out(Action::Send(0)).await;
+            if member.reporter.role() == Role::Out && member.holds_lease() {
+                member.carry_out(Action::SendAdvert(0)).await;
                 member.carry_out(Action::Become(Role::Out, cause.to_owned())).await;
             }
         }
@@ -169,12 +169,12 @@ impl Runner {
 
     /// Stays until whoever takes over is heard.
     async fn linger(&mut self) {
-        while let Some(until_then) = self.members.iter().filter_map(Member::lingers).max()
+        while let Some(until_then) = self.members.iter().filter_map(VirtualRouter::lingers).max()
             && lease::now() < until_then
         {
             tokio::select! {
                 () = something_to_hear(&self.members) => self.drain().await,
-                () = self.alarm.until(Some(until_then)) => {}
+                () = self.timer.until(Some(until_then)) => {}
             }
             self.tick_members(lease::now()).await;
         }
@@ -196,16 +196,16 @@ impl Runner {
 
     /// Heeds what the virtual routers depend on.
     async fn weigh(&mut self) {
-        let outlooks: Vec<_> = self.members.iter().map(Member::outlook).collect();
-        if !outlooks.contains(&Outlook::Unknown) && self.members.iter().all(Member::holds_lease) {
+        let outlooks: Vec<_> = self.members.iter().map(VirtualRouter::outlook).collect();
+        if !outlooks.contains(&Outlook::Unknown) && self.members.iter().all(VirtualRouter::holds_lease) {
             // It serves already, whatever checks say.
             self.fit.close(&self.fitness);
         }
         if self.fit.has_begun(&self.fitness) {
             self.heed(outlooks).await;
         }
-        let rules = self.rules();
-        let actions = self.group.change(rules, lease::now());
+        let parameters = self.parameters();
+        let actions = self.group.change(parameters, lease::now());
         self.act(actions).await;
     }
 
@@ -241,7 +241,7 @@ impl Runner {
 
     /// Lets one of them take no part for that reason.
     async fn keep_out(&mut self, index: usize, cause: &str) {
-        if !self.members[index].shown.is_out_for(cause) {
+        if !self.members[index].reporter.is_out_for(cause) {
             self.lose(index, cause).await;
         }
     }
@@ -258,13 +258,13 @@ impl Runner {
     }
 
     /// What the instances follow: in a group the least priority is that of all.
-    fn rules(&mut self) -> Vec<Rules> {
-        let least = self.members.iter_mut().map(Member::effective_priority).min();
-        let rules = self.members.iter().map(|member| Rules {
+    fn parameters(&mut self) -> Vec<Parameters> {
+        let least = self.members.iter_mut().map(VirtualRouter::effective_priority).min();
+        let parameters = self.members.iter().map(|member| Parameters {
             priority: least.unwrap_or(member.config.priority),
-            ..member.config.rules()
+            ..member.config.parameters()
         });
-        rules.collect()
+        parameters.collect()
     }
 
     /// Says why one that could take part does not, and takes off what a killed controller may have left.
@@ -305,7 +305,7 @@ impl Runner {
         if self.doubted.is_some_and(is_recent)
             || self.group.member(index).is_owner()
             || !self.group.member(index).outdoes(from, own, advert)
-            || !self.members[index].shown.is_master_since(DOUBT_AFTER)
+            || !self.members[index].reporter.is_master_since(DOUBT_AFTER)
             || !self.fitness.refuses(&self.addresses)
         {
             return;
@@ -317,7 +317,7 @@ impl Runner {
 
     /// Listens where its lease has lapsed.
     async fn lapse(&mut self) {
-        if self.members.iter().any(Member::has_lapsed) {
+        if self.members.iter().any(VirtualRouter::has_lapsed) {
             let actions = self.group.lapse(lease::now());
             self.act(actions).await;
         }
@@ -331,7 +331,7 @@ impl Runner {
         let now = lease::now();
         let slept = due.is_some_and(|due| now > due + SLEPT) && self.group.deadline().is_some_and(|due| due <= now);
         if slept && !self.waited && !self.saw_silence() {
-            // Adverts may be lost that came while nobody read them.
+            // AdvertSocket may be lost that came while nobody read them.
             self.waited = true;
             self.group.wait(now);
         }
@@ -368,7 +368,7 @@ impl Runner {
                 self.group.maintain(is_maintained, now)
             }
             Order::Change(followed) => {
-                let configs = followed.iter().map(|Followed { config, .. }| config);
+                let configs = followed.iter().map(|TrackedRouter { config, .. }| config);
                 self.addresses = Arc::new(configs.flat_map(Vrrp::hosts).collect());
                 for (member, followed) in self.members.iter_mut().zip(followed) {
                     member.change(followed).await;
@@ -379,7 +379,7 @@ impl Runner {
         self.act(actions).await;
     }
 
-    async fn act(&mut self, actions: Vec<Act>) {
+    async fn act(&mut self, actions: Vec<RouterAction>) {
         for (index, action) in actions {
             self.members[index].carry_out(action).await;
         }
@@ -387,10 +387,10 @@ impl Runner {
 
     fn show(&mut self) {
         let now = lease::now();
-        let is_moved = |(index, member): (usize, &Member)| member.shown.is_moved(self.group.member(index));
+        let is_moved = |(index, member): (usize, &VirtualRouter)| member.reporter.is_moved(self.group.member(index));
         // The least priority of a group is that of all, whosever tracks made it so.
         let tracks = if self.members.iter().enumerate().any(is_moved) {
-            self.members.iter().flat_map(Member::tracks).collect()
+            self.members.iter().flat_map(VirtualRouter::tracks).collect()
         } else {
             Vec::new()
         };
@@ -401,7 +401,7 @@ impl Runner {
 }
 
 /// Waits until one of them may have something to hear.
-async fn something_to_hear(members: &[Member]) {
+async fn something_to_hear(members: &[VirtualRouter]) {
     poll_fn(|context| {
         // Each has to be asked, so that it wakes this task.
         let ready = members.iter().map(|member| member.poll_ready(context));

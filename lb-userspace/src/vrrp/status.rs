@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::hooks::{Hooks, RoleChange};
 use crate::events::{Events, Happening};
-use lb_core::vrrp::{TrackState, instance::Role, wire::Refused};
+use lb_core::vrrp::{TrackState, advert::Refused, instance::Role};
 
 /// What is known of an instance.
 #[derive(Clone, Debug)]
@@ -36,9 +36,9 @@ pub struct Status {
     pub is_graced: bool,
     /// What it depends on.
     pub tracks: Vec<TrackState>,
-    /// Adverts sent.
+    /// AdvertSocket sent.
     pub sent: u64,
-    /// Adverts that came and were right.
+    /// AdvertSocket that came and were right.
     pub received: u64,
     /// What came and was not, by reason.
     pub refused: BTreeMap<Refused, u64>,
@@ -73,7 +73,7 @@ impl Status {
 
 /// Where the VRRP thread says how things are. It never waits for whoever reads.
 #[derive(Clone)]
-pub(super) struct Board {
+pub(super) struct StatusStore {
     statuses: Arc<Mutex<BTreeMap<String, Status>>>,
     notices: mpsc::UnboundedSender<Notice>,
 }
@@ -90,7 +90,7 @@ pub(super) enum Notice {
     Last(oneshot::Sender<()>),
 }
 
-impl Board {
+impl StatusStore {
     /// One with nothing on it, whose notices a task of the calling runtime tells: a log may block.
     pub(super) fn new(events: Events) -> Self {
         let (notices, mut told) = mpsc::unbounded_channel();

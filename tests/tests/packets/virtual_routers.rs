@@ -17,7 +17,7 @@ use lb_common::{
     Mode, Outcome, VirtualRouter,
     router::{RouterKey, echo, mac},
 };
-use lb_core::vrrp::wire::{Advert, Covered, GROUP_V4, GROUP_V6, PROTOCOL};
+use lb_core::vrrp::advert::{Advert, ChecksumCoverage, GROUP_V4, GROUP_V6, PROTOCOL};
 use lb_userspace::dataplane::{Registered, Routers, lease_clock};
 
 const NUMBER: u8 = 51;
@@ -89,7 +89,7 @@ impl Scene {
         };
         let mut packet = Packet::udp(SocketAddr::new(from, 0), SocketAddr::new(group, 0), &[]);
         (packet.source_mac, packet.ttl) = (sender, 255);
-        let frame = packet.carrying(PROTOCOL, &advert.bytes(from, group, Covered::PseudoHeader));
+        let frame = packet.carrying(PROTOCOL, &advert.bytes(from, group, ChecksumCoverage::PseudoHeader));
         let (run, outcomes) = self.program.run_bytes(&frame);
         assert_eq!((run.action, outcomes), (PASS, vec![Outcome::NotOurs.name()]));
     }

@@ -13,7 +13,7 @@ use harness::{
     lbd::Lbd,
     wait::{PATIENCE, eventually},
 };
-use lb_core::vrrp::wire::{Advert, Covered, GROUP_V4, GROUP_V6, PROTOCOL};
+use lb_core::vrrp::advert::{Advert, ChecksumCoverage, GROUP_V4, GROUP_V6, PROTOCOL};
 use nix::libc;
 use serde_json::Value;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -64,7 +64,7 @@ fn adverts_that_are_wrong_are_counted_and_change_nothing() {
     let bytes = |change: &dyn Fn(&mut Advert)| {
         let mut advert = right.clone();
         change(&mut advert);
-        advert.bytes(client, GROUP_V4.into(), Covered::PseudoHeader)
+        advert.bytes(client, GROUP_V4.into(), ChecksumCoverage::PseudoHeader)
     };
     let mut broken = bytes(&|_| {});
     broken[6] ^= 0xff;
@@ -89,12 +89,16 @@ fn adverts_that_are_wrong_are_counted_and_change_nothing() {
         ..right.clone()
     };
     // Its checksum counts in the sender's address, which is another one.
-    let message = of_v6.bytes("fe80::1".parse().unwrap(), GROUP_V6.into(), Covered::PseudoHeader);
+    let message = of_v6.bytes(
+        "fe80::1".parse().unwrap(),
+        GROUP_V6.into(),
+        ChecksumCoverage::PseudoHeader,
+    );
     send(&lab, GROUP_V6.into(), 255, &message).unwrap();
     send(&lab, GROUP_V6.into(), 1, &message).unwrap();
     let expected = [
         serde_json::json!({
-            "hop_limit": 1, "checksum": 1, "type": 1, "version": 1, "router": 1, "count": 1, "short": 2
+            "hop_limit": 1, "checksum": 1, "type": 1, "version": 1, "router": 1, "no_addresses": 1, "short": 2
         }),
         serde_json::json!({"hop_limit": 1, "checksum": 1}),
     ];

@@ -2,18 +2,18 @@
 //!
 //! Pure: time is an argument, and actions are return values.
 
-pub mod group;
+pub mod advert;
+pub mod announce_schedule;
 pub mod instance;
-pub mod judge;
 pub mod lease;
-pub mod oddities;
+pub mod mismatch;
 pub mod relay;
-pub mod repeats;
 #[cfg(test)]
 mod simulation;
-pub mod track_result;
-pub mod wire;
+pub mod sync_group;
+pub mod tracking;
+pub mod validation;
 
-pub use group::Group;
-pub use instance::{Action, Answer, Instance, Micros, Role, Rules};
-pub use track_result::{ServiceHealth, Services, Standing, TrackState};
+pub use instance::{Action, EchoReply, Instance, Micros, Parameters, Role};
+pub use sync_group::SyncGroup;
+pub use tracking::{ServiceHealth, Services, TrackResult, TrackState};

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::instance::{Answer, Micros};
+use super::instance::{EchoReply, Micros};
 
 /// From one question to the next, at first: whoever died is not sent anything for long.
 const AT_FIRST: Micros = 50_000;
@@ -55,7 +55,7 @@ impl Relay {
     }
 
     /// A packet path has answered.
-    pub fn answered(&mut self, answer: Answer) {
+    pub fn answered(&mut self, answer: EchoReply) {
         if answer.from == self.former {
             self.unanswered = 0;
             self.has_answered = true;
@@ -89,7 +89,7 @@ mod tests {
         while let Some(ask) = relay.tick(now) {
             assert_eq!(ask, Some(former()));
             asked += 1;
-            let answer = Answer {
+            let answer = EchoReply {
                 from: former(),
                 holds: false,
                 age: 0,
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn answers_of_others_do_not_count() {
         let mut relay = Relay::new(former(), 0, 60_000_000);
-        let answer = Answer {
+        let answer = EchoReply {
             from: [192, 0, 2, 8].into(),
             holds: true,
             age: 0,

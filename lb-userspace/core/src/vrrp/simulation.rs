@@ -11,10 +11,10 @@ use lb_common::VirtualRouter;
 use proptest::{prelude::*, test_runner::TestRng};
 
 use super::{
-    group::{Act, Group},
-    instance::{Action, Answer, Micros, Role, Rules},
+    advert::Advert,
+    instance::{Action, EchoReply, Micros, Parameters, Role},
     lease::has_lapsed,
-    wire::Advert,
+    sync_group::{RouterAction, SyncGroup},
 };
 
 const INTERVAL: Micros = 10_000;
@@ -23,7 +23,7 @@ const GRACE: Micros = 10 * INTERVAL;
 const PATIENCE: Micros = GRACE + 16 * INTERVAL;
 
 struct Node {
-    group: Group,
+    group: SyncGroup,
     address: IpAddr,
     priority: u8,
     /// Whether its controller runs.
@@ -67,7 +67,7 @@ impl Node {
 enum What {
     Advert(u8),
     Question,
-    Answer { holds: bool, age: Micros },
+    EchoReply { holds: bool, age: Micros },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,11 +148,11 @@ impl World {
         self.act(index, actions);
     }
 
-    fn act(&mut self, from: usize, actions: Vec<Act>) {
+    fn act(&mut self, from: usize, actions: Vec<RouterAction>) {
         for (network, action) in actions {
             let now = self.now;
             match action {
-                Action::Send(priority) => {
+                Action::SendAdvert(priority) => {
                     if priority != 0 {
                         let router = &mut self.nodes[from].routers[network];
                         (router.renewed, router.until, router.patience) = (now, now + GRACE, 3 * INTERVAL);
@@ -161,7 +161,7 @@ impl World {
                         self.send(from, to, network, What::Advert(priority));
                     }
                 }
-                Action::Ask(master) => {
+                Action::SendEcho(master) => {
                     if let Some(to) = self.nodes.iter().position(|node| node.address == master) {
                         self.send(from, to, network, What::Question);
                     }
@@ -261,13 +261,13 @@ impl World {
             What::Advert(priority) if priority != 0 => self.nodes[to].routers[network].heard = self.now,
             What::Question => {
                 let router = self.nodes[to].routers[network];
-                let answer = What::Answer {
+                let answer = What::EchoReply {
                     holds: router.answers(self.now),
                     age: self.now - router.renewed,
                 };
                 return self.send(to, from, network, answer);
             }
-            What::Advert(_) | What::Answer { .. } => {}
+            What::Advert(_) | What::EchoReply { .. } => {}
         }
         if self.nodes[to].runs(self.now) {
             self.hear(message);
@@ -295,7 +295,7 @@ impl World {
                 let actions = node.group.advert(network, from, node.address, &advert, at);
                 self.act(message.to, actions);
             }
-            What::Answer { holds, age } => node.group.answered(network, Answer { from, holds, age }, now),
+            What::EchoReply { holds, age } => node.group.answered(network, EchoReply { from, holds, age }, now),
             What::Question => {}
         }
     }
@@ -404,8 +404,8 @@ impl World {
     }
 }
 
-fn group(priority: u8, members: usize, preempt: bool) -> Group {
-    let rules = Rules {
+fn group(priority: u8, members: usize, preempt: bool) -> SyncGroup {
+    let parameters = Parameters {
         version: 3,
         priority,
         interval: INTERVAL,
@@ -413,7 +413,7 @@ fn group(priority: u8, members: usize, preempt: bool) -> Group {
         preempt_delay: 0,
         grace: GRACE,
     };
-    Group::new((0..members).map(|member| (format!("net{member}"), rules.clone())))
+    SyncGroup::new((0..members).map(|member| (format!("net{member}"), parameters.clone())))
 }
 
 #[derive(Clone, Copy, Debug)]

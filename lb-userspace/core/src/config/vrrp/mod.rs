@@ -19,7 +19,7 @@ use super::{
     raw,
     words::{self, Word},
 };
-use crate::vrrp::wire::Covered;
+use crate::vrrp::advert::ChecksumCoverage;
 
 const MOST_ADDRESSES: usize = 20;
 const MOST_PEERS: usize = 16;
@@ -35,7 +35,7 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 60 * 60);
 const PASSWORD: usize = 8;
 
-impl Word for Covered {
+impl Word for ChecksumCoverage {
     const WHAT: &'static str = "form of the checksum";
     const WORDS: &'static [(&'static str, Self)] = &[("pseudo-header", Self::PseudoHeader), ("message", Self::Message)];
 }
@@ -259,11 +259,11 @@ fn checksum(
     version: Option<u32>,
     addresses: Option<&[IpNet]>,
     findings: &mut Findings,
-) -> Option<Covered> {
+) -> Option<ChecksumCoverage> {
     let is_v6 = addresses
         .and_then(<[IpNet]>::first)
         .is_some_and(|first| first.addr().is_ipv6());
-    findings.optional(&raw.checksum, Covered::default(), |word| {
+    findings.optional(&raw.checksum, ChecksumCoverage::default(), |word| {
         if version == Some(2) || is_v6 {
             let problem = "the checksum has one form alone in version 2 and over IPv6";
             return Err(Problem::new(problem, "no `checksum`"));

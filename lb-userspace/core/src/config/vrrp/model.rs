@@ -44,7 +44,7 @@ pub struct Vrrp {
     /// Whether the addresses are at a link-layer address of their own, which moves with them.
     pub router_mac: bool,
     /// What checksums of version 3 over IPv4 cover.
-    pub checksum: vrrp::wire::Covered,
+    pub checksum: vrrp::advert::ChecksumCoverage,
     /// Version 2: what goes with each advert in the clear.
     pub password: Option<[u8; 8]>,
     /// What it depends on.
@@ -143,8 +143,8 @@ impl Vrrp {
     }
 
     /// What its instance follows.
-    pub fn rules(&self) -> vrrp::Rules {
-        vrrp::Rules {
+    pub fn parameters(&self) -> vrrp::Parameters {
+        vrrp::Parameters {
             version: self.version,
             priority: self.priority,
             interval: micros(self.interval),

@@ -26,7 +26,7 @@ fn what_is_not_said_has_its_default() {
         (Duration::from_secs(1), Duration::ZERO)
     );
     assert_eq!((found.peers.len(), found.source, found.password), (0, None, None));
-    assert_eq!(found.rules().interval, 1_000_000);
+    assert_eq!(found.parameters().interval, 1_000_000);
     assert!(found.accept && !found.router_mac);
     assert_eq!(found.refresh(), 60_000_000);
     let never = routers(&[&format!("{LEAST}, refresh = '0s'")]).unwrap();

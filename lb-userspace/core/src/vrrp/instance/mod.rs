@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::wire::Advert;
+use super::advert::Advert;
 
-mod questions;
+mod liveness;
 
 /// Microseconds since some moment.
 pub type Micros = u64;
@@ -16,7 +16,7 @@ pub const OWNER: u8 = 255;
 
 /// What an instance follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct Parameters {
     /// Version: 2 or 3.
     pub version: u8,
     /// 1 to 254; 255: the addresses are this balancer's own.
@@ -57,18 +57,18 @@ impl Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// An advert goes out with this priority.
-    Send(u8),
+    SendAdvert(u8),
     /// The role is this from now on, for that reason.
     Become(Role, String),
     /// Everybody on the link is told where the addresses are.
     Announce,
     /// The packet path of this balancer, the master, is asked whether it goes on.
-    Ask(IpAddr),
+    SendEcho(IpAddr),
 }
 
 /// What the packet path of a master says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct EchoReply {
     /// Whom it comes from.
     pub from: IpAddr,
     /// Whether it holds the lease of the addresses.
@@ -80,7 +80,7 @@ pub struct Answer {
 /// One virtual router, as this balancer sees it.
 #[derive(Clone, Debug)]
 pub struct Instance {
-    rules: Rules,
+    parameters: Parameters,
     role: Role,
     /// When the next advert is due, or the master counts as gone.
     deadline: Option<Micros>,
@@ -118,10 +118,10 @@ pub struct Instance {
 
 impl Instance {
     /// Takes no part yet.
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(parameters: Parameters) -> Self {
         Self {
-            master_interval: rules.interval,
-            rules,
+            master_interval: parameters.interval,
+            parameters,
             role: Role::Out,
             deadline: None,
             master: None,
@@ -148,7 +148,7 @@ impl Instance {
 
     /// The priority that it has now.
     pub fn priority(&self) -> u8 {
-        self.rules.priority
+        self.parameters.priority
     }
 
     /// When [`Instance::tick`] is to be called.
@@ -179,13 +179,13 @@ impl Instance {
     /// Whether the addresses are this balancer's own: it yields to nobody, whatever adverts say. RFC 9568, section 7.1: a receiver
     /// "MUST verify that [...] the local router is not the IPvX address owner (Priority = 255 (decimal))".
     pub fn is_owner(&self) -> bool {
-        self.rules.priority == OWNER
+        self.parameters.priority == OWNER
     }
 
     /// Whether it takes over from a master of that priority. RFC 9568, section 6.1: an owner "always preempts, independent of the
     /// setting of this flag".
     fn preempts(&self, priority: u8) -> bool {
-        self.is_owner() || (self.rules.preempt && priority < self.rules.priority)
+        self.is_owner() || (self.parameters.preempt && priority < self.parameters.priority)
     }
 
     /// Until when at least a master that is heard, or whose packet path answers, keeps this balancer from taking over.
@@ -202,12 +202,12 @@ impl Instance {
     /// RFC 9568, section 6.1: "Skew_Time = (((256 - Priority) * Active_Adver_Interval) / 256)"; RFC 3768 takes one second for
     /// the interval.
     fn skew(&self) -> Micros {
-        let interval = if self.rules.version == 2 {
+        let interval = if self.parameters.version == 2 {
             1_000_000
         } else {
             self.master_interval
         };
-        (256 - u64::from(self.rules.priority)) * interval / 256
+        (256 - u64::from(self.parameters.priority)) * interval / 256
     }
 
     /// RFC 9568, section 6.1: "Active_Down_Interval = (3 * Active_Adver_Interval) + Skew_time".
@@ -226,7 +226,7 @@ impl Instance {
         if self.is_owner() && !self.is_maintained {
             return self.become_master(now, "it owns the addresses");
         }
-        self.master_interval = self.rules.interval;
+        self.master_interval = self.parameters.interval;
         self.become_backup(now + self.down_interval(), "it listens")
     }
 
@@ -239,7 +239,7 @@ impl Instance {
         self.turn(Role::Out, None);
         self.hold = None;
         // RFC 9568, section 6.4.3: "If a Shutdown event is received, then: [...] Send an ADVERTISEMENT with Priority = 0".
-        let farewell = (was == Role::Master).then_some(Action::Send(0));
+        let farewell = (was == Role::Master).then_some(Action::SendAdvert(0));
         farewell
             .into_iter()
             .chain([Action::Become(Role::Out, cause.to_owned())])
@@ -251,7 +251,7 @@ impl Instance {
         if self.role != Role::Master {
             return Vec::new();
         }
-        self.master_interval = self.rules.interval;
+        self.master_interval = self.parameters.interval;
         let hold = now + 2 * self.down_interval();
         self.hold = Some(hold);
         self.hand_over(hold, "released by an operator")
@@ -259,7 +259,7 @@ impl Instance {
 
     /// Hands over now, because others of its group are backups.
     pub fn follow(&mut self, now: Micros, cause: &str) -> Vec<Action> {
-        self.master_interval = self.rules.interval;
+        self.master_interval = self.parameters.interval;
         let deadline = now + self.down_interval();
         self.hand_over(deadline, cause)
     }
@@ -268,18 +268,18 @@ impl Instance {
         if self.role != Role::Master {
             return Vec::new();
         }
-        self.master_interval = self.rules.interval;
-        let mut actions = vec![Action::Send(0)];
+        self.master_interval = self.parameters.interval;
+        let mut actions = vec![Action::SendAdvert(0)];
         actions.extend(self.become_backup(deadline, cause));
         actions
     }
 
-    /// Finds itself master without the lease: it slept. Whoever took over meanwhile stays master, as far as the rules let it.
+    /// Finds itself master without the lease: it slept. Whoever took over meanwhile stays master, as far as the parameters let it.
     pub fn lapse(&mut self, now: Micros) -> Vec<Action> {
         if self.role != Role::Master || self.is_owner() {
             return Vec::new();
         }
-        self.master_interval = self.rules.interval;
+        self.master_interval = self.parameters.interval;
         self.become_backup(now + self.down_interval(), "its lease ended while its controller slept")
     }
 
@@ -297,7 +297,7 @@ impl Instance {
             return Vec::new();
         }
         self.is_maintained = is_maintained;
-        self.master_interval = self.rules.interval;
+        self.master_interval = self.parameters.interval;
         let deadline = now + self.down_interval();
         if self.role == Role::Backup {
             self.deadline = Some(deadline);
@@ -310,18 +310,18 @@ impl Instance {
         self.is_maintained
     }
 
-    /// Follows other rules from now on, but for those that make it another virtual router.
-    pub fn change(&mut self, rules: Rules, now: Micros) -> Vec<Action> {
-        let tells = self.role == Role::Master && self.rules != rules;
-        self.rules = rules;
+    /// Follows other parameters from now on, but for those that make it another virtual router.
+    pub fn change(&mut self, parameters: Parameters, now: Micros) -> Vec<Action> {
+        let tells = self.role == Role::Master && self.parameters != parameters;
+        self.parameters = parameters;
         // Whoever is better now than this master hears of it at once; and all hear a new interval, by which the next one comes.
         tells.then(|| self.advertise(now)).into_iter().collect()
     }
 
     /// An advert now, and the next one an interval later.
     fn advertise(&mut self, now: Micros) -> Action {
-        self.deadline = Some(now + self.rules.interval);
-        Action::Send(self.rules.priority)
+        self.deadline = Some(now + self.parameters.interval);
+        Action::SendAdvert(self.parameters.priority)
     }
 
     /// The deadline has come.
@@ -341,7 +341,7 @@ impl Instance {
             Role::Backup if self.has_yet_to_ask() => actions.extend(self.ask_now(now)),
             Role::Backup => actions.extend(self.become_master(now, &self.why_now(now))),
             Role::Master => {
-                let on_time = self.deadline.map(|due| due + self.rules.interval);
+                let on_time = self.deadline.map(|due| due + self.parameters.interval);
                 actions.push(self.advertise(now));
                 // One that was late makes those after it no later.
                 self.deadline = on_time.filter(|next| *next > now).or(self.deadline);
@@ -411,7 +411,7 @@ impl Instance {
         }
         if preempts && self.hold.is_none_or(|hold| hold <= now) {
             let since = *self.lower_since.get_or_insert(now);
-            if now.saturating_sub(since) >= self.rules.preempt_delay {
+            if now.saturating_sub(since) >= self.parameters.preempt_delay {
                 // "else: Discard the ADVERTISEMENT": the timer goes on.
                 self.ask = None;
                 return Vec::new();
@@ -422,7 +422,7 @@ impl Instance {
         // the Active_Down_Timer to Active_Down_Interval".
         self.master_interval = advert.interval.max(1);
         self.deadline = Some(now + self.down_interval());
-        if self.rules.grace == 0 {
+        if self.parameters.grace == 0 {
             return Vec::new();
         }
         self.ask_at_ease(now)
@@ -449,7 +449,7 @@ impl Instance {
 
     /// Whether it is master, and stays so whatever that advert of another one says.
     pub fn outdoes(&self, from: IpAddr, own: IpAddr, advert: &Advert) -> bool {
-        let is_better = (advert.priority, from) > (self.rules.priority, own);
+        let is_better = (advert.priority, from) > (self.parameters.priority, own);
         self.role == Role::Master && advert.priority != 0 && (self.is_owner() || !is_better)
     }
 
@@ -465,7 +465,7 @@ impl Instance {
             let deadline = now + self.down_interval();
             // The better one may not have heard that there were two: a last advert lets it announce the addresses again, so
             // that no client stays with us.
-            let mut actions = vec![Action::Send(self.rules.priority)];
+            let mut actions = vec![Action::SendAdvert(self.parameters.priority)];
             actions.extend(self.become_backup(deadline, &format!("{from} has priority {}", advert.priority)));
             self.master = Some((from, advert.priority));
             self.heard = now;
@@ -478,7 +478,7 @@ impl Instance {
 
     /// Lets another master hear of this one: the first time at once, and twice in an interval while its adverts go on.
     fn contradict(&mut self, now: Micros) -> Option<Action> {
-        let is_soon = |last| now < last + self.rules.interval / 2;
+        let is_soon = |last| now < last + self.parameters.interval / 2;
         if self.contradicted.is_some_and(is_soon) {
             return None;
         }

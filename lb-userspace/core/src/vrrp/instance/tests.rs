@@ -4,8 +4,8 @@ use super::*;
 
 const SECOND: Micros = 1_000_000;
 
-fn rules(priority: u8) -> Rules {
-    Rules {
+fn parameters(priority: u8) -> Parameters {
+    Parameters {
         version: 3,
         priority,
         interval: SECOND,
@@ -31,8 +31,8 @@ fn address(last: u8) -> IpAddr {
 }
 
 /// A backup of that priority that has just begun, at 0.
-fn backup(rules: Rules) -> Instance {
-    let mut instance = Instance::new(rules);
+fn backup(parameters: Parameters) -> Instance {
+    let mut instance = Instance::new(parameters);
     instance.start(0, false);
     assert_eq!(instance.role(), Role::Backup);
     instance
@@ -40,16 +40,16 @@ fn backup(rules: Rules) -> Instance {
 
 #[test]
 fn a_backup_takes_over_when_no_master_is_heard() {
-    let mut instance = backup(rules(100));
+    let mut instance = backup(parameters(100));
     // 3 intervals and (256 - 100) / 256 of one.
     assert_eq!(instance.deadline(), Some(3_609_375));
     assert_eq!(instance.tick(3_609_374), []);
     let actions = instance.tick(3_609_375);
-    assert_eq!(actions[0], Action::Send(100));
+    assert_eq!(actions[0], Action::SendAdvert(100));
     assert!(matches!(&actions[1], Action::Become(Role::Master, _)));
     assert_eq!(actions[2], Action::Announce);
     assert_eq!(instance.deadline(), Some(4_609_375));
-    assert_eq!(instance.tick(4_609_375), [Action::Send(100)]);
+    assert_eq!(instance.tick(4_609_375), [Action::SendAdvert(100)]);
 }
 
 #[test]
@@ -63,10 +63,10 @@ fn what_a_backup_makes_of_adverts() {
         (100, true, 5, 99, SECOND + 3_609_375),
         (100, true, 0, 0, SECOND + 609_375),
     ] {
-        let given = Rules {
+        let given = Parameters {
             preempt,
             preempt_delay: delay * SECOND,
-            ..rules(priority)
+            ..parameters(priority)
         };
         let mut instance = backup(given);
         assert_eq!(instance.advert(address(9), address(1), &advert(heard), SECOND), []);
@@ -80,9 +80,9 @@ fn what_a_backup_makes_of_adverts() {
 
 #[test]
 fn a_delayed_preemption_comes_when_the_delay_is_over() {
-    let given = Rules {
+    let given = Parameters {
         preempt_delay: 5 * SECOND,
-        ..rules(100)
+        ..parameters(100)
     };
     let mut instance = backup(given);
     for second in 1..=5 {
@@ -97,7 +97,10 @@ fn a_delayed_preemption_comes_when_the_delay_is_over() {
 
 #[test]
 fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
-    let given = |grace| Rules { grace, ..rules(100) };
+    let given = |grace| Parameters {
+        grace,
+        ..parameters(100)
+    };
     let master = address(9);
     let hear = |instance: &mut Instance, priority, at| {
         instance.advert(master, address(1), &advert(priority), at);
@@ -106,7 +109,7 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
         // When it is asked because adverts are missing.
         let asked = instance.deadline().unwrap();
         instance.tick(asked);
-        let answer = Answer {
+        let answer = EchoReply {
             from: master,
             holds: true,
             age,
@@ -162,7 +165,10 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
             .position(|action| matches!(action, Action::Become(..)))
             .unwrap();
         assert_eq!(actions[became], Action::Become(Role::Master, cause.to_owned()));
-        let sent = actions.iter().position(|action| *action == Action::Send(100)).unwrap();
+        let sent = actions
+            .iter()
+            .position(|action| *action == Action::SendAdvert(100))
+            .unwrap();
         assert_eq!(became < sent, is_first, "{cause}");
     }
 }
@@ -170,25 +176,25 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
 #[test]
 fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
     for (heard, from, yields) in [(101, 9, true), (100, 9, true), (100, 0, false), (99, 9, false)] {
-        let mut instance = backup(rules(100));
+        let mut instance = backup(parameters(100));
         instance.tick(4 * SECOND);
         let actions = instance.advert(address(from), address(1), &advert(heard), 5 * SECOND);
         if yields {
             assert!(
-                matches!(&actions[..], [Action::Send(100), Action::Become(Role::Backup, _)]),
+                matches!(&actions[..], [Action::SendAdvert(100), Action::Become(Role::Backup, _)]),
                 "{heard} {from}"
             );
             assert_eq!(instance.deadline(), Some(5 * SECOND + 3_609_375));
         } else {
-            assert_eq!(actions, [Action::Send(100), Action::Announce], "{heard} {from}");
+            assert_eq!(actions, [Action::SendAdvert(100), Action::Announce], "{heard} {from}");
         }
     }
-    let mut instance = backup(rules(100));
+    let mut instance = backup(parameters(100));
     instance.tick(4 * SECOND);
     let actions = instance.advert(address(9), address(1), &advert(0), 5 * SECOND);
     assert_eq!(
         actions,
-        [Action::Send(100)],
+        [Action::SendAdvert(100)],
         "who gives up hears that somebody is there"
     );
 }
@@ -197,7 +203,7 @@ fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
 fn a_storm_of_adverts_is_answered_at_a_pace() {
     // The priority of the adverts; adverts and announcements in the five seconds that they go on, and shortly after.
     for (heard, adverts, announcements) in [(99, 10, 51), (0, 10, 0)] {
-        let mut master = backup(rules(100));
+        let mut master = backup(parameters(100));
         master.tick(4 * SECOND);
         let (begin, end) = (4_300_000, 9_300_000);
         let mut sent = Vec::new();
@@ -205,7 +211,7 @@ fn a_storm_of_adverts_is_answered_at_a_pace() {
         let mut note = |now, actions: Vec<Action>| {
             for action in actions {
                 match action {
-                    Action::Send(_) => sent.push(now),
+                    Action::SendAdvert(_) => sent.push(now),
                     Action::Announce => announced.push(now),
                     other => panic!("{other:?}"),
                 }
@@ -235,7 +241,7 @@ fn a_storm_of_adverts_is_answered_at_a_pace() {
 
 #[test]
 fn whoever_yields_announces_nothing_any_more() {
-    let mut master = backup(rules(100));
+    let mut master = backup(parameters(100));
     master.tick(4 * SECOND);
     for moment in [1, 2] {
         master.advert(address(9), address(1), &advert(99), 4 * SECOND + moment);
@@ -247,28 +253,36 @@ fn whoever_yields_announces_nothing_any_more() {
 
 #[test]
 fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
-    let mut instance = Instance::new(rules(255));
+    let mut instance = Instance::new(parameters(255));
     let actions = instance.start(0, false);
-    assert_eq!(actions[0], Action::Send(255));
+    assert_eq!(actions[0], Action::SendAdvert(255));
     assert_eq!(instance.role(), Role::Master);
     let actions = instance.stop("the daemon ends");
-    assert_eq!(actions[0], Action::Send(0));
+    assert_eq!(actions[0], Action::SendAdvert(0));
     assert!(matches!(&actions[1], Action::Become(Role::Out, _)));
     assert_eq!((instance.role(), instance.deadline()), (Role::Out, None));
     assert_eq!(instance.tick(9 * SECOND), []);
-    assert_eq!(backup(rules(1)).stop("x").len(), 1, "a backup has nothing to give up");
+    assert_eq!(
+        backup(parameters(1)).stop("x").len(),
+        1,
+        "a backup has nothing to give up"
+    );
 }
 
 #[test]
 fn an_owner_yields_to_nobody() {
-    let given = Rules {
+    let given = Parameters {
         preempt: false,
-        ..rules(255)
+        ..parameters(255)
     };
     let mut owner = Instance::new(given);
     owner.start(0, false);
     let actions = owner.advert(address(9), address(1), &advert(255), SECOND);
-    assert_eq!(actions, [Action::Send(255), Action::Announce], "it asserts itself");
+    assert_eq!(
+        actions,
+        [Action::SendAdvert(255), Action::Announce],
+        "it asserts itself"
+    );
     assert_eq!(owner.role(), Role::Master);
     // After maintenance it takes back what is its own, from whomever.
     owner.maintain(true, 2 * SECOND);
@@ -285,22 +299,22 @@ fn an_owner_yields_to_nobody() {
 
 #[test]
 fn who_still_holds_the_lease_goes_on_as_master() {
-    let mut instance = Instance::new(rules(100));
+    let mut instance = Instance::new(parameters(100));
     let actions = instance.start(0, true);
-    assert_eq!(actions[0], Action::Send(100));
+    assert_eq!(actions[0], Action::SendAdvert(100));
     assert_eq!(instance.role(), Role::Master);
 }
 
 /// A backup that has just heard a master of priority 200 at second 1, with a grace of 10 seconds.
 fn graced() -> Instance {
-    let mut instance = backup(Rules {
+    let mut instance = backup(Parameters {
         grace: 10 * SECOND,
-        ..rules(100)
+        ..parameters(100)
     });
     let actions = instance.advert(address(9), address(1), &advert(200), SECOND);
     assert_eq!(
         actions,
-        [Action::Ask(address(9))],
+        [Action::SendEcho(address(9))],
         "it is asked at once, to know how to reach it"
     );
     instance.advert(address(9), address(1), &advert(200), SECOND + 10);
@@ -321,7 +335,7 @@ fn a_master_whose_adverts_are_missing_is_asked() {
             );
             break;
         }
-        assert_eq!(actions, [Action::Ask(address(9))]);
+        assert_eq!(actions, [Action::SendEcho(address(9))]);
         asked.push(deadline);
     }
     assert_eq!(asked[0], SECOND + 10 + 1_500_000);
@@ -330,7 +344,7 @@ fn a_master_whose_adverts_are_missing_is_asked() {
 
 #[test]
 fn a_master_whose_packet_path_answers_stays_for_the_grace() {
-    let said = |holds, age| Answer {
+    let said = |holds, age| EchoReply {
         from: address(9),
         holds,
         age,
@@ -341,7 +355,7 @@ fn a_master_whose_packet_path_answers_stays_for_the_grace() {
         (said(false, SECOND), false),
         (said(true, 11 * SECOND), false),
         (
-            Answer {
+            EchoReply {
                 from: address(8),
                 ..said(true, SECOND)
             },
@@ -376,13 +390,13 @@ fn a_master_whose_packet_path_answers_stays_for_the_grace() {
 
 #[test]
 fn an_answer_that_nobody_waits_for_keeps_nobody_waiting() {
-    let mut instance = backup(Rules {
+    let mut instance = backup(Parameters {
         grace: 60 * SECOND,
-        ..rules(100)
+        ..parameters(100)
     });
     // One that is worse is preempted, and asked nothing.
     instance.advert(address(9), address(1), &advert(50), SECOND);
-    let answer = Answer {
+    let answer = EchoReply {
         from: address(9),
         holds: true,
         age: 0,
@@ -406,9 +420,9 @@ fn of_several_that_held_the_better_one_is_first() {
     for is_silent in [false, true] {
         // The worse one asks a little earlier each time.
         let mut others = [(150, 20), (50, 0)].map(|(priority, later)| {
-            let mut instance = backup(Rules {
+            let mut instance = backup(Parameters {
                 grace: 10 * SECOND,
-                ..rules(priority)
+                ..parameters(priority)
             });
             for moment in [0, 10] {
                 instance.advert(address(9), address(1), &advert(200), SECOND + moment + later);
@@ -418,8 +432,8 @@ fn of_several_that_held_the_better_one_is_first() {
         let first = loop {
             let next = others.iter_mut().min_by_key(|instance| instance.deadline()).unwrap();
             let now = next.deadline().unwrap();
-            if next.tick(now) == [Action::Ask(address(9))] && !(is_silent && now > 8 * SECOND) {
-                let answer = Answer {
+            if next.tick(now) == [Action::SendEcho(address(9))] && !(is_silent && now > 8 * SECOND) {
+                let answer = EchoReply {
                     from: address(9),
                     holds: true,
                     age: now - SECOND,
@@ -438,7 +452,7 @@ fn of_several_that_held_the_better_one_is_first() {
 fn whoever_slept_asks_before_it_takes_over() {
     let mut instance = graced();
     for second in [20, 40, 60] {
-        assert_eq!(instance.tick(second * SECOND), [Action::Ask(address(9))]);
+        assert_eq!(instance.tick(second * SECOND), [Action::SendEcho(address(9))]);
     }
     instance.tick(80 * SECOND);
     assert_eq!(instance.role(), Role::Master);
@@ -446,7 +460,7 @@ fn whoever_slept_asks_before_it_takes_over() {
 
 #[test]
 fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
-    let mut instance = backup(rules(100));
+    let mut instance = backup(parameters(100));
     instance.advert(address(8), address(1), &advert(200), SECOND);
     instance.advert(address(9), address(1), &advert(150), SECOND + 100);
     assert_eq!(instance.master(), Some((address(8), 200)));
@@ -462,7 +476,7 @@ fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
 
 #[test]
 fn an_advert_that_is_late_makes_those_after_it_no_later() {
-    let mut instance = backup(rules(200));
+    let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
     // When it is told the time; when the next advert is due. Whoever missed one makes none up for it.
     for (at, next) in [
@@ -470,33 +484,33 @@ fn an_advert_that_is_late_makes_those_after_it_no_later() {
         (6 * SECOND + 900_000, 7 * SECOND),
         (8 * SECOND + 1, 9 * SECOND + 1),
     ] {
-        assert_eq!(instance.tick(at), [Action::Send(200)]);
+        assert_eq!(instance.tick(at), [Action::SendAdvert(200)]);
         assert_eq!(instance.deadline(), Some(next));
     }
 }
 
 #[test]
 fn a_change_of_rules_is_heard_at_once() {
-    let mut instance = backup(rules(200));
+    let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
-    assert_eq!(instance.change(rules(200), 4_100_000), []);
+    assert_eq!(instance.change(parameters(200), 4_100_000), []);
     assert_eq!(instance.deadline(), Some(5 * SECOND));
-    assert_eq!(instance.change(rules(50), 4_200_000), [Action::Send(50)]);
+    assert_eq!(instance.change(parameters(50), 4_200_000), [Action::SendAdvert(50)]);
     // Peers count by the new interval as soon as they have heard of it.
-    let shorter = Rules {
+    let shorter = Parameters {
         interval: 10_000,
-        ..rules(50)
+        ..parameters(50)
     };
-    assert_eq!(instance.change(shorter, 4_300_000), [Action::Send(50)]);
+    assert_eq!(instance.change(shorter, 4_300_000), [Action::SendAdvert(50)]);
     assert_eq!(instance.deadline(), Some(4_310_000));
 }
 
 #[test]
 fn an_operator_hands_over_and_takes() {
-    let mut instance = backup(rules(200));
+    let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
     let actions = instance.release(5 * SECOND);
-    assert_eq!(actions[0], Action::Send(0));
+    assert_eq!(actions[0], Action::SendAdvert(0));
     assert_eq!(instance.role(), Role::Backup);
     // The other one is of lower priority, and is let be for a while.
     for second in 6..12 {
@@ -509,13 +523,13 @@ fn an_operator_hands_over_and_takes() {
     });
     assert!(until.is_some(), "it takes over again");
     // It does so earlier when the one that it left all to gives up, but later than all others that heard it.
-    let mut instance = backup(rules(200));
+    let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
     instance.release(5 * SECOND);
     instance.advert(address(9), address(1), &advert(100), 6 * SECOND);
     instance.advert(address(9), address(1), &advert(0), 7 * SECOND);
     assert_eq!(instance.deadline(), Some(8 * SECOND + 218_750));
-    let mut instance = backup(rules(50));
-    assert_eq!(instance.take(SECOND, "taken")[0], Action::Send(50));
+    let mut instance = backup(parameters(50));
+    assert_eq!(instance.take(SECOND, "taken")[0], Action::SendAdvert(50));
     assert_eq!(instance.role(), Role::Master);
 }

@@ -14,7 +14,7 @@ use crate::{
     system::command::{self, CommandFailure, RunAs},
     vrrp::addresses,
 };
-use lb_core::vrrp::track_result::{Seen, Services, Standing, service, standing, unknown};
+use lb_core::vrrp::tracking::{Seen, Services, TrackResult, evaluate, service, unknown};
 use lb_core::{
     config::{CommandTrack, Track, Tracked},
     text::duration,
@@ -25,18 +25,18 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How often interfaces are looked at without cause.
 const LINK_LOOK: Duration = Duration::from_secs(1);
 
-/// Counts changes of whatever is followed; all followers share one.
+/// Counts changes of whatever is followed; all trackers share one.
 pub type News = Arc<watch::Sender<u64>>;
 
 /// Follows what one virtual router depends on, until it is dropped.
-pub struct Follower {
+pub struct Tracker {
     /// What is followed.
     pub tracks: Vec<Track>,
-    standing: watch::Receiver<Standing>,
+    track_result: watch::Receiver<TrackResult>,
     tasks: Vec<AbortHandle>,
 }
 
-impl Drop for Follower {
+impl Drop for Tracker {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
@@ -44,42 +44,42 @@ impl Drop for Follower {
     }
 }
 
-impl Follower {
+impl Tracker {
     /// Begins to follow, on the calling runtime and in its network namespace.
     pub fn begin(tracks: Vec<Track>, services: &watch::Receiver<Services>, news: &News) -> Self {
         let seen = watch::Sender::new(unknown(&tracks));
-        let (sender, receiver) = watch::channel(Standing::default());
+        let (sender, receiver) = watch::channel(TrackResult::default());
         let seen = Arc::new(seen);
         let mut tasks = Vec::new();
         for (index, track) in tracks.iter().enumerate() {
-            let desk = Desk {
+            let orders = ObservationSlot {
                 seen: Arc::clone(&seen),
                 index,
             };
-            tasks.push(begin(track.what.clone(), desk, services.clone()));
+            tasks.push(begin(track.what.clone(), orders, services.clone()));
         }
         let told = tokio::spawn(tell(tracks.clone(), seen, sender, Arc::clone(news)));
         tasks.push(told.abort_handle());
         Self {
             tracks,
-            standing: receiver,
+            track_result: receiver,
             tasks,
         }
     }
 
     /// What all of it means, now and later.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
+    pub fn evaluate(&self) -> watch::Receiver<TrackResult> {
+        self.track_result.clone()
     }
 }
 
 /// Where what is seen of one of them is put down.
-struct Desk {
+struct ObservationSlot {
     seen: Arc<watch::Sender<Vec<Seen>>>,
     index: usize,
 }
 
-impl Desk {
+impl ObservationSlot {
     fn put(&self, found: Result<(), String>) {
         self.seen.send_if_modified(|all| {
             let Some(own) = all.get_mut(self.index) else {
@@ -93,11 +93,16 @@ impl Desk {
     }
 }
 
-async fn tell(tracks: Vec<Track>, putting: Arc<watch::Sender<Vec<Seen>>>, sender: watch::Sender<Standing>, news: News) {
+async fn tell(
+    tracks: Vec<Track>,
+    putting: Arc<watch::Sender<Vec<Seen>>>,
+    sender: watch::Sender<TrackResult>,
+    news: News,
+) {
     // It is held here: where nothing is depended on, nobody else does.
     let mut seen = putting.subscribe();
     loop {
-        let found = standing(&tracks, &seen.borrow_and_update());
+        let found = evaluate(&tracks, &seen.borrow_and_update());
         let is_new = sender.send_if_modified(|known| {
             let is_new = *known != found;
             *known = found;
@@ -112,28 +117,28 @@ async fn tell(tracks: Vec<Track>, putting: Arc<watch::Sender<Vec<Seen>>>, sender
     }
 }
 
-fn begin(what: Tracked, desk: Desk, services: watch::Receiver<Services>) -> AbortHandle {
+fn begin(what: Tracked, orders: ObservationSlot, services: watch::Receiver<Services>) -> AbortHandle {
     let task = match what {
-        Tracked::Interface(name) => tokio::spawn(follow_interface(name, desk)),
-        Tracked::Service { name, quorum } => tokio::spawn(follow_service(name, quorum, desk, services)),
-        Tracked::File { path, present } => tokio::spawn(async move { follow_file(&path, present, &desk).await }),
-        Tracked::Command(track) => tokio::spawn(follow_command(track, desk)),
+        Tracked::Interface(name) => tokio::spawn(follow_interface(name, orders)),
+        Tracked::Service { name, quorum } => tokio::spawn(follow_service(name, quorum, orders, services)),
+        Tracked::File { path, present } => tokio::spawn(async move { follow_file(&path, present, &orders).await }),
+        Tracked::Command(track) => tokio::spawn(follow_command(track, orders)),
     };
     task.abort_handle()
 }
 
-async fn follow_interface(name: String, desk: Desk) {
+async fn follow_interface(name: String, orders: ObservationSlot) {
     // It ends with this task.
     let mut connections = JoinSet::new();
     let (connection, handle, _) = match rtnetlink::new_connection() {
         Ok(opened) => opened,
-        Err(error) => return desk.put(Err(format!("interface {name} cannot be asked for: {error}"))),
+        Err(error) => return orders.put(Err(format!("interface {name} cannot be asked for: {error}"))),
     };
     connections.spawn(connection);
     let mut changes = LinkChanges::new(LINK_LOOK);
     loop {
         if let Some(found) = look_at(&handle, &name).await {
-            desk.put(found);
+            orders.put(found);
         }
         changes.next().await;
     }
@@ -149,17 +154,17 @@ async fn look_at(handle: &Handle, name: &str) -> Option<Result<(), String>> {
     })
 }
 
-async fn follow_service(name: String, quorum: u32, desk: Desk, mut services: watch::Receiver<Services>) {
+async fn follow_service(name: String, quorum: u32, orders: ObservationSlot, mut services: watch::Receiver<Services>) {
     loop {
         let found = service(&services.borrow_and_update(), &name, quorum);
-        desk.put(found);
+        orders.put(found);
         if services.changed().await.is_err() {
             return;
         }
     }
 }
 
-async fn follow_file(path: &Path, present: bool, desk: &Desk) {
+async fn follow_file(path: &Path, present: bool, orders: &ObservationSlot) {
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -170,15 +175,15 @@ async fn follow_file(path: &Path, present: bool, desk: &Desk) {
             Ok(false) => Err(format!("file {} is missing", path.display())),
             Err(error) => Err(format!("file {} cannot be looked for: {error}", path.display())),
         };
-        desk.put(found);
+        orders.put(found);
     }
 }
 
-async fn follow_command(track: CommandTrack, desk: Desk) {
+async fn follow_command(track: CommandTrack, orders: ObservationSlot) {
     let program = track.command.argv.first().cloned().unwrap_or_default();
     let user = match command::user(&track.command.user, false) {
         Ok(user) => user,
-        Err(error) => return desk.put(Err(format!("command {program}: {error}"))),
+        Err(error) => return orders.put(Err(format!("command {program}: {error}"))),
     };
     let mut turn = interval(track.interval);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -190,7 +195,7 @@ async fn follow_command(track: CommandTrack, desk: Desk) {
             continue;
         };
         if let Some(found) = in_a_row.note(result, track.rise, track.fall) {
-            desk.put(found.map_err(|how| format!("command {program}: {how}")));
+            orders.put(found.map_err(|how| format!("command {program}: {how}")));
         }
     }
 }

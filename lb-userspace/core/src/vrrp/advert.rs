@@ -1,4 +1,4 @@
-//! Adverts as bytes.
+//! AdvertSocket as bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use lb_common::checksum;
 pub const PROTOCOL: u8 = 112;
 /// RFC 9568, section 5.1.1.3: "The TTL MUST be set to 255. A VRRP Router receiving a packet with the TTL not equal to
 /// 255 MUST discard the packet." The same of the hop limit in section 5.1.2.3.
-pub const HOPS: u8 = 255;
+pub const HOP_LIMIT: u8 = 255;
 /// RFC 9568, section 5.1.1.2.
 pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 /// RFC 9568, section 5.1.2.2.
@@ -43,7 +43,7 @@ pub struct Advert {
 
 /// What the checksum of version 3 over IPv4 covers besides the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Covered {
+pub enum ChecksumCoverage {
     /// The pseudo header too, as RFC 9568, section 5.2.8, wants it, and keepalived by default.
     #[default]
     PseudoHeader,
@@ -68,25 +68,25 @@ pub enum Refused {
     Checksum,
     /// It has crossed a router, or comes from beyond one.
     #[error("hop limit not 255")]
-    Hops,
+    HopLimit,
     /// It is about another virtual router.
     #[error("another virtual router")]
     Router,
     /// It comes from somebody who is not among the peers.
     #[error("not from a peer")]
-    Stranger,
+    NotPeer,
     /// Version 2: its password is not ours.
     #[error("wrong password")]
     Password,
     /// It comes from this balancer's own address: another one has it, too.
     #[error("from our own address")]
-    Own,
+    OwnAddress,
     /// It tells no interval; or, in version 2, another one than ours.
     #[error("another interval, or none")]
     Interval,
     /// Version 3: it is about no address.
     #[error("no addresses")]
-    Count,
+    NoAddresses,
 }
 
 impl Refused {
@@ -96,19 +96,19 @@ impl Refused {
         (Self::Version, "version"),
         (Self::Type, "type"),
         (Self::Checksum, "checksum"),
-        (Self::Hops, "hop_limit"),
+        (Self::HopLimit, "hop_limit"),
         (Self::Router, "router"),
-        (Self::Stranger, "stranger"),
+        (Self::NotPeer, "not_peer"),
         (Self::Password, "password"),
-        (Self::Own, "own"),
+        (Self::OwnAddress, "own_address"),
         (Self::Interval, "interval"),
-        (Self::Count, "count"),
+        (Self::NoAddresses, "no_addresses"),
     ];
 }
 
 impl Advert {
     /// The message, without IP header.
-    pub fn bytes(&self, source: IpAddr, destination: IpAddr, covered: Covered) -> Vec<u8> {
+    pub fn bytes(&self, source: IpAddr, destination: IpAddr, covered: ChecksumCoverage) -> Vec<u8> {
         let count = self.addresses.len() as u8;
         let mut message = vec![self.version << 4 | ADVERTISEMENT, self.router, self.priority, count];
         if self.version == 2 {
@@ -132,7 +132,7 @@ impl Advert {
         }
         let pseudo = match (self.version, source) {
             (2, _) => 0,
-            (_, IpAddr::V4(_)) if covered == Covered::Message => 0,
+            (_, IpAddr::V4(_)) if covered == ChecksumCoverage::Message => 0,
             _ => pseudo(source, destination, message.len()),
         };
         let sum = checksum::full(&message, pseudo);
@@ -145,7 +145,7 @@ impl Advert {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn parse(message: &[u8], source: IpAddr, destination: IpAddr) -> Result<(Self, Covered), Refused> {
+    pub fn parse(message: &[u8], source: IpAddr, destination: IpAddr) -> Result<(Self, ChecksumCoverage), Refused> {
         let header: &[u8; HEADER] = message.first_chunk().ok_or(Refused::Short)?;
         let version = header[0] >> 4;
         if !(2..=3).contains(&version) || (version == 2 && source.is_ipv6()) {
@@ -162,7 +162,7 @@ impl Advert {
         // RFC 9568, section 5.2.5: "If the received count is 0, the VRRP advertisement MUST be ignored." Version 2 knows no such
         // rule, and keepalived sends such adverts where all addresses are excluded from them.
         if version == 3 && header[3] == 0 {
-            return Err(Refused::Count);
+            return Err(Refused::NoAddresses);
         }
         let list = &message[HEADER..end];
         let addresses = if size == 4 {
@@ -199,12 +199,12 @@ impl Advert {
 }
 
 /// What the checksum of a message covers, so that it is right.
-fn covered(message: &[u8], version: u8, source: IpAddr, destination: IpAddr) -> Result<Covered, Refused> {
+fn covered(message: &[u8], version: u8, source: IpAddr, destination: IpAddr) -> Result<ChecksumCoverage, Refused> {
     let is_right = |pseudo| checksum::full(message, pseudo) == 0;
     match (version, source) {
-        (2, _) if is_right(0) => Ok(Covered::Message),
-        (3, _) if is_right(pseudo(source, destination, message.len())) => Ok(Covered::PseudoHeader),
-        (3, IpAddr::V4(_)) if is_right(0) => Ok(Covered::Message),
+        (2, _) if is_right(0) => Ok(ChecksumCoverage::Message),
+        (3, _) if is_right(pseudo(source, destination, message.len())) => Ok(ChecksumCoverage::PseudoHeader),
+        (3, IpAddr::V4(_)) if is_right(0) => Ok(ChecksumCoverage::Message),
         _ => Err(Refused::Checksum),
     }
 }
@@ -251,28 +251,28 @@ mod tests {
     #[test]
     fn adverts_are_written_as_the_documents_say() {
         let (source, destination) = ends(false);
-        let message = advert(3, &["192.0.2.10"]).bytes(source, destination, Covered::Message);
+        let message = advert(3, &["192.0.2.10"]).bytes(source, destination, ChecksumCoverage::Message);
         // Version and type, router, priority, count, 100 hundredths, checksum, address.
         assert_eq!(message[..6], [0x31, 51, 100, 1, 0, 100]);
         assert_eq!(message[8..], [192, 0, 2, 10]);
         assert_eq!(checksum::full(&message, 0), 0);
         // Sum by hand: 3133 + 6401 + 0064 + c000 + 020a = 157a2, folded 57a3, complement a85c.
         assert_eq!(message[6..8], [0xa8, 0x5c]);
-        let message = advert(2, &["192.0.2.10"]).bytes(source, destination, Covered::PseudoHeader);
+        let message = advert(2, &["192.0.2.10"]).bytes(source, destination, ChecksumCoverage::PseudoHeader);
         assert_eq!(message[..6], [0x21, 51, 100, 1, 0, 1]);
         assert_eq!(message[8..], [192, 0, 2, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
         let secret = Advert {
             password: Some(*b"secret\0\0"),
             ..advert(2, &["192.0.2.10"])
         };
-        let message = secret.bytes(source, destination, Covered::PseudoHeader);
+        let message = secret.bytes(source, destination, ChecksumCoverage::PseudoHeader);
         assert_eq!((message[4], &message[12..]), (1, &b"secret\0\0"[..]));
     }
 
     /// Bytes in hexadecimal digits; addresses, version, interval and password that they tell.
     type Vector = (&'static str, &'static [&'static str], u8, u64, Option<[u8; 8]>);
 
-    /// Adverts that keepalived 2.2.7 sent from 192.0.2.2 and fe80::2, without IP header.
+    /// AdvertSocket that keepalived 2.2.7 sent from 192.0.2.2 and fe80::2, without IP header.
     const KEEPALIVED: [Vector; 4] = [
         ("313396010014d41ac000020a", &["192.0.2.10"], 3, 200_000, None),
         (
@@ -317,9 +317,9 @@ mod tests {
                 ("fe80::2".parse().unwrap(), GROUP_V6.into())
             };
             let covered = if version == 2 {
-                Covered::Message
+                ChecksumCoverage::Message
             } else {
-                Covered::PseudoHeader
+                ChecksumCoverage::PseudoHeader
             };
             assert_eq!(advert.bytes(source, destination, covered), bytes, "{hex}");
             assert_eq!(
@@ -333,10 +333,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for (version, v6, covered) in [
-            (2, false, Covered::Message),
-            (3, false, Covered::Message),
-            (3, false, Covered::PseudoHeader),
-            (3, true, Covered::PseudoHeader),
+            (2, false, ChecksumCoverage::Message),
+            (3, false, ChecksumCoverage::Message),
+            (3, false, ChecksumCoverage::PseudoHeader),
+            (3, true, ChecksumCoverage::PseudoHeader),
         ] {
             let addresses: &[&str] = if v6 {
                 &["fe80::10", "2001:db8::10"]
@@ -374,7 +374,7 @@ mod tests {
             (0x41, Refused::Version),
             (0x32, Refused::Type),
         ] {
-            let mut message = advert(3, &["192.0.2.10"]).bytes(source, destination, Covered::Message);
+            let mut message = advert(3, &["192.0.2.10"]).bytes(source, destination, ChecksumCoverage::Message);
             message[0] = first;
             assert_eq!(Advert::parse(&message, source, destination), Err(why));
         }
@@ -384,9 +384,9 @@ mod tests {
     fn an_advert_without_addresses_is_none_in_version_3() {
         for (version, v6, is_taken) in [(2, false, true), (3, false, false), (3, true, false)] {
             let (source, destination) = ends(v6);
-            let message = advert(version, &[]).bytes(source, destination, Covered::PseudoHeader);
+            let message = advert(version, &[]).bytes(source, destination, ChecksumCoverage::PseudoHeader);
             let parsed = Advert::parse(&message, source, destination).map(drop);
-            let expected = if is_taken { Ok(()) } else { Err(Refused::Count) };
+            let expected = if is_taken { Ok(()) } else { Err(Refused::NoAddresses) };
             assert_eq!(parsed, expected, "{version} {v6}");
         }
     }
@@ -425,7 +425,7 @@ mod tests {
                     prop_assert!(count != 0 || version == 2);
                     prop_assert_eq!((advert.version, advert.router, advert.priority), (version, message[1], message[2]));
                 }
-                Err(Refused::Count) => prop_assert_eq!((version, count), (3, 0)),
+                Err(Refused::NoAddresses) => prop_assert_eq!((version, count), (3, 0)),
                 Err(why) => prop_assert!(matches!(why, Refused::Short) || v6 && version == 2, "{}", why),
             }
         }

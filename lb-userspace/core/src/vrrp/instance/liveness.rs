@@ -1,6 +1,6 @@
 //! What a backup asks the master's packet path while its adverts are missing, and what it makes of the answers.
 
-use super::{Action, Answer, Instance, Micros, Role};
+use super::{Action, EchoReply, Instance, Micros, Role};
 
 /// How often the master is asked, while its adverts come, whether its packet path answers: what is learnt then, such as its
 /// link-layer address, is there when it matters.
@@ -48,28 +48,28 @@ impl Instance {
             // Whoever slept asks before it takes over.
             self.deadline = self.deadline.max(Some(next));
         }
-        vec![Action::Ask(master)]
+        vec![Action::SendEcho(master)]
     }
 
     /// Whether the master may not have had the time to answer.
     pub fn has_yet_to_ask(&self) -> bool {
-        self.rules.grace != 0 && self.master.is_some() && self.ask.is_some() && self.questions < LEAST_ASKED
+        self.parameters.grace != 0 && self.master.is_some() && self.ask.is_some() && self.questions < LEAST_ASKED
     }
 
     /// The packet path of a balancer has answered.
-    pub fn answered(&mut self, answer: Answer, now: Micros) {
+    pub fn answered(&mut self, answer: EchoReply, now: Micros) {
         let is_master = self.master.is_some_and(|(master, _)| master == answer.from);
         // One that nothing follows any more, such as one to another question, would keep it waiting for ever.
         let is_asked = self.ask.is_some() && self.questions > 0;
         if self.role != Role::Backup || !is_master || !is_asked {
             return;
         }
-        let goes_on = answer.holds && answer.age <= self.rules.grace;
+        let goes_on = answer.holds && answer.age <= self.parameters.grace;
         self.is_spent = answer.holds && !goes_on;
         let went_on = std::mem::replace(&mut self.path, goes_on.then_some(0)).is_some();
         if went_on && self.is_spent {
             // It ended for all at once, and each sees it by its next question.
-            let ago = answer.age - self.rules.grace;
+            let ago = answer.age - self.parameters.grace;
             self.give_way((now + self.pause()).saturating_sub(ago).max(now));
         } else if went_on && !goes_on {
             self.give_way(now);

@@ -6,12 +6,12 @@
 use std::net::IpAddr;
 
 use super::{
-    instance::{Action, Answer, Instance, Micros, Role, Rules},
-    wire::Advert,
+    advert::Advert,
+    instance::{Action, EchoReply, Instance, Micros, Parameters, Role},
 };
 
 /// What the member with this index is to do.
-pub type Act = (usize, Action);
+pub type RouterAction = (usize, Action);
 
 /// A member.
 #[derive(Clone, Debug)]
@@ -24,16 +24,16 @@ struct Member {
 
 /// The virtual routers of a group, as this balancer sees them.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct SyncGroup {
     members: Vec<Member>,
 }
 
-impl Group {
-    /// From the names and rules of its members, none of which takes part yet.
-    pub fn new(members: impl IntoIterator<Item = (String, Rules)>) -> Self {
-        let members = members.into_iter().map(|(name, rules)| Member {
+impl SyncGroup {
+    /// From the names and parameters of its members, none of which takes part yet.
+    pub fn new(members: impl IntoIterator<Item = (String, Parameters)>) -> Self {
+        let members = members.into_iter().map(|(name, parameters)| Member {
             name,
-            instance: Instance::new(rules),
+            instance: Instance::new(parameters),
             ready: None,
         });
         Self {
@@ -56,7 +56,7 @@ impl Group {
         &self.members[index].instance
     }
 
-    /// When [`Group::tick`] is to be called.
+    /// When [`SyncGroup::tick`] is to be called.
     pub fn deadline(&self) -> Option<Micros> {
         self.members
             .iter()
@@ -71,7 +71,7 @@ impl Group {
     }
 
     /// A member can take part from now on; the last one of its group brings all in.
-    pub fn ready(&mut self, index: usize, now: Micros, holds_lease: bool) -> Vec<Act> {
+    pub fn ready(&mut self, index: usize, now: Micros, holds_lease: bool) -> Vec<RouterAction> {
         self.members[index].ready = Some(holds_lease);
         if self.members.iter().any(|member| member.ready.is_none()) {
             return Vec::new();
@@ -84,7 +84,7 @@ impl Group {
     }
 
     /// A member cannot take part any more, and so none of the group can.
-    pub fn lost(&mut self, index: usize, cause: &str) -> Vec<Act> {
+    pub fn lost(&mut self, index: usize, cause: &str) -> Vec<RouterAction> {
         self.members[index].ready = None;
         let name = self.members[index].name.clone();
         let own = self.act(index, |instance| instance.stop(cause));
@@ -93,42 +93,42 @@ impl Group {
     }
 
     /// All end.
-    pub fn end(&mut self, cause: &str) -> Vec<Act> {
+    pub fn end(&mut self, cause: &str) -> Vec<RouterAction> {
         self.each(|member| member.instance.stop(cause))
     }
 
     /// See [`Instance::release`].
-    pub fn release(&mut self, now: Micros) -> Vec<Act> {
+    pub fn release(&mut self, now: Micros) -> Vec<RouterAction> {
         self.each(|member| member.instance.release(now))
     }
 
     /// The lease of the addresses has lapsed while this balancer slept: another one is master by now, or may become it.
-    pub fn lapse(&mut self, now: Micros) -> Vec<Act> {
+    pub fn lapse(&mut self, now: Micros) -> Vec<RouterAction> {
         self.each(|member| member.instance.lapse(now))
     }
 
     /// See [`Instance::take`].
-    pub fn take(&mut self, now: Micros) -> Vec<Act> {
+    pub fn take(&mut self, now: Micros) -> Vec<RouterAction> {
         self.each(|member| member.instance.take(now, "taken by an operator"))
     }
 
     /// See [`Instance::maintain`].
-    pub fn maintain(&mut self, is_maintained: bool, now: Micros) -> Vec<Act> {
+    pub fn maintain(&mut self, is_maintained: bool, now: Micros) -> Vec<RouterAction> {
         self.each(|member| member.instance.maintain(is_maintained, now))
     }
 
     /// See [`Instance::change`]; one for each member.
-    pub fn change(&mut self, rules: impl IntoIterator<Item = Rules>, now: Micros) -> Vec<Act> {
-        let mut rules = rules.into_iter();
+    pub fn change(&mut self, parameters: impl IntoIterator<Item = Parameters>, now: Micros) -> Vec<RouterAction> {
+        let mut parameters = parameters.into_iter();
         self.each(|member| {
-            rules
+            parameters
                 .next()
-                .map_or_else(Vec::new, |rules| member.instance.change(rules, now))
+                .map_or_else(Vec::new, |parameters| member.instance.change(parameters, now))
         })
     }
 
     /// See [`Instance::tick`].
-    pub fn tick(&mut self, now: Micros) -> Vec<Act> {
+    pub fn tick(&mut self, now: Micros) -> Vec<RouterAction> {
         for index in 0..self.members.len() {
             let heard = self.heard_elsewhere(index, now);
             if let Some(until) = heard {
@@ -152,7 +152,14 @@ impl Group {
     }
 
     /// See [`Instance::advert`].
-    pub fn advert(&mut self, index: usize, from: IpAddr, own: IpAddr, advert: &Advert, now: Micros) -> Vec<Act> {
+    pub fn advert(
+        &mut self,
+        index: usize,
+        from: IpAddr,
+        own: IpAddr,
+        advert: &Advert,
+        now: Micros,
+    ) -> Vec<RouterAction> {
         if advert.priority == 0 && self.members[index].instance.follows(from) {
             // Its group gives up with it.
             for member in &mut self.members {
@@ -165,12 +172,12 @@ impl Group {
     }
 
     /// See [`Instance::answered`].
-    pub fn answered(&mut self, index: usize, answer: Answer, now: Micros) {
+    pub fn answered(&mut self, index: usize, answer: EchoReply, now: Micros) {
         self.members[index].instance.answered(answer, now);
     }
 
     /// Carries something out, and lets all follow the one that changed its role.
-    fn together(&mut self, now: Micros, change: impl FnOnce(&mut Self) -> Vec<Act>) -> Vec<Act> {
+    fn together(&mut self, now: Micros, change: impl FnOnce(&mut Self) -> Vec<RouterAction>) -> Vec<RouterAction> {
         let before: Vec<_> = self.members.iter().map(|member| member.instance.role()).collect();
         let mut actions = change(self);
         let became = |group: &Self, role| {
@@ -187,7 +194,7 @@ impl Group {
                 member.instance.take(now, &cause)
             }));
             let is_place = |action: &Action| matches!(action, Action::Become(Role::Master, _));
-            let is_sent = |action: &Action| matches!(action, Action::Send(_));
+            let is_sent = |action: &Action| matches!(action, Action::SendAdvert(_));
             let first = |is: &dyn Fn(&Action) -> bool| actions.iter().position(|(_, action)| is(action));
             if first(&is_place) < first(&is_sent) {
                 // Whoever is master gives all of them up when it hears of one.
@@ -197,14 +204,14 @@ impl Group {
         actions
     }
 
-    fn each(&mut self, mut act: impl FnMut(&mut Member) -> Vec<Action>) -> Vec<Act> {
+    fn each(&mut self, mut act: impl FnMut(&mut Member) -> Vec<Action>) -> Vec<RouterAction> {
         let members = self.members.iter_mut().enumerate();
         members
             .flat_map(|(index, member)| act(member).into_iter().map(move |action| (index, action)))
             .collect()
     }
 
-    fn act(&mut self, index: usize, act: impl FnOnce(&mut Instance) -> Vec<Action>) -> Vec<Act> {
+    fn act(&mut self, index: usize, act: impl FnOnce(&mut Instance) -> Vec<Action>) -> Vec<RouterAction> {
         let actions = act(&mut self.members[index].instance);
         actions.into_iter().map(|action| (index, action)).collect()
     }
@@ -216,8 +223,8 @@ mod tests {
 
     const INTERVAL: Micros = 100_000;
 
-    fn rules(priority: u8) -> Rules {
-        Rules {
+    fn parameters(priority: u8) -> Parameters {
+        Parameters {
             version: 3,
             priority,
             interval: INTERVAL,
@@ -238,12 +245,12 @@ mod tests {
         }
     }
 
-    fn pair() -> Group {
-        pair_of(rules(100))
+    fn pair() -> SyncGroup {
+        pair_of(parameters(100))
     }
 
-    fn pair_of(rules: Rules) -> Group {
-        let mut group = Group::new(["a", "b"].map(|name| (name.to_owned(), rules.clone())));
+    fn pair_of(parameters: Parameters) -> SyncGroup {
+        let mut group = SyncGroup::new(["a", "b"].map(|name| (name.to_owned(), parameters.clone())));
         assert_eq!(group.ready(0, 0, false), []);
         assert_eq!((group.waits_for(), group.member(0).role()), (Some("b"), Role::Out));
         group.ready(1, 0, false);
@@ -251,11 +258,11 @@ mod tests {
         group
     }
 
-    fn roles(group: &Group) -> Vec<Role> {
+    fn roles(group: &SyncGroup) -> Vec<Role> {
         (0..group.len()).map(|index| group.member(index).role()).collect()
     }
 
-    fn hear(group: &mut Group, index: usize, priority: u8, now: Micros) -> Vec<Act> {
+    fn hear(group: &mut SyncGroup, index: usize, priority: u8, now: Micros) -> Vec<RouterAction> {
         group.advert(
             index,
             [192, 0, 2, 9].into(),
@@ -293,14 +300,14 @@ mod tests {
 
     #[test]
     fn none_becomes_master_while_the_packet_path_of_another_one_s_master_answers() {
-        let mut group = pair_of(Rules {
+        let mut group = pair_of(Parameters {
             grace: 100 * INTERVAL,
-            ..rules(100)
+            ..parameters(100)
         });
         for index in [0, 1] {
             hear(&mut group, index, 200, INTERVAL);
         }
-        let answer = |now| Answer {
+        let answer = |now| EchoReply {
             from: [192, 0, 2, 9].into(),
             holds: true,
             age: now,
@@ -326,22 +333,22 @@ mod tests {
         group.tick(4 * INTERVAL);
         let actions = hear(&mut group, 0, 200, 5 * INTERVAL);
         assert_eq!(roles(&group), [Role::Backup; 2]);
-        assert!(actions.contains(&(1, Action::Send(0))), "{actions:?}");
+        assert!(actions.contains(&(1, Action::SendAdvert(0))), "{actions:?}");
         assert!(
-            !actions.contains(&(0, Action::Send(0))),
+            !actions.contains(&(0, Action::SendAdvert(0))),
             "a better master is there: {actions:?}"
         );
     }
 
     #[test]
     fn an_owner_s_group_yields_to_nobody() {
-        let mut group = Group::new(["a", "b"].map(|name| (name.to_owned(), rules(255))));
+        let mut group = SyncGroup::new(["a", "b"].map(|name| (name.to_owned(), parameters(255))));
         group.ready(0, 0, false);
         group.ready(1, 0, false);
         assert_eq!(roles(&group), [Role::Master; 2]);
         let actions = hear(&mut group, 0, 255, INTERVAL);
         assert_eq!(roles(&group), [Role::Master; 2]);
-        assert_eq!(actions[0], (0, Action::Send(255)), "{actions:?}");
+        assert_eq!(actions[0], (0, Action::SendAdvert(255)), "{actions:?}");
     }
 
     #[test]
@@ -354,16 +361,18 @@ mod tests {
             }
             actions.extend(group.tick(tenth * INTERVAL));
         }
-        let is_place = |(_, action): &Act| matches!(action, Action::Become(Role::Master, _));
-        let [places, sends] =
-            [is_place, |(_, action): &Act| matches!(action, Action::Send(_))].map(|is: fn(&Act) -> bool| {
-                actions
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, act)| is(act))
-                    .map(|(at, _)| at)
-                    .collect::<Vec<_>>()
-            });
+        let is_place = |(_, action): &RouterAction| matches!(action, Action::Become(Role::Master, _));
+        let [places, sends] = [is_place, |(_, action): &RouterAction| {
+            matches!(action, Action::SendAdvert(_))
+        }]
+        .map(|is: fn(&RouterAction) -> bool| {
+            actions
+                .iter()
+                .enumerate()
+                .filter(|(_, act)| is(act))
+                .map(|(at, _)| at)
+                .collect::<Vec<_>>()
+        });
         assert_eq!(roles(&group), [Role::Master; 2]);
         assert!(places.len() == 2 && places[1] < sends[0], "{actions:?}");
     }
@@ -374,7 +383,7 @@ mod tests {
         group.tick(4 * INTERVAL);
         let actions = group.lost(1, "the interface is down");
         assert_eq!(roles(&group), [Role::Out; 2]);
-        assert!(actions.contains(&(0, Action::Send(0))), "{actions:?}");
+        assert!(actions.contains(&(0, Action::SendAdvert(0))), "{actions:?}");
         let told = "b of its group: the interface is down".to_owned();
         assert!(actions.contains(&(0, Action::Become(Role::Out, told))), "{actions:?}");
         group.ready(1, 9 * INTERVAL, false);
@@ -399,7 +408,10 @@ mod tests {
         group.tick(4 * INTERVAL);
         let actions = group.maintain(true, 5 * INTERVAL);
         assert_eq!(
-            actions.iter().filter(|(_, action)| *action == Action::Send(0)).count(),
+            actions
+                .iter()
+                .filter(|(_, action)| *action == Action::SendAdvert(0))
+                .count(),
             2
         );
         assert_eq!((roles(&group), group.deadline()), (vec![Role::Backup; 2], None));

@@ -7,13 +7,13 @@ const AGAIN: [Micros; 3] = [50_000, 250_000, 1_000_000];
 
 /// What is still to be told.
 #[derive(Debug, Default)]
-pub struct Repeats {
+pub struct AnnounceSchedule {
     again: Vec<Micros>,
     /// When it told it last; `None`: it is not master.
     told: Option<Micros>,
 }
 
-impl Repeats {
+impl AnnounceSchedule {
     /// There is a reason to tell it now.
     pub fn begin(&mut self, now: Micros) {
         self.told = Some(now);
@@ -53,10 +53,10 @@ mod tests {
     use super::*;
 
     /// When it is told until then.
-    fn told(repeats: &mut Repeats, refresh: Micros, end: Micros) -> Vec<Micros> {
+    fn told(announce_schedule: &mut AnnounceSchedule, refresh: Micros, end: Micros) -> Vec<Micros> {
         let mut told = Vec::new();
-        while let Some(due) = repeats.due(refresh).filter(|due| *due <= end) {
-            assert!(repeats.take_due(refresh, due));
+        while let Some(due) = announce_schedule.due(refresh).filter(|due| *due <= end) {
+            assert!(announce_schedule.take_due(refresh, due));
             told.push(due);
         }
         told
@@ -65,30 +65,30 @@ mod tests {
     #[test]
     fn it_is_told_three_times_more_and_then_now_and_then() {
         for (refresh, later) in [(0, &[][..]), (2_000_000, &[3_000_010, 5_000_010])] {
-            let mut repeats = Repeats::default();
-            assert_eq!(repeats.due(refresh), None);
-            repeats.begin(10);
+            let mut announce_schedule = AnnounceSchedule::default();
+            assert_eq!(announce_schedule.due(refresh), None);
+            announce_schedule.begin(10);
             let expected = [&[50_010, 250_010, 1_000_010], later].concat();
-            assert_eq!(told(&mut repeats, refresh, 5_000_010), expected);
-            repeats.end();
-            assert_eq!(repeats.due(refresh), None);
+            assert_eq!(told(&mut announce_schedule, refresh, 5_000_010), expected);
+            announce_schedule.end();
+            assert_eq!(announce_schedule.due(refresh), None);
         }
     }
 
     #[test]
     fn new_reasons_put_off_the_last_time_alone() {
-        let mut repeats = Repeats::default();
+        let mut announce_schedule = AnnounceSchedule::default();
         for now in [0, 20_000, 40_000] {
-            repeats.begin(now);
+            announce_schedule.begin(now);
         }
-        assert_eq!(told(&mut repeats, 0, 9_000_000), [50_000, 250_000, 1_040_000]);
+        assert_eq!(told(&mut announce_schedule, 0, 9_000_000), [50_000, 250_000, 1_040_000]);
         // Long after, one that is only to be refreshed is told as often as at first.
-        let mut repeats = Repeats::default();
-        repeats.begin(0);
-        told(&mut repeats, 60_000_000, 30_000_000);
-        repeats.begin(30_000_000);
+        let mut announce_schedule = AnnounceSchedule::default();
+        announce_schedule.begin(0);
+        told(&mut announce_schedule, 60_000_000, 30_000_000);
+        announce_schedule.begin(30_000_000);
         assert_eq!(
-            told(&mut repeats, 60_000_000, 40_000_000),
+            told(&mut announce_schedule, 60_000_000, 40_000_000),
             [30_050_000, 30_250_000, 31_000_000]
         );
     }

@@ -33,7 +33,7 @@ const REST_PER_LOOK: u32 = 4;
 
 /// What one look saw.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ground {
+pub(super) struct InterfaceSnapshot {
     /// When it began: what was changed later is not in it.
     pub(super) at: Micros,
     interfaces: BTreeMap<String, Interface>,
@@ -54,7 +54,7 @@ struct Addresses {
     nets: BTreeSet<IpNet>,
 }
 
-impl Ground {
+impl InterfaceSnapshot {
     /// The interface with that name.
     pub(super) fn link(&self, name: &str) -> Option<&Link> {
         Some(&self.interfaces.get(name)?.link)
@@ -114,11 +114,11 @@ impl Ground {
 }
 
 /// Looks whenever something may have changed, until nobody wants to know any more. Nothing is known at first.
-pub(super) async fn follow(seen: watch::Sender<Option<Arc<Ground>>>, handle: Handle) {
+pub(super) async fn follow(seen: watch::Sender<Option<Arc<InterfaceSnapshot>>>, handle: Handle) {
     let mut changes = LinkChanges::new(LOOK);
     while !seen.is_closed() {
         let begun = Instant::now();
-        let Ok(ground) = Ground::look(&handle).await else {
+        let Ok(ground) = InterfaceSnapshot::look(&handle).await else {
             // It is interrupted by changes, such as those of virtual routers here.
             tokio::time::sleep(AGAIN).await;
             continue;
@@ -137,7 +137,7 @@ mod tests {
     fn an_address_is_found_with_each_length_of_its_network() {
         let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect::<BTreeSet<IpNet>>();
         let there = nets(&["192.0.2.9/24", "192.0.2.10/24", "192.0.2.10/32", "2001:db8::1/64"]);
-        let ground = Ground {
+        let ground = InterfaceSnapshot {
             addresses: [(
                 2,
                 Addresses {
@@ -146,7 +146,7 @@ mod tests {
                 },
             )]
             .into(),
-            ..Ground::default()
+            ..InterfaceSnapshot::default()
         };
         for (index, address, then) in [
             (2, "192.0.2.10", &["192.0.2.10/24", "192.0.2.10/32"][..]),

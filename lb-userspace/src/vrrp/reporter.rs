@@ -1,11 +1,11 @@
-//! What a virtual router shows of itself: its status on the board, events, warnings, and what its hook is told.
+//! What a virtual router shows of itself: its status on the store, events, warnings, and what its hook is told.
 
 use std::{collections::BTreeSet, net::IpAddr, time::SystemTime};
 
 use super::{
     hooks::RoleChange,
     lease,
-    status::{Board, Notice, Status},
+    status::{Notice, Status, StatusStore},
 };
 use crate::events::{Happening, Kind};
 use lb_core::config::Vrrp;
@@ -24,10 +24,10 @@ pub(super) const LEAVES: &str = "the configuration has it no more, or another on
 const GRACE_AGAIN: Micros = 10_000_000;
 
 /// The status of a virtual router, and whom it is told.
-pub(super) struct Shown {
-    board: Board,
+pub(super) struct Reporter {
+    store: StatusStore,
     status: Status,
-    /// Whether the board knows the status.
+    /// Whether the store knows the status.
     is_published: bool,
     /// How what moves its priority was, when that was told last.
     weighed: Vec<TrackState>,
@@ -37,19 +37,19 @@ pub(super) struct Shown {
     since: Micros,
 }
 
-impl Shown {
+impl Reporter {
     /// Of one that takes no part yet.
-    pub(super) fn new(board: Board, config: &Vrrp) -> Self {
-        let mut shown = Self {
-            board,
+    pub(super) fn new(store: StatusStore, config: &Vrrp) -> Self {
+        let mut reporter = Self {
+            store,
             status: Status::new(&config.name),
             is_published: false,
             weighed: Vec::new(),
             graced: None,
             since: lease::now(),
         };
-        shown.publish();
-        shown
+        reporter.publish();
+        reporter
     }
 
     /// What it is.
@@ -75,7 +75,7 @@ impl Shown {
 
     /// Says that something is wrong.
     pub(super) fn warn(&self, sentence: impl std::fmt::Display) {
-        self.board.warn(format!("{}: {sentence}", self.status.name));
+        self.store.warn(format!("{}: {sentence}", self.status.name));
     }
 
     /// Writes down what it is now.
@@ -97,7 +97,7 @@ impl Shown {
                     cause: cause.to_owned(),
                     hook: hook.clone(),
                 };
-                self.board.tell(Notice::Role(Box::new(change)));
+                self.store.tell(Notice::Role(Box::new(change)));
             }
         }
         status.role = role;
@@ -114,16 +114,16 @@ impl Shown {
     /// Has an event told.
     pub(super) fn tell(&mut self, config: &Vrrp, kind: Kind, cause: &str) {
         let happening = Happening::new(kind, cause).of_router(&config.name, &config.interface);
-        self.board.tell(Notice::Event(happening));
+        self.store.tell(Notice::Event(happening));
         self.is_published = false;
     }
 
-    /// Whether its priority is another one than was shown last.
+    /// Whether its priority is another one than was reporter last.
     pub(super) fn is_moved(&self, instance: &Instance) -> bool {
         instance.priority() != self.status.priority
     }
 
-    /// Shows how things are; see [`Member::show`](super::member::Member::show).
+    /// Shows how things are; see [`VirtualRouter::show`](super::virtual_router::VirtualRouter::show).
     pub(super) fn show(
         &mut self,
         config: &Vrrp,
@@ -146,7 +146,7 @@ impl Shown {
             let weights = of_group.iter().filter(|track| track.weight.is_some());
             let weighed = std::mem::replace(&mut self.weighed, weights.cloned().collect());
             let reason = moved(&weighed, &self.weighed);
-            // Before anything was shown nothing moved.
+            // Before anything was reporter nothing moved.
             if self.status.priority != 0 {
                 let cause = format!("{priority}, was {}{reason}", self.status.priority);
                 self.tell(config, Kind::VrrpPriority, &cause);
@@ -180,13 +180,13 @@ impl Shown {
 
     fn publish(&mut self) {
         if !self.is_published {
-            self.is_published = self.board.publish(&self.status);
+            self.is_published = self.store.publish(&self.status);
         }
     }
 
-    /// Nothing is to be shown of it any more.
+    /// Nothing is to be reporter of it any more.
     pub(super) fn forget(&self) {
-        self.board.forget(&self.status.name);
+        self.store.forget(&self.status.name);
     }
 }
 

@@ -11,7 +11,7 @@ use nix::{libc, unistd::Pid};
 use rtnetlink::Handle;
 use tokio::sync::watch;
 
-use super::ground::{self, Ground};
+use super::interface_snapshot::{self, InterfaceSnapshot};
 
 /// Priority of the threads that move addresses and see what became of interfaces: below that of the one that decides who has
 /// them.
@@ -19,20 +19,20 @@ const REAL_TIME: libc::c_int = 10;
 
 /// Ways to ask, each with a thread of its own.
 #[derive(Clone, Debug)]
-pub(super) struct Kernel {
+pub(super) struct NetlinkThreads {
     /// For what has to be soon: addresses.
     pub(super) fast: Handle,
     /// For what takes its time: devices, and what a dead controller left.
     pub(super) slow: Handle,
     /// What interfaces and addresses there are; nothing before the first look.
-    pub(super) ground: watch::Receiver<Option<Arc<Ground>>>,
+    pub(super) ground: watch::Receiver<Option<Arc<InterfaceSnapshot>>>,
     /// Whether somebody wants to know what there is.
     wanted: Arc<watch::Sender<bool>>,
     /// The threads whose work others wait for.
     urgent: [Pid; 2],
 }
 
-impl Kernel {
+impl NetlinkThreads {
     /// Opens them in the network namespace of the calling thread.
     pub(super) fn open() -> io::Result<Self> {
         let ask = async || {
@@ -50,7 +50,7 @@ impl Kernel {
             let look = async move {
                 // It is dropped where nobody ever wants to.
                 if begin.wait_for(|wanted| *wanted).await.is_ok() {
-                    ground::follow(seen, handle).await;
+                    interface_snapshot::follow(seen, handle).await;
                 }
             };
             Ok((ground, look))

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::wire::{Advert, Covered, HOPS, Refused};
+use super::advert::{Advert, ChecksumCoverage, HOP_LIMIT, Refused};
 use crate::config::Vrrp;
 
 /// What came.
@@ -13,18 +13,18 @@ pub struct Received {
     /// Whom it was sent to, where that is known.
     pub destination: Option<IpAddr>,
     /// TTL or hop limit of its IP header.
-    pub hops: u8,
+    pub hop_limit: u8,
     /// The message, without IP header.
     pub message: Vec<u8>,
 }
 
 /// Whether what came counts, and what it says. `own` is where this balancer's adverts come from.
-pub fn judge(received: &Received, own: IpAddr, config: &Vrrp) -> Result<(Advert, Covered), Refused> {
-    if received.hops != HOPS {
-        return Err(Refused::Hops);
+pub fn validate(received: &Received, own: IpAddr, config: &Vrrp) -> Result<(Advert, ChecksumCoverage), Refused> {
+    if received.hop_limit != HOP_LIMIT {
+        return Err(Refused::HopLimit);
     }
     if received.source == own {
-        return Err(Refused::Own);
+        return Err(Refused::OwnAddress);
     }
     let destination = received.destination.unwrap_or(own);
     let (advert, covered) = Advert::parse(&received.message, received.source, destination)?;
@@ -35,13 +35,13 @@ pub fn judge(received: &Received, own: IpAddr, config: &Vrrp) -> Result<(Advert,
         return Err(Refused::Version);
     }
     if !config.peers.is_empty() && !config.peers.contains(&received.source) {
-        return Err(Refused::Stranger);
+        return Err(Refused::NotPeer);
     }
     if advert.version == 2 && advert.password != config.password {
         return Err(Refused::Password);
     }
     // Whoever says that adverts come all the time would be missed at once.
-    let is_other = advert.version == 2 && advert.interval != config.rules().interval;
+    let is_other = advert.version == 2 && advert.interval != config.parameters().interval;
     if is_other || advert.interval == 0 {
         return Err(Refused::Interval);
     }
@@ -76,8 +76,8 @@ mod tests {
         Received {
             source: address(from),
             destination: Some(group),
-            hops: HOPS,
-            message: advert.bytes(address(from), group, Covered::PseudoHeader),
+            hop_limit: HOP_LIMIT,
+            message: advert.bytes(address(from), group, ChecksumCoverage::PseudoHeader),
         }
     }
 
@@ -90,7 +90,7 @@ mod tests {
             received(&advert, 3)
         };
         let mut far = received(&right(3), 3);
-        far.hops = 254;
+        far.hop_limit = 254;
         let mut torn = received(&right(3), 3);
         torn.message.truncate(9);
         let mut broken = received(&right(3), 3);
@@ -110,17 +110,17 @@ mod tests {
             ("", received(&right(3), 3), None),
             (version_2, received(&right(2), 3), None),
             ("peers = [\"192.0.2.3\"]\n", received(&right(3), 3), None),
-            ("", far, Some(Refused::Hops)),
+            ("", far, Some(Refused::HopLimit)),
             ("", torn, Some(Refused::Short)),
             ("", broken, Some(Refused::Checksum)),
-            ("", received(&right(3), 2), Some(Refused::Own)),
+            ("", received(&right(3), 2), Some(Refused::OwnAddress)),
             ("", other(&|advert| advert.router = 52, 3), Some(Refused::Router)),
             ("", received(&right(2), 3), Some(Refused::Version)),
             (version_2, received(&right(3), 3), Some(Refused::Version)),
             (
                 "peers = [\"192.0.2.4\"]\n",
                 received(&right(3), 3),
-                Some(Refused::Stranger),
+                Some(Refused::NotPeer),
             ),
             (
                 version_2,
@@ -143,7 +143,7 @@ mod tests {
             ("", other(&|advert| advert.interval = 2_000_000, 3), None),
         ] {
             let config = crate::config::parse("lbd.toml", &format!("{CONFIG}{keys}")).unwrap();
-            let judged = judge(&received, address(2), &config.vrrp[0]);
+            let judged = validate(&received, address(2), &config.vrrp[0]);
             assert_eq!(judged.as_ref().err(), refused.as_ref(), "{keys} {received:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! One virtual router's sockets, addresses and lease: carries out what its instance decides.
 
-mod holding;
+mod address_owner;
 
 use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc, task, time::Duration};
 
@@ -9,25 +9,25 @@ use tokio::sync::watch;
 
 use super::{
     addresses,
-    driver::Followed,
+    driver::TrackedRouter,
     echo::Echo,
-    ground::Ground,
-    kernel::Kernel,
+    interface_snapshot::InterfaceSnapshot,
     lease::{self, Lease},
-    ports::Ports,
-    shown::Shown,
-    status::Board,
+    netlink_threads::NetlinkThreads,
+    reporter::Reporter,
+    status::StatusStore,
+    transport::Transport,
 };
 use crate::{dataplane::Routers, events::Kind};
 use lb_core::config::Vrrp;
 use lb_core::vrrp::{
-    Standing, TrackState,
-    instance::{Action, Answer, Instance, Micros, Role},
-    judge::judge,
-    oddities::Oddities,
+    TrackResult, TrackState,
+    advert::{Advert, GROUP_V4, GROUP_V6, Refused},
+    announce_schedule::AnnounceSchedule,
+    instance::{Action, EchoReply, Instance, Micros, Role},
+    mismatch::Mismatches,
     relay::Relay,
-    repeats::Repeats,
-    wire::{Advert, GROUP_V4, GROUP_V6, Refused},
+    validation::validate,
 };
 
 /// For how long the next master is waited for beyond an interval, in which it takes over.
@@ -50,21 +50,21 @@ pub(super) enum Outlook {
 }
 
 /// A virtual router with what it works with.
-pub(super) struct Member {
+pub(super) struct VirtualRouter {
     pub(super) config: Vrrp,
     /// What it depends on means this to it.
-    standing: watch::Receiver<Standing>,
+    track_result: watch::Receiver<TrackResult>,
     /// Whether its group counts on it.
     pub(super) is_ready: bool,
     /// Why its sockets are not open.
     closed_for: String,
     virtual_addresses: BTreeSet<IpAddr>,
-    kernel: Kernel,
+    kernel: NetlinkThreads,
     routers: Arc<Routers>,
-    pub(super) shown: Shown,
-    ports: Option<Ports>,
+    pub(super) reporter: Reporter,
+    transport: Option<Transport>,
     /// When the addresses are announced again.
-    repeats: Repeats,
+    announce_schedule: AnnounceSchedule,
     /// While connections go on by way of the balancer that was master before.
     relay: Option<Relay>,
     /// Whether its last advert said that it gives up.
@@ -81,23 +81,28 @@ pub(super) struct Member {
     /// Its priority, when what it depends on was known last.
     effective: u8,
     /// What was odd about adverts.
-    oddities: Oddities,
+    mismatches: Mismatches,
 }
 
-impl Member {
-    pub(super) fn new(followed: Followed, kernel: Kernel, routers: Arc<Routers>, board: Board) -> Self {
-        let Followed { config, standing } = followed;
+impl VirtualRouter {
+    pub(super) fn new(
+        followed: TrackedRouter,
+        kernel: NetlinkThreads,
+        routers: Arc<Routers>,
+        store: StatusStore,
+    ) -> Self {
+        let TrackedRouter { config, track_result } = followed;
         let mut member = Self {
             virtual_addresses: config.hosts().collect(),
-            shown: Shown::new(board, &config),
+            reporter: Reporter::new(store, &config),
             config,
-            standing,
+            track_result,
             is_ready: false,
             closed_for: UNSEEN.to_owned(),
             kernel,
             routers,
-            ports: None,
-            repeats: Repeats::default(),
+            transport: None,
+            announce_schedule: AnnounceSchedule::default(),
             relay: None,
             has_resigned: false,
             lingers: None,
@@ -105,7 +110,7 @@ impl Member {
             registered: None,
             drained: 0,
             effective: 0,
-            oddities: Oddities::default(),
+            mismatches: Mismatches::default(),
         };
         member.effective = member.config.priority;
         member
@@ -114,7 +119,7 @@ impl Member {
     /// When something is due besides what the instance waits for.
     pub(super) fn deadline(&self) -> Option<Micros> {
         let relay = self.relay.as_ref().map(Relay::deadline);
-        let announcement = self.repeats.due(self.config.refresh());
+        let announcement = self.announce_schedule.due(self.config.refresh());
         announcement.into_iter().chain(relay).chain(self.lingers).min()
     }
 
@@ -125,21 +130,21 @@ impl Member {
 
     /// Whether something may be there to hear.
     pub(super) fn poll_ready(&self, context: &mut task::Context<'_>) -> task::Poll<()> {
-        self.ports
+        self.transport
             .as_ref()
-            .map_or(task::Poll::Pending, |ports| ports.poll_ready(context))
+            .map_or(task::Poll::Pending, |transport| transport.poll_ready(context))
     }
 
     /// Looks at the interface, opens what it works through, and keeps the addresses there that belong there. Returns why what was
     /// open has to be closed.
-    pub(super) async fn look(&mut self, ground: &Ground) -> Option<String> {
+    pub(super) async fn look(&mut self, ground: &InterfaceSnapshot) -> Option<String> {
         let link = ground.link(&self.config.interface).cloned();
         self.note_interface(link.as_ref().map(|link| link.index));
         let is_there = link.is_some();
         let running = link.filter(|link| link.is_running);
-        let is_open = self.ports.is_some();
+        let is_open = self.transport.is_some();
         match running {
-            Some(link) if self.ports.as_ref().is_some_and(|ports| ports.link == link) => {
+            Some(link) if self.transport.as_ref().is_some_and(|transport| transport.link == link) => {
                 if let Some(cause) = self.look_at_ports(ground).await {
                     self.closed_for = cause;
                     return Some(self.closed_for.clone());
@@ -151,7 +156,7 @@ impl Member {
                 return Some(self.closed_for.clone());
             }
             Some(link) => {
-                match Ports::open(
+                match Transport::open(
                     &self.kernel,
                     &self.routers,
                     &self.config,
@@ -161,9 +166,9 @@ impl Member {
                 )
                 .await
                 {
-                    Ok(ports) => {
-                        self.registered = Some(ports.lease.key);
-                        self.ports = Some(ports);
+                    Ok(transport) => {
+                        self.registered = Some(transport.lease.key);
+                        self.transport = Some(transport);
                         self.moved = lease::now();
                         self.closed_for.clear();
                     }
@@ -185,31 +190,31 @@ impl Member {
             && let Some(key) = self.registered.take()
             && let Err(error) = self.routers.forget(&key)
         {
-            self.shown.warn(format_args!("{error}"));
+            self.reporter.warn(format_args!("{error}"));
         }
     }
 
     /// Why what is open is of no use any more, though the interface is there.
-    async fn look_at_ports(&mut self, ground: &Ground) -> Option<String> {
-        let ports = self.ports.as_ref()?;
-        if !ports.has_source(ground) {
+    async fn look_at_ports(&mut self, ground: &InterfaceSnapshot) -> Option<String> {
+        let transport = self.transport.as_ref()?;
+        if !transport.has_source(ground) {
             let interface = &self.config.interface;
             return Some(format!(
                 "{interface} has lost {}, where adverts come from",
-                ports.source
+                transport.source
             ));
         }
         if ground.at <= self.moved {
             // It saw what was there before.
             return None;
         }
-        let name = ports.device_name()?;
+        let name = transport.device_name()?;
         match ground.is_up(&name) {
             None => Some(format!("somebody removed {name}")),
-            Some(false) if self.shown.role() == Role::Master => {
-                self.shown
+            Some(false) if self.reporter.role() == Role::Master => {
+                self.reporter
                     .warn(format_args!("somebody put {name} down; it is put up again"));
-                self.warn_of("its device", ports.set_device(&self.kernel.fast, true).await);
+                self.warn_of("its device", transport.set_device(&self.kernel.fast, true).await);
                 self.announce();
                 self.moved = lease::now();
                 None
@@ -220,12 +225,12 @@ impl Member {
 
     /// Whether it can take part.
     pub(super) fn outlook(&self) -> Outlook {
-        let standing = self.standing.borrow();
-        if !standing.is_settled || self.closed_for == UNSEEN {
+        let track_result = self.track_result.borrow();
+        if !track_result.is_settled || self.closed_for == UNSEEN {
             return Outlook::Unknown;
         }
-        let hindrance = match self.ports {
-            Some(_) => standing.fault.clone(),
+        let hindrance = match self.transport {
+            Some(_) => track_result.fault.clone(),
             None => Some(self.closed_for.clone()),
         };
         hindrance.map_or(Outlook::Clear, Outlook::Hindered)
@@ -233,23 +238,26 @@ impl Member {
 
     /// Whether it still holds the lease of the addresses, from before its controller began.
     pub(super) fn holds_lease(&self) -> bool {
-        let ports = self.ports.as_ref();
-        self.lingers.is_none() && ports.is_some_and(|ports| ports.had_addresses && ports.lease.holds())
+        let transport = self.transport.as_ref();
+        self.lingers.is_none() && transport.is_some_and(|transport| transport.had_addresses && transport.lease.holds())
     }
 
     /// Its priority, with what is added for what it depends on. While that is being looked at anew, it stays as it was.
     pub(super) fn effective_priority(&mut self) -> u8 {
-        let standing = self.standing.borrow();
-        if standing.is_settled {
-            self.effective = standing.effective(self.config.priority);
+        let track_result = self.track_result.borrow();
+        if track_result.is_settled {
+            self.effective = track_result.effective(self.config.priority);
         }
         self.effective
     }
 
     /// Whether it is master without the lease: it slept, and another balancer may be master by now.
     pub(super) fn has_lapsed(&self) -> bool {
-        let lapsed = self.ports.as_ref().is_some_and(|ports| ports.lease.has_lapsed());
-        lapsed && self.shown.role() == Role::Master
+        let lapsed = self
+            .transport
+            .as_ref()
+            .is_some_and(|transport| transport.lease.has_lapsed());
+        lapsed && self.reporter.role() == Role::Master
     }
 
     /// Closes what was opened. What the instance was told before is carried out already.
@@ -257,55 +265,55 @@ impl Member {
         if self.lingers.is_some() {
             self.leave().await;
         }
-        if let Some(ports) = self.ports.take() {
-            self.warn_of("its device", ports.remove_device(&self.kernel.slow).await);
+        if let Some(transport) = self.transport.take() {
+            self.warn_of("its device", transport.remove_device(&self.kernel.slow).await);
         }
     }
 
     /// Says what failed.
     fn warn_of(&self, what: &str, done: io::Result<()>) {
         if let Err(error) = done {
-            self.shown.warn(format_args!("{what}: {error}"));
+            self.reporter.warn(format_args!("{what}: {error}"));
         }
     }
 
     /// Follows another configuration of the same virtual router.
-    pub(super) async fn change(&mut self, followed: Followed) {
-        self.standing = followed.standing;
+    pub(super) async fn change(&mut self, followed: TrackedRouter) {
+        self.track_result = followed.track_result;
         let before = std::mem::replace(&mut self.config, followed.config);
         self.virtual_addresses = self.config.hosts().collect();
-        let Some(ports) = &mut self.ports else { return };
+        let Some(transport) = &mut self.transport else { return };
         let routers = Arc::clone(&self.routers);
-        match Lease::register(routers, &ports.link, &self.config, &self.virtual_addresses) {
-            Ok(lease) => ports.lease = lease,
-            Err(error) => self.shown.warn(format_args!("{error}")),
+        match Lease::register(routers, &transport.link, &self.config, &self.virtual_addresses) {
+            Ok(lease) => transport.lease = lease,
+            Err(error) => self.reporter.warn(format_args!("{error}")),
         }
         if !self.config.asks() {
-            ports.echo = None;
-        } else if ports.echo.is_none() {
+            transport.echo = None;
+        } else if transport.echo.is_none() {
             let interface = &self.config.interface;
-            match Echo::open(interface, ports.link.index, ports.source, self.config.router) {
-                Ok(echo) => ports.echo = Some(echo),
+            match Echo::open(interface, transport.link.index, transport.source, self.config.router) {
+                Ok(echo) => transport.echo = Some(echo),
                 Err(error) => {
                     let sentence = format_args!("the packet path of a dead controller cannot be asked: {error}");
-                    self.shown.warn(sentence);
+                    self.reporter.warn(sentence);
                 }
             }
         }
         if before.priority != self.config.priority
-            && let Err(error) = ports.look_whose(&self.kernel.fast, &self.config).await
+            && let Err(error) = transport.look_whose(&self.kernel.fast, &self.config).await
         {
-            self.shown.warn(format_args!("{error}"));
+            self.reporter.warn(format_args!("{error}"));
         }
         let gone: BTreeSet<_> = before.hosts().collect();
-        let kept = &self.virtual_addresses | &ports.owned;
+        let kept = &self.virtual_addresses | &transport.owned;
         let gone = gone.difference(&kept).copied().collect();
-        let removed = addresses::clear(&self.kernel.fast, ports.home(), &gone).await;
+        let removed = addresses::clear(&self.kernel.fast, transport.home(), &gone).await;
         self.warn_of("addresses could not be given up", removed);
-        if self.shown.role() == Role::Master && before.addresses != self.config.addresses {
+        if self.reporter.role() == Role::Master && before.addresses != self.config.addresses {
             for address in self.config.addresses.clone() {
-                if let Some(ports) = &self.ports {
-                    self.add(ports, address).await;
+                if let Some(transport) = &self.transport {
+                    self.add(transport, address).await;
                 }
             }
             self.announce_again();
@@ -316,9 +324,9 @@ impl Member {
     /// The next advert that is there: whom it came from, who this balancer is, what it says, and when it came. Or why it does
     /// not count.
     pub(super) fn hear(&mut self) -> Option<Result<(IpAddr, IpAddr, Advert, Micros), Refused>> {
-        let ports = self.ports.as_ref()?;
-        let own = ports.source;
-        let received = match ports.adverts.receive() {
+        let transport = self.transport.as_ref()?;
+        let own = transport.source;
+        let received = match transport.adverts.receive() {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Some(Err(self.refuse(Refused::Short)));
@@ -330,19 +338,19 @@ impl Member {
             }
         };
         let from = received.source;
-        let (advert, covered) = match judge(&received, own, &self.config) {
+        let (advert, covered) = match validate(&received, own, &self.config) {
             Ok(judged) => judged,
             Err(reason) => {
-                let odd = self.oddities.refused(reason, from, &self.config, lease::now());
-                self.tell_odd(odd);
+                let odd = self.mismatches.refused(reason, from, &self.config, lease::now());
+                self.report_mismatches(odd);
                 return Some(Err(self.refuse(reason)));
             }
         };
-        self.shown.count(|status| status.received += 1);
+        self.reporter.count(|status| status.received += 1);
         let odd = self
-            .oddities
+            .mismatches
             .accepted((&advert, covered), from, &self.config, lease::now());
-        self.tell_odd(odd);
+        self.report_mismatches(odd);
         // Only adverts of a master are noted by the packet path.
         let at = if advert.priority == 0 {
             lease::now()
@@ -355,29 +363,32 @@ impl Member {
     }
 
     fn refuse(&mut self, reason: Refused) -> Refused {
-        self.shown
+        self.reporter
             .count(|status| *status.refused.entry(reason).or_default() += 1);
         reason
     }
 
-    fn tell_odd(&mut self, odd: impl IntoIterator<Item = String>) {
+    fn report_mismatches(&mut self, odd: impl IntoIterator<Item = String>) {
         for cause in odd {
-            self.shown.tell(&self.config, Kind::VrrpOddAdverts, &cause);
+            self.reporter.tell(&self.config, Kind::VrrpOddAdverts, &cause);
         }
     }
 
     /// When the last advert of that balancer came. The packet path saw it, whatever this process did meanwhile.
     fn arrival(&self, from: IpAddr) -> Micros {
         let now = lease::now();
-        let seen = self.ports.as_ref().and_then(|ports| ports.lease.heard(from));
+        let seen = self
+            .transport
+            .as_ref()
+            .and_then(|transport| transport.lease.heard(from));
         // What is read now came after all was read the last time.
         seen.map_or(now, |seen| seen.max(self.drained).min(now))
     }
 
     /// The next answer of another balancer's packet path.
-    pub(super) fn hear_answer(&mut self) -> Option<Answer> {
-        let answer = self.ports.as_ref()?.echo.as_ref()?.receive()?;
-        self.shown.count(|status| status.answered += 1);
+    pub(super) fn hear_answer(&mut self) -> Option<EchoReply> {
+        let answer = self.transport.as_ref()?.echo.as_ref()?.receive()?;
+        self.reporter.count(|status| status.answered += 1);
         if let Some(relay) = &mut self.relay {
             relay.answered(answer);
         }
@@ -386,15 +397,15 @@ impl Member {
 
     /// Whether the packet path is there to see adverts, and saw none for so long.
     pub(super) fn saw_silence(&self, for_long: Micros) -> bool {
-        let silence = self.ports.as_ref().and_then(|ports| ports.lease.silence());
+        let silence = self.transport.as_ref().and_then(|transport| transport.lease.silence());
         silence.is_some_and(|silence| silence >= for_long)
     }
 
     /// Carries out what the instance decided.
     pub(super) async fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Send(priority) => {
-                if priority != 0 && self.shown.role() != Role::Master {
+            Action::SendAdvert(priority) => {
+                if priority != 0 && self.reporter.role() != Role::Master {
                     self.prepare();
                 }
                 self.send(priority);
@@ -405,13 +416,13 @@ impl Member {
                 self.begin_relay();
                 self.announce_again();
             }
-            Action::Ask(master) => self.ask(master),
+            Action::SendEcho(master) => self.ask(master),
         }
     }
 
     fn send(&mut self, priority: u8) {
-        let Some(ports) = &self.ports else { return };
-        let group = if ports.source.is_ipv4() {
+        let Some(transport) = &self.transport else { return };
+        let group = if transport.source.is_ipv4() {
             IpAddr::V4(GROUP_V4)
         } else {
             IpAddr::V6(GROUP_V6)
@@ -425,32 +436,32 @@ impl Member {
             version: self.config.version,
             router: self.config.router,
             priority,
-            interval: self.config.rules().interval,
+            interval: self.config.parameters().interval,
             addresses: self.config.hosts().collect(),
             password: self.config.password,
         };
         // Nobody else is there to hear it, where the list has none but this one.
-        let mut is_sent = to == [ports.source];
+        let mut is_sent = to == [transport.source];
         // All balancers may have the same list.
-        for destination in to.iter().filter(|destination| **destination != ports.source) {
-            let message = advert.bytes(ports.source, *destination, self.config.checksum);
-            is_sent |= ports.advertise(&message, *destination).is_ok();
+        for destination in to.iter().filter(|destination| **destination != transport.source) {
+            let message = advert.bytes(transport.source, *destination, self.config.checksum);
+            is_sent |= transport.advertise(&message, *destination).is_ok();
         }
         // One that cannot be sent is one that is lost; and whoever is not heard holds no addresses for long.
         if is_sent {
             if priority != 0 {
-                ports.lease.renew();
+                transport.lease.renew();
             }
             self.has_resigned = priority == 0;
-            self.shown.count(|status| status.sent += 1);
+            self.reporter.count(|status| status.sent += 1);
         }
     }
 
     fn ask(&mut self, master: IpAddr) {
-        if let Some(echo) = self.ports.as_mut().and_then(|ports| ports.echo.as_mut()) {
+        if let Some(echo) = self.transport.as_mut().and_then(|transport| transport.echo.as_mut()) {
             // One that cannot be asked does not answer.
             let _ = echo.ask(master);
-            self.shown.count(|status| status.asked += 1);
+            self.reporter.count(|status| status.asked += 1);
         }
     }
 
@@ -458,27 +469,27 @@ impl Member {
         if role == Role::Master {
             self.prepare();
         }
-        if let Some(ports) = &mut self.ports {
+        if let Some(transport) = &mut self.transport {
             // From here on it is known.
-            ports.had_addresses = false;
+            transport.had_addresses = false;
         }
-        if let Some(ports) = &self.ports {
+        if let Some(transport) = &self.transport {
             if role == Role::Master {
                 self.lingers = None;
-                self.warn_of("its device", ports.set_device(&self.kernel.fast, true).await);
+                self.warn_of("its device", transport.set_device(&self.kernel.fast, true).await);
                 for address in &self.config.addresses {
-                    self.add(ports, *address).await;
+                    self.add(transport, *address).await;
                 }
                 self.has_resigned = false;
             } else {
                 // Clients that still come here, with connections of others, go on to whoever is master now; and what comes to a
                 // link-layer address that moves does until that one has sent from there.
-                let least = ports.has_device().then_some(MOST_LINGERING);
-                ports.lease.relay(self.relay_length().or(least));
+                let least = transport.has_device().then_some(MOST_LINGERING);
+                transport.lease.relay(self.relay_length().or(least));
                 self.relay = None;
-                self.repeats.end();
-                let is_awaited = self.has_resigned || ports.has_device();
-                if self.shown.role() == Role::Master && is_awaited {
+                self.announce_schedule.end();
+                let is_awaited = self.has_resigned || transport.has_device();
+                if self.reporter.role() == Role::Master && is_awaited {
                     if !self.has_resigned {
                         // Whoever is better has the addresses already.
                         self.give_up().await;
@@ -491,28 +502,28 @@ impl Member {
             }
         }
         self.moved = lease::now();
-        self.shown.note(&self.config, role, cause);
+        self.reporter.note(&self.config, role, cause);
     }
 
     /// Lets the packet path serve: from the first frame on that this balancer sends as master, switches lead clients here.
     fn prepare(&mut self) {
         self.begin_relay();
-        if let Some(ports) = &self.ports {
-            ports.lease.renew();
+        if let Some(transport) = &self.transport {
+            transport.lease.renew();
         }
     }
 
     /// Tells everybody where the addresses are, now and some more times.
     fn announce_again(&mut self) {
         self.announce();
-        self.repeats.begin(lease::now());
+        self.announce_schedule.begin(lease::now());
     }
 
     /// Lets connections of whoever was master before go on by way of it.
     fn begin_relay(&mut self) {
-        let Some(ports) = &self.ports else { return };
-        if let (Some(former), Some(length)) = (ports.lease.former(), self.relay_length()) {
-            ports.lease.relay(Some(length));
+        let Some(transport) = &self.transport else { return };
+        if let (Some(former), Some(length)) = (transport.lease.former(), self.relay_length()) {
+            transport.lease.relay(Some(length));
             let length = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
             self.relay = Some(Relay::new(former, lease::now(), length));
         }
@@ -532,20 +543,20 @@ impl Member {
             Some(Some(Some(former))) => self.ask(former),
             Some(None) => {
                 self.relay = None;
-                if let Some(ports) = &self.ports {
-                    ports.lease.relay(None);
+                if let Some(transport) = &self.transport {
+                    transport.lease.relay(None);
                 }
             }
         }
-        if self.repeats.take_due(self.config.refresh(), now) {
+        if self.announce_schedule.take_due(self.config.refresh(), now) {
             self.announce();
         }
     }
 
     fn announce(&self) {
-        if let (Some(ports), Role::Master) = (&self.ports, self.shown.role()) {
-            for (address, error) in ports.announcer.announce(self.virtual_addresses.iter().copied()) {
-                self.shown
+        if let (Some(transport), Role::Master) = (&self.transport, self.reporter.role()) {
+            for (address, error) in transport.announcer.announce(self.virtual_addresses.iter().copied()) {
+                self.reporter
                     .warn(format_args!("{address} could not be announced: {error}"));
             }
         }
@@ -553,20 +564,20 @@ impl Member {
 
     /// How each thing is that it depends on.
     pub(super) fn tracks(&self) -> Vec<TrackState> {
-        self.standing.borrow().states.clone()
+        self.track_result.borrow().states.clone()
     }
 
     /// Shows how things are. `of_group` is what all of its group depend on, where its priority moved.
     pub(super) fn show(&mut self, instance: &Instance, of_group: &[TrackState], now: Micros) {
-        let standing = self.standing.borrow();
-        let source = self.ports.as_ref().map(|ports| ports.source);
-        self.shown
-            .show(&self.config, instance, source, (&standing.states, of_group), now);
+        let track_result = self.track_result.borrow();
+        let source = self.transport.as_ref().map(|transport| transport.source);
+        self.reporter
+            .show(&self.config, instance, source, (&track_result.states, of_group), now);
     }
 
-    /// Forgets what the board shows. The packet path goes on with connections that it knows, and says so when it is asked.
+    /// Forgets what the store shows. The packet path goes on with connections that it knows, and says so when it is asked.
     pub(super) async fn end(&mut self) {
         self.close().await;
-        self.shown.forget();
+        self.reporter.forget();
     }
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
+    advert::{Advert, ChecksumCoverage, Refused},
     instance::{Micros, OWNER},
-    wire::{Advert, Covered, Refused},
 };
 use crate::{config::Vrrp, text::duration};
 
@@ -20,7 +20,7 @@ const MOST: usize = 32;
 
 /// A way in which adverts are not as they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Oddity {
+enum Mismatch {
     Refused(Refused),
     Checksum,
     Interval,
@@ -30,27 +30,30 @@ enum Oddity {
 
 /// When what was told, and of whom.
 #[derive(Debug, Default)]
-pub struct Oddities(BTreeMap<(Oddity, IpAddr), Micros>);
+pub struct Mismatches(BTreeMap<(Mismatch, IpAddr), Micros>);
 
-impl Oddities {
+impl Mismatches {
     /// An advert of that balancer does not count.
     pub fn refused(&mut self, reason: Refused, from: IpAddr, config: &Vrrp, now: Micros) -> Option<String> {
         let what = match reason {
             // Every virtual router's come by multicast.
             Refused::Router => return None,
-            Refused::Own => {
-                return self.once((Oddity::Refused(reason), from), now, || {
+            Refused::OwnAddress => {
+                return self.once((Mismatch::Refused(reason), from), now, || {
                     format!("adverts of another balancer come from {from}, which is this one's address")
                 });
             }
             Refused::Version => format!("of another version than {}", config.version),
             Refused::Interval => format!("with no interval, or another one than {}", duration(config.interval)),
-            Refused::Stranger => "`peers` does not name it".to_owned(),
-            Refused::Short | Refused::Type | Refused::Checksum | Refused::Hops | Refused::Password | Refused::Count => {
-                reason.to_string()
-            }
+            Refused::NotPeer => "`peers` does not name it".to_owned(),
+            Refused::Short
+            | Refused::Type
+            | Refused::Checksum
+            | Refused::HopLimit
+            | Refused::Password
+            | Refused::NoAddresses => reason.to_string(),
         };
-        self.once((Oddity::Refused(reason), from), now, || {
+        self.once((Mismatch::Refused(reason), from), now, || {
             format!("adverts of {from} are refused: {what}")
         })
     }
@@ -58,23 +61,23 @@ impl Oddities {
     /// An advert of that balancer counts.
     pub fn accepted(
         &mut self,
-        (advert, covered): (&Advert, Covered),
+        (advert, covered): (&Advert, ChecksumCoverage),
         from: IpAddr,
         config: &Vrrp,
         now: Micros,
     ) -> Vec<String> {
         let mut odd = Vec::new();
         if config.version == 3 && from.is_ipv4() && covered != config.checksum {
-            odd.extend(self.once((Oddity::Checksum, from), now, || {
+            odd.extend(self.once((Mismatch::Checksum, from), now, || {
                 format!(
                     "adverts of {from} come with the other form of the checksum of version 3 (`checksum`): both are accepted \
                      here, perhaps not there"
                 )
             }));
         }
-        let own = config.rules().interval;
+        let own = config.parameters().interval;
         if advert.interval != own {
-            odd.extend(self.once((Oddity::Interval, from), now, || {
+            odd.extend(self.once((Mismatch::Interval, from), now, || {
                 let [theirs, own] = [advert.interval, own].map(|micros| duration(Duration::from_micros(micros)));
                 format!("{from} sends an advert every {theirs}, this balancer every {own} (`interval`)")
             }));
@@ -82,7 +85,7 @@ impl Oddities {
         let theirs: BTreeSet<_> = advert.addresses.iter().copied().collect();
         let ours: BTreeSet<_> = config.hosts().collect();
         if theirs != ours {
-            odd.extend(self.once((Oddity::Addresses, from), now, || {
+            odd.extend(self.once((Mismatch::Addresses, from), now, || {
                 let list = |all: BTreeSet<IpAddr>| Vec::from_iter(all.iter().map(IpAddr::to_string)).join(", ");
                 format!(
                     "{from} has other addresses: {}; this balancer has {}",
@@ -92,14 +95,14 @@ impl Oddities {
             }));
         }
         if advert.priority == OWNER && config.priority == OWNER {
-            odd.extend(self.once((Oddity::Owner, from), now, || {
+            odd.extend(self.once((Mismatch::Owner, from), now, || {
                 format!("{from} has priority {OWNER}, as this balancer has: both keep the addresses")
             }));
         }
         odd
     }
 
-    fn once(&mut self, oddity: (Oddity, IpAddr), now: Micros, tell: impl FnOnce() -> String) -> Option<String> {
+    fn once(&mut self, oddity: (Mismatch, IpAddr), now: Micros, tell: impl FnOnce() -> String) -> Option<String> {
         self.0.retain(|_, told| now < *told + AGAIN);
         if self.0.contains_key(&oddity) || self.0.len() >= MOST {
             return None;
@@ -138,8 +141,8 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_told_once_an_hour_for_each_reason() {
-        let (config, mut oddities) = (config("version = 2\npassword = \"secret\"\n"), Oddities::default());
-        let mut told = |reason, now| oddities.refused(reason, other(), &config, now);
+        let (config, mut mismatches) = (config("version = 2\npassword = \"secret\"\n"), Mismatches::default());
+        let mut told = |reason, now| mismatches.refused(reason, other(), &config, now);
         assert_eq!(told(Refused::Router, 1), None, "others' adverts come by multicast");
         assert_eq!(
             told(Refused::Password, 1).unwrap(),
@@ -151,13 +154,17 @@ mod tests {
             "adverts of 192.0.2.3 are refused: of another version than 2"
         );
         assert!(told(Refused::Password, 1 + AGAIN).is_some());
-        assert!(told(Refused::Own, 3).unwrap().ends_with("which is this one's address"));
-        let third = oddities.refused(Refused::Password, [192, 0, 2, 4].into(), &config, 4);
+        assert!(
+            told(Refused::OwnAddress, 3)
+                .unwrap()
+                .ends_with("which is this one's address")
+        );
+        let third = mismatches.refused(Refused::Password, [192, 0, 2, 4].into(), &config, 4);
         assert!(third.is_some(), "another balancer is another matter");
         for last in 0..=255 {
-            oddities.refused(Refused::Hops, [198, 51, 100, last].into(), &config, 5);
+            mismatches.refused(Refused::HopLimit, [198, 51, 100, last].into(), &config, 5);
         }
-        assert_eq!(oddities.0.len(), MOST);
+        assert_eq!(mismatches.0.len(), MOST);
     }
 
     #[test]
@@ -166,12 +173,17 @@ mod tests {
         let right = advert(100, 1_000_000, &[address]);
         // Keys, advert, what its checksum covers; then words of what is told.
         for (keys, advert, covered, words) in [
-            ("", right.clone(), Covered::PseudoHeader, &[][..]),
-            ("", right.clone(), Covered::Message, &["the other form of the checksum"]),
+            ("", right.clone(), ChecksumCoverage::PseudoHeader, &[][..]),
+            (
+                "",
+                right.clone(),
+                ChecksumCoverage::Message,
+                &["the other form of the checksum"],
+            ),
             (
                 "",
                 advert(100, 10_000, &[address, [192, 0, 2, 11].into()]),
-                Covered::PseudoHeader,
+                ChecksumCoverage::PseudoHeader,
                 &[
                     "an advert every 10ms, this balancer every 1s",
                     "other addresses: 192.0.2.10, 192.0.2.11; this balancer has 192.0.2.10",
@@ -180,17 +192,17 @@ mod tests {
             (
                 "priority = 255\n",
                 advert(255, 1_000_000, &[address]),
-                Covered::PseudoHeader,
+                ChecksumCoverage::PseudoHeader,
                 &["both keep the addresses"],
             ),
         ] {
-            let (config, mut oddities) = (config(keys), Oddities::default());
-            let told = oddities.accepted((&advert, covered), other(), &config, 1);
+            let (config, mut mismatches) = (config(keys), Mismatches::default());
+            let told = mismatches.accepted((&advert, covered), other(), &config, 1);
             assert_eq!(told.len(), words.len(), "{told:?}");
             for (told, words) in told.iter().zip(words) {
                 assert!(told.contains(words), "{told}");
             }
-            assert!(oddities.accepted((&advert, covered), other(), &config, 2).is_empty());
+            assert!(mismatches.accepted((&advert, covered), other(), &config, 2).is_empty());
         }
     }
 }

@@ -32,7 +32,7 @@ pub struct TrackState {
 
 /// What all of it together means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct TrackResult {
     /// Why this balancer cannot take part.
     pub fault: Option<String>,
     /// What is added to the priority.
@@ -43,7 +43,7 @@ pub struct Standing {
     pub states: Vec<TrackState>,
 }
 
-impl Standing {
+impl TrackResult {
     /// The priority with what is added: RFC 9568, section 5.2.4, leaves 1 to 254 to who is not the owner.
     pub fn effective(&self, priority: u8) -> u8 {
         if priority == 255 {
@@ -64,10 +64,10 @@ pub fn service(services: &Services, name: &str, quorum: u32) -> Result<(), Strin
 }
 
 /// What is seen of all tracks means this.
-pub fn standing(tracks: &[Track], seen: &[Seen]) -> Standing {
-    let mut found = Standing {
+pub fn evaluate(tracks: &[Track], seen: &[Seen]) -> TrackResult {
+    let mut found = TrackResult {
         is_settled: seen.iter().all(Option::is_some),
-        ..Standing::default()
+        ..TrackResult::default()
     };
     for (track, seen) in tracks.iter().zip(seen) {
         let down = match seen {
@@ -128,7 +128,7 @@ mod tests {
             (Some(20), down(), false, 0),
             (Some(20), None, false, 0),
         ] {
-            let found = standing(&[track("x", weight)], std::slice::from_ref(&seen));
+            let found = evaluate(&[track("x", weight)], std::slice::from_ref(&seen));
             assert_eq!(
                 (found.fault.is_some(), found.weight),
                 (fault, added),
@@ -136,15 +136,15 @@ mod tests {
             );
         }
         let tracks = [track("a", Some(-20)), track("b", Some(30)), track("c", Some(-5))];
-        let found = standing(&tracks, &[down(), Some(Ok(())), down()]);
+        let found = evaluate(&tracks, &[down(), Some(Ok(())), down()]);
         assert_eq!((found.weight, found.effective(100)), (5, 105));
     }
 
     #[test]
     fn a_priority_stays_within_its_bounds_and_an_owner_keeps_its_own() {
-        let with = |weight| Standing {
+        let with = |weight| TrackResult {
             weight,
-            ..Standing::default()
+            ..TrackResult::default()
         };
         assert_eq!([with(-253).effective(100), with(253).effective(100)], [1, 254]);
         assert_eq!(with(-253).effective(255), 255);

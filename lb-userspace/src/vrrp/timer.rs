@@ -20,14 +20,14 @@ use super::lease;
 use lb_core::vrrp::instance::Micros;
 
 /// One task's timer. Where the kernel has none left, it is the runtime's.
-pub(super) struct Alarm {
-    timer: Option<AsyncFd<Timer>>,
+pub(super) struct Timer {
+    timer: Option<AsyncFd<TimerDescriptor>>,
 }
 
-impl Alarm {
+impl Timer {
     /// Must be called within a tokio runtime.
     pub(super) fn new() -> Self {
-        let timer = Timer::open();
+        let timer = TimerDescriptor::open();
         if let Err(error) = &timer {
             tracing::warn!(%error, "VRRP has no timer of its own: what it does comes up to a millisecond late");
         }
@@ -55,9 +55,9 @@ impl Alarm {
     }
 }
 
-struct Timer(TimerFd);
+struct TimerDescriptor(TimerFd);
 
-impl Timer {
+impl TimerDescriptor {
     fn open() -> io::Result<AsyncFd<Self>> {
         // The clock of `lease::now`.
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
@@ -72,7 +72,7 @@ impl Timer {
     }
 }
 
-impl AsRawFd for Timer {
+impl AsRawFd for TimerDescriptor {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
     }
@@ -80,21 +80,21 @@ impl AsRawFd for Timer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Alarm, lease};
+    use super::{Timer, lease};
 
     #[tokio::test]
     async fn it_rings_when_it_is_set_to_and_not_for_what_was_given_up() {
-        let alarm = Alarm::new();
+        let timer = Timer::new();
         let begin = lease::now();
         // One that rings while nobody waits any more.
         tokio::select! {
             biased;
-            () = alarm.until(Some(begin + 2_000)) => {}
+            () = timer.until(Some(begin + 2_000)) => {}
             () = async {} => {}
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
         for due in [begin + 20_000, begin + 20_500, begin] {
-            alarm.until(Some(due)).await;
+            timer.until(Some(due)).await;
             assert!(lease::now() >= due);
         }
     }

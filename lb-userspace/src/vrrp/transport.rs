@@ -12,20 +12,20 @@ use rtnetlink::Handle;
 
 use super::{
     addresses::{self, Link},
+    advert_socket::AdvertSocket,
     announce::Announcer,
     echo::Echo,
-    ground::Ground,
-    kernel::Kernel,
+    interface_snapshot::InterfaceSnapshot,
     lease::Lease,
+    netlink_threads::NetlinkThreads,
     router_mac::{self, RouterMac},
-    socket::Adverts,
 };
 use crate::dataplane::{DataplaneError, Routers};
 use lb_core::config::Vrrp;
 use lb_core::vrrp::instance::OWNER;
 
 /// Everything that is open on an interface.
-pub(super) struct Ports {
+pub(super) struct Transport {
     pub(super) link: Link,
     /// The device that has the addresses, and its index, where that is not the interface.
     device: Option<(RouterMac, u32)>,
@@ -35,21 +35,21 @@ pub(super) struct Ports {
     pub(super) had_addresses: bool,
     /// Those of the addresses that the interface has anyway: they stay, whoever is master.
     pub(super) owned: BTreeSet<IpAddr>,
-    pub(super) adverts: Adverts,
+    pub(super) adverts: AdvertSocket,
     pub(super) announcer: Announcer,
     pub(super) echo: Option<Echo>,
     pub(super) lease: Lease,
 }
 
-impl Ports {
+impl Transport {
     /// Opens all of it for a virtual router with these addresses.
     pub(super) async fn open(
-        kernel: &Kernel,
+        kernel: &NetlinkThreads,
         routers: &Arc<Routers>,
         config: &Vrrp,
         virtual_addresses: &BTreeSet<IpAddr>,
         link: Link,
-        ground: &Ground,
+        ground: &InterfaceSnapshot,
     ) -> io::Result<Self> {
         let is_v4 = virtual_addresses.first().is_none_or(IpAddr::is_ipv4);
         let there = ground.addresses(link.index);
@@ -105,7 +105,7 @@ impl Ports {
         Ok(Self {
             had_addresses: virtual_addresses.iter().all(|address| there.contains(address)),
             owned: owned(config, &there),
-            adverts: Adverts::open(&config.interface, link.index, source, multicast)?,
+            adverts: AdvertSocket::open(&config.interface, link.index, source, multicast)?,
             announcer: Announcer::open(link.index, device.map_or(link.mac, |(device, _)| device.mac()))?,
             echo,
             lease,
@@ -116,7 +116,7 @@ impl Ports {
     }
 
     /// Whether the interface still has the address that adverts come from.
-    pub(super) fn has_source(&self, ground: &Ground) -> bool {
+    pub(super) fn has_source(&self, ground: &InterfaceSnapshot) -> bool {
         has(self.source, self.link.index, ground)
     }
 
@@ -202,7 +202,7 @@ fn first(there: &[IpAddr], is_v4: bool, is_own: impl Fn(&IpAddr) -> bool) -> Opt
 }
 
 /// Whether this machine has an address: a link-local one on the interface with that index.
-fn has(address: IpAddr, index: u32, ground: &Ground) -> bool {
+fn has(address: IpAddr, index: u32, ground: &InterfaceSnapshot) -> bool {
     // Where `ip_nonlocal_bind` is set, all can be used.
     if !ground.has(address) {
         return false;

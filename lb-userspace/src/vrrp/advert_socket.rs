@@ -7,18 +7,18 @@ use std::{
 };
 
 use lb_common::wire::ipv4;
-use lb_core::vrrp::judge::Received;
+use lb_core::vrrp::validation::Received;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
-use lb_core::vrrp::wire::{GROUP_V4, GROUP_V6, HOPS, PROTOCOL};
+use lb_core::vrrp::advert::{GROUP_V4, GROUP_V6, HOP_LIMIT, PROTOCOL};
 
 /// Bytes of the largest advert that is looked at, with its IP header.
 const LARGEST: usize = 2048;
 
 /// Raw sockets on one interface. To the runtime all sockets of datagrams are alike.
-pub(super) struct Adverts {
+pub(super) struct AdvertSocket {
     socket: UdpSocket,
     /// A raw socket that is bound to an address gets nothing that is sent to a group: so there is one of its own to send by.
     out: Socket,
@@ -26,7 +26,7 @@ pub(super) struct Adverts {
     index: u32,
 }
 
-impl Adverts {
+impl AdvertSocket {
     /// Opens them; adverts go out from `source`.
     pub(super) fn open(interface: &str, index: u32, source: IpAddr, multicast: bool) -> io::Result<Self> {
         let socket = open(interface, source)?;
@@ -36,8 +36,8 @@ impl Adverts {
         match source {
             IpAddr::V4(_) => {
                 out.bind(&SocketAddr::new(source, 0).into())?;
-                out.set_ttl_v4(HOPS.into())?;
-                out.set_multicast_ttl_v4(HOPS.into())?;
+                out.set_ttl_v4(HOP_LIMIT.into())?;
+                out.set_multicast_ttl_v4(HOP_LIMIT.into())?;
                 out.set_multicast_loop_v4(false)?;
                 socket.set_multicast_all_v4(false)?;
                 if multicast {
@@ -46,8 +46,8 @@ impl Adverts {
             }
             IpAddr::V6(v6) => {
                 out.bind(&SocketAddrV6::new(v6, 0, 0, index).into())?;
-                out.set_unicast_hops_v6(HOPS.into())?;
-                out.set_multicast_hops_v6(HOPS.into())?;
+                out.set_unicast_hops_v6(HOP_LIMIT.into())?;
+                out.set_multicast_hops_v6(HOP_LIMIT.into())?;
                 out.set_multicast_loop_v6(false)?;
                 out.set_multicast_if_v6(index)?;
                 socket.set_recv_hoplimit_v6(true)?;
@@ -91,10 +91,10 @@ impl Adverts {
                 Some(&mut control),
                 MsgFlags::MSG_DONTWAIT,
             )?;
-            let (mut destination, mut hops) = (None, 0);
+            let (mut destination, mut hop_limit) = (None, 0);
             for message in got.cmsgs()? {
                 match message {
-                    ControlMessageOwned::Ipv6HopLimit(limit) => hops = u8::try_from(limit).unwrap_or(0),
+                    ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = u8::try_from(limit).unwrap_or(0),
                     ControlMessageOwned::Ipv6PacketInfo(info) => {
                         destination = Some(IpAddr::from(info.ipi6_addr.s6_addr));
                     }
@@ -113,7 +113,7 @@ impl Adverts {
                 source.map(|source| Received {
                     source,
                     destination,
-                    hops,
+                    hop_limit,
                     message: packet.to_vec(),
                 })
             };
@@ -129,7 +129,7 @@ fn without_header(packet: &[u8]) -> Option<Received> {
     Some(Received {
         source: address(ipv4::SOURCE),
         destination: Some(address(ipv4::DESTINATION)),
-        hops: header[ipv4::TTL],
+        hop_limit: header[ipv4::TTL],
         message: packet.get(usize::from(header[0] & 15) * 4..)?.to_vec(),
     })
 }

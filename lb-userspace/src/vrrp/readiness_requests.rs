@@ -16,14 +16,14 @@ pub type Addresses = Arc<BTreeSet<IpAddr>>;
 
 /// The questions that are open.
 #[derive(Debug)]
-pub struct Fitness {
+pub struct ReadinessRequests {
     open: Mutex<BTreeMap<u64, Addresses>>,
     /// How many were asked.
     asked: watch::Sender<u64>,
     services: watch::Receiver<Services>,
 }
 
-impl Fitness {
+impl ReadinessRequests {
     /// One without questions. `services` is how each service is now.
     pub(super) fn new(services: watch::Receiver<Services>) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Fitness {
 
 /// What a group waits for before it takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(super) enum ReadinessWait {
     /// The answer to the question that it began with. It may still be master from before, and decides nothing.
     Begins(u64),
     /// Something else keeps it out. When that is over it asks.
@@ -85,25 +85,25 @@ pub(super) enum Fit {
     Returns(u64),
 }
 
-impl Fit {
+impl ReadinessWait {
     /// Of a group that begins.
-    pub(super) fn begin(fitness: &Fitness, addresses: &Addresses) -> Self {
+    pub(super) fn begin(fitness: &ReadinessRequests, addresses: &Addresses) -> Self {
         Self::Begins(fitness.ask(addresses))
     }
 
     /// Whether it can decide anything yet.
-    pub(super) fn has_begun(self, fitness: &Fitness) -> bool {
+    pub(super) fn has_begun(self, fitness: &ReadinessRequests) -> bool {
         !matches!(self, Self::Begins(number) if !fitness.is_answered(number))
     }
 
     /// Something else keeps it out.
-    pub(super) fn lose(&mut self, fitness: &Fitness) {
+    pub(super) fn lose(&mut self, fitness: &ReadinessRequests) {
         self.close(fitness);
         *self = Self::Lost;
     }
 
     /// Whether it waits, while nothing else keeps it out; asks where it has not.
-    pub(super) fn waits(&mut self, fitness: &Fitness, addresses: &Addresses) -> bool {
+    pub(super) fn waits(&mut self, fitness: &ReadinessRequests, addresses: &Addresses) -> bool {
         if *self == Self::Lost {
             *self = Self::Returns(fitness.ask(addresses));
         }
@@ -114,7 +114,7 @@ impl Fit {
     }
 
     /// Waits for nothing any more.
-    pub(super) fn close(self, fitness: &Fitness) {
+    pub(super) fn close(self, fitness: &ReadinessRequests) {
         if let Self::Begins(number) | Self::Returns(number) = self {
             fitness.close(number);
         }
@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn each_waits_for_an_answer_of_its_own_and_asks_anew_when_it_returns() {
         let (_services, seen) = watch::channel(Services::new());
-        let (fitness, [a, b]) = (Fitness::new(seen), [1, 2].map(addresses));
-        let [mut one, mut other] = [Fit::begin(&fitness, &a), Fit::begin(&fitness, &b)];
+        let (fitness, [a, b]) = (ReadinessRequests::new(seen), [1, 2].map(addresses));
+        let [mut one, mut other] = [ReadinessWait::begin(&fitness, &a), ReadinessWait::begin(&fitness, &b)];
         assert_eq!(fitness.open(), [(1, a.clone()), (2, b.clone())].into());
         fitness.close(2);
         assert_eq!((one.has_begun(&fitness), other.has_begun(&fitness)), (false, true));
@@ -142,7 +142,7 @@ mod tests {
 
         other.lose(&fitness);
         assert!(other.waits(&fitness, &b) && other.waits(&fitness, &b), "it asks once");
-        assert_eq!((other, other.has_begun(&fitness)), (Fit::Returns(3), true));
+        assert_eq!((other, other.has_begun(&fitness)), (ReadinessWait::Returns(3), true));
         assert_eq!(fitness.open(), [(1, a.clone()), (3, b.clone())].into());
         one.lose(&fitness);
         assert_eq!(
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_refused_elsewhere_does_not_matter() {
         let (services, seen) = watch::channel(Services::new());
-        let fitness = Fitness::new(seen);
+        let fitness = ReadinessRequests::new(seen);
         for (refuses_at, then) in [
             (None, false),
             (Some([192, 0, 2, 2]), false),
