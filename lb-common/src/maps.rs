@@ -6,7 +6,7 @@
 use crate::{
     Backend, BackendCounters, BackendLoad, BackendSignals, Event, GuardKey, NextHop, Outcome, PortRangeKey, RateKey,
     RingSlot, Service, ServiceKey, ServiceState, Settings, V4, V6, VirtualRouter, address_class,
-    flow_table::{BucketV4, BucketV6, Spills, bind, spills_for},
+    flow_table::{BucketV4, BucketV6, Spills, binding, spills_for},
     fragment::{FragmentKey, FragmentPorts},
     next_hop::ClientHop,
     punt::PuntRecord,
@@ -56,7 +56,7 @@ macro_rules! for_each_map {
                 "which IPv4 buckets have entries in their second bucket; 64 buckets in an entry";
             Array SPILLS_V6: u32 => Spills [spills_for(1 << 18) as usize, SpillsV6]
                 "which IPv6 buckets have entries in their second bucket; 64 buckets in an entry";
-            Array CLIENT_HOPS: u32 => ClientHop [bind::HOPS, Constant]
+            Array CLIENT_HOPS: u32 => ClientHop [binding::HOPS, Constant]
                 "client hops: where packets of clients come from, so where replies go";
             LruHash FRAGMENTS_V4: FragmentKey<V4> => FragmentPorts [16384, Constant]
                 "ports of fragmented IPv4 packets, by addresses, identification and protocol";

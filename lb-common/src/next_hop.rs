@@ -83,7 +83,7 @@ impl NextHop {
 
     /// Whether frames that go there reach the same neighbour, whatever address they come from.
     #[inline(always)]
-    pub const fn is_same_way(&self, other: &Self) -> bool {
+    pub const fn is_same_neighbour(&self, other: &Self) -> bool {
         self.addresses[0] == other.addresses[0]
             && self.addresses[1] & 0xffff == other.addresses[1] & 0xffff
             && self.ifindex == other.ifindex
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_is_the_same_whoever_sends() {
+    fn the_neighbour_is_the_same_for_every_source_address() {
         let hop = |ifindex, source, destination| NextHop::new(ifindex, [source; 6], [destination; 6]);
         for (other, is_same) in [
             (hop(3, 1, 2), true),
@@ -149,7 +149,7 @@ mod tests {
             ),
             (NextHop::new(3, [1; 6], [2, 2, 2, 2, 2, 3]), false),
         ] {
-            assert_eq!(hop(3, 1, 2).is_same_way(&other), is_same, "{other:?}");
+            assert_eq!(hop(3, 1, 2).is_same_neighbour(&other), is_same, "{other:?}");
         }
     }
 }

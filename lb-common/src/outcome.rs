@@ -48,6 +48,16 @@ macro_rules! outcomes {
                 match self { $( Self::$variant => $help, )+ }
             }
 
+            /// The outcome with this number, if there is one.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                if number as usize >= Self::ALL.len() {
+                    return None;
+                }
+                // SAFETY: the numbers of the outcomes are those from 0 to below their count.
+                Some(unsafe { core::mem::transmute::<u32, Self>(number) })
+            }
+
             /// The actions of all outcomes, two bits each.
             const ACTIONS: u64 = {
                 let mut actions = 0;
@@ -155,10 +165,17 @@ mod tests {
     fn numbers_follow_the_list_and_names_are_unique() {
         for (number, outcome) in Outcome::ALL.iter().enumerate() {
             assert_eq!(*outcome as usize, number);
+            assert_eq!(Outcome::from_number(number as u32), Some(*outcome));
             assert_eq!(Outcome::action_of(number as u32), outcome.action());
             assert!(Outcome::ALL.iter().filter(|o| o.name() == outcome.name()).count() == 1);
             assert!(outcome.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
         }
+    }
+
+    #[test]
+    fn a_number_behind_the_last_is_no_outcome() {
+        assert_eq!(Outcome::from_number(Outcome::ALL.len() as u32), None);
+        assert_eq!(Outcome::from_number(u32::MAX), None);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The XDP program: the only place that knows XDP actions.
+//! The XDP program. Only this file names XDP actions.
+//!
+//! Each folder uses only those before it: `bpf`, `packet`, `family`, `flow`, `stages`, `replies`, `vrrp`, `path`.
 
 #![no_std]
 #![no_main]
@@ -9,39 +11,20 @@
     reason = "a program, not a library; the macro for XDP emits an undocumented function"
 )]
 
-mod atomic;
-mod cells;
-mod client_hop;
-mod emit;
+mod bpf;
 mod family;
-mod fast;
-mod global;
-mod guard;
-mod icmp;
-mod lookup;
-mod maps;
+mod flow;
 mod packet;
-mod parse;
-mod pipeline;
-mod punt;
-mod repeat;
-mod reset;
-mod rewrite;
-mod room;
-mod router_mac;
-mod select;
-mod slow;
-mod stats;
-mod toa;
-mod too_big;
-mod track;
-mod unusual;
-mod verdict;
+mod path;
+mod replies;
+mod stages;
 mod vrrp;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use bpf::counters;
 use lb_common::{Action, Outcome, V4, V6};
 use packet::Packet;
+use path::{fast, slow};
 
 /// Entry point for every packet of every interface that the controller attached.
 #[xdp]
@@ -50,43 +33,43 @@ pub fn lb_xdp(context: XdpContext) -> u32 {
     finish(&packet, fast::run(&packet))
 }
 
-/// Goes on with IPv4 packets that [`lb_xdp`] leaves.
+/// The slow path of IPv4 packets, called by [`lb_xdp`].
 #[xdp]
 pub fn lb_slow_v4(context: XdpContext) -> u32 {
-    conclude(slow::run::<V4>(&Packet::new(context)))
+    action(slow::run::<V4>(&Packet::new(context)))
 }
 
-/// Goes on with IPv6 packets that [`lb_xdp`] leaves.
+/// The slow path of IPv6 packets, called by [`lb_xdp`].
 #[xdp]
 pub fn lb_slow_v6(context: XdpContext) -> u32 {
-    conclude(slow::run::<V6>(&Packet::new(context)))
+    action(slow::run::<V6>(&Packet::new(context)))
 }
 
-/// Goes on with packets of this link that [`lb_xdp`] leaves.
+/// VRRP, ARP and neighbour discovery, called by [`lb_xdp`].
 #[xdp]
 pub fn lb_vrrp(context: XdpContext) -> u32 {
     let packet = Packet::new(context);
     finish(&packet, vrrp::run(&packet))
 }
 
-/// Concludes with an outcome, or goes on with the program at an index of the map `PROGRAMS`.
+/// Returns the action of an outcome, or calls the program at an index of the map `PROGRAMS`.
 #[inline(always)]
-fn finish(packet: &Packet, way: Result<Outcome, u32>) -> u32 {
-    match way {
-        Ok(outcome) => conclude(outcome as u32),
+fn finish(packet: &Packet, decision: Result<Outcome, u32>) -> u32 {
+    match decision {
+        Ok(outcome) => action(outcome),
         Err(program) => {
-            packet.go_on(program);
-            // The program that goes on is not there.
-            conclude(Outcome::Inconsistent as u32)
+            packet.tail_call(program);
+            // That program is missing.
+            action(Outcome::Inconsistent)
         }
     }
 }
 
-/// Counts the outcome with this number; returns its XDP action.
+/// Counts an outcome, and returns its XDP action.
 #[inline(always)]
-fn conclude(number: u32) -> u32 {
-    stats::count(number);
-    match Outcome::action_of(number) {
+fn action(outcome: Outcome) -> u32 {
+    counters::count(outcome);
+    match Outcome::action_of(outcome as u32) {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
         Action::Transmit => xdp_action::XDP_TX,
@@ -94,7 +77,7 @@ fn conclude(number: u32) -> u32 {
     }
 }
 
-/// Tells the controller, which runs it by itself, the lower half of the kernel's jiffies: the clock of the flow table.
+/// Returns the lower half of the kernel's jiffies, the clock of the flow table. The controller runs this program itself.
 #[xdp]
 pub fn lb_clock(_context: XdpContext) -> u32 {
     // SAFETY: the helper takes no arguments.

@@ -1,8 +1,8 @@
 //! Entering a new entry.
 
 use super::{
-    Bind, Cells, Hit, Layout, Meta, Record, WAYS,
-    find::{CANDIDATES, Ways, is_free, is_zero, read},
+    Binding, Cells, Hit, Layout, Meta, Record, SLOTS,
+    find::{CANDIDATES, Slots, is_free, is_zero, read},
 };
 use crate::{
     family::Family,
@@ -11,7 +11,7 @@ use crate::{
 
 /// An entry that shall be entered.
 #[derive(Clone, Copy, Debug)]
-pub struct Claims<F: Family> {
+pub struct NewEntry<F: Family> {
     /// What its meta word says.
     pub record: Record,
     /// The client's address.
@@ -19,17 +19,17 @@ pub struct Claims<F: Family> {
     /// The ports of the client's packets.
     pub ports: Ports,
     /// What it is bound to.
-    pub bind: Bind,
+    pub binding: Binding,
 }
 
-/// An entry that is announced: others see it and respect it, nobody follows it. It is the claimer's to [`publish`] or to
+/// An entry that is announced: others see it and respect it, nobody follows it. It is the claimer's to [`commit`] or to
 /// [`withdraw`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Announced {
+pub struct Reserved {
     /// Whether it stands in the second bucket.
     pub second: bool,
     /// Where in its bucket.
-    pub way: usize,
+    pub slot: usize,
     /// The meta word that it shall have.
     pub meta: Meta,
 }
@@ -58,26 +58,26 @@ const CROWDED: usize = 4;
 ///
 /// When no way can be had, see [`Refused`].
 #[inline(always)]
-pub fn announce<F: Layout, C: Cells>(
+pub fn reserve<F: Layout, C: Cells>(
     buckets: [C; 2],
-    new: &Claims<F>,
+    new: &NewEntry<F>,
     expiry: u32,
     evicted: &mut Hit<F>,
     spill: impl FnOnce(),
-) -> Result<Announced, Refused> {
+) -> Result<Reserved, Refused> {
     evicted.meta = Meta(0);
-    let (second, way, claimed) = take::<F, C>(buckets, new.record.now, expiry, evicted)?;
+    let (second, slot, claimed) = take::<F, C>(buckets, new.record.now, expiry, evicted)?;
     if second {
         spill();
     }
     let cells = buckets[second as usize];
-    F::store_key(cells, way, &new.address, new.ports);
-    cells.store_u32(F::bind(way), new.bind.0);
-    cells.swap_u64(F::meta(way), claimed.0, claimed.pending(&new.record).0);
+    F::store_key(cells, slot, &new.address, new.ports);
+    cells.store_u32(F::binding(slot), new.binding.0);
+    cells.swap_u64(F::meta(slot), claimed.0, claimed.pending(&new.record).0);
     cells.fence();
-    Ok(Announced {
+    Ok(Reserved {
         second,
-        way,
+        slot,
         meta: claimed.entry(&new.record),
     })
 }
@@ -85,27 +85,27 @@ pub fn announce<F: Layout, C: Cells>(
 /// Whether a bucket has another entry for the 5-tuple of an announced one. To be asked of the first bucket, and of the second
 /// one where the first has spilled.
 ///
-/// `mine` is the way of the announced entry, or [`WAYS`] in the other bucket. `difference` is zero for a way that may
+/// `mine` is the way of the announced entry, or [`SLOTS`] in the other bucket. `difference` is zero for a way that may
 /// hold the same 5-tuple, and `is_other` says of an entry, live or announced, whether it does.
 #[inline(always)]
-pub fn contested<F: Layout, C: Cells>(
+pub fn conflict<F: Layout, C: Cells>(
     cells: C,
     mine: usize,
     difference: impl Fn(usize) -> u64,
     is_other: impl Fn(&Hit<F>) -> bool,
 ) -> Option<Refused> {
-    let mut ways = Ways::equal::<C>(|way| difference(way) | is_free::<F, C>(cells, way)).without(mine);
+    let mut slots = Slots::equal::<C>(|slot| difference(slot) | is_free::<F, C>(cells, slot)).without(mine);
     let mut turn = 0;
     // The announced one would be the last that look-ups look at.
     while turn < CANDIDATES - 1 {
-        let (way, others) = ways.pop::<C>()?;
-        let meta = Meta(cells.load_u64(F::meta(way)));
-        if meta.is_announced() {
-            let (address, ports) = F::load_key(cells, way);
+        let (slot, others) = slots.pop::<C>()?;
+        let meta = Meta(cells.load_u64(F::meta(slot)));
+        if meta.is_visible() {
+            let (address, ports) = F::load_key(cells, slot);
             let hit = Hit {
-                way,
+                slot,
                 meta,
-                bind: Bind(cells.load_u32(F::bind(way))),
+                binding: Binding(cells.load_u32(F::binding(slot))),
                 address,
                 ports,
             };
@@ -117,23 +117,23 @@ pub fn contested<F: Layout, C: Cells>(
                 });
             }
         }
-        ways = others;
+        slots = others;
         turn += 1;
     }
     // More look right than look-ups look at.
-    ways.pop::<C>().map(|_| Refused::Raced)
+    slots.pop::<C>().map(|_| Refused::Raced)
 }
 
 /// Lets an announced entry go live.
 #[inline(always)]
-pub fn publish<F: Layout, C: Cells>(cells: C, way: usize, meta: Meta) {
-    cells.store_u64(F::meta(way), meta.0);
+pub fn commit<F: Layout, C: Cells>(cells: C, slot: usize, meta: Meta) {
+    cells.store_u64(F::meta(slot), meta.0);
 }
 
 /// Takes an announced entry back.
 #[inline(always)]
-pub fn withdraw<F: Layout, C: Cells>(cells: C, way: usize, meta: Meta) {
-    cells.store_u64(F::meta(way), meta.freed().0);
+pub fn withdraw<F: Layout, C: Cells>(cells: C, slot: usize, meta: Meta) {
+    cells.store_u64(F::meta(slot), meta.freed().0);
 }
 
 /// Takes a way for one claimer alone: a free one, or that of an entry that gives way.
@@ -152,27 +152,27 @@ fn take<F: Layout, C: Cells>(
             (free, used, second) = (other_free, other_used, true);
         }
     }
-    if used < WAYS && free < WAYS {
-        let way = free;
+    if used < SLOTS && free < SLOTS {
+        let slot = free;
         let cells = buckets[second as usize];
-        let old = Meta(cells.load_u64(F::meta(way)));
+        let old = Meta(cells.load_u64(F::meta(slot)));
         let claimed = old.claimed();
-        if old.is_free() && cells.swap_u64(F::meta(way), old.0, claimed.0) {
-            return Ok((second, way, claimed));
+        if old.is_free() && cells.swap_u64(F::meta(slot), old.0, claimed.0) {
+            return Ok((second, slot, claimed));
         }
         return Err(Refused::Raced);
     }
-    let Some((second, way)) = victim::<F, C>(buckets, now, expiry) else {
+    let Some((second, slot)) = victim::<F, C>(buckets, now, expiry) else {
         return Err(Refused::Full);
     };
     let cells = buckets[second as usize];
-    let Some(victim) = read::<F, C>(cells, way) else {
+    let Some(victim) = read::<F, C>(cells, slot) else {
         return Err(Refused::Raced);
     };
     let claimed = victim.meta.claimed();
-    if rank::<C>(victim.meta, now, expiry) > 0 && cells.swap_u64(F::meta(way), victim.meta.0, claimed.0) {
+    if rank::<C>(victim.meta, now, expiry) > 0 && cells.swap_u64(F::meta(slot), victim.meta.0, claimed.0) {
         *evicted = victim;
-        return Ok((second, way, claimed));
+        return Ok((second, slot, claimed));
     }
     Err(Refused::Raced)
 }
@@ -182,14 +182,14 @@ fn take<F: Layout, C: Cells>(
 fn vacancy<F: Layout, C: Cells>(cells: C) -> (usize, usize) {
     let mut free = 0_u64;
     let mut vacant = 0_u64;
-    let mut way = WAYS;
-    while way > 0 {
-        way -= 1;
-        let is_free = is_zero::<C>(Meta(cells.load_u64(F::meta(way))).phase_bits());
-        free = free.wrapping_add(is_free.wrapping_mul((way as u64).wrapping_sub(free)));
+    let mut slot = SLOTS;
+    while slot > 0 {
+        slot -= 1;
+        let is_free = is_zero::<C>(Meta(cells.load_u64(F::meta(slot))).phase_bits());
+        free = free.wrapping_add(is_free.wrapping_mul((slot as u64).wrapping_sub(free)));
         vacant += is_free;
     }
-    (C::opaque(free) as usize, WAYS - C::opaque(vacant) as usize)
+    (C::opaque(free) as usize, SLOTS - C::opaque(vacant) as usize)
 }
 
 /// The entry that gives way first: its bucket and way.
@@ -197,9 +197,9 @@ fn vacancy<F: Layout, C: Cells>(cells: C) -> (usize, usize) {
 fn victim<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Option<(bool, usize)> {
     let mut best = 0_u64;
     let mut turn = 0;
-    while turn < 2 * WAYS {
-        let (second, way) = if turn < WAYS { (0, turn) } else { (1, turn - WAYS) };
-        let rank = rank::<C>(Meta(buckets[second].load_u64(F::meta(way))), now, expiry);
+    while turn < 2 * SLOTS {
+        let (second, slot) = if turn < SLOTS { (0, turn) } else { (1, turn - SLOTS) };
+        let rank = rank::<C>(Meta(buckets[second].load_u64(F::meta(slot))), now, expiry);
         // The larger of both, without a branch. A rank is below 2^40.
         let candidate = rank << 4 | turn as u64;
         let is_larger = C::opaque(best.wrapping_sub(candidate)) >> 63;
@@ -208,12 +208,12 @@ fn victim<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Option
     }
     let best = C::opaque(best);
     let turn = (best & 0xf) as usize;
-    if best >> 4 == 0 || turn >= 2 * WAYS {
+    if best >> 4 == 0 || turn >= 2 * SLOTS {
         None
-    } else if turn < WAYS {
+    } else if turn < SLOTS {
         Some((false, turn))
     } else {
-        Some((true, turn - WAYS))
+        Some((true, turn - SLOTS))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Looking a 5-tuple up in a bucket.
 
-use super::{Bind, Cells, Layout, Meta, WAYS};
+use super::{Binding, Cells, Layout, Meta, SLOTS};
 use crate::{
     Be16,
     flow::{Direction, Ports},
@@ -10,11 +10,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit<F: Layout> {
     /// Where in its bucket.
-    pub way: usize,
+    pub slot: usize,
     /// What it was at that moment.
     pub meta: Meta,
     /// What it is bound to.
-    pub bind: Bind,
+    pub binding: Binding,
     /// The client's address.
     pub address: F::Address,
     /// The ports of the client's packets.
@@ -24,9 +24,9 @@ pub struct Hit<F: Layout> {
 impl<F: Layout> Hit<F> {
     /// No entry at all.
     pub const BLANK: Self = Self {
-        way: 0,
+        slot: 0,
         meta: Meta(0),
-        bind: Bind(0),
+        binding: Binding(0),
         address: F::UNSPECIFIED,
         ports: Ports(0),
     };
@@ -34,13 +34,21 @@ impl<F: Layout> Hit<F> {
     /// Offset of its meta word. The kernel's verifier wants to see that it is inside the bucket.
     #[inline(always)]
     pub fn meta_offset(&self) -> Option<usize> {
-        if self.way < WAYS { Some(F::meta(self.way)) } else { None }
+        if self.slot < SLOTS {
+            Some(F::meta(self.slot))
+        } else {
+            None
+        }
     }
 
     /// Offset of its bind. As [`Hit::meta_offset`].
     #[inline(always)]
-    pub fn bind_offset(&self) -> Option<usize> {
-        if self.way < WAYS { Some(F::bind(self.way)) } else { None }
+    pub fn binding_offset(&self) -> Option<usize> {
+        if self.slot < SLOTS {
+            Some(F::binding(self.slot))
+        } else {
+            None
+        }
     }
 }
 
@@ -55,42 +63,42 @@ pub(super) fn is_zero<C: Cells>(number: u64) -> u64 {
 /// They are found without branches: flows of many clients stand in any way, so that branches would be mispredicted, and
 /// the kernel's verifier would follow every mix of them.
 #[derive(Clone, Copy)]
-pub(super) struct Ways(u64);
+pub(super) struct Slots(u64);
 
-impl Ways {
+impl Slots {
     /// Those for which `difference` is zero.
     #[inline(always)]
     pub(super) fn equal<C: Cells>(difference: impl Fn(usize) -> u64) -> Self {
-        Self::between::<C>(0, WAYS, &difference)
+        Self::between::<C>(0, SLOTS, &difference)
     }
 
-    /// As [`Ways::equal`], but of the first cache line alone where it has some: the other lines are not loaded then.
+    /// As [`Slots::equal`], but of the first cache line alone where it has some: the other lines are not loaded then.
     #[inline(always)]
     fn nearest<C: Cells>(first_line: usize, difference: impl Fn(usize) -> u64) -> Self {
         let near = Self::between::<C>(0, first_line, &difference);
         if near.0 != 0 {
             near
         } else {
-            Self::between::<C>(first_line, WAYS, &difference)
+            Self::between::<C>(first_line, SLOTS, &difference)
         }
     }
 
     /// Those from `start` to before `end`.
     #[inline(always)]
     fn between<C: Cells>(start: usize, end: usize, difference: &impl Fn(usize) -> u64) -> Self {
-        let mut ways = 0;
-        let mut way = start;
-        while way < end {
-            ways |= is_zero::<C>(difference(way)) << way;
-            way += 1;
+        let mut slots = 0;
+        let mut slot = start;
+        while slot < end {
+            slots |= is_zero::<C>(difference(slot)) << slot;
+            slot += 1;
         }
-        Self(C::opaque(ways))
+        Self(C::opaque(slots))
     }
 
     /// All but this one.
     #[inline(always)]
-    pub(super) fn without(self, way: usize) -> Self {
-        Self(self.0 & !(1 << (way as u64 & 7)))
+    pub(super) fn without(self, slot: usize) -> Self {
+        Self(self.0 & !(1 << (slot as u64 & 7)))
     }
 
     /// The first one, and the others.
@@ -102,9 +110,9 @@ impl Ways {
         let bit = self.0 & self.0.wrapping_neg();
         // A de Bruijn sequence: the upper three of its eight bits differ for each place it is shifted to.
         let place = (bit.wrapping_mul(0x17) & 0xff) >> 5;
-        let way = C::opaque(WAY_AT_PLACE >> (4 * place)) as usize & 7;
-        if way < WAYS {
-            Some((way, Self(self.0 & !bit)))
+        let slot = C::opaque(SLOT_AT_PLACE >> (4 * place)) as usize & 7;
+        if slot < SLOTS {
+            Some((slot, Self(self.0 & !bit)))
         } else {
             None
         }
@@ -112,9 +120,9 @@ impl Ways {
 }
 
 /// The number of the bit that the de Bruijn sequence shows at each place, four bits each.
-const WAY_AT_PLACE: u64 = 0x5030_4210;
+const SLOT_AT_PLACE: u64 = 0x5030_4210;
 
-const _: () = assert!(WAYS == 6, "`Ways` is written for six");
+const _: () = assert!(SLOTS == 6, "`Slots` is written for six");
 
 /// How many ways of a bucket that look right are looked at. Of client's packets more than one does so only when two flows to
 /// different virtual addresses share all else; of answers, when flows share the port, which few do unless all clients use one.
@@ -131,9 +139,9 @@ pub fn find<F: Layout, C: Cells>(
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let ways = Ways::nearest::<C>(F::FIRST_LINE, |way| F::difference(cells, way, address, ports));
-    let (way, _) = ways.pop::<C>()?;
-    client(cells, way, address, ports, udp, &mut is)
+    let slots = Slots::nearest::<C>(F::FIRST_LINE, |slot| F::difference(cells, slot, address, ports));
+    let (slot, _) = slots.pop::<C>()?;
+    client(cells, slot, address, ports, udp, &mut is)
 }
 
 /// As [`find`], in all ways.
@@ -145,14 +153,14 @@ pub fn search<F: Layout, C: Cells>(
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let mut ways = Ways::equal::<C>(|way| F::difference(cells, way, address, ports) | is_free::<F, C>(cells, way));
+    let mut slots = Slots::equal::<C>(|slot| F::difference(cells, slot, address, ports) | is_free::<F, C>(cells, slot));
     let mut turn = 0;
     while turn < CANDIDATES {
-        let (way, others) = ways.pop::<C>()?;
-        if let Some(hit) = client(cells, way, address, ports, udp, &mut is) {
+        let (slot, others) = slots.pop::<C>()?;
+        if let Some(hit) = client(cells, slot, address, ports, udp, &mut is) {
             return Some(hit);
         }
-        ways = others;
+        slots = others;
         turn += 1;
     }
     None
@@ -161,33 +169,33 @@ pub fn search<F: Layout, C: Cells>(
 /// Looks for the entry of a worker's packet to this port, in the first way that looks right. `is` compares all else of
 /// the 5-tuple.
 #[inline(always)]
-pub fn find_answer<F: Layout, C: Cells>(
+pub fn find_reply<F: Layout, C: Cells>(
     cells: C,
     port: Be16,
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let ways = Ways::nearest::<C>(F::FIRST_LINE, |way| port_difference::<F, C>(cells, way, port));
-    let (way, _) = ways.pop::<C>()?;
-    worker(cells, way, port, udp, &mut is)
+    let slots = Slots::nearest::<C>(F::FIRST_LINE, |slot| port_difference::<F, C>(cells, slot, port));
+    let (slot, _) = slots.pop::<C>()?;
+    worker(cells, slot, port, udp, &mut is)
 }
 
-/// As [`find_answer`], in all ways.
+/// As [`find_reply`], in all ways.
 #[inline(always)]
-pub fn search_answer<F: Layout, C: Cells>(
+pub fn search_reply<F: Layout, C: Cells>(
     cells: C,
     port: Be16,
     udp: bool,
     mut is: impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let mut ways = Ways::equal::<C>(|way| port_difference::<F, C>(cells, way, port) | is_free::<F, C>(cells, way));
+    let mut slots = Slots::equal::<C>(|slot| port_difference::<F, C>(cells, slot, port) | is_free::<F, C>(cells, slot));
     let mut turn = 0;
     while turn < CANDIDATES {
-        let (way, others) = ways.pop::<C>()?;
-        if let Some(hit) = worker(cells, way, port, udp, &mut is) {
+        let (slot, others) = slots.pop::<C>()?;
+        if let Some(hit) = worker(cells, slot, port, udp, &mut is) {
             return Some(hit);
         }
-        ways = others;
+        slots = others;
         turn += 1;
     }
     None
@@ -195,30 +203,30 @@ pub fn search_answer<F: Layout, C: Cells>(
 
 /// Not zero when nothing is in a way: the key of what was there may be left behind.
 #[inline(always)]
-pub(super) fn is_free<F: Layout, C: Cells>(cells: C, way: usize) -> u64 {
-    is_zero::<C>(Meta(cells.load_u64(F::meta(way))).phase_bits())
+pub(super) fn is_free<F: Layout, C: Cells>(cells: C, slot: usize) -> u64 {
+    is_zero::<C>(Meta(cells.load_u64(F::meta(slot))).phase_bits())
 }
 
 /// Zero when the worker answers to this port.
 #[inline(always)]
-pub fn port_difference<F: Layout, C: Cells>(cells: C, way: usize, port: Be16) -> u64 {
-    (cells.load_u32(F::bind(way)) ^ port.memory() as u32) as u64 & 0xffff
+pub fn port_difference<F: Layout, C: Cells>(cells: C, slot: usize, port: Be16) -> u64 {
+    (cells.load_u32(F::binding(slot)) ^ port.memory() as u32) as u64 & 0xffff
 }
 
 /// The live entry in a way, as of one moment.
 #[inline(always)]
-pub fn read<F: Layout, C: Cells>(cells: C, way: usize) -> Option<Hit<F>> {
-    let before = Meta(cells.load_u64(F::meta(way)));
+pub fn read<F: Layout, C: Cells>(cells: C, slot: usize) -> Option<Hit<F>> {
+    let before = Meta(cells.load_u64(F::meta(slot)));
     if !before.is_live() {
         return None;
     }
-    let (address, ports) = F::load_key(cells, way);
-    let bind = Bind(cells.load_u32(F::bind(way)));
-    let meta = Meta(cells.load_u64(F::meta(way)));
+    let (address, ports) = F::load_key(cells, slot);
+    let binding = Binding(cells.load_u32(F::binding(slot)));
+    let meta = Meta(cells.load_u64(F::meta(slot)));
     (meta.is_live() && meta.is_same(before)).then_some(Hit {
-        way,
+        slot,
         meta,
-        bind,
+        binding,
         address,
         ports,
     })
@@ -227,13 +235,13 @@ pub fn read<F: Layout, C: Cells>(cells: C, way: usize) -> Option<Hit<F>> {
 #[inline(always)]
 fn client<F: Layout, C: Cells>(
     cells: C,
-    way: usize,
+    slot: usize,
     address: &F::Address,
     ports: Ports,
     udp: bool,
     is: &mut impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let hit = read::<F, C>(cells, way)?;
+    let hit = read::<F, C>(cells, slot)?;
     (hit.address == *address && hit.ports == ports && hit.meta.is_kind(udp, Direction::ToWorker) && is(&hit))
         .then_some(hit)
 }
@@ -241,11 +249,11 @@ fn client<F: Layout, C: Cells>(
 #[inline(always)]
 fn worker<F: Layout, C: Cells>(
     cells: C,
-    way: usize,
+    slot: usize,
     port: Be16,
     udp: bool,
     is: &mut impl FnMut(&Hit<F>) -> bool,
 ) -> Option<Hit<F>> {
-    let hit = read::<F, C>(cells, way)?;
-    (hit.bind.port() == port && hit.meta.is_kind(udp, Direction::ToClient) && is(&hit)).then_some(hit)
+    let hit = read::<F, C>(cells, slot)?;
+    (hit.binding.port() == port && hit.meta.is_kind(udp, Direction::ToClient) && is(&hit)).then_some(hit)
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Number of entries that a bucket has room for.
-pub const WAYS: usize = 6;
+pub const SLOTS: usize = 6;
 
 /// A bucket of IPv4 flows.
 pub type BucketV4 = [u64; 16];
@@ -27,36 +27,36 @@ pub trait Layout: Family {
     const FIRST_LINE: usize;
 
     /// Offset of the meta word.
-    fn meta(way: usize) -> usize;
+    fn meta(slot: usize) -> usize;
     /// Offset of the bind.
-    fn bind(way: usize) -> usize;
+    fn binding(slot: usize) -> usize;
     /// Zero when the key is this one.
-    fn difference<C: Cells>(cells: C, way: usize, address: &Self::Address, ports: Ports) -> u64;
+    fn difference<C: Cells>(cells: C, slot: usize, address: &Self::Address, ports: Ports) -> u64;
     /// Reads the key.
-    fn load_key<C: Cells>(cells: C, way: usize) -> (Self::Address, Ports);
+    fn load_key<C: Cells>(cells: C, slot: usize) -> (Self::Address, Ports);
     /// Writes the key.
-    fn store_key<C: Cells>(cells: C, way: usize, address: &Self::Address, ports: Ports);
+    fn store_key<C: Cells>(cells: C, slot: usize, address: &Self::Address, ports: Ports);
 }
 
 const LINE: usize = 64;
 
 /// `way / 3` for ways; the target has no cheap division.
 #[inline(always)]
-const fn third(way: usize) -> usize {
-    (way * 11) >> 5
+const fn third(slot: usize) -> usize {
+    (slot * 11) >> 5
 }
 
 impl V4 {
     /// Offset of the key, address before ports, after the meta words of its line.
     #[inline(always)]
-    const fn key(way: usize) -> usize {
-        Self::at(way) + 24
+    const fn key(slot: usize) -> usize {
+        Self::at(slot) + 24
     }
 
     /// Offset of the meta word: three in a line.
     #[inline(always)]
-    const fn at(way: usize) -> usize {
-        third(way) * (LINE - 24) + way * 8
+    const fn at(slot: usize) -> usize {
+        third(slot) * (LINE - 24) + slot * 8
     }
 }
 
@@ -65,49 +65,49 @@ impl Layout for V4 {
     const FIRST_LINE: usize = 3;
 
     #[inline(always)]
-    fn meta(way: usize) -> usize {
-        Self::at(way)
+    fn meta(slot: usize) -> usize {
+        Self::at(slot)
     }
 
     #[inline(always)]
-    fn bind(way: usize) -> usize {
-        third(way) * (LINE - 12) + way * 4 + 48
+    fn binding(slot: usize) -> usize {
+        third(slot) * (LINE - 12) + slot * 4 + 48
     }
 
     #[inline(always)]
-    fn difference<C: Cells>(cells: C, way: usize, address: &[u32; 1], ports: Ports) -> u64 {
-        cells.load_u64(Self::key(way)) ^ (address[0] as u64 | (ports.0 as u64) << 32)
+    fn difference<C: Cells>(cells: C, slot: usize, address: &[u32; 1], ports: Ports) -> u64 {
+        cells.load_u64(Self::key(slot)) ^ (address[0] as u64 | (ports.0 as u64) << 32)
     }
 
     #[inline(always)]
-    fn load_key<C: Cells>(cells: C, way: usize) -> ([u32; 1], Ports) {
-        let key = cells.load_u64(Self::key(way));
+    fn load_key<C: Cells>(cells: C, slot: usize) -> ([u32; 1], Ports) {
+        let key = cells.load_u64(Self::key(slot));
         ([key as u32], Ports((key >> 32) as u32))
     }
 
     #[inline(always)]
-    fn store_key<C: Cells>(cells: C, way: usize, address: &[u32; 1], ports: Ports) {
-        cells.store_u64(Self::key(way), address[0] as u64 | (ports.0 as u64) << 32);
+    fn store_key<C: Cells>(cells: C, slot: usize, address: &[u32; 1], ports: Ports) {
+        cells.store_u64(Self::key(slot), address[0] as u64 | (ports.0 as u64) << 32);
     }
 }
 
 impl V6 {
     /// Offset of an entry: meta word, address, ports and bind, one after the other.
     #[inline(always)]
-    const fn at(way: usize) -> usize {
-        way * 32
+    const fn at(slot: usize) -> usize {
+        slot * 32
     }
 
     /// Offset of the address.
     #[inline(always)]
-    const fn address(way: usize) -> usize {
-        Self::at(way) + 8
+    const fn address(slot: usize) -> usize {
+        Self::at(slot) + 8
     }
 
     /// Offset of the ports.
     #[inline(always)]
-    const fn ports(way: usize) -> usize {
-        Self::at(way) + 24
+    const fn ports(slot: usize) -> usize {
+        Self::at(slot) + 24
     }
 }
 
@@ -121,37 +121,37 @@ impl Layout for V6 {
     const FIRST_LINE: usize = 2;
 
     #[inline(always)]
-    fn meta(way: usize) -> usize {
-        Self::at(way)
+    fn meta(slot: usize) -> usize {
+        Self::at(slot)
     }
 
     #[inline(always)]
-    fn bind(way: usize) -> usize {
-        Self::at(way) + 28
+    fn binding(slot: usize) -> usize {
+        Self::at(slot) + 28
     }
 
     #[inline(always)]
-    fn difference<C: Cells>(cells: C, way: usize, address: &[u32; 4], ports: Ports) -> u64 {
-        let offset = Self::address(way);
+    fn difference<C: Cells>(cells: C, slot: usize, address: &[u32; 4], ports: Ports) -> u64 {
+        let offset = Self::address(slot);
         (cells.load_u64(offset) ^ pair(address[0], address[1]))
             | (cells.load_u64(offset + 8) ^ pair(address[2], address[3]))
-            | (cells.load_u32(Self::ports(way)) ^ ports.0) as u64
+            | (cells.load_u32(Self::ports(slot)) ^ ports.0) as u64
     }
 
     #[inline(always)]
-    fn load_key<C: Cells>(cells: C, way: usize) -> ([u32; 4], Ports) {
-        let offset = Self::address(way);
+    fn load_key<C: Cells>(cells: C, slot: usize) -> ([u32; 4], Ports) {
+        let offset = Self::address(slot);
         let (low, high) = (cells.load_u64(offset), cells.load_u64(offset + 8));
         let address = [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32];
-        (address, Ports(cells.load_u32(Self::ports(way))))
+        (address, Ports(cells.load_u32(Self::ports(slot))))
     }
 
     #[inline(always)]
-    fn store_key<C: Cells>(cells: C, way: usize, address: &[u32; 4], ports: Ports) {
-        let offset = Self::address(way);
+    fn store_key<C: Cells>(cells: C, slot: usize, address: &[u32; 4], ports: Ports) {
+        let offset = Self::address(slot);
         cells.store_u64(offset, pair(address[0], address[1]));
         cells.store_u64(offset + 8, pair(address[2], address[3]));
-        cells.store_u32(Self::ports(way), ports.0);
+        cells.store_u32(Self::ports(slot), ports.0);
     }
 }
 
@@ -161,10 +161,10 @@ mod tests {
 
     /// The bytes that each part of each way takes.
     fn parts<F: Layout>(key: impl Fn(usize) -> [(usize, usize); 2]) -> Vec<(usize, usize)> {
-        (0..WAYS)
-            .flat_map(|way| {
-                let [address, ports] = key(way);
-                [(F::meta(way), 8), (F::bind(way), 4), address, ports]
+        (0..SLOTS)
+            .flat_map(|slot| {
+                let [address, ports] = key(slot);
+                [(F::meta(slot), 8), (F::binding(slot), 4), address, ports]
             })
             .collect()
     }
@@ -184,22 +184,22 @@ mod tests {
     #[test]
     fn parts_lie_apart_and_within_lines() {
         assert_apart(
-            parts::<V4>(|way| [(V4::key(way), 4), (V4::key(way) + 4, 4)]),
+            parts::<V4>(|slot| [(V4::key(slot), 4), (V4::key(slot) + 4, 4)]),
             size_of::<BucketV4>(),
         );
         assert_apart(
-            parts::<V6>(|way| [(V6::address(way), 16), (V6::ports(way), 4)]),
+            parts::<V6>(|slot| [(V6::address(slot), 16), (V6::ports(slot), 4)]),
             size_of::<BucketV6>(),
         );
     }
 
     #[test]
     fn all_of_an_entry_lies_in_one_line() {
-        for way in 0..WAYS {
-            assert_eq!(V4::meta(way) / LINE, V4::key(way) / LINE);
-            assert_eq!(V4::meta(way) / LINE, V4::bind(way) / LINE);
-            assert_eq!(V6::meta(way) / LINE, V6::address(way) / LINE);
-            assert_eq!(V6::meta(way) / LINE, V6::bind(way) / LINE);
+        for slot in 0..SLOTS {
+            assert_eq!(V4::meta(slot) / LINE, V4::key(slot) / LINE);
+            assert_eq!(V4::meta(slot) / LINE, V4::binding(slot) / LINE);
+            assert_eq!(V6::meta(slot) / LINE, V6::address(slot) / LINE);
+            assert_eq!(V6::meta(slot) / LINE, V6::binding(slot) / LINE);
         }
     }
 }

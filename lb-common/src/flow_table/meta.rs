@@ -40,7 +40,7 @@ pub struct Record {
 
 const PHASE: u64 = 0xf;
 const UDP: u64 = 1 << 4;
-const ANSWERS: u64 = 1 << 5;
+const REPLIES: u64 = 1 << 5;
 const VERSION_SHIFT: u32 = 6;
 const VERSION: u64 = 0xf << VERSION_SHIFT;
 const GENERATION_SHIFT: u32 = 10;
@@ -56,7 +56,7 @@ impl Meta {
     /// How many backends a meta word can tell apart.
     pub const MAX_BACKENDS: u32 = 1 << 20;
     /// What stays the same as long as the way holds the same entry.
-    const IDENTITY: u64 = UDP | ANSWERS | VERSION | GENERATION | BACKEND;
+    const IDENTITY: u64 = UDP | REPLIES | VERSION | GENERATION | BACKEND;
     /// In what numbers of ticks the time wraps, less one.
     pub const TICKS: u32 = (1 << 26) - 1;
 
@@ -92,7 +92,7 @@ impl Meta {
 
     /// Whether the way holds an entry that others must respect: live, or announced.
     #[inline(always)]
-    pub const fn is_announced(self) -> bool {
+    pub const fn is_visible(self) -> bool {
         let phase = self.0 & PHASE;
         phase != 0 && phase != CLAIMED
     }
@@ -112,7 +112,7 @@ impl Meta {
     /// Which way the packets go that find the entry.
     #[inline(always)]
     pub const fn direction(self) -> Direction {
-        if self.0 & ANSWERS == 0 {
+        if self.0 & REPLIES == 0 {
             Direction::ToWorker
         } else {
             Direction::ToClient
@@ -122,7 +122,7 @@ impl Meta {
     /// Whether it is of this protocol and direction.
     #[inline(always)]
     pub const fn is_kind(self, udp: bool, direction: Direction) -> bool {
-        self.0 & (UDP | ANSWERS) == kind(udp, direction)
+        self.0 & (UDP | REPLIES) == kind(udp, direction)
     }
 
     /// Index of the backend.
@@ -208,7 +208,7 @@ const fn kind(udp: bool, direction: Direction) -> u64 {
     (if udp { UDP } else { 0 })
         | match direction {
             Direction::ToWorker => 0,
-            Direction::ToClient => ANSWERS,
+            Direction::ToClient => REPLIES,
         }
 }
 

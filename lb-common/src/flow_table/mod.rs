@@ -1,18 +1,18 @@
 //! The flow table: set-associative, in a plain array of buckets, without locks.
 //!
 //! A 5-tuple has two buckets, given by its hash. An entry stands in either of them, in one of six ways. All that is
-//! known of it fits one 64-bit word, its [`Meta`], beside a key and a [`Bind`]; whoever changes that word by
+//! known of it fits one 64-bit word, its [`Meta`], beside a key and a [`Binding`]; whoever changes that word by
 //! compare-and-swap has changed the flow.
 //!
 //! A way is taken in three steps, so that no reader sees half an entry and no 5-tuple is entered twice:
 //!
-//! 1. [`announce`]: `Free`, or an entry that must give way, becomes `Claimed`, with the next version: the way is one
+//! 1. [`reserve`]: `Free`, or an entry that must give way, becomes `Claimed`, with the next version: the way is one
 //!    claimer's alone. Key and bind are written, and the way becomes `Pending`: others can see what is claimed, nobody
 //!    follows it.
-//! 2. [`contested`]: the claimer looks at all ways of the first bucket for the same 5-tuple, pending or live; and of the
+//! 2. [`conflict`]: the claimer looks at all ways of the first bucket for the same 5-tuple, pending or live; and of the
 //!    second one, if the first has [spilled](spill). A claimer that takes a way of the second bucket says so before it
 //!    announces its entry.
-//! 3. [`withdraw`] if there is one, else [`publish`]: the entry goes live. Of two claimers each has announced itself before it looks, so at least one sees the
+//! 3. [`withdraw`] if there is one, else [`commit`]: the entry goes live. Of two claimers each has announced itself before it looks, so at least one sees the
 //!    other, and never do both go live.
 //!
 //! A reader takes the meta word, the key and the meta word again: the same backend, generation and version before and
@@ -20,7 +20,7 @@
 //!
 //! The code is the same in the kernel, in the controller and in the model check: they differ in their [`Cells`].
 
-pub mod bind;
+pub mod binding;
 mod claim;
 mod find;
 mod layout;
@@ -29,10 +29,10 @@ mod place;
 mod release;
 pub mod spill;
 
-pub use bind::Bind;
-pub use claim::{Announced, Claims, Refused, announce, contested, publish, withdraw};
-pub use find::{Hit, find, find_answer, port_difference, read, search, search_answer};
-pub use layout::{BucketV4, BucketV6, Layout, WAYS};
+pub use binding::Binding;
+pub use claim::{NewEntry, Refused, Reserved, commit, conflict, reserve, withdraw};
+pub use find::{Hit, find, find_reply, port_difference, read, search, search_reply};
+pub use layout::{BucketV4, BucketV6, Layout, SLOTS};
 pub use meta::{Meta, Record, Stage};
 pub use place::{Places, buckets_for, places};
 pub use release::{Touched, release, touch};

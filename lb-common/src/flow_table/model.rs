@@ -89,23 +89,23 @@ impl Spilling for &Bucket {
 }
 
 impl Bucket {
-    fn new<F: Modelled>(ways: usize) -> Self {
-        let behind = |way, offset| F::meta(way) + offset;
-        let words = |way| [0].iter().chain(F::KEY_WORDS).map(move |offset| behind(way, offset));
-        let halves = |way| {
-            let key = F::KEY_HALVES.iter().map(move |offset| behind(way, offset));
-            key.chain([F::bind(way)])
+    fn new<F: Modelled>(slots: usize) -> Self {
+        let behind = |slot, offset| F::meta(slot) + offset;
+        let words = |slot| [0].iter().chain(F::KEY_WORDS).map(move |offset| behind(slot, offset));
+        let halves = |slot| {
+            let key = F::KEY_HALVES.iter().map(move |offset| behind(slot, offset));
+            key.chain([F::binding(slot)])
         };
         let stays = Record {
             phase: Phase::Established,
             ..flow::<F>(STAYS).record
         };
         Self {
-            words: (0..ways)
+            words: (0..slots)
                 .flat_map(words)
                 .map(|offset| Word::new(offset, AtomicU64::new(0)))
                 .collect(),
-            halves: (0..ways)
+            halves: (0..slots)
                 .flat_map(halves)
                 .map(|offset| Word::new(offset, AtomicU32::new(0)))
                 .collect(),
@@ -131,7 +131,7 @@ impl Cells for &Bucket {
 
     fn store_u64(self, offset: usize, value: u64) {
         self.word(offset)
-            .expect("a way that can change")
+            .expect("a slot that can change")
             .store(value, Ordering::Release);
     }
 
@@ -141,18 +141,18 @@ impl Cells for &Bucket {
 
     fn store_u32(self, offset: usize, value: u32) {
         self.half(offset)
-            .expect("a way that can change")
+            .expect("a slot that can change")
             .store(value, Ordering::Release);
     }
 
     fn swap_u64(self, offset: usize, old: u64, new: u64) -> bool {
-        let word = self.word(offset).expect("a way that can change");
+        let word = self.word(offset).expect("a slot that can change");
         word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
     fn swap_u32(self, offset: usize, old: u32, new: u32) -> bool {
-        let half = self.half(offset).expect("a way that can change");
+        let half = self.half(offset).expect("a slot that can change");
         half.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
@@ -172,8 +172,8 @@ struct Shared(Arc<[Bucket; 2]>);
 
 impl Shared {
     /// With so many ways each that can change, all of them free.
-    fn new<F: Modelled>(ways: [usize; 2]) -> Self {
-        Self(Arc::new(ways.map(Bucket::new::<F>)))
+    fn new<F: Modelled>(slots: [usize; 2]) -> Self {
+        Self(Arc::new(slots.map(Bucket::new::<F>)))
     }
 
     fn cells(&self) -> [&Bucket; 2] {
@@ -184,7 +184,7 @@ impl Shared {
         &self.0[0]
     }
 
-    fn place<F: Layout>(&self, flow: &Claims<F>) -> Hit<F> {
+    fn place<F: Layout>(&self, flow: &NewEntry<F>) -> Hit<F> {
         enter(self.cells(), flow, 0).unwrap().1
     }
 
@@ -208,9 +208,9 @@ fn explore(interruptions: usize, scene: impl Fn() + Sync + Send + 'static) {
 }
 
 /// Two CPUs claim one 5-tuple. One of them enters it, or none does.
-fn two_claimers<F: Modelled>(interruptions: usize, ways: [usize; 2]) {
+fn two_claimers<F: Modelled>(interruptions: usize, slots: [usize; 2]) {
     explore(interruptions, move || {
-        let shared = Shared::new::<F>(ways);
+        let shared = Shared::new::<F>(slots);
         let claimer = |backend| {
             move |shared: &Shared| {
                 let flow = to_backend(flow::<F>(10), backend);
@@ -255,7 +255,7 @@ fn of_two_claimers_in_different_buckets_at_most_one_enters_it() {
 fn reader<F: Modelled>(interruptions: usize, backends: [u32; 3], sought: u32) {
     explore(interruptions, move || {
         let [first, other, mut again] = [flow::<F>(10), flow::<F>(20), flow::<F>(10)];
-        again.bind = flow::<F>(11).bind;
+        again.binding = flow::<F>(11).binding;
         let [mut first, other, again] =
             [(first, 0), (other, 1), (again, 2)].map(|(flow, turn)| to_backend(flow, backends[turn]));
         first.record.phase = Phase::Reset;
@@ -270,7 +270,9 @@ fn reader<F: Modelled>(interruptions: usize, backends: [u32; 3], sought: u32) {
         });
         let flow_of = flow::<F>(sought);
         if let Some(hit) = search::<F, _>(shared.first(), &flow_of.address, flow_of.ports, false, |_| true) {
-            let flow = [first, other, again].into_iter().find(|flow| flow.bind == hit.bind);
+            let flow = [first, other, again]
+                .into_iter()
+                .find(|flow| flow.binding == hit.binding);
             let flow = flow.expect("a flow that was entered");
             assert_eq!(hit.address, flow.address, "{hit:?}");
             assert_eq!(hit.ports, flow.ports, "{hit:?}");
@@ -354,7 +356,7 @@ fn meeting(begin: Phase, to_worker: u8, to_client: u8, is_released: bool) {
             phase: begin,
             ..flow::<V4>(10).record
         };
-        let hit = shared.place(&Claims {
+        let hit = shared.place(&NewEntry {
             record,
             ..flow::<V4>(10)
         });

@@ -85,8 +85,8 @@ impl Cells for &Bucket {
 const EXPIRY: u32 = 100;
 
 /// A flow that differs from those of other numbers in address, ports, backend and bind.
-pub(super) fn flow<F: Family>(number: u32) -> Claims<F> {
-    Claims {
+pub(super) fn flow<F: Family>(number: u32) -> NewEntry<F> {
+    NewEntry {
         record: Record {
             phase: Phase::Opening,
             udp: false,
@@ -97,14 +97,14 @@ pub(super) fn flow<F: Family>(number: u32) -> Claims<F> {
         },
         address: F::narrow(&[number, !number, number, !number]),
         ports: Ports::new(Be16::from_host(number as u16), Be16::from_host(80)),
-        bind: Bind::new(Be16::from_host(!number as u16), number, number & 3),
+        binding: Binding::new(Be16::from_host(!number as u16), number, number & 3),
     }
 }
 
 /// The same flow in another phase, last seen at another time.
-fn aged<F: Family>(number: u32, phase: Phase, now: u32) -> Claims<F> {
+fn aged<F: Family>(number: u32, phase: Phase, now: u32) -> NewEntry<F> {
     let flow = flow(number);
-    Claims {
+    NewEntry {
         record: Record {
             phase,
             now,
@@ -115,15 +115,15 @@ fn aged<F: Family>(number: u32, phase: Phase, now: u32) -> Claims<F> {
 }
 
 /// The same client's flow, to another backend. Those of the same ten serve the same virtual address.
-pub(super) fn to_backend<F: Family>(flow: Claims<F>, backend: u32) -> Claims<F> {
-    Claims {
+pub(super) fn to_backend<F: Family>(flow: NewEntry<F>, backend: u32) -> NewEntry<F> {
+    NewEntry {
         record: Record { backend, ..flow.record },
         ..flow
     }
 }
 
 /// Whether an entry is of that client's flow.
-pub(super) fn is_flow<F: Layout>(flow: &Claims<F>, hit: &Hit<F>) -> bool {
+pub(super) fn is_flow<F: Layout>(flow: &NewEntry<F>, hit: &Hit<F>) -> bool {
     hit.address == flow.address
         && hit.ports == flow.ports
         && hit.meta.is_kind(flow.record.udp, flow.record.direction)
@@ -134,28 +134,28 @@ pub(super) fn is_flow<F: Layout>(flow: &Claims<F>, hit: &Hit<F>) -> bool {
 /// back.
 pub(super) fn conclude<F: Layout, C: Spilling>(
     buckets: [C; 2],
-    flow: &Claims<F>,
-    announced: &Announced,
+    flow: &NewEntry<F>,
+    reserved: &Reserved,
 ) -> Result<Hit<F>, Refused> {
-    let &Announced { second, way, meta } = announced;
+    let &Reserved { second, slot, meta } = reserved;
     let looks = [
-        (0, if second { WAYS } else { way }),
-        (1, if second { way } else { WAYS }),
+        (0, if second { SLOTS } else { slot }),
+        (1, if second { slot } else { SLOTS }),
     ];
     let buckets_to_look_at = if buckets[0].has_spilled() { 2 } else { 1 };
     for (bucket, mine) in looks.into_iter().take(buckets_to_look_at) {
         let cells = buckets[bucket];
-        let difference = |way| F::difference(cells, way, &flow.address, flow.ports);
-        if let Some(refused) = contested::<F, C>(cells, mine, difference, |hit| is_flow(flow, hit)) {
-            withdraw::<F, C>(buckets[usize::from(second)], way, meta);
+        let difference = |slot| F::difference(cells, slot, &flow.address, flow.ports);
+        if let Some(refused) = conflict::<F, C>(cells, mine, difference, |hit| is_flow(flow, hit)) {
+            withdraw::<F, C>(buckets[usize::from(second)], slot, meta);
             return Err(refused);
         }
     }
-    publish::<F, C>(buckets[usize::from(second)], way, meta);
+    commit::<F, C>(buckets[usize::from(second)], slot, meta);
     Ok(Hit {
-        way,
+        slot,
         meta,
-        bind: flow.bind,
+        binding: flow.binding,
         address: flow.address,
         ports: flow.ports,
     })
@@ -164,38 +164,38 @@ pub(super) fn conclude<F: Layout, C: Spilling>(
 /// All that a claimer does. The entry that gave way is written to `evicted`.
 pub(super) fn claim<F: Layout, C: Spilling>(
     buckets: [C; 2],
-    flow: &Claims<F>,
+    flow: &NewEntry<F>,
     expiry: u32,
     evicted: &mut Hit<F>,
 ) -> Result<(bool, Hit<F>), Refused> {
-    let announced = announce(buckets, flow, expiry, evicted, || buckets[0].spill())?;
-    Ok((announced.second, conclude(buckets, flow, &announced)?))
+    let reserved = reserve(buckets, flow, expiry, evicted, || buckets[0].spill())?;
+    Ok((reserved.second, conclude(buckets, flow, &reserved)?))
 }
 
 /// As [`claim`], where it does not matter what gave way.
 pub(super) fn enter<F: Layout, C: Spilling>(
     buckets: [C; 2],
-    flow: &Claims<F>,
+    flow: &NewEntry<F>,
     expiry: u32,
 ) -> Result<(bool, Hit<F>), Refused> {
     let mut evicted = Hit::BLANK;
     claim(buckets, flow, expiry, &mut evicted)
 }
 
-fn announce_in<F: Layout, C: Spilling>(buckets: [C; 2], flow: &Claims<F>, expiry: u32) -> Result<Announced, Refused> {
+fn announce_in<F: Layout, C: Spilling>(buckets: [C; 2], flow: &NewEntry<F>, expiry: u32) -> Result<Reserved, Refused> {
     let mut evicted = Hit::BLANK;
-    announce(buckets, flow, expiry, &mut evicted, || buckets[0].spill())
+    reserve(buckets, flow, expiry, &mut evicted, || buckets[0].spill())
 }
 
 /// Enters a flow in this bucket, without a look at others.
-fn fill<F: Layout>(bucket: &Bucket, flow: &Claims<F>) -> Hit<F> {
-    let Announced { way, meta, .. } = announce_in([bucket; 2], flow, 0).unwrap();
-    publish::<F, _>(bucket, way, meta);
-    read(bucket, way).unwrap()
+fn fill<F: Layout>(bucket: &Bucket, flow: &NewEntry<F>) -> Hit<F> {
+    let Reserved { slot, meta, .. } = announce_in([bucket; 2], flow, 0).unwrap();
+    commit::<F, _>(bucket, slot, meta);
+    read(bucket, slot).unwrap()
 }
 
 /// Looks for a client's flow wherever it may be.
-pub(super) fn look<F: Layout, C: Spilling>(buckets: [C; 2], flow: &Claims<F>) -> Option<(bool, Hit<F>)> {
+pub(super) fn look<F: Layout, C: Spilling>(buckets: [C; 2], flow: &NewEntry<F>) -> Option<(bool, Hit<F>)> {
     let places = if buckets[0].has_spilled() { 2 } else { 1 };
     [false, true].into_iter().take(places).find_map(|second| {
         let cells = buckets[usize::from(second)];
@@ -208,11 +208,11 @@ pub(super) fn look<F: Layout, C: Spilling>(buckets: [C; 2], flow: &Claims<F>) ->
 
 /// The live entries of a bucket.
 pub(super) fn live<F: Layout, C: Cells>(cells: C) -> Vec<Hit<F>> {
-    (0..WAYS).filter_map(|way| read(cells, way)).collect()
+    (0..SLOTS).filter_map(|slot| read(cells, slot)).collect()
 }
 
 /// Two buckets of which the first one holds these flows in the order of its ways, and the second one `others`.
-fn filled<F: Layout>(flows: &[Claims<F>], others: &[Claims<F>]) -> [Bucket; 2] {
+fn filled<F: Layout>(flows: &[NewEntry<F>], others: &[NewEntry<F>]) -> [Bucket; 2] {
     let buckets = <[Bucket; 2]>::default();
     if !others.is_empty() {
         (&buckets[0]).spill();
@@ -225,8 +225,8 @@ fn filled<F: Layout>(flows: &[Claims<F>], others: &[Claims<F>]) -> [Bucket; 2] {
     buckets
 }
 
-fn full<F: Layout>(first: u32, phase: Phase, now: u32) -> Vec<Claims<F>> {
-    (first..).take(WAYS).map(|number| aged(number, phase, now)).collect()
+fn full<F: Layout>(first: u32, phase: Phase, now: u32) -> Vec<NewEntry<F>> {
+    (first..).take(SLOTS).map(|number| aged(number, phase, now)).collect()
 }
 
 macro_rules! of_both_families {
@@ -248,7 +248,7 @@ trait Simulated: Layout<Address: Hash> {}
 impl Simulated for V4 {}
 impl Simulated for V6 {}
 
-fn key<F: Family>(flow: &Claims<F>) -> FlowKey<F> {
+fn key<F: Family>(flow: &NewEntry<F>) -> FlowKey<F> {
     FlowKey {
         source: flow.address,
         destination: F::narrow(&[0x0100_007f, 0, 0, flow.record.backend / 10]),
@@ -289,7 +289,7 @@ proptest! {
         prop_assert_eq!(entry.stage(), Stage::Live(phase));
         prop_assert_eq!(entry.freed().stage(), Stage::Free);
         for meta in [pending, entry] {
-            prop_assert!(meta.is_announced());
+            prop_assert!(meta.is_visible());
             prop_assert!(meta.is_same(entry));
             prop_assert!(meta.is_kind(udp, direction) && !meta.is_kind(!udp, direction));
             prop_assert_eq!((meta.is_udp(), meta.direction()), (udp, direction));
@@ -335,10 +335,10 @@ of_both_families! {
         let flow = flow::<F>(10);
         assert_eq!(look(buckets, &flow), None);
         let mut evicted = Hit::BLANK;
-        let announced = announce(buckets, &flow, EXPIRY, &mut evicted, || unreachable!()).unwrap();
-        assert_eq!(look(buckets, &flow), None, "announced");
+        let reserved = reserve(buckets, &flow, EXPIRY, &mut evicted, || unreachable!()).unwrap();
+        assert_eq!(look(buckets, &flow), None, "reserved");
         assert_eq!(evicted.meta.stage(), Stage::Free);
-        let hit = conclude(buckets, &flow, &announced).unwrap();
+        let hit = conclude(buckets, &flow, &reserved).unwrap();
         assert_eq!(look(buckets, &flow), Some((false, hit)), "published");
         let find = |udp| find(buckets[0], &flow.address, flow.ports, udp, |_| true);
         assert_eq!((find(false), find(true)), (Some(hit), None));
@@ -351,7 +351,7 @@ of_both_families! {
         let mut answers = flow::<F>(10);
         answers.record.direction = Direction::ToClient;
         let hit = fill(bucket, &answers);
-        let port = answers.bind.port();
+        let port = answers.binding.port();
         let other = Be16::from_host(port.host() ^ 1);
         for (port, udp, is, found) in [
             (port, false, true, Some(hit)),
@@ -359,8 +359,8 @@ of_both_families! {
             (port, true, true, None),
             (other, false, true, None),
         ] {
-            assert_eq!(find_answer(bucket, port, udp, |_| is), found, "{port:?} {udp} {is}");
-            assert_eq!(search_answer(bucket, port, udp, |_| is), found, "{port:?} {udp} {is}");
+            assert_eq!(find_reply(bucket, port, udp, |_| is), found, "{port:?} {udp} {is}");
+            assert_eq!(search_reply(bucket, port, udp, |_| is), found, "{port:?} {udp} {is}");
         }
         // A client's packet does not find it.
         assert_eq!(find::<F, _>(bucket, &answers.address, answers.ports, false, |_| true), None);
@@ -369,14 +369,14 @@ of_both_families! {
     fn what_is_withdrawn_leaves_the_way_free_with_its_version<F>() {
         let bucket = &Bucket::default();
         let flow = flow::<F>(10);
-        let announced = announce_in([bucket; 2], &flow, 0).unwrap();
-        withdraw::<F, _>(bucket, announced.way, announced.meta);
-        let left = Meta(bucket.load_u64(F::meta(announced.way)));
-        assert_eq!(left, announced.meta.freed());
+        let reserved = announce_in([bucket; 2], &flow, 0).unwrap();
+        withdraw::<F, _>(bucket, reserved.slot, reserved.meta);
+        let left = Meta(bucket.load_u64(F::meta(reserved.slot)));
+        assert_eq!(left, reserved.meta.freed());
         assert!(left.is_free());
         let again = announce_in([bucket; 2], &flow, 0).unwrap();
-        assert_eq!(again.way, announced.way);
-        assert!(!again.meta.is_same(announced.meta));
+        assert_eq!(again.slot, reserved.slot);
+        assert!(!again.meta.is_same(reserved.meta));
     }
 
     fn a_claim_is_contested_by_the_same_flow_alone<F>() {
@@ -406,7 +406,7 @@ of_both_families! {
                     }
                     let theirs = announce_in(cells, &other, 0).unwrap();
                     if publishes {
-                        publish::<F, _>(cells[0], theirs.way, theirs.meta);
+                        commit::<F, _>(cells[0], theirs.slot, theirs.meta);
                     }
                     let result = enter([&buckets[0], &buckets[1]], &mine, 0);
                     assert_eq!(result.err(), expected, "{other:?} in bucket {bucket}, published: {publishes}");
@@ -451,7 +451,7 @@ of_both_families! {
                 if reversed {
                     all.reverse();
                 }
-                let buckets = filled(&all[..WAYS], &all[WAYS..]);
+                let buckets = filled(&all[..SLOTS], &all[SLOTS..]);
                 let mut evicted = Hit::BLANK;
                 let new = aged::<F>(30, Opening, NOW);
                 let result = claim([&buckets[0], &buckets[1]], &new, EXPIRY, &mut evicted);
@@ -462,10 +462,10 @@ of_both_families! {
                 };
                 let (_, hit) = result.unwrap();
                 assert_eq!(evicted.address, victim.address, "{count} are ready");
-                assert_eq!((evicted.way, evicted.bind, evicted.ports), (hit.way, victim.bind, victim.ports));
+                assert_eq!((evicted.slot, evicted.binding, evicted.ports), (hit.slot, victim.binding, victim.ports));
                 assert_eq!(evicted.meta.phase(), victim.record.phase);
                 assert_eq!(look([&buckets[0], &buckets[1]], victim), None);
-                assert_eq!(live_of_both::<F>(&buckets).len(), 2 * WAYS);
+                assert_eq!(live_of_both::<F>(&buckets).len(), 2 * SLOTS);
             }
         }
     }
@@ -490,7 +490,7 @@ of_both_families! {
         let hit = fill(bucket, &flow::<F>(10));
         let touched = touch(bucket, &hit, 1010, |phase| phase.after(Direction::ToClient, tcp::SYN | tcp::ACK));
         assert_eq!(touched, Some(Touched { before: Phase::Opening, after: Phase::Answered }));
-        let now = read::<F, _>(bucket, hit.way).unwrap();
+        let now = read::<F, _>(bucket, hit.slot).unwrap();
         assert_eq!(now, Hit { meta: hit.meta.touched(Phase::Answered, 1010), ..hit });
         // With what it was known as before: the phase is that of the last moment.
         let touched = touch(bucket, &hit, 1020, |phase| phase.after(Direction::ToWorker, tcp::ACK));
@@ -499,12 +499,12 @@ of_both_families! {
         assert_eq!(touch(bucket, &hit, 1030, |_| Phase::Reset), None, "gone");
         // The same flow again, in the same way.
         let again = fill(bucket, &flow::<F>(10));
-        assert_eq!(again.way, hit.way);
+        assert_eq!(again.slot, hit.slot);
         for old in [hit, now] {
             assert_eq!(touch(bucket, &old, 1030, |_| Phase::Reset), None, "another entry");
             assert_eq!(release(bucket, &old), None, "another entry");
         }
-        assert_eq!(read(bucket, hit.way), Some(again));
+        assert_eq!(read(bucket, hit.slot), Some(again));
     }
 
     fn an_entry_is_released_once<F>() {
@@ -513,7 +513,7 @@ of_both_families! {
         touch(bucket, &hit, 1010, |_| Phase::Established);
         let last = hit.meta.touched(Phase::Established, 1010);
         assert_eq!([release(bucket, &hit), release(bucket, &hit)], [Some(last), None]);
-        assert_eq!(Meta(bucket.load_u64(F::meta(hit.way))), hit.meta.freed());
+        assert_eq!(Meta(bucket.load_u64(F::meta(hit.slot))), hit.meta.freed());
     }
 
     fn a_key_in_a_free_way_is_not_found<F>() {
@@ -532,7 +532,7 @@ of_both_families! {
             let buckets = &<[Bucket; 2]>::default();
             let cells = if second { [&buckets[1], &buckets[0]] } else { [&buckets[0], &buckets[1]] };
             let mut entered = Vec::new();
-            for number in 1..=2 * WAYS as u32 {
+            for number in 1..=2 * SLOTS as u32 {
                 // One client's, to another virtual address each.
                 let flow = to_backend(flow::<F>(10), 10 * number);
                 entered.extend(enter(cells, &flow, 0).ok().map(|(second, hit)| (flow, second, hit)));
@@ -547,22 +547,22 @@ of_both_families! {
     fn answers_are_found_among_others_to_the_same_port<F>() {
         let bucket = &Bucket::default();
         let mut entered = Vec::new();
-        for number in 10..10 + WAYS as u32 {
+        for number in 10..10 + SLOTS as u32 {
             let mut answers = flow::<F>(number);
             answers.record.direction = Direction::ToClient;
-            answers.bind = flow::<F>(10).bind;
-            let port = answers.bind.port();
-            let Announced { way, meta, .. } = announce_in([bucket; 2], &answers, 0).unwrap();
-            let difference = |way| port_difference::<F, _>(bucket, way, port);
-            match contested::<F, _>(bucket, way, difference, |_| false) {
+            answers.binding = flow::<F>(10).binding;
+            let port = answers.binding.port();
+            let Reserved { slot, meta, .. } = announce_in([bucket; 2], &answers, 0).unwrap();
+            let difference = |slot| port_difference::<F, _>(bucket, slot, port);
+            match conflict::<F, _>(bucket, slot, difference, |_| false) {
                 None => {
-                    publish::<F, _>(bucket, way, meta);
+                    commit::<F, _>(bucket, slot, meta);
                     entered.push(number);
                 }
-                Some(_) => withdraw::<F, _>(bucket, way, meta),
+                Some(_) => withdraw::<F, _>(bucket, slot, meta),
             }
             for number in &entered {
-                let found = search_answer::<F, _>(bucket, port, false, |hit| hit.meta.backend() == *number);
+                let found = search_reply::<F, _>(bucket, port, false, |hit| hit.meta.backend() == *number);
                 assert!(found.is_some(), "{number} of {entered:?}");
             }
         }
@@ -575,7 +575,7 @@ of_both_families! {
         let mut other = mine;
         other.record.backend = 25;
         let hits = [mine, other].map(|flow| fill(bucket, &flow));
-        assert_ne!(hits[0].way, hits[1].way);
+        assert_ne!(hits[0].slot, hits[1].slot);
         for (flow, hit) in [mine, other].iter().zip(hits) {
             assert_eq!(look([bucket; 2], flow), Some((false, hit)));
         }
@@ -598,7 +598,7 @@ impl Table {
         }
     }
 
-    fn of<F: Family>(&self, flow: &Claims<F>) -> [&Bucket; 2] {
+    fn of<F: Family>(&self, flow: &NewEntry<F>) -> [&Bucket; 2] {
         let places = places(&key(flow), 0x5eed, self.buckets.len() as u32);
         [places.first, places.second].map(|place| &self.buckets[place as usize])
     }
@@ -626,7 +626,7 @@ of_both_families! {
             let table = Table::new(buckets_for(FLOWS));
             for number in 0..FLOWS {
                 let random = scramble(seed << 32 | u64::from(number));
-                let client = Claims::<F> {
+                let client = NewEntry::<F> {
                     address: F::narrow(&[random as u32, number, 0, 0]),
                     ports: Ports((random >> 32) as u32),
                     ..aged(10, Phase::Established, 1000)
@@ -661,7 +661,7 @@ of_both_families! {
             let Some((second, hit)) = look(table.of(&client), &client) else {
                 let record = Record { backend: client.record.backend + thread as u32, now, ..client.record };
                 let mut evicted = Hit::BLANK;
-                let claimed = claim(table.of(&client), &Claims { record, ..client }, EXPIRY, &mut evicted);
+                let claimed = claim(table.of(&client), &NewEntry { record, ..client }, EXPIRY, &mut evicted);
                 if !evicted.meta.is_free() {
                     moved(evicted.meta.phase().tally(), Tally::None);
                 }
@@ -670,7 +670,7 @@ of_both_families! {
                 }
                 return;
             };
-            assert_eq!(hit.bind, client.bind, "{hit:?}");
+            assert_eq!(hit.binding, client.binding, "{hit:?}");
             let cells = table.of(&client)[usize::from(second)];
             if random & 0xf == 0 {
                 if let Some(last) = release(cells, &hit) {
@@ -697,8 +697,8 @@ of_both_families! {
             .map(|which| left.iter().filter(|hit| hit.meta.phase().tally() == which).count() as i64);
         assert_eq!(counted, recount, "embryonic and active flows");
         for bucket in &table.buckets {
-            for way in 0..WAYS {
-                let stage = Meta(bucket.load_u64(F::meta(way))).stage();
+            for slot in 0..SLOTS {
+                let stage = Meta(bucket.load_u64(F::meta(slot))).stage();
                 assert!(matches!(stage, Stage::Free | Stage::Live(_)), "{stage:?} was left behind");
             }
         }

@@ -14,7 +14,7 @@ use lb_common::{
     Backend, BackendLoad, BackendSignals, Be16, Family, FlowKey, Mode, Phase, Ports, V4, V6,
     family::address,
     flow::Direction,
-    flow_table::{self, Bind, Cells, Hit, Layout, Meta, Places, WAYS},
+    flow_table::{self, Binding, Cells, Hit, Layout, Meta, Places, SLOTS},
     maps,
     service::MAX_SOURCES,
     wire::{tcp, udp},
@@ -92,7 +92,7 @@ pub struct FlowEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     bucket: u32,
-    way: usize,
+    slot: usize,
 }
 
 impl FlowEntry {
@@ -144,7 +144,7 @@ impl Tables {
     /// As [`Tables::for_each_flow`] from the place `from` on, with the place of each entry, until `each` breaks. Places are
     /// numbers from 0 on; entries keep theirs, so that a walk may go on later. Returns whether it came to the end.
     pub fn walk_flows(&self, from: u64, mut each: impl FnMut(u64, FlowEntry) -> ControlFlow<()>) -> ControlFlow<()> {
-        let v4 = u64::from(self.flows.v4.count) * WAYS as u64;
+        let v4 = u64::from(self.flows.v4.count) * SLOTS as u64;
         walk(self, &self.flows.v4, from, &mut each)?;
         walk(self, &self.flows.v6, from.saturating_sub(v4), &mut |place, entry| {
             each(v4 + place, entry)
@@ -200,17 +200,17 @@ impl Tables {
     }
 
     fn swap(&self, entry: &FlowEntry, swap: impl Fn(Words<'_>, usize) -> bool) -> bool {
-        let Place { bucket, way } = entry.place;
+        let Place { bucket, slot } = entry.place;
         if entry.key.source.is_ipv4() {
             self.flows
                 .v4
                 .bucket(bucket)
-                .is_some_and(|cells| swap(cells, V4::meta(way)))
+                .is_some_and(|cells| swap(cells, V4::meta(slot)))
         } else {
             self.flows
                 .v6
                 .bucket(bucket)
-                .is_some_and(|cells| swap(cells, V6::meta(way)))
+                .is_some_and(|cells| swap(cells, V6::meta(slot)))
         }
     }
 
@@ -230,14 +230,14 @@ fn walk<F: Layout>(
     from: u64,
     each: &mut impl FnMut(u64, FlowEntry) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let ways = WAYS as u64;
-    for bucket in u32::try_from(from / ways).unwrap_or(u32::MAX)..buckets.count {
+    let slots = SLOTS as u64;
+    for bucket in u32::try_from(from / slots).unwrap_or(u32::MAX)..buckets.count {
         let Some(cells) = buckets.bucket(bucket) else { break };
-        for way in 0..WAYS {
-            let place = u64::from(bucket) * ways + way as u64;
+        for slot in 0..SLOTS {
+            let place = u64::from(bucket) * slots + slot as u64;
             if place >= from
-                && let Some(hit) = flow_table::read::<F, _>(cells, way)
-                && let Some(entry) = entry(tables, Place { bucket, way }, &hit)
+                && let Some(hit) = flow_table::read::<F, _>(cells, slot)
+                && let Some(entry) = entry(tables, Place { bucket, slot }, &hit)
             {
                 each(place, entry)?;
             }
@@ -254,9 +254,9 @@ fn find<F: Layout>(tables: &Tables, buckets: &Buckets<F>, key: Tuple) -> Option<
     let places = places(tables, buckets, key);
     [places.first, places.second].into_iter().find_map(|bucket| {
         let cells = buckets.bucket(bucket)?;
-        (0..WAYS).find_map(|way| {
-            let hit = flow_table::read::<F, _>(cells, way)?;
-            entry(tables, Place { bucket, way }, &hit).filter(|entry| entry.is_current && entry.key == key)
+        (0..SLOTS).find_map(|slot| {
+            let hit = flow_table::read::<F, _>(cells, slot)?;
+            entry(tables, Place { bucket, slot }, &hit).filter(|entry| entry.is_current && entry.key == key)
         })
     })
 }
@@ -286,7 +286,7 @@ fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowE
     );
     let translated = if mode.translates() {
         Tuple {
-            source: answers_to(tables, &backend, mode, hit.bind, client)?,
+            source: answers_to(tables, &backend, mode, hit.binding, client)?,
             destination: worker,
             protocol,
         }
@@ -309,21 +309,27 @@ fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowE
         backend: hit.meta.backend(),
         service: backend.service,
         mode,
-        hop: hit.bind.hop(),
+        hop: hit.binding.hop(),
         meta: hit.meta,
         place,
     })
 }
 
-fn answers_to(tables: &Tables, backend: &Backend, mode: Mode, bind: Bind, client: SocketAddr) -> Option<SocketAddr> {
+fn answers_to(
+    tables: &Tables,
+    backend: &Backend,
+    mode: Mode,
+    binding: Binding,
+    client: SocketAddr,
+) -> Option<SocketAddr> {
     if mode == Mode::Dnat {
         return Some(client);
     }
     let service = tables.services.read(backend.service)?;
-    let source = service.sources[bind.source() as usize % MAX_SOURCES];
+    let source = service.sources[binding.source() as usize % MAX_SOURCES];
     Some(SocketAddr::new(
         address::from_words(backend.family, source)?,
-        bind.port().host(),
+        binding.port().host(),
     ))
 }
 
@@ -388,8 +394,8 @@ impl<F: Layout> Buckets<F> {
     fn count_live(&self) -> u64 {
         let live = |bucket| {
             self.bucket(bucket).map_or(0, |cells| {
-                (0..WAYS)
-                    .filter(|way| Meta(cells.load_u64(F::meta(*way))).is_live())
+                (0..SLOTS)
+                    .filter(|slot| Meta(cells.load_u64(F::meta(*slot))).is_live())
                     .count() as u64
             })
         };
@@ -398,8 +404,8 @@ impl<F: Layout> Buckets<F> {
 
     fn clear(&self) {
         for cells in (0..self.count).filter_map(|bucket| self.bucket(bucket)) {
-            for way in 0..WAYS {
-                cells.store_u64(F::meta(way), 0);
+            for slot in 0..SLOTS {
+                cells.store_u64(F::meta(slot), 0);
             }
         }
     }

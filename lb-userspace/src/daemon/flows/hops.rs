@@ -1,6 +1,6 @@
 //! Frees entries of `CLIENT_HOPS` that no flow refers to any more.
 
-use lb_common::{flow_table::bind::HOPS, next_hop::ClientHop};
+use lb_common::{flow_table::binding::HOPS, next_hop::ClientHop};
 
 use crate::dataplane::Tables;
 

@@ -1,4 +1,0 @@
-//! Rewrite: what a forwarding mode changes in a packet.
-
-pub mod nat;
-pub mod tunnel;
