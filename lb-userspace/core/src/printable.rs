@@ -1,12 +1,12 @@
-//! Texts that others decide, such as what backends answer: nothing in them may move, hide or reorder what a terminal shows.
+//! Makes untrusted text safe for a terminal, such as responses of backends: no control or invisible characters.
 
-/// The text with a blank for each character that is not shown where it stands.
+/// `text` with a blank in place of each control or invisible character.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_shown(c) { c } else { ' ' }).collect()
 }
 
-/// Whether it is no control character, no format character (Unicode's general category Cf), which among others reverse the
-/// direction of text or have no width, no separator of lines and no filler.
+/// Whether a terminal shows `c` as it is: not a control character, a format character (Unicode category Cf, such as marks
+/// of direction and characters without width), a line separator or a filler.
 fn is_shown(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_blank_and_all_else_stays() {
+    fn control_and_invisible_characters_become_blanks() {
         for (text, then) in [
             (
                 "status 503, 99 % \u{2013} \u{fc}ber\u{df}ig \u{1f980} \u{65e5}\u{672c} e\u{301} \u{fffd}",

@@ -1,10 +1,10 @@
-//! Numbers and durations as people write them.
+//! Formats counts and durations for people.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// So many things.
+/// A count with its noun: `1 flow`, `2 flows`.
 pub fn number(count: impl Into<u64>, one: &str) -> String {
     match count.into() {
         1 => format!("1 {one}"),
@@ -12,7 +12,7 @@ pub fn number(count: impl Into<u64>, one: &str) -> String {
     }
 }
 
-/// A duration such as `1h 30m`, as the configuration takes it.
+/// A duration such as `1h 30m`, in the syntax of the configuration.
 pub fn duration(duration: Duration) -> String {
     match SignedDuration::try_from(duration) {
         Ok(duration) => format!("{duration:#}"),
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_singular_and_durations_have_the_largest_units_that_fit() {
+    fn one_is_singular_and_durations_use_the_largest_units() {
         assert_eq!(
             [0_u64, 1, 2].map(|count| number(count, "flow")),
             ["0 flows", "1 flow", "2 flows"]

@@ -14,7 +14,7 @@ use rustls::{
 use subtle::ConstantTimeEq;
 
 use super::access::Access;
-use lb_core::config::{self, Flaw, Table};
+use lb_core::config::{self, Table, UnusableReference};
 
 /// Bytes of the shortest token: 96 bits in hexadecimal.
 const SHORTEST: usize = 24;
@@ -22,8 +22,8 @@ const SHORTEST: usize = 24;
 const LONGEST: usize = 1024;
 
 /// What is wrong with a file of `[api]`.
-fn flaw(key: &'static str, message: String, expected: &str) -> Flaw {
-    Flaw {
+fn reference(key: &'static str, message: String, expected: &str) -> UnusableReference {
+    UnusableReference {
         table: Table::Api,
         key,
         message,
@@ -47,7 +47,7 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     /// Reads the files.
-    pub(super) fn read(files: &config::Listen) -> Result<Self, Flaw> {
+    pub(super) fn read(files: &config::Listen) -> Result<Self, UnusableReference> {
         let token = |key, path: &Option<PathBuf>| path.as_deref().map(|path| token(key, path)).transpose();
         let read = token("read_token_file", &files.read_token)?;
         let admin = token("admin_token_file", &files.admin_token)?;
@@ -56,7 +56,7 @@ impl Credentials {
                 "the token in {} is the same as the one that may only read",
                 path.display()
             );
-            return Err(flaw("admin_token_file", problem, "another token"));
+            return Err(reference("admin_token_file", problem, "another token"));
         }
         let tls = files.tls.as_ref().map(tls).transpose()?;
         Ok(Self { read, admin, tls })
@@ -80,16 +80,16 @@ impl Credentials {
 }
 
 /// The token in a file, which others must not be able to read.
-fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, Flaw> {
+fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, UnusableReference> {
     let unreadable = |cause: io::Error| {
         let problem = format!("cannot read {}: {cause}", path.display());
-        flaw(key, problem, "a file with a token")
+        reference(key, problem, "a file with a token")
     };
     let mode = fs::metadata(path).map_err(unreadable)?.mode();
     if mode & 0o007 != 0 {
         let mode = mode & 0o777;
         let problem = format!("the token in {} is open to everybody (mode {mode:03o})", path.display());
-        return Err(flaw(key, problem, "mode 600 or 640"));
+        return Err(reference(key, problem, "mode 600 or 640"));
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let token = bytes.trim_ascii();
@@ -97,20 +97,20 @@ fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, Flaw> {
         let expected = format!(
             "{SHORTEST} to {LONGEST} printable ASCII characters on one line, as `openssl rand -hex 32` makes them"
         );
-        return Err(flaw(key, format!("{} has no token", path.display()), &expected));
+        return Err(reference(key, format!("{} has no token", path.display()), &expected));
     }
     Ok(token.to_owned())
 }
 
-fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, Flaw> {
+fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, UnusableReference> {
     const CHAIN: &str = "a file with the server's certificate and those that lead to its root, in PEM";
     const KEY: &str = "a file with the private key of the certificate, in PEM";
     let read = |key, path: &Path, expected| {
-        let unreadable = |cause| flaw(key, format!("cannot read {}: {cause}", path.display()), expected);
+        let unreadable = |cause| reference(key, format!("cannot read {}: {cause}", path.display()), expected);
         fs::read(path).map_err(unreadable)
     };
-    let no_chain = |wrong: String| flaw("certificate", format!("{} {wrong}", files.certificate.display()), CHAIN);
-    let no_key = |wrong: String| flaw("key", format!("{} {wrong}", files.key.display()), KEY);
+    let no_chain = |wrong: String| reference("certificate", format!("{} {wrong}", files.certificate.display()), CHAIN);
+    let no_key = |wrong: String| reference("key", format!("{} {wrong}", files.key.display()), KEY);
     let chain = CertificateDer::pem_slice_iter(&read("certificate", &files.certificate, CHAIN)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| no_chain(format!("is not in PEM: {error}")))?;

@@ -14,7 +14,7 @@ use super::{
     credentials::Credentials,
     socket::{self, Door, SocketError},
 };
-use lb_core::config::{self, Api, Flaw, Table};
+use lb_core::config::{self, Api, Table, UnusableReference};
 
 /// Why the admin API cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum ListenError {
     Socket(#[from] SocketError),
     /// A group, the tokens or the certificate.
     #[error(transparent)]
-    Flaw(#[from] Flaw),
+    UnusableReference(#[from] UnusableReference),
     /// The TCP socket.
     #[error("cannot listen at {address} for the admin API: {cause}")]
     Tcp {
@@ -186,14 +186,14 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 /// # Errors
 ///
 /// When a group is not there, or a file cannot be used.
-pub fn check(api: &Api) -> Result<(), Flaw> {
+pub fn check(api: &Api) -> Result<(), UnusableReference> {
     groups(api)?;
     api.listen.as_ref().map(Credentials::read).transpose()?;
     Ok(())
 }
 
 /// The groups that may read, and that may do all.
-fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), Flaw> {
+fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), UnusableReference> {
     let number = |key, name: &Option<String>| name.as_deref().map(|name| group(key, name)).transpose();
     Ok((
         number("read_group", &api.read_group)?,
@@ -202,11 +202,11 @@ fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), Flaw> {
 }
 
 /// The number of a group.
-fn group(key: &'static str, name: &str) -> Result<u32, Flaw> {
+fn group(key: &'static str, name: &str) -> Result<u32, UnusableReference> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
-    let failed = |cause: String| Flaw {
+    let failed = |cause: String| UnusableReference {
         table: Table::Api,
         key,
         message: format!("`{key}` is \"{name}\": {cause}"),

@@ -12,7 +12,7 @@ use lb_core::config::BackendId;
 use lb_core::{
     config::Diagnostic,
     overrides::Verb,
-    reload::{Action, Change, Fixed, ReloadError, Report},
+    reload::{Action, Change, FixedKey, ReloadError, Report},
 };
 
 /// The fake controller. What it was asked to do are its events.
@@ -85,8 +85,8 @@ impl Control for FakeControl {
     }
 }
 
-pub(super) fn fixed() -> Fixed {
-    Fixed {
+pub(super) fn fixed() -> FixedKey {
+    FixedKey {
         key: "node.name".to_owned(),
         before: Some("\"a\"".to_owned()),
         after: None,

@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use lb_core::{config::Diagnostic, reload::Fixed};
+use lb_core::{config::Diagnostic, reload::FixedKey};
 
 /// An error of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Problem {
     pub diagnostics: Box<[Diagnostic]>,
     /// What of a configuration file cannot be put into force; not there in other problems.
     #[serde(skip_serializing_if = "<[_]>::is_empty", default)]
-    pub fixed: Box<[Fixed]>,
+    pub fixed: Box<[FixedKey]>,
 }
 
 impl Problem {

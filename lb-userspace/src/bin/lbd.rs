@@ -178,7 +178,7 @@ fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     if !config.vrrp.is_empty() {
         found += &format!(", {}", number(config.vrrp.len(), "virtual router"));
     }
-    println!("{}: right: {found}", file.display());
+    println!("{}: valid: {found}", file.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -38,9 +38,9 @@ use crate::{
 use lb_core::{config::BackendId, health::Verdict};
 use lb_core::{
     config::{Config, Service},
-    overrides::{Overrides, Standing},
+    overrides::{AdminState, Overrides},
     reconcile::{self, Condition},
-    schedule::KnownRings,
+    schedule::RingCache,
 };
 
 /// How often the maps are compared without cause.
@@ -56,7 +56,7 @@ pub(super) struct Controller {
     pub(super) entrance: Arc<Entrance>,
     pub(super) pins: Pins,
     pub(super) tables: Tables,
-    pub(super) known_rings: KnownRings,
+    pub(super) ring_cache: RingCache,
     pub(super) health: Arc<Monitor>,
     pub(super) neighbours: Neighbours,
     pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
@@ -252,7 +252,7 @@ impl Controller {
         let result = reconcile::observe(&self.tables)
             .map_err(|error| error.to_string())
             .and_then(|observed| {
-                let plan = reconcile::plan_with(&desired, &observed, &mut self.known_rings);
+                let plan = reconcile::plan_with(&desired, &observed, &mut self.ring_cache);
                 reconcile::apply(&plan, &mut self.tables).map_err(|error| error.to_string())?;
                 Ok(plan)
             });
@@ -338,7 +338,7 @@ fn service_health(config: &Config, known: reconcile::Known<'_>, conditions: &Con
                 service: service.name.clone(),
                 backend: backend.name.clone(),
             };
-            let takes = known.overrides.standing(&id, known.now) == Standing::AsHealthSays
+            let takes = known.overrides.admin_state(&id, known.now) == AdminState::Enabled
                 && known.overrides.weight(&id, backend.weight) > 0;
             match known.verdicts.get(&id) {
                 _ if !takes => {}

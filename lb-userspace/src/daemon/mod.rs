@@ -53,7 +53,7 @@ use interfaces::Interfaces;
 use lb_core::{
     config::{Config, PacketLog},
     overrides::Overrides,
-    schedule::KnownRings,
+    schedule::RingCache,
 };
 
 /// How many commands may wait for the one before them.
@@ -144,7 +144,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         interfaces: interfaces.clone(),
         pins: pins.clone(),
         tables: Tables::open(&pins, Access::Write)?,
-        known_rings: KnownRings::default(),
+        ring_cache: RingCache::default(),
         health: Arc::new(health),
         neighbours,
         next_hops: next_hops.clone(),

@@ -49,7 +49,7 @@ impl Controller {
         let (next, targets, warnings) = read(path.clone()).await?;
         let (next, targets) = (Arc::new(next), Arc::new(targets));
         let before = self.in_force.borrow().clone();
-        let fixed = reload::fixed(&before.source, &next);
+        let fixed = reload::fixed_keys(&before.source, &next);
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));
         }

@@ -10,7 +10,7 @@ use crate::{
 };
 use lb_core::config::BackendId;
 use lb_core::{
-    config::{Config, ConfigError, Flaw, Probe, Table, Tracked},
+    config::{Config, ConfigError, Probe, Table, Tracked, UnusableReference},
     reload::Source,
 };
 
@@ -20,9 +20,9 @@ use lb_core::{
 ///
 /// Whatever is found first that cannot be used.
 pub fn check(source: &Source) -> Result<Targets, ConfigError> {
-    let refuse = |flaw| source.refuse(flaw);
+    let refuse = |reference| source.unusable(reference);
     programs(&source.config).map_err(refuse)?;
-    let targets = health::targets(&source.config).map_err(|error| refuse(flaw(&source.config, &error)))?;
+    let targets = health::targets(&source.config).map_err(|error| refuse(reference(&source.config, &error)))?;
     admin::check(&source.config.api).map_err(refuse)?;
     Ok(targets)
 }
@@ -48,7 +48,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
 }
 
 /// The programs of checks are there.
-fn programs(config: &Config) -> Result<(), Flaw> {
+fn programs(config: &Config) -> Result<(), UnusableReference> {
     for service in &config.services {
         for backend in &service.backends {
             let Some(Probe::Command(command)) = backend.health.as_ref().map(|check| &check.probe) else {
@@ -60,7 +60,7 @@ fn programs(config: &Config) -> Result<(), Flaw> {
                     service: service.name.clone(),
                     backend: backend.name.clone(),
                 };
-                return Err(Flaw {
+                return Err(UnusableReference {
                     table,
                     key: "argv",
                     message: format!("{program} {wrong}"),
@@ -83,8 +83,8 @@ fn no_program(path: &Path) -> Option<String> {
 }
 
 /// What keeps a check from being made, by the key that names it.
-fn flaw(config: &Config, TargetError { id, cause }: &TargetError) -> Flaw {
-    let with = |key, message: String, expected: &str| Flaw {
+fn reference(config: &Config, TargetError { id, cause }: &TargetError) -> UnusableReference {
+    let with = |key, message: String, expected: &str| UnusableReference {
         table: Table::Check {
             service: id.service.clone(),
             backend: id.backend.clone(),

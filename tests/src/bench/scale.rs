@@ -7,7 +7,7 @@ use lb_common::{BackendState, Mode, Scheduler, service::MAGLEV_SLOTS};
 use lb_core::{
     config::Capacity,
     reconcile::{self, Desired, desired::DesiredService},
-    schedule::KnownRings,
+    schedule::RingCache,
 };
 use serde::Serialize;
 
@@ -164,7 +164,7 @@ fn change(bench: &mut Bench, what: &'static str, services: Vec<DesiredService>, 
         services,
         ..Desired::default()
     };
-    let mut known = KnownRings::default();
+    let mut known = RingCache::default();
     reconcile(bench, &desired, &mut known, ("first", what), options)?;
     reconcile(bench, &desired, &mut known, ("nothing changed", what), options)?;
     desired.services[size / 2].backends[0].state = Some(BackendState::Down);
@@ -174,7 +174,7 @@ fn change(bench: &mut Bench, what: &'static str, services: Vec<DesiredService>, 
 fn reconcile(
     bench: &mut Bench,
     desired: &Desired,
-    known: &mut KnownRings,
+    known: &mut RingCache,
     (what, kind): (&'static str, &'static str),
     options: &Options,
 ) -> Result<()> {

@@ -76,7 +76,7 @@ fn what_may_not_work_here_is_a_warning_and_no_error() {
     );
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        shown.ends_with("right: 1 service with 1 backend, 1 virtual router\n"),
+        shown.ends_with("valid: 1 service with 1 backend, 1 virtual router\n"),
         "{shown}"
     );
     let output = lbd::check_with(&file, &["--json"]).unwrap();

@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::finding::Problem;
+use super::diagnostics::Message;
 
 /// What an address looks like.
 pub(super) const EXPECTED: &str = "an IPv4 or IPv6 address such as \"192.0.2.10\" or \"2001:db8::10\"";
 
 /// The address of one host.
-pub(super) fn unicast(text: &str) -> Result<IpAddr, Problem> {
+pub(super) fn unicast(text: &str) -> Result<IpAddr, Message> {
     let address: IpAddr = text.parse().map_err(|_| {
         let expected = if text.contains('/') {
             "an address without a prefix length".to_owned()
@@ -19,9 +19,9 @@ pub(super) fn unicast(text: &str) -> Result<IpAddr, Problem> {
         } else {
             EXPECTED.to_owned()
         };
-        Problem::new(format!("\"{}\" is not an IP address", text.escape_debug()), expected)
+        Message::new(format!("\"{}\" is not an IP address", text.escape_debug()), expected)
     })?;
-    let refused = |why: &str| Err(Problem::new(format!("{address} is {why}"), "the address of one host"));
+    let refused = |why: &str| Err(Message::new(format!("{address} is {why}"), "the address of one host"));
     match address {
         _ if address.is_unspecified() => refused("the unspecified address"),
         _ if address.is_multicast() => refused("a multicast address"),
@@ -29,7 +29,7 @@ pub(super) fn unicast(text: &str) -> Result<IpAddr, Problem> {
         IpAddr::V4(Ipv4Addr::BROADCAST) => refused("the broadcast address"),
         IpAddr::V4(v4) if v4.octets()[0] == 0 => refused("in 0.0.0.0/8, which is no destination"),
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => Err(Problem::new(
+            Some(v4) => Err(Message::new(
                 format!("{v6} stands for an IPv4 address"),
                 format!("\"{v4}\""),
             )),
@@ -71,7 +71,7 @@ mod tests {
             ("::ffff:192.0.2.10", "stands for an IPv4 address", "\"192.0.2.10\""),
         ] {
             let problem = unicast(text).unwrap_err();
-            assert!(problem.message.contains(message), "{text}: {problem:?}");
+            assert!(problem.text.contains(message), "{text}: {problem:?}");
             assert!(problem.expected.contains(expected), "{text}: {problem:?}");
         }
     }

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     Api, Listen, Tls,
-    finding::{Findings, Problem, Span},
+    diagnostics::{Diagnostics, Message, Span},
     names, raw,
 };
 
@@ -14,16 +14,16 @@ use super::{
 const LONGEST_GROUP: usize = 32;
 
 /// Checks `[api]`.
-pub(super) fn check(raw: Option<&Spanned<raw::Api>>, findings: &mut Findings) -> Option<Api> {
+pub(super) fn check(raw: Option<&Spanned<raw::Api>>, diagnostics: &mut Diagnostics) -> Option<Api> {
     let Some(raw) = raw else {
         return Some(Api::default());
     };
     let table = raw.span();
     let raw = raw.get_ref();
     let group = |name: &String| group(name).map(Some);
-    let read_group = findings.optional(&raw.read_group, None, group);
-    let admin_group = findings.optional(&raw.admin_group, None, group);
-    let listen = listen(raw, &table, findings);
+    let read_group = diagnostics.optional(&raw.read_group, None, group);
+    let admin_group = diagnostics.optional(&raw.admin_group, None, group);
+    let listen = listen(raw, &table, diagnostics);
     Some(Api {
         read_group: read_group?,
         admin_group: admin_group?,
@@ -32,45 +32,45 @@ pub(super) fn check(raw: Option<&Spanned<raw::Api>>, findings: &mut Findings) ->
 }
 
 /// Where to listen; the outer `None` if something is wrong.
-fn listen(raw: &raw::Api, table: &Span, findings: &mut Findings) -> Option<Option<Listen>> {
+fn listen(raw: &raw::Api, table: &Span, diagnostics: &mut Diagnostics) -> Option<Option<Listen>> {
     let path = |path: &String| names::absolute(path).map(Some);
-    let read_token = findings.optional(&raw.read_token_file, None, path);
-    let admin_token = findings.optional(&raw.admin_token_file, None, path);
-    let certificate = findings.optional(&raw.certificate, None, path);
-    let key = findings.optional(&raw.key, None, path);
+    let read_token = diagnostics.optional(&raw.read_token_file, None, path);
+    let admin_token = diagnostics.optional(&raw.admin_token_file, None, path);
+    let certificate = diagnostics.optional(&raw.certificate, None, path);
+    let key = diagnostics.optional(&raw.key, None, path);
     let plaintext = raw.plaintext.as_ref().is_some_and(|given| *given.get_ref());
-    let address = findings.optional(&raw.listen, None, |text| address(text).map(Some));
+    let address = diagnostics.optional(&raw.listen, None, |text| address(text).map(Some));
     let (read_token, admin_token, certificate, key) = (read_token?, admin_token?, certificate?, key?);
 
     let Some(given) = &raw.listen else {
-        return orphan(raw, findings).then_some(None);
+        return orphan(raw, diagnostics).then_some(None);
     };
     let address = address??;
     if read_token.is_none() && admin_token.is_none() {
-        let problem = Problem::new(
+        let problem = Message::new(
             "`listen` without a token would let everybody in",
             "`read_token_file` or `admin_token_file`, or both",
         );
-        findings.add(given.span(), problem);
+        diagnostics.add(given.span(), problem);
         return None;
     }
     if read_token.is_some() && read_token == admin_token {
-        let problem = Problem::new("both tokens are in one file", "a file for each token");
-        findings.add(table.clone(), problem);
+        let problem = Message::new("both tokens are in one file", "a file for each token");
+        diagnostics.add(table.clone(), problem);
         return None;
     }
-    let tls = tls(certificate, key, table, findings)?;
+    let tls = tls(certificate, key, table, diagnostics)?;
     if tls.is_none() && !plaintext && !address.ip().is_loopback() {
-        let problem = Problem::new(
+        let problem = Message::new(
             format!("{address} without TLS would show the tokens to the network"),
             "`certificate` and `key`, a loopback address, or `plaintext = true` where the network is trusted",
         );
-        findings.add(given.span(), problem);
+        diagnostics.add(given.span(), problem);
         return None;
     }
     if let (Some(_), Some(given)) = (&tls, raw.plaintext.as_ref().filter(|given| *given.get_ref())) {
-        let problem = Problem::new("`plaintext` together with `certificate`", "one of the two");
-        findings.add(given.span(), problem);
+        let problem = Message::new("`plaintext` together with `certificate`", "one of the two");
+        diagnostics.add(given.span(), problem);
         return None;
     }
     Some(Some(Listen {
@@ -85,13 +85,13 @@ fn tls(
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     table: &Span,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Option<Tls>> {
     match (certificate, key) {
         (Some(certificate), Some(key)) => Some(Some(Tls { certificate, key })),
         (None, None) => Some(None),
         (None, Some(_)) => {
-            findings.missing(
+            diagnostics.missing(
                 table,
                 "certificate",
                 "the path of a file with the certificate chain in PEM",
@@ -99,43 +99,43 @@ fn tls(
             None
         }
         (Some(_), None) => {
-            findings.missing(table, "key", "the path of a file with the private key in PEM");
+            diagnostics.missing(table, "key", "the path of a file with the private key in PEM");
             None
         }
     }
 }
 
 /// Notes the first key that means nothing without `listen`; whether there is none.
-fn orphan(raw: &raw::Api, findings: &mut Findings) -> bool {
+fn orphan(raw: &raw::Api, diagnostics: &mut Diagnostics) -> bool {
     let paths = [&raw.read_token_file, &raw.admin_token_file, &raw.certificate, &raw.key];
     let spans = paths.into_iter().flatten().map(Spanned::span);
     let Some(span) = spans.chain(raw.plaintext.as_ref().map(Spanned::span)).next() else {
         return true;
     };
-    let problem = Problem::new(
+    let problem = Message::new(
         "this key is for the TCP listener, and there is none",
         "`listen`, such as \"127.0.0.1:9440\"",
     );
-    findings.add(span, problem);
+    diagnostics.add(span, problem);
     false
 }
 
-fn address(text: &str) -> Result<SocketAddr, Problem> {
+fn address(text: &str) -> Result<SocketAddr, Message> {
     let expected = "an address and a port, such as \"127.0.0.1:9440\" or \"[::1]:9440\"";
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
         _ => {
             let problem = format!("\"{}\" is no address to listen at", text.escape_debug());
-            Err(Problem::new(problem, expected))
+            Err(Message::new(problem, expected))
         }
     }
 }
 
 /// The name or number of a group.
-fn group(name: &str) -> Result<String, Problem> {
+fn group(name: &str) -> Result<String, Message> {
     let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.len() > LONGEST_GROUP || !name.chars().all(known) {
-        return Err(Problem::new(
+        return Err(Message::new(
             format!("\"{}\" cannot be a group", name.escape_debug()),
             "the name of a group or its number, as `getent group` shows them",
         ));

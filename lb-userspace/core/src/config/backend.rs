@@ -9,7 +9,7 @@ use super::{
     Backend, CheckTarget, MOST_WEIGHT, PortRange,
     address::{self, family, unicast},
     defaults,
-    finding::{Findings, Problem, Seen, Span},
+    diagnostics::{Diagnostics, Message, Seen, Span},
     health::Checks,
     names,
     numbers::{self, number},
@@ -42,7 +42,7 @@ pub(super) fn check(
     fallback: &[Spanned<raw::Fallback>],
     front: &Front,
     checks: &Checks<'_>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<(Span, Backend)>> {
     let ordinary = backends.iter().map(|item| Given {
         table: item.span(),
@@ -65,20 +65,20 @@ pub(super) fn check(
     let mut found = Vec::with_capacity(backends.len() + fallback.len());
     for given in ordinary.chain(fallbacks) {
         let table = given.table.clone();
-        let Some(backend) = findings.whole(table, |findings| one(&given, front, checks, findings)) else {
+        let Some(backend) = diagnostics.table(table, |diagnostics| one(&given, front, checks, diagnostics)) else {
             continue;
         };
         let address_span = place(given.address, &given.table);
         let name_span = given.name.as_ref().map_or(address_span.clone(), Spanned::span);
-        let is_new = addresses.is_new(findings, backend.address, address_span.clone(), || {
+        let is_new = addresses.is_new(diagnostics, backend.address, address_span.clone(), || {
             let problem = format!("two backends of this service are at {}", shown(backend.address));
-            Problem::new(problem, "backends that differ in address or port")
+            Message::new(problem, "backends that differ in address or port")
         });
         // Without names of their own, two backends at one address share the name too: once is enough to hear of it.
         let is_named = is_new
-            && names.is_new(findings, backend.name.clone(), name_span, || {
+            && names.is_new(diagnostics, backend.name.clone(), name_span, || {
                 let problem = format!("two backends of this service have the name \"{}\"", backend.name);
-                Problem::new(problem, "backends with different names")
+                Message::new(problem, "backends with different names")
             });
         if is_named {
             found.push((address_span, backend));
@@ -87,19 +87,19 @@ pub(super) fn check(
     (found.len() == backends.len() + fallback.len()).then_some(found)
 }
 
-fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, findings: &mut Findings) -> Option<Backend> {
-    let name = findings.optional(given.name, None, |name| names::BACKEND.check(name).map(Some));
-    let address = findings.required(given.address, &given.table, "address", address::EXPECTED, |text| {
+fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, diagnostics: &mut Diagnostics) -> Option<Backend> {
+    let name = diagnostics.optional(given.name, None, |name| names::BACKEND.check(name).map(Some));
+    let address = diagnostics.required(given.address, &given.table, "address", address::EXPECTED, |text| {
         let address = unicast(text)?;
         fits(address, front)?;
         Ok(address)
     });
-    let port = port(given.port, front, findings);
+    let port = port(given.port, front, diagnostics);
     let weight = match given.weight {
-        Some(weight) => findings.optional(weight, defaults::WEIGHT, number("weight", 0, MOST_WEIGHT)),
+        Some(weight) => diagnostics.optional(weight, defaults::WEIGHT, number("weight", 0, MOST_WEIGHT)),
         None => Some(defaults::WEIGHT),
     };
-    let health = checks.of_backend(given.health, findings);
+    let health = checks.of_backend(given.health, diagnostics);
 
     let address = SocketAddr::new(address?, port?);
     if Some(address.ip()) == front.address {
@@ -107,9 +107,9 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, findings: &mut Fin
             "the backend {} has the address of the service itself, so that its packets would never leave",
             shown(address)
         );
-        findings.add(
+        diagnostics.add(
             place(given.address, &given.table),
-            Problem::new(problem, "the address of a worker"),
+            Message::new(problem, "the address of a worker"),
         );
         return None;
     }
@@ -127,7 +127,7 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, findings: &mut Fin
             "`source` = an {} address of this machine, in the health check",
             family(front)
         );
-        findings.add(place(given.address, &given.table), Problem::new(problem, expected));
+        diagnostics.add(place(given.address, &given.table), Message::new(problem, expected));
         return None;
     }
     Some(Backend {
@@ -140,22 +140,22 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, findings: &mut Fin
 }
 
 /// The port of a backend; 0 where packets keep theirs because the service has several.
-fn port(given: &raw::Given<raw::Number>, front: &Front, findings: &mut Findings) -> Option<u16> {
+fn port(given: &raw::Given<raw::Number>, front: &Front, diagnostics: &mut Diagnostics) -> Option<u16> {
     let several = front.ports.is_some_and(|ports| ports.count() > 1);
     let Some(given) = given else {
         return front.ports.map(|ports| if several { 0 } else { ports.low });
     };
-    findings.value(given, |number| {
+    diagnostics.value(given, |number| {
         let port = numbers::port(number)?;
         if several {
             let problem = "a backend of a service with several ports has a port of its own";
-            return Err(Problem::new(
+            return Err(Message::new(
                 problem,
                 "no `port`: packets keep the one that the client chose",
             ));
         }
         match (front.mode, front.ports) {
-            (Some(mode), Some(ports)) if !mode.translates() && port != ports.low => Err(Problem::new(
+            (Some(mode), Some(ports)) if !mode.translates() && port != ports.low => Err(Message::new(
                 format!("port {port} is not the service's, {}", ports.low),
                 format!(
                     "{0} or no `port`: the mode \"{1}\" rewrites no ports",
@@ -168,14 +168,14 @@ fn port(given: &raw::Given<raw::Number>, front: &Front, findings: &mut Findings)
     })
 }
 
-fn fits(backend: IpAddr, front: &Front) -> Result<(), Problem> {
+fn fits(backend: IpAddr, front: &Front) -> Result<(), Message> {
     let (Some(service), Some(mode)) = (front.address, front.mode) else {
         return Ok(());
     };
     if mode.encapsulates() || service.is_ipv4() == backend.is_ipv4() {
         return Ok(());
     }
-    Err(Problem::new(
+    Err(Message::new(
         format!(
             "{backend} is {} and the service's address {service} is {}",
             family(backend),

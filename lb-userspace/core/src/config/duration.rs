@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use jiff::fmt::friendly::SpanParser;
 
-use super::{finding::Problem, raw::DurationText};
+use super::{diagnostics::Message, raw::DurationText};
 pub(super) use crate::text::duration as words;
 
 /// What a duration looks like.
 pub(super) const EXPECTED: &str = "a duration such as \"10s\", \"1h 30m\" or \"200ms\"";
 
 /// A check for durations from `low` to `high`.
-pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&DurationText) -> Result<Duration, Problem> {
+pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&DurationText) -> Result<Duration, Message> {
     move |DurationText(text)| {
         // Days depend on the calendar and are not a unit of jiff's durations: the hint is for who tries them.
         let duration = SpanParser::new().parse_unsigned_duration(text).map_err(|_| {
-            Problem::new(
+            Message::new(
                 format!("\"{}\" is not a duration", text.escape_debug()),
                 format!("{EXPECTED} (units: h, m, s, ms, us, ns)"),
             )
@@ -24,7 +24,7 @@ pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&DurationText) 
             Ok(duration)
         } else {
             let problem = format!("{} is out of range", words(duration));
-            Err(Problem::new(
+            Err(Message::new(
                 problem,
                 format!("a duration from {} to {}", words(low), words(high)),
             ))
@@ -36,7 +36,7 @@ pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&DurationText) 
 mod tests {
     use super::*;
 
-    fn from_one_second_to_a_week(text: &str) -> Result<Duration, Problem> {
+    fn from_one_second_to_a_week(text: &str) -> Result<Duration, Message> {
         duration(Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600))(&DurationText(text.to_owned()))
     }
 
@@ -71,7 +71,7 @@ mod tests {
             ("168h 1s", "168h 1s is out of range", "from 1s to 168h"),
         ] {
             let problem = from_one_second_to_a_week(text).unwrap_err();
-            assert!(problem.message.contains(message), "{text}: {problem:?}");
+            assert!(problem.text.contains(message), "{text}: {problem:?}");
             assert!(problem.expected.contains(expected), "{text}: {problem:?}");
         }
     }

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{
     Guard, defaults,
-    finding::{Findings, Problem},
+    diagnostics::{Diagnostics, Message},
     numbers::{self, number},
     prefix, raw, tunnel,
 };
@@ -25,24 +25,24 @@ pub(super) fn check(
     raw: &raw::Service,
     address: Option<IpAddr>,
     mode: Option<Mode>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Guard> {
-    let allow = prefixes(&raw.allow, "allowed prefixes", address, findings);
-    let deny = prefixes(&raw.deny, "denied prefixes", address, findings);
+    let allow = prefixes(&raw.allow, "allowed prefixes", address, diagnostics);
+    let deny = prefixes(&raw.deny, "denied prefixes", address, diagnostics);
     if let (Some(allowed), Some(denied)) = (&raw.allow, &raw.deny) {
-        refuse_both(allowed, denied, findings);
+        refuse_both(allowed, denied, diagnostics);
     }
-    let connection_limit = findings.optional(&raw.connection_limit, 0, number("a limit of", 1, MOST_CONNECTIONS));
-    let source_rate = findings.optional(&raw.source_rate, 0, numbers::rate);
+    let connection_limit = diagnostics.optional(&raw.connection_limit, 0, number("a limit of", 1, MOST_CONNECTIONS));
+    let source_rate = diagnostics.optional(&raw.source_rate, 0, numbers::rate);
     let source_burst = match (&raw.source_burst, &raw.source_rate) {
         (Some(given), None) => {
             let problem = "`source_burst` has no meaning without `source_rate`";
-            findings.add(given.span(), Problem::new(problem, "a `source_rate` too"));
+            diagnostics.add(given.span(), Message::new(problem, "a `source_rate` too"));
             None
         }
         (given, _) => {
             let default = source_rate.unwrap_or_default();
-            findings.optional(given, default, number("a burst of", 1, MOST_BURST))
+            diagnostics.optional(given, default, number("a burst of", 1, MOST_BURST))
         }
     };
     Some(Guard {
@@ -51,12 +51,12 @@ pub(super) fn check(
         connection_limit: connection_limit?,
         source_rate: source_rate?,
         source_burst: source_burst?,
-        flood_rate: flood_rate(raw, mode, findings)?,
+        flood_rate: flood_rate(raw, mode, diagnostics)?,
     })
 }
 
-fn flood_rate(raw: &raw::Service, mode: Option<Mode>, findings: &mut Findings) -> Option<u32> {
-    if tunnel::refuse(&raw.syn_flood_rate, "syn_flood_rate", &STATELESS, mode, findings) {
+fn flood_rate(raw: &raw::Service, mode: Option<Mode>, diagnostics: &mut Diagnostics) -> Option<u32> {
+    if tunnel::refuse(&raw.syn_flood_rate, "syn_flood_rate", &STATELESS, mode, diagnostics) {
         return None;
     }
     let default = if STATELESS.contains(&mode?) {
@@ -64,31 +64,31 @@ fn flood_rate(raw: &raw::Service, mode: Option<Mode>, findings: &mut Findings) -
     } else {
         0
     };
-    findings.optional(&raw.syn_flood_rate, default, number("a rate of", 0, numbers::MOST_RATE))
+    diagnostics.optional(&raw.syn_flood_rate, default, number("a rate of", 0, numbers::MOST_RATE))
 }
 
 fn prefixes(
     given: &Option<raw::List<String>>,
     what: &str,
     address: Option<IpAddr>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<IpNet>> {
     match given {
         None => Some(Vec::new()),
-        Some(given) => findings.list(given, MOST_PREFIXES, what, |text| {
+        Some(given) => diagnostics.list(given, MOST_PREFIXES, what, |text| {
             prefix::of_family(text, address, "clients have the family of the service")
         }),
     }
 }
 
-fn refuse_both(allow: &raw::List<String>, deny: &raw::List<String>, findings: &mut Findings) {
+fn refuse_both(allow: &raw::List<String>, deny: &raw::List<String>, diagnostics: &mut Diagnostics) {
     let parsed = |item: &Spanned<String>| prefix::prefix(item.get_ref()).ok().map(|prefix| (prefix, item.span()));
     let allowed: std::collections::HashMap<IpNet, _> = allow.get_ref().iter().filter_map(parsed).collect();
     for (denied, span) in deny.get_ref().iter().filter_map(parsed) {
         if let Some(other) = allowed.get(&denied) {
             let problem = format!("{denied} is allowed and denied");
             let expected = "each prefix in one of the lists; of those that match, the longest decides";
-            findings.add_related(span, Problem::new(problem, expected), other.clone(), "allowed here");
+            diagnostics.add_related(span, Message::new(problem, expected), other.clone(), "allowed here");
         }
     }
 }

@@ -1,18 +1,20 @@
-//! From the text of a TOML file to a configuration that cannot be wrong.
+//! Parses and validates the TOML configuration file.
 //!
-//! In three steps, each of which reports all that it finds before the next one begins: `read` makes typed but unchecked
-//! values of the text, `validate` gives them meaning, and what comes out is [`model`]. Nothing but this module sees the
-//! first two.
+//! 1. `read` turns the text into typed but unchecked values (`raw`).
+//! 2. `validate` checks each value and how the values fit together.
+//! 3. The result is [`model`]: a [`Config`] that is valid by construction.
+//!
+//! Each step reports all its problems before the next step begins. `raw` is private to this module.
 
 mod address;
 mod api;
 mod backend;
 mod backend_id;
+mod capacity_check;
 mod defaults;
+mod diagnostics;
 mod duration;
 mod error;
-mod finding;
-mod flaw;
 mod guard;
 mod health;
 mod locate;
@@ -25,9 +27,9 @@ mod ports;
 mod prefix;
 mod raw;
 mod read;
-mod room;
 mod service;
 mod tunnel;
+mod unusable;
 mod validate;
 mod vrrp;
 mod words;
@@ -37,49 +39,49 @@ mod tests;
 
 pub use backend_id::BackendId;
 pub use defaults::SOCKETS;
-pub use error::{ConfigError, Diagnostic, Invalid};
-pub use flaw::refuse;
-pub use flaw::{Flaw, Table};
+pub use error::{ConfigError, Diagnostic, Report};
 pub use locate::{NodeLocation, locate};
 pub use model::*;
+pub use unusable::unusable_reference;
+pub use unusable::{Table, UnusableReference};
 pub use words::Word;
 
-use finding::{Finding, Problem};
+use diagnostics::{Entry, Message};
 
 impl Config {
-    /// What is right, and works less well than one might think: sentences.
+    /// Warnings: valid settings that may not work as expected, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         vrrp::warnings(self)
     }
 }
 
-/// Checks `text`; `file_name` is only for the error messages.
+/// Parses and validates `text`. `file_name` is only for error messages.
 ///
 /// # Errors
 ///
-/// [`ConfigError::Invalid`] with every finding.
+/// [`ConfigError::Invalid`] with every problem.
 pub fn parse(file_name: &str, text: &str) -> Result<Config, ConfigError> {
     read::read(text)
         .and_then(|file| validate::validate(&file))
-        .map_err(|findings| ConfigError::Invalid(Invalid::new(file_name, text, findings)))
+        .map_err(|diagnostics| ConfigError::Invalid(Report::new(file_name, text, diagnostics)))
 }
 
-/// As [`parse`], from the bytes of a file; returns the text too.
+/// As [`parse`], from the bytes of a file. Returns the text too.
 ///
 /// # Errors
 ///
-/// [`ConfigError::Invalid`] with every finding; also when the bytes are not UTF-8.
+/// [`ConfigError::Invalid`] with every problem, or if the bytes are not UTF-8.
 pub fn parse_bytes(file_name: &str, bytes: Vec<u8>) -> Result<(Config, String), ConfigError> {
     match String::from_utf8(bytes) {
         Ok(text) => parse(file_name, &text).map(|config| (config, text)),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let byte = error.as_bytes()[at];
-            // The first replacement character stands where the first wrong byte was: all before it is unchanged.
+            // All text before the first invalid byte is unchanged, so the first replacement character is at the same offset.
             let text = String::from_utf8_lossy(error.as_bytes());
-            let problem = Problem::new(format!("byte 0x{byte:02x} is not UTF-8"), "a file in UTF-8");
-            let finding = Finding::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8(), problem);
-            Err(ConfigError::Invalid(Invalid::new(file_name, &text, vec![finding])))
+            let message = Message::new(format!("byte 0x{byte:02x} is not UTF-8"), "UTF-8");
+            let entry = Entry::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8(), message);
+            Err(ConfigError::Invalid(Report::new(file_name, &text, vec![entry])))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::finding::Problem;
+use super::diagnostics::Message;
 
 /// A kind of name: what is named, the longest it may be, and what it may hold besides letters and digits.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Rule {
     }
 
     /// Checks a name.
-    pub(super) fn check(self, name: &str) -> Result<String, Problem> {
+    pub(super) fn check(self, name: &str) -> Result<String, Message> {
         let wrong = name
             .chars()
             .find(|c| !c.is_ascii_alphanumeric() && !self.marks.contains(*c));
@@ -75,15 +75,15 @@ impl Rule {
             }
             None => return Ok(name.to_owned()),
         };
-        Err(Problem::new(message, self.expected()))
+        Err(Message::new(message, self.expected()))
     }
 }
 
 /// The name of a network interface, by the kernel's rule.
-pub(super) fn interface(name: &str) -> Result<String, Problem> {
+pub(super) fn interface(name: &str) -> Result<String, Message> {
     let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
     if name.is_empty() || name.len() > LONGEST_INTERFACE || name == "." || name == ".." || name.contains(wrong) {
-        return Err(Problem::new(
+        return Err(Message::new(
             format!("\"{}\" cannot be the name of an interface", name.escape_debug()),
             format!("1 to {LONGEST_INTERFACE} bytes without `/`, `:` and blanks, as `ip link` shows it"),
         ));
@@ -92,21 +92,21 @@ pub(super) fn interface(name: &str) -> Result<String, Problem> {
 }
 
 /// An absolute path.
-pub(super) fn absolute(path: &str) -> Result<PathBuf, Problem> {
+pub(super) fn absolute(path: &str) -> Result<PathBuf, Message> {
     if path.contains('\0') {
-        return Err(Problem::new("the path has a NUL character in it", "an absolute path"));
+        return Err(Message::new("the path has a NUL character in it", "an absolute path"));
     }
     if !path.starts_with('/') {
         let problem = format!("\"{}\" is not an absolute path", path.escape_debug());
-        return Err(Problem::new(problem, "a path that begins with `/`"));
+        return Err(Message::new(problem, "a path that begins with `/`"));
     }
     Ok(PathBuf::from(path))
 }
 
 /// The path of a Unix socket.
-pub(super) fn socket(path: &str) -> Result<PathBuf, Problem> {
+pub(super) fn socket(path: &str) -> Result<PathBuf, Message> {
     if path.len() > LONGEST_SOCKET {
-        return Err(Problem::new(
+        return Err(Message::new(
             format!("the path of the socket has {} bytes", path.len()),
             format!("at most {LONGEST_SOCKET} bytes, which is all that the kernel takes"),
         ));

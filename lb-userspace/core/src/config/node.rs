@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     Capacity, Node, PacketLog, PortRange, XdpMode, defaults,
-    finding::Findings,
+    diagnostics::Diagnostics,
     names,
     numbers::{self, number},
     raw, tunnel, words,
@@ -17,30 +17,30 @@ const LEAST_CAPACITY: u32 = 16;
 const MOST_CAPACITY: u32 = 1 << 26;
 
 /// Checks `[node]`.
-pub(super) fn check(raw: &Spanned<raw::Node>, findings: &mut Findings) -> Option<Node> {
+pub(super) fn check(raw: &Spanned<raw::Node>, diagnostics: &mut Diagnostics) -> Option<Node> {
     let table = raw.span();
     let raw = raw.get_ref();
 
-    let name = findings.required(&raw.name, &table, "name", "a name for this balancer", |name| {
+    let name = diagnostics.required(&raw.name, &table, "name", "a name for this balancer", |name| {
         names::NODE.check(name)
     });
     let interfaces = match &raw.interfaces {
-        Some(given) => findings.list(given, MOST_INTERFACES, "interfaces", |name| names::interface(name)),
+        Some(given) => diagnostics.list(given, MOST_INTERFACES, "interfaces", |name| names::interface(name)),
         None => {
-            findings.missing(&table, "interfaces", "the interfaces to attach to, such as [\"eth0\"]");
+            diagnostics.missing(&table, "interfaces", "the interfaces to attach to, such as [\"eth0\"]");
             None
         }
     };
     // Only for defaults, and without a name there is an error already.
     let known = name.as_deref().unwrap_or_default();
-    let xdp_mode = findings.optional(&raw.xdp_mode, XdpMode::default(), |word| words::choice(word));
-    let state_dir = findings.optional(&raw.state_dir, defaults::state_dir(known), |path| names::absolute(path));
-    let bpffs = findings.optional(&raw.bpffs, PathBuf::from(defaults::BPFFS), |path| names::absolute(path));
-    let socket = findings.optional(&raw.socket, defaults::socket(known), |path| names::socket(path));
-    let packet_log = findings.optional(&raw.packet_log, PacketLog::default(), |word| words::choice(word));
-    let nat_ports = findings.optional(&raw.nat_ports, PortRange::default(), |text| numbers::nat_ports(text));
-    let tunnel = tunnel::node(&raw.tunnel, findings);
-    let capacity = capacity(&raw.capacity, findings);
+    let xdp_mode = diagnostics.optional(&raw.xdp_mode, XdpMode::default(), |word| words::choice(word));
+    let state_dir = diagnostics.optional(&raw.state_dir, defaults::state_dir(known), |path| names::absolute(path));
+    let bpffs = diagnostics.optional(&raw.bpffs, PathBuf::from(defaults::BPFFS), |path| names::absolute(path));
+    let socket = diagnostics.optional(&raw.socket, defaults::socket(known), |path| names::socket(path));
+    let packet_log = diagnostics.optional(&raw.packet_log, PacketLog::default(), |word| words::choice(word));
+    let nat_ports = diagnostics.optional(&raw.nat_ports, PortRange::default(), |text| numbers::nat_ports(text));
+    let tunnel = tunnel::node(&raw.tunnel, diagnostics);
+    let capacity = capacity(&raw.capacity, diagnostics);
 
     Some(Node {
         name: name?,
@@ -56,10 +56,11 @@ pub(super) fn check(raw: &Spanned<raw::Node>, findings: &mut Findings) -> Option
     })
 }
 
-fn capacity(raw: &raw::Capacity, findings: &mut Findings) -> Option<Capacity> {
+fn capacity(raw: &raw::Capacity, diagnostics: &mut Diagnostics) -> Option<Capacity> {
     let default = Capacity::default();
-    let mut entries =
-        |given: &_, default| findings.optional(given, default, number("a capacity of", LEAST_CAPACITY, MOST_CAPACITY));
+    let mut entries = |given: &_, default| {
+        diagnostics.optional(given, default, number("a capacity of", LEAST_CAPACITY, MOST_CAPACITY))
+    };
     let flows_v4 = entries(&raw.flows_v4, default.flows_v4);
     let flows_v6 = entries(&raw.flows_v6, default.flows_v6);
     let services = entries(&raw.services, default.services);

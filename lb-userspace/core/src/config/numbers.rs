@@ -2,7 +2,7 @@
 
 use super::{
     PortRange,
-    finding::Problem,
+    diagnostics::Message,
     raw::{Number, Rate, Status},
 };
 
@@ -22,13 +22,13 @@ const LOWEST_NAT_PORT: u16 = 1024;
 const FEWEST_NAT_PORTS: u32 = 1024;
 
 /// A check for numbers from `low` to `high`; `what` names them.
-pub(super) fn number(what: &str, low: u32, high: u32) -> impl Fn(&Number) -> Result<u32, Problem> {
+pub(super) fn number(what: &str, low: u32, high: u32) -> impl Fn(&Number) -> Result<u32, Message> {
     move |number| {
         u32::try_from(*number)
             .ok()
             .filter(|number| (low..=high).contains(number))
             .ok_or_else(|| {
-                Problem::new(
+                Message::new(
                     format!("{what} {number} is out of range"),
                     format!("an integer from {low} to {high}"),
                 )
@@ -37,37 +37,37 @@ pub(super) fn number(what: &str, low: u32, high: u32) -> impl Fn(&Number) -> Res
 }
 
 /// A port.
-pub(super) fn port(number: &Number) -> Result<u16, Problem> {
+pub(super) fn port(number: &Number) -> Result<u16, Message> {
     u16::try_from(*number)
         .ok()
         .filter(|port| *port != 0)
-        .ok_or_else(|| Problem::new(format!("port {number} is out of range"), "an integer from 1 to 65535"))
+        .ok_or_else(|| Message::new(format!("port {number} is out of range"), "an integer from 1 to 65535"))
 }
 
 /// The ports of a service: two or more, such as `8000-8099`, or `any`.
-pub(super) fn ports(text: &str) -> Result<PortRange, Problem> {
+pub(super) fn ports(text: &str) -> Result<PortRange, Message> {
     let shape = "first and last port, such as \"8000-8099\", or \"any\"";
     if text == "any" {
         return Ok(PortRange { low: 1, high: u16::MAX });
     }
     let (low, high) = range(text)
-        .ok_or_else(|| Problem::new(format!("\"{}\" is not a range of ports", text.escape_debug()), shape))?;
+        .ok_or_else(|| Message::new(format!("\"{}\" is not a range of ports", text.escape_debug()), shape))?;
     if low == 0 {
-        return Err(Problem::new("port 0 is out of range", "ports from 1 to 65535"));
+        return Err(Message::new("port 0 is out of range", "ports from 1 to 65535"));
     }
     if low > high {
         let problem = format!("the first port {low} is above the last port {high}");
-        return Err(Problem::new(problem, shape));
+        return Err(Message::new(problem, shape));
     }
     if low == high {
         let problem = format!("the range {low}-{high} is a single port");
-        return Err(Problem::new(problem, format!("`port` = {low} in place of `ports`")));
+        return Err(Message::new(problem, format!("`port` = {low} in place of `ports`")));
     }
     Ok(PortRange { low, high })
 }
 
 /// How often something may be in a second.
-pub(super) fn rate(rate: &Rate) -> Result<u32, Problem> {
+pub(super) fn rate(rate: &Rate) -> Result<u32, Message> {
     let (number, text) = match rate {
         Rate::Number(number) => (u32::try_from(*number).ok(), number.to_string()),
         Rate::Words(words) => {
@@ -79,35 +79,35 @@ pub(super) fn rate(rate: &Rate) -> Result<u32, Problem> {
     };
     number.filter(|number| (1..=MOST_RATE).contains(number)).ok_or_else(|| {
         let expected = format!("{RATE_EXPECTED}, from 1 to {MOST_RATE} a second");
-        Problem::new(format!("{text} is not a rate"), expected)
+        Message::new(format!("{text} is not a rate"), expected)
     })
 }
 
 /// The source ports for `nat`, such as `20000-56999`.
-pub(super) fn nat_ports(text: &str) -> Result<PortRange, Problem> {
+pub(super) fn nat_ports(text: &str) -> Result<PortRange, Message> {
     let shape = "first and last port, such as \"20000-56999\"";
     let (low, high) = range(text)
-        .ok_or_else(|| Problem::new(format!("\"{}\" is not a range of ports", text.escape_debug()), shape))?;
+        .ok_or_else(|| Message::new(format!("\"{}\" is not a range of ports", text.escape_debug()), shape))?;
     if low > high {
-        return Err(Problem::new(
+        return Err(Message::new(
             format!("the first port {low} is above the last port {high}"),
             shape,
         ));
     }
     if low < LOWEST_NAT_PORT {
         let expected = format!("ports from {LOWEST_NAT_PORT} on, since those below are privileged");
-        return Err(Problem::new(format!("port {low} is too low"), expected));
+        return Err(Message::new(format!("port {low} is too low"), expected));
     }
     let ports = PortRange { low, high };
     if ports.count() < FEWEST_NAT_PORTS {
         let problem = format!("{} ports are too few", ports.count());
-        return Err(Problem::new(problem, format!("at least {FEWEST_NAT_PORTS} ports")));
+        return Err(Message::new(problem, format!("at least {FEWEST_NAT_PORTS} ports")));
     }
     Ok(ports)
 }
 
 /// The inclusive range of status codes that a health check takes for success.
-pub(super) fn status(status: &Status) -> Result<(u16, u16), Problem> {
+pub(super) fn status(status: &Status) -> Result<(u16, u16), Message> {
     let (range, text) = match status {
         Status::Code(code) => (u16::try_from(*code).ok().map(|code| (code, code)), code.to_string()),
         Status::Range(text) => {
@@ -117,7 +117,7 @@ pub(super) fn status(status: &Status) -> Result<(u16, u16), Problem> {
     };
     range
         .filter(|(low, high)| low <= high && *low >= 100 && *high <= 599)
-        .ok_or_else(|| Problem::new(format!("{text} is not a status"), STATUS_EXPECTED))
+        .ok_or_else(|| Message::new(format!("{text} is not a status"), STATUS_EXPECTED))
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
@@ -153,7 +153,7 @@ mod tests {
         ] {
             let ports = nat_ports(text)
                 .map(|ports| (ports.low, ports.high))
-                .map_err(|problem| problem.message);
+                .map_err(|problem| problem.text);
             assert_eq!(ports, expected.map_err(str::to_owned), "{text}");
         }
     }
@@ -173,7 +173,7 @@ mod tests {
         ] {
             let found = ports(text)
                 .map(|ports| (ports.low, ports.high))
-                .map_err(|problem| problem.message);
+                .map_err(|problem| problem.text);
             assert_eq!(found, expected.map_err(str::to_owned), "{text}");
         }
     }

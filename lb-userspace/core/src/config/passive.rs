@@ -4,7 +4,7 @@ use lb_common::Mode;
 
 use super::{
     Protocol,
-    finding::{Findings, Problem},
+    diagnostics::{Diagnostics, Message},
     raw, tunnel,
 };
 
@@ -13,7 +13,7 @@ pub(super) fn check(
     raw: &raw::Service,
     mode: Option<Mode>,
     protocol: Option<Protocol>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<bool> {
     let Some(health) = &raw.health else { return Some(false) };
     let Some(given) = &health.get_ref().passive else {
@@ -23,13 +23,13 @@ pub(super) fn check(
         return Some(false);
     }
     if !mode?.translates() {
-        findings.add(given.span(), tunnel::not_in("passive", &[Mode::Nat, Mode::Dnat], mode?));
+        diagnostics.add(given.span(), tunnel::not_in("passive", &[Mode::Nat, Mode::Dnat], mode?));
         return None;
     }
     if protocol? != Protocol::Tcp {
         let problem = "`passive` looks at connections of TCP, and the service is UDP";
         let expected = "no `passive`, or `protocol` = \"tcp\"";
-        findings.add(given.span(), Problem::new(problem, expected));
+        diagnostics.add(given.span(), Message::new(problem, expected));
         return None;
     }
     Some(true)

@@ -6,32 +6,32 @@ use ipnet::IpNet;
 
 use super::{
     address::{self, family, unicast},
-    finding::Problem,
+    diagnostics::Message,
 };
 
 /// What a prefix looks like.
 pub(super) const EXPECTED: &str = "a prefix such as \"192.0.2.0/24\" or \"2001:db8::/64\"";
 
 /// A prefix without host bits; an address alone is the prefix of only itself.
-pub(super) fn prefix(text: &str) -> Result<IpNet, Problem> {
+pub(super) fn prefix(text: &str) -> Result<IpNet, Message> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
     let prefix: IpNet = text
         .parse()
-        .map_err(|_| Problem::new(format!("\"{}\" is not a prefix", text.escape_debug()), EXPECTED))?;
+        .map_err(|_| Message::new(format!("\"{}\" is not a prefix", text.escape_debug()), EXPECTED))?;
     if prefix.addr() != prefix.network() {
         let problem = format!("{prefix} has bits behind its length of {} bits", prefix.prefix_len());
-        return Err(Problem::new(problem, format!("\"{}\"", prefix.trunc())));
+        return Err(Message::new(problem, format!("\"{}\"", prefix.trunc())));
     }
     Ok(prefix)
 }
 
 /// A prefix of the family of `like`; `why` says why it must be.
-pub(super) fn of_family(text: &str, like: Option<IpAddr>, why: &str) -> Result<IpNet, Problem> {
+pub(super) fn of_family(text: &str, like: Option<IpAddr>, why: &str) -> Result<IpNet, Message> {
     let prefix = prefix(text)?;
     match like {
-        Some(like) if like.is_ipv4() != prefix.addr().is_ipv4() => Err(Problem::new(
+        Some(like) if like.is_ipv4() != prefix.addr().is_ipv4() => Err(Message::new(
             format!(
                 "{prefix} is {} and the service's address {like} is {}",
                 family(prefix.addr()),
@@ -44,24 +44,24 @@ pub(super) fn of_family(text: &str, like: Option<IpAddr>, why: &str) -> Result<I
 }
 
 /// Addresses of this balancer, of which a word of 32 bits at most is chosen by the flow.
-pub(super) fn source(text: &str) -> Result<IpNet, Problem> {
+pub(super) fn source(text: &str) -> Result<IpNet, Message> {
     let prefix = prefix(text)?;
     unicast(&prefix.addr().to_string())?;
     let (least, most) = if prefix.addr().is_ipv4() { (8, 32) } else { (96, 128) };
     if !(least..=most).contains(&prefix.prefix_len()) {
         let problem = format!("{prefix} is too wide for a tunnel's source");
         let expected = format!("/{least} to /{most}: at most 32 bits are filled from the flow");
-        return Err(Problem::new(problem, expected));
+        return Err(Message::new(problem, expected));
     }
     Ok(prefix)
 }
 
 /// A [`source`] that is IPv4 or IPv6, as its key says.
-pub(super) fn source_of<T>(text: &str, what: &str, take: impl Fn(IpNet) -> Option<T>) -> Result<T, Problem> {
+pub(super) fn source_of<T>(text: &str, what: &str, take: impl Fn(IpNet) -> Option<T>) -> Result<T, Message> {
     let source = source(text)?;
     take(source).ok_or_else(|| {
         let problem = format!("{source} is {}", address::family(source.addr()));
-        Problem::new(problem, format!("an {what} prefix"))
+        Message::new(problem, format!("an {what} prefix"))
     })
 }
 
@@ -104,7 +104,7 @@ mod tests {
         ] {
             match (source(text), expected) {
                 (Ok(_), Ok(())) => {}
-                (Err(problem), Err(message)) => assert!(problem.message.contains(message), "{text}: {problem:?}"),
+                (Err(problem), Err(message)) => assert!(problem.text.contains(message), "{text}: {problem:?}"),
                 (found, _) => panic!("{text}: {found:?}"),
             }
         }

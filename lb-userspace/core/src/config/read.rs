@@ -10,7 +10,7 @@ use toml::{
 };
 
 use super::{
-    finding::{Finding, Findings, Problem, Span},
+    diagnostics::{Diagnostics, Entry, Message, Span},
     raw,
     words::nearest,
 };
@@ -19,33 +19,33 @@ use super::{
 const MOST_ERRORS: usize = 20;
 
 /// Reads `text`.
-pub(super) fn read(text: &str) -> Result<raw::File, Vec<Finding>> {
-    let mut findings = Findings::default();
+pub(super) fn read(text: &str) -> Result<raw::File, Vec<Entry>> {
+    let mut diagnostics = Diagnostics::default();
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        note_syntax_errors(text, &errors, &mut findings);
-        return Err(findings.into_vec());
+        note_syntax_errors(text, &errors, &mut diagnostics);
+        return Err(diagnostics.into_vec());
     }
     let mut document = Spanned::new(document.span(), DeValue::Table(document.into_inner()));
     for _ in 0..MOST_ERRORS {
         match raw::File::deserialize(ValueDeserializer::from(document.clone())) {
-            Ok(file) => return findings.into_result().map(|()| file),
+            Ok(file) => return diagnostics.into_result().map(|()| file),
             Err(error) => {
                 let span = error.span().unwrap_or_default();
                 let culprit = take_out(&mut document, &span);
                 let found = culprit.is_some();
-                findings.add(span, structure_problem(&error, culprit));
+                diagnostics.add(span, structure_problem(&error, culprit));
                 if !found {
                     break;
                 }
             }
         }
     }
-    Err(findings.into_vec())
+    Err(diagnostics.into_vec())
 }
 
 /// One finding a line: what follows on the same line is nearly always a consequence.
-fn note_syntax_errors(text: &str, errors: &[Error], findings: &mut Findings) {
+fn note_syntax_errors(text: &str, errors: &[Error], diagnostics: &mut Diagnostics) {
     let mut last_line = None;
     for error in errors.iter().take(MOST_ERRORS) {
         let span = error.span().unwrap_or(text.len()..text.len());
@@ -64,7 +64,7 @@ fn note_syntax_errors(text: &str, errors: &[Error], findings: &mut Findings) {
                 };
                 (error.message(), expected)
             });
-            findings.add(span, Problem::new(message, expected));
+            diagnostics.add(span, Message::new(message, expected));
         }
     }
 }
@@ -90,13 +90,13 @@ enum Place {
 }
 
 /// Says in our words what serde says in its own.
-fn structure_problem(error: &Error, culprit: Option<Culprit>) -> Problem {
+fn structure_problem(error: &Error, culprit: Option<Culprit>) -> Message {
     let (message, expected) = error
         .message()
         .rsplit_once(", expected ")
         .unwrap_or((error.message(), ""));
     let Some(Culprit { path, place, kind }) = culprit else {
-        return Problem::new(message, if expected.is_empty() { "another value" } else { expected });
+        return Message::new(message, if expected.is_empty() { "another value" } else { expected });
     };
     let key = path.last().map_or("", String::as_str);
     if place == Place::Key {
@@ -107,7 +107,7 @@ fn structure_problem(error: &Error, culprit: Option<Culprit>) -> Problem {
             .map(|key| format!("`{key}`"))
             .collect::<Vec<_>>()
             .join(", ");
-        return Problem::new(
+        return Message::new(
             format!("unknown key `{}`", key.escape_debug()),
             format!("one of {expected}"),
         )
@@ -124,7 +124,7 @@ fn structure_problem(error: &Error, culprit: Option<Culprit>) -> Problem {
         other => other.to_owned(),
     };
     let subject = if place == Place::Entry { "an entry of " } else { "" };
-    Problem::new(format!("{subject}`{key}` is {kind}"), expected)
+    Message::new(format!("{subject}`{key}` is {kind}"), expected)
 }
 
 /// Takes the innermost entry that an error at `span` is about out of `value`.

@@ -10,8 +10,8 @@ use super::{
     address::{self, family, unicast},
     backend::{self, Front},
     defaults,
+    diagnostics::{Diagnostics, Message, Span},
     duration::duration,
-    finding::{Findings, Problem, Span},
     guard,
     health::{self, Checks},
     names,
@@ -27,43 +27,47 @@ const LONGEST_RAMP: Duration = Duration::from_secs(60 * 60);
 const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Checks one `[[service]]`. `node` says what tunnels begin with where the service does not; `None` where that is wrong.
-pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings: &mut Findings) -> Option<Service> {
+pub(super) fn check(
+    raw: &Spanned<raw::Service>,
+    node: Option<&Tunnel>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Service> {
     let table = raw.span();
     let raw = raw.get_ref();
 
-    let name = findings.required(&raw.name, &table, "name", "a name for the service", |name| {
+    let name = diagnostics.required(&raw.name, &table, "name", "a name for the service", |name| {
         names::SERVICE.check(name)
     });
-    let address = findings.required(&raw.address, &table, "address", address::EXPECTED, |text| unicast(text));
-    let ports = ports(raw, &table, findings);
-    let protocol = findings.optional(&raw.protocol, defaults::PROTOCOL, |word| words::choice(word));
-    let mode = findings.optional(&raw.mode, defaults::MODE, |word| words::choice(word));
-    let scheduler = findings.optional(&raw.scheduler, defaults::SCHEDULER, |word| words::choice(word));
-    let source_prefix = source_prefix(raw, address, scheduler, findings);
-    let slow_start = findings.optional(&raw.slow_start, Duration::ZERO, duration(SHORTEST_RAMP, LONGEST_RAMP));
-    let on_backend_down = findings.optional(&raw.on_backend_down, defaults::ON_BACKEND_DOWN, |word| {
+    let address = diagnostics.required(&raw.address, &table, "address", address::EXPECTED, |text| unicast(text));
+    let ports = ports(raw, &table, diagnostics);
+    let protocol = diagnostics.optional(&raw.protocol, defaults::PROTOCOL, |word| words::choice(word));
+    let mode = diagnostics.optional(&raw.mode, defaults::MODE, |word| words::choice(word));
+    let scheduler = diagnostics.optional(&raw.scheduler, defaults::SCHEDULER, |word| words::choice(word));
+    let source_prefix = source_prefix(raw, address, scheduler, diagnostics);
+    let slow_start = diagnostics.optional(&raw.slow_start, Duration::ZERO, duration(SHORTEST_RAMP, LONGEST_RAMP));
+    let on_backend_down = diagnostics.optional(&raw.on_backend_down, defaults::ON_BACKEND_DOWN, |word| {
         words::choice(word)
     });
     let drain = duration(Duration::ZERO, LONGEST_DRAIN);
-    let drain_timeout = findings.optional(&raw.drain_timeout, defaults::DRAIN_TIMEOUT, drain);
-    let sources = sources(raw, address, mode, findings);
-    let toa = toa(raw, mode, protocol, findings);
-    let tunnel = tunnel::service(raw, mode, &node.copied().unwrap_or_default(), findings);
-    let guard = guard::check(raw, address, mode, findings);
-    let timeouts = timeouts(&raw.timeouts, findings);
+    let drain_timeout = diagnostics.optional(&raw.drain_timeout, defaults::DRAIN_TIMEOUT, drain);
+    let sources = sources(raw, address, mode, diagnostics);
+    let toa = toa(raw, mode, protocol, diagnostics);
+    let tunnel = tunnel::service(raw, mode, &node.copied().unwrap_or_default(), diagnostics);
+    let guard = guard::check(raw, address, mode, diagnostics);
+    let timeouts = timeouts(&raw.timeouts, diagnostics);
     let health_front = health::Front {
         address,
         mode,
         ports,
         protocol,
     };
-    let checks = Checks::of_service(raw.health.as_ref(), health_front, findings);
-    let panic_threshold = panic_threshold(raw, findings);
-    let passive = passive::check(raw, mode, protocol, findings);
+    let checks = Checks::of_service(raw.health.as_ref(), health_front, diagnostics);
+    let panic_threshold = panic_threshold(raw, diagnostics);
+    let passive = passive::check(raw, mode, protocol, diagnostics);
     let front = Front { address, ports, mode };
-    let backends = backend::check(&raw.backend, &raw.fallback, &front, &checks, findings);
+    let backends = backend::check(&raw.backend, &raw.fallback, &front, &checks, diagnostics);
     if let (Some(mode), Some(tunnel), Some(backends), Some(_)) = (mode, &tunnel, &backends, node) {
-        tunnel::check_sources(mode, tunnel, backends, findings);
+        tunnel::check_sources(mode, tunnel, backends, diagnostics);
     }
 
     if !checks.are_right() {
@@ -92,21 +96,21 @@ pub(super) fn check(raw: &Spanned<raw::Service>, node: Option<&Tunnel>, findings
     })
 }
 
-fn ports(raw: &raw::Service, table: &Span, findings: &mut Findings) -> Option<PortRange> {
+fn ports(raw: &raw::Service, table: &Span, diagnostics: &mut Diagnostics) -> Option<PortRange> {
     match (&raw.port, &raw.ports) {
         (Some(port), Some(ports)) => {
-            let problem = Problem::new("the service has both `port` and `ports`", "one of the two");
-            findings.add_related(ports.span(), problem, port.span(), "the other one");
+            let problem = Message::new("the service has both `port` and `ports`", "one of the two");
+            diagnostics.add_related(ports.span(), problem, port.span(), "the other one");
             None
         }
         (Some(port), None) => {
-            let port = findings.value(port, numbers::port)?;
+            let port = diagnostics.value(port, numbers::port)?;
             Some(PortRange { low: port, high: port })
         }
-        (None, Some(ports)) => findings.value(ports, |text| numbers::ports(text)),
+        (None, Some(ports)) => diagnostics.value(ports, |text| numbers::ports(text)),
         (None, None) => {
             let expected = "an integer from 1 to 65535, or `ports` = a range such as \"8000-8099\"";
-            findings.missing(table, "port", expected);
+            diagnostics.missing(table, "port", expected);
             None
         }
     }
@@ -117,7 +121,7 @@ fn source_prefix(
     raw: &raw::Service,
     address: Option<IpAddr>,
     scheduler: Option<Scheduler>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<u8> {
     if let (Some(given), Some(scheduler)) = (&raw.source_prefix, scheduler)
         && scheduler != Scheduler::SourceHash
@@ -130,56 +134,61 @@ fn source_prefix(
             "no `source_prefix`, or `scheduler` = \"{}\"",
             Scheduler::SourceHash.word()
         );
-        findings.add(given.span(), Problem::new(problem, expected));
+        diagnostics.add(given.span(), Message::new(problem, expected));
         return None;
     }
     let most = if address?.is_ipv4() { 32 } else { 128 };
-    let prefix = findings.optional(&raw.source_prefix, most, number("a prefix of", 1, most))?;
+    let prefix = diagnostics.optional(&raw.source_prefix, most, number("a prefix of", 1, most))?;
     u8::try_from(prefix).ok()
 }
 
-fn toa(raw: &raw::Service, mode: Option<Mode>, protocol: Option<Protocol>, findings: &mut Findings) -> Option<bool> {
+fn toa(
+    raw: &raw::Service,
+    mode: Option<Mode>,
+    protocol: Option<Protocol>,
+    diagnostics: &mut Diagnostics,
+) -> Option<bool> {
     let Some(given) = &raw.toa else { return Some(false) };
     let wanted = *given.get_ref();
     if !wanted {
         return Some(false);
     }
     if mode? != Mode::Nat {
-        findings.add(given.span(), tunnel::not_in("toa", &[Mode::Nat], mode?));
+        diagnostics.add(given.span(), tunnel::not_in("toa", &[Mode::Nat], mode?));
         return None;
     }
     if protocol? != Protocol::Tcp {
         let problem = "`toa` is an option of TCP, and the service is UDP";
-        findings.add(given.span(), Problem::new(problem, "no `toa`, or `protocol` = \"tcp\""));
+        diagnostics.add(given.span(), Message::new(problem, "no `toa`, or `protocol` = \"tcp\""));
         return None;
     }
     Some(true)
 }
 
-fn panic_threshold(raw: &raw::Service, findings: &mut Findings) -> Option<u32> {
+fn panic_threshold(raw: &raw::Service, diagnostics: &mut Diagnostics) -> Option<u32> {
     let given = raw
         .health
         .as_ref()
         .and_then(|health| health.get_ref().panic_threshold.clone());
-    findings.optional(&given, 0, number("panic threshold", 0, 100))
+    diagnostics.optional(&given, 0, number("panic threshold", 0, 100))
 }
 
 fn sources(
     raw: &raw::Service,
     service: Option<IpAddr>,
     mode: Option<Mode>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<IpAddr>> {
-    if tunnel::refuse(&raw.source, "source", &[Mode::Nat], mode, findings) {
+    if tunnel::refuse(&raw.source, "source", &[Mode::Nat], mode, diagnostics) {
         return None;
     }
     match &raw.source {
         None if mode? != Mode::Nat => Some(Vec::new()),
         None => service.map(|address| vec![address]),
-        Some(given) => findings.list(given, MAX_SOURCES, "source addresses", |text| {
+        Some(given) => diagnostics.list(given, MAX_SOURCES, "source addresses", |text| {
             let source = unicast(text)?;
             match service {
-                Some(service) if service.is_ipv4() != source.is_ipv4() => Err(Problem::new(
+                Some(service) if service.is_ipv4() != source.is_ipv4() => Err(Message::new(
                     format!(
                         "{source} is {} and the service's address {service} is {}",
                         family(source),
@@ -196,10 +205,10 @@ fn sources(
     }
 }
 
-fn timeouts(raw: &raw::Timeouts, findings: &mut Findings) -> Option<Timeouts> {
+fn timeouts(raw: &raw::Timeouts, diagnostics: &mut Diagnostics) -> Option<Timeouts> {
     let default = Timeouts::default();
     let mut silence =
-        |given: &_, default| findings.optional(given, default, duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT));
+        |given: &_, default| diagnostics.optional(given, default, duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT));
     let opening = silence(&raw.opening, default.opening);
     let established = silence(&raw.established, default.established);
     let closing = silence(&raw.closing, default.closing);

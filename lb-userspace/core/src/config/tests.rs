@@ -24,13 +24,13 @@ fn refused(text: &str) -> ConfigError {
     parse("lbd.toml", text).expect_err(text)
 }
 
-/// Given a file, what follows is exactly these findings: line, column, and parts of message and expectation.
+/// Given a file, what follows is exactly these diagnostics: line, column, and parts of message and expectation.
 #[track_caller]
-fn check(text: &str, findings: &[(usize, usize, &str, &str)]) {
+fn check(text: &str, diagnostics: &[(usize, usize, &str, &str)]) {
     let error = refused(text);
     let found = error.diagnostics();
-    assert_eq!(found.len(), findings.len(), "{text}\n{error}");
-    for (found, (line, column, message, expected)) in found.iter().zip(findings) {
+    assert_eq!(found.len(), diagnostics.len(), "{text}\n{error}");
+    for (found, (line, column, message, expected)) in found.iter().zip(diagnostics) {
         assert_eq!((found.line, found.column), (*line, *column), "{text}\n{error}");
         assert!(found.message.contains(message), "{message:?} is not in {found:?}");
         assert!(found.expected.contains(expected), "{expected:?} is not in {found:?}");
@@ -307,7 +307,10 @@ fn values_of_the_node_are_checked() {
         &node("\"a\"", &format!("[{}]", "\"a\",".repeat(17))),
         &[(3, 14, "17 interfaces", "1 to 16")],
     );
-    check(&node("\"a\"", "[\"a\", \"a\"]"), &[(3, 20, "twice", "differ")]);
+    check(
+        &node("\"a\"", "[\"a\", \"a\"]"),
+        &[(3, 20, "duplicate entry", "differ")],
+    );
     for wrong in ["", "a/b", "a b", "..", "0123456789abcdef", "a\\u0000"] {
         check(
             &node("\"a\"", &format!("[\"{wrong}\"]")),
@@ -360,7 +363,12 @@ fn values_of_a_service_are_checked() {
             "2001:db8::1 is IPv6 and the service's address 192.0.2.10 is IPv4",
             "IPv4",
         ),
-        ("source = [\"192.0.2.1\", \"192.0.2.1\"]", 24, "twice", "differ"),
+        (
+            "source = [\"192.0.2.1\", \"192.0.2.1\"]",
+            24,
+            "duplicate entry",
+            "differ",
+        ),
         (
             "source = [\"1.0.0.1\",\"1.0.0.2\",\"1.0.0.3\",\"1.0.0.4\",\"1.0.0.5\"]",
             10,
@@ -742,7 +750,12 @@ fn ranges_of_one_address_and_protocol_do_not_overlap() {
 fn values_of_a_guard_are_checked() {
     for (line, column, message, expected) in [
         ("allow = []", 9, "0 allowed prefixes", "1 to 4096"),
-        ("allow = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", 24, "twice", "differ"),
+        (
+            "allow = [\"10.0.0.0/8\", \"10.0.0.0/8\"]",
+            24,
+            "duplicate entry",
+            "differ",
+        ),
         (
             "allow = [\"10.0.0.1/8\"]",
             10,
@@ -935,7 +948,7 @@ fn backends(weights: impl IntoIterator<Item = u32>) -> String {
 }
 
 #[test]
-fn the_maps_must_have_room_for_the_file() {
+fn a_file_that_does_not_fit_into_the_maps_is_refused() {
     let capacity = |line: &str, service: &str| format!("{NODE}capacity.{line}\n{}{service}", &WEB[NODE.len()..]);
     for (line, weights, needed) in [
         ("ring_slots = 16", vec![8], None),
@@ -945,7 +958,7 @@ fn the_maps_must_have_room_for_the_file() {
         (
             "ring_slots = 16",
             vec![4, 5],
-            Some("the file needs 18 ring_slots, and there is room for 16"),
+            Some("the file needs 18 ring_slots, but the capacity is 16"),
         ),
         (
             "ring_slots = 16",
@@ -956,13 +969,13 @@ fn the_maps_must_have_room_for_the_file() {
         (
             "backends = 16",
             vec![0; 17],
-            Some("the file needs 17 backends, and there is room for 16"),
+            Some("the file needs 17 backends, but the capacity is 16"),
         ),
     ] {
         let text = capacity(line, &backends(weights));
         match needed {
             None => drop(accepted(&text)),
-            Some(message) => check(&text, &[(4, line.find("16").unwrap() + 10, message, "of at least")]),
+            Some(message) => check(&text, &[(4, line.find("16").unwrap() + 10, message, "at least")]),
         }
     }
     for (service, needed) in [
@@ -976,7 +989,7 @@ fn the_maps_must_have_room_for_the_file() {
         let message = format!("the file needs {needed} ring_slots");
         match needed {
             0 => drop(accepted(&text)),
-            _ => check(&text, &[(4, 23, &message, "of at least")]),
+            _ => check(&text, &[(4, 23, &message, "at least")]),
         }
     }
     let least = |count| {
@@ -992,13 +1005,13 @@ fn the_maps_must_have_room_for_the_file() {
             4,
             23,
             "needs 34 ring_slots",
-            "`ring_slots` in `[node.capacity]` of at least 34",
+            "`ring_slots` = at least 34 in `[node.capacity]`",
         )],
     );
 }
 
 #[test]
-fn a_default_size_that_is_too_small_is_shown_at_the_first_service_that_is_too_much() {
+fn a_default_size_that_is_too_small_is_reported_at_the_first_service_that_does_not_fit() {
     let service = |i: usize| {
         format!(
             "[[service]]\nname = \"s{i}\"\naddress = \"192.0.2.1\"\nport = {}\n",
@@ -1011,7 +1024,7 @@ fn a_default_size_that_is_too_small_is_shown_at_the_first_service_that_is_too_mu
         &[(
             4 + 4096 * 4,
             1,
-            "needs 4100 services, and there is room for 4096",
+            "needs 4100 services, but the capacity is 4096",
             "at least 4100",
         )],
     );
@@ -1021,7 +1034,7 @@ fn a_default_size_that_is_too_small_is_shown_at_the_first_service_that_is_too_mu
 fn the_text_of_an_error_shows_the_place() {
     let error = refused("[node]\nname = \"lb1\"\ninterfaces = [\"eth0\", \"eth0\"]\nxdp_mode = \"natve\"\n");
     let expected = r#"
-error: this entry is there twice
+error: duplicate entry
  --> lbd.toml:3:23
   |
 3 | interfaces = ["eth0", "eth0"]
@@ -1183,11 +1196,11 @@ fn headers_that_differ_in_case_alone_are_refused_where_they_are_and_take_no_serv
 
 #[test]
 fn a_table_that_is_refused_without_a_word_makes_the_file_wrong() {
-    let mut findings = finding::Findings::default();
-    assert_eq!(findings.whole(3..5, |_| None::<()>), None);
+    let mut diagnostics = diagnostics::Diagnostics::default();
+    assert_eq!(diagnostics.table(3..5, |_| None::<()>), None);
     // The tables around it know why they are not there.
-    assert_eq!(findings.whole(0..9, |_| None::<()>), None);
-    let found = findings.into_vec();
+    assert_eq!(diagnostics.table(0..9, |_| None::<()>), None);
+    let found = diagnostics.into_vec();
     assert_eq!((found.len(), &found[0].span), (1, &(3..5)));
 }
 

@@ -7,13 +7,13 @@ use toml::Spanned;
 use super::{
     Backend, Tunnel,
     address::family,
-    finding::{Findings, Problem, Span},
+    diagnostics::{Diagnostics, Message, Span},
     numbers, prefix, raw,
     words::Word,
 };
 
 /// Checks `[node.tunnel]`.
-pub(super) fn node(raw: &raw::Tunnel, findings: &mut Findings) -> Option<Tunnel> {
+pub(super) fn node(raw: &raw::Tunnel, diagnostics: &mut Diagnostics) -> Option<Tunnel> {
     let default = Tunnel::default();
     let v4 = |prefix| match prefix {
         IpNet::V4(v4) => Some(v4),
@@ -23,13 +23,13 @@ pub(super) fn node(raw: &raw::Tunnel, findings: &mut Findings) -> Option<Tunnel>
         IpNet::V6(v6) => Some(v6),
         IpNet::V4(_) => None,
     };
-    let source_v4 = findings.optional(&raw.source_v4, default.source_v4, |text| {
+    let source_v4 = diagnostics.optional(&raw.source_v4, default.source_v4, |text| {
         prefix::source_of(text, "IPv4", v4).map(Some)
     });
-    let source_v6 = findings.optional(&raw.source_v6, default.source_v6, |text| {
+    let source_v6 = diagnostics.optional(&raw.source_v6, default.source_v6, |text| {
         prefix::source_of(text, "IPv6", v6).map(Some)
     });
-    let gue_port = findings.optional(&raw.gue_port, default.gue_port, numbers::port);
+    let gue_port = diagnostics.optional(&raw.gue_port, default.gue_port, numbers::port);
     Some(Tunnel {
         source_v4: source_v4?,
         source_v6: source_v6?,
@@ -42,18 +42,18 @@ pub(super) fn service(
     raw: &raw::Service,
     mode: Option<Mode>,
     node: &Tunnel,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Tunnel> {
     refuse(
         &raw.tunnel_source,
         "tunnel_source",
         &[Mode::Ipip, Mode::Gue],
         mode,
-        findings,
+        diagnostics,
     );
-    refuse(&raw.gue_port, "gue_port", &[Mode::Gue], mode, findings);
-    let source = findings.optional(&raw.tunnel_source, None, |text| prefix::source(text).map(Some));
-    let gue_port = findings.optional(&raw.gue_port, node.gue_port, numbers::port);
+    refuse(&raw.gue_port, "gue_port", &[Mode::Gue], mode, diagnostics);
+    let source = diagnostics.optional(&raw.tunnel_source, None, |text| prefix::source(text).map(Some));
+    let gue_port = diagnostics.optional(&raw.gue_port, node.gue_port, numbers::port);
     let mut tunnel = Tunnel {
         gue_port: gue_port?,
         ..*node
@@ -72,7 +72,7 @@ pub(super) fn refuse<T>(
     key: &str,
     modes: &[Mode],
     mode: Option<Mode>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> bool {
     let (Some(given), Some(mode)) = (given, mode) else {
         return false;
@@ -80,21 +80,21 @@ pub(super) fn refuse<T>(
     if modes.contains(&mode) {
         return false;
     }
-    findings.add(given.span(), not_in(key, modes, mode));
+    diagnostics.add(given.span(), not_in(key, modes, mode));
     true
 }
 
 /// That `key` belongs to other modes.
-pub(super) fn not_in(key: &str, modes: &[Mode], mode: Mode) -> Problem {
+pub(super) fn not_in(key: &str, modes: &[Mode], mode: Mode) -> Message {
     let words: Vec<_> = modes.iter().map(|mode| format!("\"{}\"", mode.word())).collect();
-    Problem::new(
+    Message::new(
         format!("`{key}` has no meaning in the mode \"{}\"", mode.word()),
         format!("no `{key}`, or `mode` = {}", words.join(" or ")),
     )
 }
 
 /// Notes backends of a tunnel mode that no source address is there for.
-pub(super) fn check_sources(mode: Mode, tunnel: &Tunnel, backends: &[(Span, Backend)], findings: &mut Findings) {
+pub(super) fn check_sources(mode: Mode, tunnel: &Tunnel, backends: &[(Span, Backend)], diagnostics: &mut Diagnostics) {
     if !mode.encapsulates() {
         return;
     }
@@ -110,7 +110,7 @@ pub(super) fn check_sources(mode: Mode, tunnel: &Tunnel, backends: &[(Span, Back
                 "`{key}` in `[node.tunnel]`, or an {} `tunnel_source` of the service",
                 family(worker)
             );
-            findings.add(span.clone(), Problem::new(problem, expected));
+            diagnostics.add(span.clone(), Message::new(problem, expected));
         }
     }
 }

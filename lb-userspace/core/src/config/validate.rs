@@ -5,41 +5,41 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 
 use super::{
-    Config, Service, Tunnel, api,
-    finding::{Finding, Findings, Problem, Seen},
-    node, raw, room, service, vrrp,
+    Config, Service, Tunnel, api, capacity_check,
+    diagnostics::{Diagnostics, Entry, Message, Seen},
+    node, raw, service, vrrp,
     words::Word,
 };
 
 /// Checks a whole file.
-pub(super) fn validate(file: &raw::File) -> Result<Config, Vec<Finding>> {
-    let mut findings = Findings::default();
-    let config = check(file, &mut findings);
-    findings.into_result()?;
+pub(super) fn validate(file: &raw::File) -> Result<Config, Vec<Entry>> {
+    let mut diagnostics = Diagnostics::default();
+    let config = check(file, &mut diagnostics);
+    diagnostics.into_result()?;
     // What is missing without a finding would be a fault of this module; a refusal that says little beats a panic.
     config.ok_or_else(|| {
-        vec![Finding::new(
+        vec![Entry::new(
             0..0,
-            Problem::new("the file is not complete", "all required keys"),
+            Message::new("the file is not complete", "all required keys"),
         )]
     })
 }
 
-fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
+fn check(file: &raw::File, diagnostics: &mut Diagnostics) -> Option<Config> {
     let node = match &file.node {
-        Some(raw) => node::check(raw, findings),
+        Some(raw) => node::check(raw, diagnostics),
         None => {
             let expected = "a table `[node]` with the keys `name` and `interfaces`";
-            findings.add(0..0, Problem::new("`[node]` is missing", expected));
+            diagnostics.add(0..0, Message::new("`[node]` is missing", expected));
             None
         }
     };
-    let api = api::check(file.api.as_ref(), findings);
+    let api = api::check(file.api.as_ref(), diagnostics);
     let tunnel = node.as_ref().map(|node| node.tunnel);
-    let services = services(&file.service, tunnel.as_ref(), findings);
+    let services = services(&file.service, tunnel.as_ref(), diagnostics);
     let is_complete = services.len() == file.service.len();
     if let (Some(raw), Some(node)) = (&file.node, &node) {
-        room::check(&raw.get_ref().capacity, &node.capacity, &services, findings);
+        capacity_check::check(&raw.get_ref().capacity, &node.capacity, &services, diagnostics);
     }
     let names = file
         .service
@@ -51,7 +51,7 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
         let ordinary = service.backends.iter().filter(|backend| !backend.fallback);
         (service.name.as_str(), ordinary.count())
     }));
-    let vrrp = vrrp::check(&file.vrrp, &tracked, findings);
+    let vrrp = vrrp::check(&file.vrrp, &tracked, diagnostics);
     Some(Config {
         vrrp: vrrp?,
         node: node?,
@@ -61,21 +61,26 @@ fn check(file: &raw::File, findings: &mut Findings) -> Option<Config> {
 }
 
 /// The services that are right, each with its place.
-fn services(raw: &[Spanned<raw::Service>], tunnel: Option<&Tunnel>, findings: &mut Findings) -> Vec<room::Placed> {
+fn services(
+    raw: &[Spanned<raw::Service>],
+    tunnel: Option<&Tunnel>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<capacity_check::Placed> {
     let mut names = Seen::default();
     let mut fronts = Seen::default();
-    let mut services: Vec<room::Placed> = Vec::with_capacity(raw.len());
+    let mut services: Vec<capacity_check::Placed> = Vec::with_capacity(raw.len());
     for item in raw {
-        let Some(service) = findings.whole(item.span(), |findings| service::check(item, tunnel, findings)) else {
+        let Some(service) = diagnostics.table(item.span(), |diagnostics| service::check(item, tunnel, diagnostics))
+        else {
             continue;
         };
         let span = |given: Option<&Spanned<String>>| given.map_or_else(|| item.span(), Spanned::span);
         names.is_new(
-            findings,
+            diagnostics,
             service.name.clone(),
             span(item.get_ref().name.as_ref()),
             || {
-                Problem::new(
+                Message::new(
                     format!("two services have the name \"{}\"", service.name),
                     "services with different names",
                 )
@@ -84,10 +89,10 @@ fn services(raw: &[Spanned<raw::Service>], tunnel: Option<&Tunnel>, findings: &m
         let place = span(item.get_ref().address.as_ref());
         if service.ports.count() == 1 {
             let port = service.ports.low;
-            fronts.is_new(findings, (service.address, port, service.protocol), place, || {
+            fronts.is_new(diagnostics, (service.address, port, service.protocol), place, || {
                 let front = std::net::SocketAddr::new(service.address, port);
                 let problem = format!("two services are at {front}, {}", service.protocol.word());
-                Problem::new(problem, "services that differ in address, port or protocol")
+                Message::new(problem, "services that differ in address, port or protocol")
             });
         } else if let Some((other, known)) = services.iter().find(|(_, known)| overlap(known, &service)) {
             let problem = format!(
@@ -96,9 +101,9 @@ fn services(raw: &[Spanned<raw::Service>], tunnel: Option<&Tunnel>, findings: &m
             );
             let expected = "ranges without common ports; a service with a single port may lie within one";
             let ports = item.get_ref().ports.as_ref().map_or(place, Spanned::span);
-            findings.add_related(
+            diagnostics.add_related(
                 ports,
-                Problem::new(problem, expected),
+                Message::new(problem, expected),
                 other.clone(),
                 "the other service",
             );

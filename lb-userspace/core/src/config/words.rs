@@ -2,7 +2,7 @@
 
 use lb_common::{Mode, OnBackendDown, Scheduler};
 
-use super::{PacketLog, Protocol, XdpMode, finding::Problem};
+use super::{PacketLog, Protocol, XdpMode, diagnostics::Message};
 
 /// A choice that the file, the command line and the API name by the same word.
 pub trait Word: Copy + PartialEq + 'static {
@@ -74,7 +74,7 @@ impl Word for OnBackendDown {
 }
 
 /// The choice that `text` names.
-pub(super) fn choice<T: Word>(text: &str) -> Result<T, Problem> {
+pub(super) fn choice<T: Word>(text: &str) -> Result<T, Message> {
     if let Some((_, choice)) = T::WORDS.iter().find(|(word, _)| *word == text) {
         return Ok(*choice);
     }
@@ -84,7 +84,7 @@ pub(super) fn choice<T: Word>(text: &str) -> Result<T, Problem> {
         .collect::<Vec<_>>()
         .join(" or ");
     Err(
-        Problem::new(format!("unknown {} \"{}\"", T::WHAT, text.escape_debug()), expected)
+        Message::new(format!("unknown {} \"{}\"", T::WHAT, text.escape_debug()), expected)
             .suggest(nearest(text, words())),
     )
 }

@@ -1,4 +1,4 @@
-//! How overrides are written down.
+//! The JSON document that stores overrides on disk.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Intent, Leaving, Override, Overrides};
 use crate::config::{BackendId, MOST_WEIGHT};
 
-/// The version that this program writes, and the only one that it reads.
+/// Version of the document. No other version is read.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -21,7 +21,7 @@ struct Document {
     vrrp_maintained: BTreeSet<String>,
 }
 
-/// Only the version, which says whether the rest makes sense.
+/// Only the version, which decides whether the rest can be read.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -39,7 +39,7 @@ struct Entry {
     deadline: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     weight: Option<u32>,
-    /// Whether it is a drain that has come to its end.
+    /// Whether it is a drain that has ended.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     ended: bool,
 }
@@ -55,7 +55,7 @@ enum Word {
 ///
 /// # Errors
 ///
-/// When it is another version, or holds something else.
+/// If it has another version or is malformed.
 pub fn from_json(bytes: &[u8]) -> Result<Overrides, String> {
     let text = |error: serde_json::Error| error.to_string();
     let Versioned { version } = serde_json::from_slice(bytes).map_err(text)?;
@@ -94,7 +94,7 @@ pub fn from_json(bytes: &[u8]) -> Result<Overrides, String> {
     Ok(overrides)
 }
 
-/// A weight that a backend may have: no other is ever written.
+/// Checks the range of a weight.
 fn weight(weight: u32) -> Result<u32, String> {
     if weight > MOST_WEIGHT {
         return Err(format!("weight {weight}, expected 0 to {MOST_WEIGHT}"));
@@ -126,7 +126,7 @@ pub fn to_json(overrides: &Overrides) -> Vec<u8> {
         leaving: overrides.leaving.clone(),
         vrrp_maintained: overrides.maintained.clone(),
     };
-    // Strings, numbers and lists of them can always be written.
+    // Strings, numbers and lists of them always serialize.
     let mut text = serde_json::to_vec_pretty(&document).unwrap_or_default();
     text.push(b'\n');
     text

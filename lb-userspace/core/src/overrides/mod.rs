@@ -1,5 +1,6 @@
-//! What operators decided about backends, beside the configuration: drained, disabled, another weight. And backends that
-//! a reload removed, for as long as their flows go on. Pure; moments are arguments.
+//! Overrides: changes by operators that outlive a restart (drain, disable, weight, maintain).
+//!
+//! Also keeps the backends that a reload removed, as long as their flows continue. Time is an argument.
 
 mod document;
 #[cfg(test)]
@@ -17,120 +18,121 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{BackendId, Config, Service};
 
-/// What an operator wants of a backend.
+/// The override of a backend's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
-    /// It takes no new flows; the old ones go on until the deadline.
+    /// No new flows. Old flows continue until the deadline.
     Drain {
-        /// When that began.
+        /// When it began.
         since: Timestamp,
-        /// When what is left is treated as the service treats flows of a dead backend; `None`: never.
+        /// When the remaining flows are treated as `on_backend_down` says. `None`: never.
         deadline: Option<Timestamp>,
     },
-    /// It counts as down, whatever its health.
+    /// Counts as down, whatever its health.
     Disable {
-        /// When that began.
+        /// When it began.
         since: Timestamp,
     },
 }
 
-/// What an operator decided about a backend. At least one of both is there.
+/// The overrides of a backend. At least one of both fields is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Override {
-    /// Whether it takes flows.
+    /// Drained or disabled. `None`: enabled.
     pub intent: Option<Intent>,
-    /// In place of the weight of the configuration.
+    /// Weight in place of the configured one, 0 to [`MOST_WEIGHT`](crate::config::MOST_WEIGHT). `None`: the configured one.
     pub weight: Option<u32>,
 }
 
-/// What an operator can do.
+/// A change by an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// No new flows, from now on.
+    /// Accept no new flows.
     Drain {
-        /// How long the old ones may go on; `None`: as long as they like.
+        /// How long old flows may continue. `None`: without limit.
         deadline: Option<Duration>,
     },
-    /// Take new flows again.
+    /// End a drain.
     Undrain,
     /// Count as down.
     Disable,
-    /// Count as what health says again.
+    /// End `Disable`: follow health again.
     Enable,
-    /// Have another weight.
+    /// Set a weight in place of the configured one.
     SetWeight(u32),
-    /// Have the weight of the configuration again.
+    /// Use the configured weight again.
     ResetWeight,
 }
 
-/// Why a verb makes no sense, in a sentence.
+/// Why a change is refused, one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
-/// What overrides make of a backend.
+/// Administrative state of a backend, as overrides decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// What health says.
-    AsHealthSays,
-    /// No new flows.
+pub enum AdminState {
+    /// Follows its health.
+    Enabled,
+    /// No new flows; old flows continue.
     Draining,
-    /// Nothing.
+    /// No flows: disabled, or its drain deadline has passed.
     Down,
 }
 
-/// A backend that a reload removed, whose flows go on.
+/// A backend that a reload removed and whose flows continue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {
-    /// Its service.
+    /// Name of the service.
     pub service: String,
-    /// Its name.
+    /// Name of the backend.
     pub backend: String,
-    /// Its address and port.
+    /// Address and port.
     pub address: SocketAddr,
     /// When it was removed.
     pub since: Timestamp,
-    /// When its flows end at the latest.
+    /// When its remaining flows end.
     pub deadline: Timestamp,
 }
 
-/// Something that operators decided and a configuration makes void.
+/// An override that a new configuration makes void.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voided {
-    /// The backend that it was about.
+    /// The backend.
     pub id: BackendId,
-    /// Why it is void, in a few words.
+    /// Why it is void, a short phrase.
     pub cause: &'static str,
 }
 
-/// Everything that operators decided.
+/// All overrides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     of: BTreeMap<BackendId, Override>,
-    /// Backends whose drain has come to its end.
+    /// Backends whose drain has ended.
     drained: BTreeSet<BackendId>,
+    /// Backends that reloads removed and whose flows continue.
     leaving: Vec<Leaving>,
-    /// Virtual routers that stay backup.
+    /// Names of virtual routers that are held in Backup.
     maintained: BTreeSet<String>,
 }
 
 impl Overrides {
-    /// What was decided about a backend.
+    /// The override of a backend.
     pub fn of(&self, id: &BackendId) -> Option<&Override> {
         self.of.get(id)
     }
 
-    /// All that was decided, by backend.
+    /// The overrides of all backends.
     pub fn all(&self) -> impl Iterator<Item = (&BackendId, &Override)> {
         self.of.iter()
     }
 
-    /// Virtual routers of which this balancer stays backup.
+    /// Names of virtual routers that are held in Backup.
     pub fn maintained(&self) -> &BTreeSet<String> {
         &self.maintained
     }
 
-    /// Lets virtual routers stay backup, or take part as before. Says whether that changed anything.
+    /// Holds virtual routers in Backup, or ends that. Returns whether anything changed.
     pub fn maintain<'a>(&mut self, names: impl IntoIterator<Item = &'a str>, is_maintained: bool) -> bool {
         let mut changed = false;
         for name in names {
@@ -143,26 +145,28 @@ impl Overrides {
         changed
     }
 
-    /// Whether a backend takes flows, as far as operators decide it.
-    pub fn standing(&self, id: &BackendId, now: Timestamp) -> Standing {
+    /// Administrative state of a backend.
+    pub fn admin_state(&self, id: &BackendId, now: Timestamp) -> AdminState {
         match self.of.get(id).and_then(|own| own.intent) {
-            None => Standing::AsHealthSays,
-            Some(Intent::Disable { .. }) => Standing::Down,
-            Some(Intent::Drain { deadline, .. }) if deadline.is_some_and(|deadline| deadline <= now) => Standing::Down,
-            Some(Intent::Drain { .. }) => Standing::Draining,
+            None => AdminState::Enabled,
+            Some(Intent::Disable { .. }) => AdminState::Down,
+            Some(Intent::Drain { deadline, .. }) if deadline.is_some_and(|deadline| deadline <= now) => {
+                AdminState::Down
+            }
+            Some(Intent::Drain { .. }) => AdminState::Draining,
         }
     }
 
-    /// The weight of a backend, given that of the configuration.
+    /// Weight of a backend. `configured` is its weight in the configuration.
     pub fn weight(&self, id: &BackendId, configured: u32) -> u32 {
         self.of.get(id).and_then(|own| own.weight).unwrap_or(configured)
     }
 
-    /// Carries out a verb. Says whether it changed anything.
+    /// Applies a change. Returns whether anything changed.
     ///
     /// # Errors
     ///
-    /// When it makes no sense for what was decided before.
+    /// If the change does not fit the state, such as `undrain` of a disabled backend.
     pub fn change(&mut self, id: &BackendId, verb: Verb, now: Timestamp) -> Result<bool, Refused> {
         let before = self.of.get(id).copied().unwrap_or_default();
         let mut after = before;
@@ -177,12 +181,10 @@ impl Overrides {
                 after.intent = Some(Intent::Drain { since, deadline });
             }
             (Verb::Undrain, Some(Intent::Disable { .. })) => {
-                return Err(Refused(format!("{name} is disabled, not draining: `enable` ends that")));
+                return Err(Refused(format!("{name} is disabled, not draining: use `enable`")));
             }
             (Verb::Enable, Some(Intent::Drain { .. })) => {
-                return Err(Refused(format!(
-                    "{name} is draining, not disabled: `undrain` ends that"
-                )));
+                return Err(Refused(format!("{name} is draining, not disabled: use `undrain`")));
             }
             (Verb::Undrain | Verb::Enable, _) => after.intent = None,
             (Verb::Disable, Some(Intent::Disable { .. })) => {}
@@ -201,7 +203,7 @@ impl Overrides {
         Ok(before != after)
     }
 
-    /// Follows services that have other names now.
+    /// Renames services: old name to new name.
     pub fn rename(&mut self, names: &BTreeMap<String, String>) {
         let id = |id: BackendId| match names.get(&id.service) {
             Some(new) => BackendId {
@@ -222,23 +224,23 @@ impl Overrides {
         }
     }
 
-    /// Forgets what means nothing in this configuration, and those that left and are in it again. Returns what was
-    /// decided about backends and is forgotten.
+    /// Removes overrides of backends and virtual routers that `config` does not have, and entries of removed backends
+    /// that it has again. Returns the overrides of backends that were removed.
     pub fn prune(&mut self, config: &Config) -> Vec<Voided> {
         let mut voided = Vec::new();
         self.of.retain(|id, own| {
             let mut void = |cause| voided.push(Voided { id: id.clone(), cause });
             let service = config.services.iter().find(|service| service.name == id.service);
             let Some(service) = service else {
-                void("its service is not in the configuration any more");
+                void("its service was removed from the configuration");
                 return false;
             };
             let Some(backend) = service.backends.iter().find(|backend| backend.name == id.backend) else {
-                void("it is not in the configuration any more");
+                void("it was removed from the configuration");
                 return false;
             };
             if backend.fallback && own.weight.take().is_some() {
-                void("it is a fallback backend now, which has no weight");
+                void("it is now a fallback backend; these have no weight");
             }
             *own != Override::default()
         });
@@ -257,7 +259,7 @@ impl Overrides {
         voided
     }
 
-    /// Drains that have not come to their ends yet, with their deadlines.
+    /// Drains that have not ended, with their deadlines.
     pub fn drains(&self) -> impl Iterator<Item = (&BackendId, Option<Timestamp>)> {
         self.of.iter().filter_map(|(id, own)| match own.intent {
             Some(Intent::Drain { deadline, .. }) if !self.drained.contains(id) => Some((id, deadline)),
@@ -265,13 +267,13 @@ impl Overrides {
         })
     }
 
-    /// Keeps in mind that a drain has come to its end, so that it is told once.
+    /// Records that a drain has ended, so that this is announced once.
     pub fn end_drain(&mut self, id: BackendId) {
         self.drained.insert(id);
     }
 
-    /// Backends whose weight another configuration changes in vain: an operator's holds, which is given with that of the
-    /// other configuration.
+    /// Backends whose configured weight changes without effect, because an override is in force. Each with the weight of
+    /// the override and the new weight of the configuration.
     pub fn shadowed(&self, before: &Config, next: &Config) -> Vec<(BackendId, u32, u32)> {
         let configured = |config: &Config, id: &BackendId| {
             let service = config.services.iter().find(|service| service.name == id.service)?;
@@ -285,26 +287,26 @@ impl Overrides {
         self.of.iter().filter_map(shadowed).collect()
     }
 
-    /// The backends of a service that were removed and whose flows go on, or are just being ended.
+    /// The removed backends of a service whose flows continue or are being ended.
     pub fn leaving<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Leaving> {
         self.leaving
             .iter()
             .filter(move |leaving| leaving.service == service.name)
     }
 
-    /// All of those.
+    /// The removed backends of all services.
     pub fn all_leaving(&self) -> &[Leaving] {
         &self.leaving
     }
 
-    /// Lets the flows of a removed backend go on.
+    /// Adds a removed backend whose flows continue.
     pub fn leave(&mut self, leaving: Leaving) {
         self.leaving
             .retain(|other| (&other.service, other.address) != (&leaving.service, leaving.address));
         self.leaving.push(leaving);
     }
 
-    /// Forgets removed backends; returns those.
+    /// Drops the removed backends for which `is_gone` holds. Returns them.
     pub fn gone(&mut self, is_gone: impl Fn(&Leaving) -> bool) -> Vec<Leaving> {
         let (gone, left) = std::mem::take(&mut self.leaving)
             .into_iter()
@@ -313,7 +315,7 @@ impl Overrides {
         gone
     }
 
-    /// The next moment at which a deadline changes something.
+    /// The first deadline after `now`.
     pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let drains = self.of.values().filter_map(|own| match own.intent {
             Some(Intent::Drain { deadline, .. }) => deadline,
@@ -324,15 +326,15 @@ impl Overrides {
     }
 }
 
-/// A moment that much later.
+/// `now` plus `time`.
 fn later(now: Timestamp, time: Duration) -> Result<Timestamp, Refused> {
     SignedDuration::try_from(time)
         .ok()
         .and_then(|time| now.checked_add(time).ok())
-        .ok_or_else(|| Refused("the deadline is too far away; expected one within some thousand years".to_owned()))
+        .ok_or_else(|| Refused("the deadline is too far away; expected less than 7000 years".to_owned()))
 }
 
-/// When what is removed now ends at the latest.
+/// Deadline of a backend that is removed at `now`.
 pub fn deadline_after(now: Timestamp, time: Duration) -> Timestamp {
     later(now, time).unwrap_or(Timestamp::MAX)
 }

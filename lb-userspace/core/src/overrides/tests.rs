@@ -1,4 +1,4 @@
-//! Verbs, deadlines and the document.
+//! Tests of changes, deadlines and the document.
 
 use super::*;
 
@@ -20,40 +20,40 @@ fn drain(seconds: u64) -> Verb {
 }
 
 #[test]
-fn verbs_do_what_they_say_and_deadlines_come() {
-    use Standing::*;
-    // Verbs, one each second from 100; then the standing at a second, and the weight where the configuration has 5.
-    let given_then: &[(&[Verb], i64, Standing, u32)] = &[
-        (&[], 1000, AsHealthSays, 5),
+fn verbs_and_deadlines_change_state_and_weight() {
+    use AdminState::*;
+    // Verbs, one each second from 100; then the state at a second, and the weight where the configuration has 5.
+    let given_then: &[(&[Verb], i64, AdminState, u32)] = &[
+        (&[], 1000, Enabled, 5),
         (&[Verb::Drain { deadline: None }], i64::from(u32::MAX), Draining, 5),
         (&[drain(60)], 159, Draining, 5),
         (&[drain(60)], 160, Down, 5),
         (&[drain(60), drain(600)], 200, Draining, 5),
-        (&[drain(60), Verb::Undrain], 1000, AsHealthSays, 5),
+        (&[drain(60), Verb::Undrain], 1000, Enabled, 5),
         (&[Verb::Disable], 100, Down, 5),
-        (&[Verb::Disable, Verb::Enable], 101, AsHealthSays, 5),
+        (&[Verb::Disable, Verb::Enable], 101, Enabled, 5),
         (&[Verb::Disable, drain(60)], 120, Draining, 5),
-        (&[Verb::SetWeight(9)], 100, AsHealthSays, 9),
-        (&[Verb::SetWeight(9), Verb::Disable, Verb::Enable], 200, AsHealthSays, 9),
-        (&[Verb::SetWeight(9), Verb::ResetWeight], 200, AsHealthSays, 5),
-        (&[Verb::Undrain, Verb::Enable, Verb::ResetWeight], 200, AsHealthSays, 5),
+        (&[Verb::SetWeight(9)], 100, Enabled, 9),
+        (&[Verb::SetWeight(9), Verb::Disable, Verb::Enable], 200, Enabled, 9),
+        (&[Verb::SetWeight(9), Verb::ResetWeight], 200, Enabled, 5),
+        (&[Verb::Undrain, Verb::Enable, Verb::ResetWeight], 200, Enabled, 5),
     ];
-    for (verbs, second, standing, weight) in given_then {
+    for (verbs, second, state, weight) in given_then {
         let mut overrides = Overrides::default();
         for (when, verb) in (100..).zip(*verbs) {
             overrides.change(&id("w1"), *verb, at(when)).unwrap();
         }
-        assert_eq!(overrides.standing(&id("w1"), at(*second)), *standing, "{verbs:?}");
+        assert_eq!(overrides.admin_state(&id("w1"), at(*second)), *state, "{verbs:?}");
         assert_eq!(overrides.weight(&id("w1"), 5), *weight, "{verbs:?}");
-        assert_eq!(overrides.standing(&id("w2"), at(*second)), AsHealthSays);
-        if *standing == AsHealthSays && *weight == 5 {
+        assert_eq!(overrides.admin_state(&id("w2"), at(*second)), Enabled);
+        if *state == Enabled && *weight == 5 {
             assert_eq!(overrides, Overrides::default(), "nothing is left of {verbs:?}");
         }
     }
 }
 
 #[test]
-fn a_verb_that_ends_something_else_is_refused_and_says_what_would_help() {
+fn a_verb_for_another_state_is_refused_and_names_the_right_verb() {
     for (first, second, word) in [
         (Verb::Disable, Verb::Undrain, "enable"),
         (drain(60), Verb::Enable, "undrain"),
@@ -79,7 +79,7 @@ fn a_verb_that_ends_something_else_is_refused_and_says_what_would_help() {
 }
 
 #[test]
-fn the_next_deadline_is_the_first_that_is_to_come() {
+fn the_next_deadline_is_the_first_one_in_the_future() {
     let mut overrides = Overrides::default();
     assert_eq!(overrides.next_deadline(at(0)), None);
     overrides.change(&id("w1"), drain(100), at(0)).unwrap();
@@ -107,7 +107,7 @@ fn leaving(host: u8) -> Leaving {
 }
 
 #[test]
-fn what_concerns_no_backend_any_more_is_forgotten() {
+fn overrides_of_removed_backends_are_dropped() {
     let mut overrides = Overrides::default();
     for backend in ["w1", "w2"] {
         overrides.change(&id(backend), Verb::Disable, at(0)).unwrap();
@@ -118,7 +118,7 @@ fn what_concerns_no_backend_any_more_is_forgotten() {
     let void = |backend, cause| Voided { id: id(backend), cause };
     assert_eq!(
         overrides.prune(&config),
-        [void("w2", "it is not in the configuration any more")]
+        [void("w2", "it was removed from the configuration")]
     );
     assert!(overrides.of(&id("w1")).is_some());
     let service = &config.services[0];
@@ -129,21 +129,25 @@ fn what_concerns_no_backend_any_more_is_forgotten() {
     let fallback = self::config("fallback = [{ name = \"w1\", address = \"10.0.0.1\" }]\n");
     assert_eq!(
         overrides.prune(&fallback),
-        [void("w1", "it is a fallback backend now, which has no weight")]
+        [void("w1", "it is now a fallback backend; these have no weight")]
     );
     assert_eq!(overrides.weight(&id("w1"), 1), 1);
-    assert_eq!(overrides.standing(&id("w1"), at(0)), Standing::Down, "the rest stays");
+    assert_eq!(
+        overrides.admin_state(&id("w1"), at(0)),
+        AdminState::Down,
+        "the rest stays"
+    );
     let mut empty = config;
     empty.services.clear();
     assert_eq!(
         overrides.prune(&empty),
-        [void("w1", "its service is not in the configuration any more")]
+        [void("w1", "its service was removed from the configuration")]
     );
     assert_eq!(overrides, Overrides::default());
 }
 
 #[test]
-fn a_weight_that_a_file_changes_in_vain_is_told() {
+fn a_configured_weight_that_an_override_hides_is_reported() {
     let weights = |one: u32, two: u32| {
         config(&format!(
             "backend = [{{ name = \"w1\", address = \"10.0.0.1\", weight = {one} }},
@@ -175,13 +179,13 @@ fn overrides_survive_in_the_document() {
     assert_eq!(loaded, overrides);
     assert_eq!(loaded.drains().collect::<Vec<_>>(), [(&id("w1"), Some(at(160)))]);
     loaded.change(&id("w3"), drain(60), at(200)).unwrap();
-    assert_eq!(loaded.drains().count(), 2, "it is drained anew");
+    assert_eq!(loaded.drains().count(), 2, "the new drain has not ended");
     let none = from_json(&to_json(&Overrides::default())).unwrap();
     assert_eq!(none, Overrides::default());
 }
 
 #[test]
-fn what_was_decided_follows_a_service_to_its_new_name() {
+fn overrides_follow_a_renamed_service() {
     let mut overrides = Overrides::default();
     overrides.change(&id("w1"), drain(60), at(100)).unwrap();
     overrides.end_drain(id("w1"));
@@ -201,6 +205,6 @@ fn what_was_decided_follows_a_service_to_its_new_name() {
         (overrides.of(&id("w1")), overrides.of(&renamed).is_some()),
         (None, true)
     );
-    assert_eq!(overrides.drains().count(), 0, "its end was told");
+    assert_eq!(overrides.drains().count(), 0, "its end is already recorded");
     assert_eq!(overrides.all_leaving()[0].service, "site");
 }

@@ -13,7 +13,7 @@ use lb_common::{BackendState, Mode, NextHop, OnBackendDown, Scheduler};
 use crate::{
     config::{self, BackendId, Config, Guard, Initial, PortRange},
     health::Verdict,
-    overrides::{Overrides, Standing},
+    overrides::{AdminState, Overrides},
     reconcile::VirtualAddress,
     reconcile::panic,
     schedule::ramp,
@@ -170,16 +170,16 @@ fn state(service: &config::Service, backend: &config::Backend, known: Known<'_>,
         None => Verdict::Up,
         Some(_) => known.verdicts.get(&id).copied().unwrap_or_default(),
     };
-    let standing = known.overrides.standing(&id, known.now);
+    let standing = known.overrides.admin_state(&id, known.now);
     let verdict = match verdict {
-        Verdict::Down if panics && !backend.fallback && standing == Standing::AsHealthSays => Verdict::Up,
+        Verdict::Down if panics && !backend.fallback && standing == AdminState::Enabled => Verdict::Up,
         verdict => verdict,
     };
     match (standing, verdict) {
-        (Standing::Down, _) | (_, Verdict::Down) => Some(BackendState::Down),
-        (Standing::Draining, _) => Some(BackendState::Draining),
-        (Standing::AsHealthSays, Verdict::Up) => Some(in_service(known.overrides.weight(&id, backend.weight))),
-        (Standing::AsHealthSays, Verdict::Unknown) => None,
+        (AdminState::Down, _) | (_, Verdict::Down) => Some(BackendState::Down),
+        (AdminState::Draining, _) => Some(BackendState::Draining),
+        (AdminState::Enabled, Verdict::Up) => Some(in_service(known.overrides.weight(&id, backend.weight))),
+        (AdminState::Enabled, Verdict::Unknown) => None,
     }
 }
 

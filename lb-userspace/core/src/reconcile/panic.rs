@@ -4,7 +4,7 @@ use super::Known;
 use crate::{
     config::{BackendId, Service},
     health::Verdict,
-    overrides::Standing,
+    overrides::AdminState,
 };
 
 /// Whether too few backends of a service are well. Those that an operator took out, that have no weight, or that are a
@@ -20,7 +20,7 @@ pub(super) fn panics(service: &Service, known: Known<'_>) -> bool {
             backend: backend.name.clone(),
         };
         let weight = known.overrides.weight(&id, backend.weight);
-        if weight == 0 || known.overrides.standing(&id, known.now) != Standing::AsHealthSays {
+        if weight == 0 || known.overrides.admin_state(&id, known.now) != AdminState::Enabled {
             continue;
         }
         all += 1;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     reconcile::{GuardVerdict, Guarded, Listing},
-    schedule::{self, KnownRings, Member},
+    schedule::{self, Member, RingCache},
 };
 
 #[allow(missing_docs, reason = "the fields of all steps say what they are")]
@@ -64,11 +64,11 @@ pub struct Plan {
 
 /// The writes that turn `observed` into `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
-    plan_with(desired, observed, &mut KnownRings::default())
+    plan_with(desired, observed, &mut RingCache::default())
 }
 
 /// The same, without building rings again whose members are as they were at the last call with the same `known`.
-pub fn plan_with(desired: &Desired, observed: &Observed, known: &mut KnownRings) -> Plan {
+pub fn plan_with(desired: &Desired, observed: &Observed, known: &mut RingCache) -> Plan {
     let mut planner = Planner::new(observed, known);
     planner.classes(&classes(desired));
     for service in &desired.services {
@@ -90,7 +90,7 @@ struct Planner<'a> {
     free_services: Box<dyn Iterator<Item = u32> + 'a>,
     free_backends: Box<dyn Iterator<Item = u32> + 'a>,
     ring_space: RingSpace,
-    known_rings: &'a mut KnownRings,
+    ring_cache: &'a mut RingCache,
     /// What addresses may be besides; what guards of former services left.
     first: Vec<Step>,
     /// Next hops, new backends, backends that come up; new rings; new guards.
@@ -106,7 +106,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(observed: &'a Observed, known_rings: &'a mut KnownRings) -> Self {
+    fn new(observed: &'a Observed, ring_cache: &'a mut RingCache) -> Self {
         let mut by_front = HashMap::new();
         let found: HashSet<u32> = observed.listed.values().copied().collect();
         for (index, service) in &observed.services {
@@ -147,7 +147,7 @@ impl<'a> Planner<'a> {
             free_services: Box::new((0..room.services).filter(|index| !observed.services.contains_key(index))),
             free_backends: Box::new(never.chain(former)),
             ring_space: RingSpace::new(room.ring_slots, rings),
-            known_rings,
+            ring_cache,
             first: Vec::new(),
             prepare: Vec::new(),
             switch: Vec::new(),
@@ -311,7 +311,7 @@ impl<'a> Planner<'a> {
             (Some(now), Some(present)) if *present == digest => Some(Ring::new(scheduler, now.offset(), now.length())),
             _ => None,
         };
-        let known = self.known_rings.digest(index, scheduler, &members);
+        let known = self.ring_cache.digest(index, scheduler, &members);
         if let Some(ring) = known.and_then(has) {
             return ring;
         }
@@ -322,7 +322,7 @@ impl<'a> Planner<'a> {
             return self.no_room_for_ring(desired, schedule::ring_length(scheduler, weights), now);
         };
         let digest = schedule::Digest::of(&slots);
-        self.known_rings.note(index, scheduler, members, digest);
+        self.ring_cache.note(index, scheduler, members, digest);
         if let Some(ring) = has(digest) {
             return ring;
         }
@@ -350,7 +350,7 @@ impl<'a> Planner<'a> {
         self.kept_services.sort_unstable();
         self.kept_backends.sort_unstable();
         let kept = &self.kept_services;
-        self.known_rings.retain(|index| kept.binary_search(&index).is_ok());
+        self.ring_cache.retain(|index| kept.binary_search(&index).is_ok());
         for listing in self
             .observed
             .listed

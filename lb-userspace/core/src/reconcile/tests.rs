@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{Guard, PortRange},
     reconcile::{GuardVerdict, Listing, VirtualAddress},
-    schedule::KnownRings,
+    schedule::RingCache,
 };
 
 const ROOM: Room = Room {
@@ -364,7 +364,7 @@ proptest! {
 
     #[test]
     fn rings_that_are_known_are_planned_like_those_that_are_built(sequence in prop::collection::vec(any_desired(), 1..6)) {
-        let mut known = KnownRings::default();
+        let mut known = RingCache::default();
         let mut fake = Fake::new(ROOM);
         for desired in &sequence {
             for _ in 0..2 {

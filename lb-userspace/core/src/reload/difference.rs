@@ -1,4 +1,6 @@
-//! What two configurations differ in: which services and backends by what they mean, which keys by what the files say.
+//! The differences between two configurations.
+//!
+//! Whether a service or backend differs follows from its validated values; which of its keys differ, from the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +12,10 @@ use crate::{
     text::number,
 };
 
-/// A key with dots between tables, its value before and its value after.
+/// A key with dots between tables, its old value and its new value.
 pub(super) type Key = (String, Option<String>, Option<String>);
 
-/// Keys of a service whose change ends flows, and which.
+/// Keys of a service whose change ends flows, and the note for that.
 const CONSEQUENCES: [(&[&str], &str); 3] = [
     (
         &["address", "port", "ports", "protocol", "mode"],
@@ -26,10 +28,10 @@ const CONSEQUENCES: [(&[&str], &str); 3] = [
     ),
 ];
 
-/// A key whose value is nobody's business.
+/// A key whose value is never shown.
 const SECRET: &str = "password";
 
-/// What `after` changes.
+/// The differences of `after` from `before`.
 pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
     let mut changes = Vec::new();
     if before.config.node != after.config.node {
@@ -58,7 +60,7 @@ pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
     let is_gone = |before: &&Placed<'_>| new.iter().all(|after| before.model.name != after.model.name);
     for before in old.iter().filter(is_gone) {
         let consequence = match renamed.get(&before.model.name) {
-            Some(name) => format!("{name} from now on: its flows go on"),
+            Some(name) => format!("renamed to {name}; its flows continue"),
             None => format!("{}; ends the flows of the service", front(before.model)),
         };
         changes.push(whole(
@@ -70,7 +72,7 @@ pub fn compare(before: &Source, after: &Source) -> Vec<Change> {
     changes
 }
 
-/// Services that have another name and are the same to clients, by the name that they had.
+/// Renamed services: same address, ports, protocol and mode under a new name. Old name to new name.
 pub fn renamed(before: &Config, after: &Config) -> BTreeMap<String, String> {
     let seen = |service: &Service| (service.address, service.ports, service.protocol, service.mode);
     let named = |config: &Config| {
@@ -94,7 +96,7 @@ pub fn renamed(before: &Config, after: &Config) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// What differs of virtual routers, told apart by their names.
+/// Differences of virtual routers, which are identified by name.
 fn routers(before: &Source, after: &Source) -> Vec<Change> {
     let placed = |source: &Source| -> BTreeMap<String, (Vrrp, Option<Value>)> {
         let tables = source.document.get("vrrp").and_then(Value::as_array);
@@ -122,7 +124,11 @@ fn routers(before: &Source, after: &Source) -> Vec<Change> {
             }
             (None, Some((router, _))) => changes.push(whole(Action::Added, of, front(router))),
             (Some((router, _)), None) => {
-                changes.push(whole(Action::Removed, of, format!("{}: gives them up", front(router))));
+                changes.push(whole(
+                    Action::Removed,
+                    of,
+                    format!("{}; releases the addresses", front(router)),
+                ));
             }
             (None, None) => {}
         }
@@ -130,7 +136,7 @@ fn routers(before: &Source, after: &Source) -> Vec<Change> {
     changes
 }
 
-/// A service and its place in the file.
+/// A service and its table in the file.
 struct Placed<'a> {
     model: &'a Service,
     table: Option<&'a Value>,
@@ -177,7 +183,7 @@ fn service(before: &Placed<'_>, after: &Placed<'_>) -> Vec<Change> {
     changes
 }
 
-/// The backends of a service with their tables: the ordinary ones come first.
+/// The backends of a service with their tables. Fallback backends come last.
 fn backends<'a>(service: &Placed<'a>) -> Vec<(&'a Backend, Option<&'a Value>)> {
     let of = |key: &str| {
         let list = service.table.and_then(|table| table.get(key)).and_then(Value::as_array);
@@ -192,7 +198,7 @@ fn backends<'a>(service: &Placed<'a>) -> Vec<(&'a Backend, Option<&'a Value>)> {
         .collect()
 }
 
-/// What differs.
+/// The object that differs.
 #[derive(Clone, Copy)]
 enum Subject<'a> {
     Node,
@@ -225,7 +231,7 @@ impl Subject<'_> {
 fn changed(of: Subject<'_>, key: Key, note: Option<String>) -> Change {
     let (key, mut before, mut after) = key;
     if key.rsplit('.').next() == Some(SECRET) {
-        // That it differs is enough.
+        // Only the fact that it differs is shown.
         for value in [&mut before, &mut after].into_iter().flatten() {
             "(not shown)".clone_into(value);
         }
@@ -265,7 +271,7 @@ fn backend(backend: &Backend) -> String {
     }
 }
 
-/// The keys in which two tables differ, but those named.
+/// The keys in which two tables differ, without those in `but`.
 pub(super) fn keys(before: Option<&Value>, after: Option<&Value>, but: &[&str]) -> Vec<Key> {
     let flat = |value: Option<&Value>| {
         let mut found = BTreeMap::new();

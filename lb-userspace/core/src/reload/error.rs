@@ -1,30 +1,30 @@
-//! Why a configuration is not put into force.
+//! Why a reload is refused.
 
-use super::Fixed;
+use super::FixedKey;
 use crate::config::{ConfigError, Diagnostic};
 
-/// Why a configuration is not put into force. The one before stays.
+/// Why a reload is refused. The old configuration stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// The file cannot be read, or is wrong.
+    /// The file cannot be read, or is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// It changes what cannot change while the daemon runs.
+    /// The file changes keys that cannot change while the daemon runs.
     #[error("{}", lines(.0))]
-    Fixed(Vec<Fixed>),
-    /// The maps have no room for it.
-    #[error("the maps that are in use have no room for it: {}; `lbd run --replace-maps` in place of the next start changes their sizes, and ends connections of nat and dnat", .0.join("; "))]
+    Fixed(Vec<FixedKey>),
+    /// The new configuration does not fit into the maps.
+    #[error("the configuration does not fit into the maps in use: {}; to change their sizes, restart lbd with `lbd run --replace-maps` (this ends connections of nat and dnat)", .0.join("; "))]
     NoRoom(Vec<String>),
-    /// Files cannot be read in time.
+    /// Reading a file took too long.
     #[error("{0}")]
     Slow(String),
-    /// What it means to operators' overrides cannot be saved.
-    #[error("{0}; nothing is changed, since what is not on the disk would be forgotten by the next start")]
+    /// The changed overrides cannot be saved.
+    #[error("{0}; nothing is changed, because a restart would lose overrides that are not on disk")]
     Unsaved(String),
-    /// An interface cannot be had.
+    /// An interface cannot be used.
     #[error("{0}")]
     Interface(String),
-    /// The admin API cannot be served as it asks for.
+    /// The admin API cannot be served as configured.
     #[error("{0}")]
     Api(String),
     /// The maps cannot be read.
@@ -33,7 +33,7 @@ pub enum ReloadError {
 }
 
 impl ReloadError {
-    /// All of it in one line, for a log or an event.
+    /// The whole error in one line, for a log or an event.
     pub fn line(&self) -> String {
         let places = match self {
             Self::Config(error) => error.diagnostics(),
@@ -56,7 +56,7 @@ impl ReloadError {
     }
 }
 
-fn lines(fixed: &[Fixed]) -> String {
+fn lines(fixed: &[FixedKey]) -> String {
     let lines: Vec<String> = fixed.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }

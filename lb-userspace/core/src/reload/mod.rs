@@ -1,8 +1,8 @@
-//! Another configuration in place of the one in force: what changes, and what cannot. Pure.
+//! Compares a changed configuration with the one in force: what changes, and which keys cannot change at run time.
 
 mod difference;
 mod error;
-mod fixed;
+mod fixed_keys;
 #[cfg(test)]
 mod tests;
 
@@ -10,33 +10,33 @@ use serde::{Deserialize, Serialize};
 
 pub use difference::{compare, renamed};
 pub use error::ReloadError;
-pub use fixed::{Fixed, fixed};
+pub use fixed_keys::{FixedKey, fixed_keys};
 
-use crate::config::{self, Config, ConfigError, Flaw};
+use crate::config::{self, Config, ConfigError, UnusableReference};
 
-/// A configuration, and the keys of the file that it came from.
+/// A configuration and the text of its file.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// What the file means.
+    /// The validated configuration.
     pub config: Config,
-    /// What it says.
+    /// The keys of the file as written.
     document: toml::Table,
-    /// The file, for messages.
+    /// Path of the file, for messages.
     file: String,
     text: String,
 }
 
 impl Source {
-    /// Refuses it for something that it names.
-    pub fn refuse(&self, flaw: Flaw) -> ConfigError {
-        config::refuse(&self.file, &self.text, &self.config, flaw)
+    /// The error for a reference of the file that this machine cannot use.
+    pub fn unusable(&self, reference: UnusableReference) -> ConfigError {
+        config::unusable_reference(&self.file, &self.text, &self.config, reference)
     }
 
-    /// A configuration and the text that it was read from.
+    /// `text` is what `config` was parsed from.
     pub fn new(file: &str, config: Config, text: String) -> Self {
         Self {
             config,
-            // A file that is a configuration is TOML.
+            // A valid configuration is valid TOML.
             document: text.parse().unwrap_or_default(),
             file: file.to_owned(),
             text,
@@ -47,54 +47,54 @@ impl Source {
 /// What a reload did, or would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Whether the new configuration is in force now; else it was only looked at.
+    /// Whether the new configuration is in force now. `false`: a dry run.
     pub applied: bool,
-    /// The file.
+    /// Path of the file.
     pub file: String,
-    /// What differs, in the order of the new file; what is removed last.
+    /// The differences, in the order of the new file. Removals come last.
     pub changes: Vec<Change>,
-    /// How many writes to the maps that takes.
+    /// Number of map writes that the change needs.
     pub steps: usize,
-    /// What else an operator should know, in sentences.
+    /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Something that differs.
+/// One difference between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// What is done.
+    /// Kind of the difference.
     pub action: Action,
-    /// The service that it is about; neither that nor a virtual router: the node.
+    /// Name of the service. Absent together with `vrrp`: the change is about `[node]` or `[api]`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub service: Option<String>,
-    /// The backend of that service that it is about.
+    /// Name of the backend of that service.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub backend: Option<String>,
-    /// The virtual router that it is about.
+    /// Name of the virtual router.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub vrrp: Option<String>,
-    /// The key that changes, with dots between tables.
+    /// The key that changes, with dots between tables. Absent: the whole table is added or removed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub key: Option<String>,
-    /// Its value so far, as in the file; none: it was not there.
+    /// Old value as in the file. Absent: the key was not set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub before: Option<String>,
-    /// Its value from now on; none: it is not there.
+    /// New value as in the file. Absent: the key is not set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub after: Option<String>,
-    /// What it is, or what comes of it, in a few words.
+    /// Summary of the table, or the consequence of the change.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub note: Option<String>,
 }
 
-/// What is done.
+/// Kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// It was not there.
+    /// Only the new configuration has it.
     Added,
-    /// It is there no more.
+    /// Only the old configuration has it.
     Removed,
-    /// It is another.
+    /// Both have it, with different values.
     Changed,
 }

@@ -1,14 +1,14 @@
-//! The table of Maglev hashing: which backend a hash leads to, so that little changes when backends come and go.
+//! Builds the lookup table of Maglev hashing: few slots change when backends are added or removed.
 //!
 //! After Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4: "The basic
 //! idea of Maglev hashing is to assign a preference list of all the lookup table positions to each backend. Then all the
 //! backends take turns filling their most-preferred table positions that are still empty, until the lookup table is
-//! completely filled in." Of weights it says that they "can be achieved by altering the relative frequency of the
-//! backends' turns": here a backend of weight `w` takes its turn `k` at the time `(2k + 1) / 2w`, so that at any time each
-//! has had its share of the turns to within half a turn.
+//! completely filled in." Weights "can be achieved by altering the relative frequency of the backends' turns": here a
+//! backend of weight `w` takes its turn `k` at the time `(2k + 1) / 2w`, so that at any time each has had its share of the
+//! turns to within half a turn.
 //!
-//! The preference list of a backend depends on its address and port alone, never on its index or on other backends:
-//! every balancer with the same backends has the same table.
+//! The preference list of a backend depends only on its address and port, not on its index or on other backends. So every
+//! balancer with the same backends has the same table.
 
 use std::{
     cmp::Reverse,
@@ -16,15 +16,15 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// A backend that takes turns.
+/// A backend of the table.
 pub(super) struct Candidate {
-    /// What its preferences come from.
+    /// Address and port, from which its preference list is computed.
     pub(super) identity: SocketAddr,
-    /// Its share; not 0.
+    /// Share of the slots relative to the other backends; not 0.
     pub(super) weight: u32,
 }
 
-/// Positions in `candidates` for each of `slots`, which must be a prime above their number. Empty without candidates.
+/// For each of `slots`, a position in `candidates`. `slots` must be a prime above their number. Empty without candidates.
 pub(super) fn table(candidates: &[Candidate], slots: u32) -> Vec<usize> {
     if candidates.is_empty() {
         return Vec::new();
@@ -35,7 +35,7 @@ pub(super) fn table(candidates: &[Candidate], slots: u32) -> Vec<usize> {
         .iter()
         .map(|candidate| Preferences::new(candidate.identity, slots))
         .collect();
-    // The earliest turn first; of two at one time the one whose address is lower, whatever the order of the candidates.
+    // The earliest turn first. At the same time the lower address goes first, so the order of `candidates` does not matter.
     let mut turns: BinaryHeap<_> = candidates
         .iter()
         .enumerate()
@@ -53,12 +53,12 @@ pub(super) fn table(candidates: &[Candidate], slots: u32) -> Vec<usize> {
     table
 }
 
-/// When a backend takes its turn `k`: `(2k + 1) / 2w`, in units of 2⁻³².
+/// Time of turn `k` of a backend of weight `w`: `(2k + 1) / 2w`, in units of 2⁻³².
 fn time(k: u64, weight: u32) -> u64 {
     ((2 * k + 1) << 31) / u64::from(weight)
 }
 
-/// The order in which a backend wants the slots of the table: "permutation\[i\]\[j\] ← (offset + j × skip) mod M".
+/// The preference list of a backend: "permutation\[i\]\[j\] ← (offset + j × skip) mod M".
 struct Preferences {
     next: u32,
     skip: u32,
@@ -74,11 +74,11 @@ impl Preferences {
         }
     }
 
-    /// The next slot of the list that is still wanted. At least one must be.
+    /// The next slot of the list for which `wanted` holds. At least one must exist.
     fn next_where(&mut self, wanted: impl Fn(usize) -> bool) -> usize {
         loop {
             let slot = self.next;
-            // Below twice the number of slots, which fits.
+            // Less than twice `slots`, so it does not overflow.
             self.next += self.skip;
             if self.next >= self.slots {
                 self.next -= self.slots;
@@ -90,7 +90,7 @@ impl Preferences {
     }
 }
 
-/// A hash of address and port that is the same on every machine and in every version.
+/// Hash of address and port. Must never change: balancers of different versions share tables.
 fn hash(seed: u64, identity: SocketAddr) -> u64 {
     let address = match identity.ip() {
         IpAddr::V4(v4) => u128::from(v4.to_bits()),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn preferences_name_every_slot_once() {
+    fn a_preference_list_has_every_slot_once() {
         for host in 0..20 {
             let mut list = Preferences::new(candidate(host, 1).identity, SLOTS);
             let mut seen = vec![false; SLOTS as usize];
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn the_table_does_not_change_from_version_to_version() {
         let table = table(&hosts(1..4), SLOTS);
-        // Balancers of one group, of whatever version, must agree.
+        // Balancers of different versions must agree.
         assert_eq!(table[..16], [2, 0, 1, 2, 1, 0, 2, 1, 2, 2, 1, 1, 2, 1, 0, 1]);
     }
 
@@ -185,7 +185,7 @@ mod tests {
     /// entries occupied by different backends will differ by at most 1. In practice, we choose M to be larger than 100 × N
     /// to ensure at most a 1% difference in hash space assigned to backends."
     #[test]
-    fn with_a_hundredth_of_the_slots_as_backends_shares_differ_by_a_percent_at_most() {
+    fn with_a_hundred_slots_per_backend_shares_differ_by_at_most_a_percent() {
         let table = table(&hosts(0..655), SLOTS);
         let mut shares = vec![0_u32; 655];
         table.iter().for_each(|position| shares[*position] += 1);
@@ -193,12 +193,12 @@ mod tests {
         assert!(most - least <= 1, "{least} to {most}");
     }
 
-    /// The slots of a backend that goes must go to others. Which others move besides the paper measures, and gives no
-    /// bound of: "the ratio of changed entries increases with the number of concurrent failures. Maglev hashing is more
+    /// The slots of a removed backend go to others. The paper measures how many other slots move, but gives no bound: "the
+    /// ratio of changed entries increases with the number of concurrent failures. Maglev hashing is more
     /// resilient to backend changes when the table size is larger" (section 5.3, with N = 1000 and M = 65537). The bound
-    /// here, for one backend that goes or comes, is a hundredth of the table; two thirds of that are seen.
+    /// here, for one backend, is a hundredth of the table; about two thirds of that are observed.
     #[test]
-    fn when_one_backend_goes_or_comes_a_hundredth_of_the_other_slots_moves_at_most() {
+    fn adding_or_removing_one_backend_moves_at_most_a_hundredth_of_the_other_slots() {
         for count in [2, 3, 10, 100, 1000] {
             let all = table_of(&hosts(0..count));
             for one in [0, count / 2, count - 1] {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_whose_weight_changes_takes_slots_and_gives_some_but_others_keep_theirs() {
+    fn a_weight_change_of_one_backend_moves_few_slots_between_the_others() {
         let with = |weight| {
             let candidates: Vec<_> = (0..20)
                 .map(|host| candidate(host, if host == 0 { weight } else { 10 }))
@@ -227,7 +227,7 @@ mod tests {
             .count();
         assert!(
             moved <= SLOTS as usize / 50,
-            "{moved} slots move between backends that did not change"
+            "{moved} slots move between unchanged backends"
         );
     }
 

@@ -1,35 +1,36 @@
-//! The rings that the packet path chooses from.
+//! Builds the rings from which the packet path chooses the backend of a new flow.
 
-mod known;
 mod maglev;
 pub mod ramp;
+mod ring_cache;
 mod smooth;
 
 use std::net::SocketAddr;
 
-pub use known::{Digest, KnownRings};
+pub use ring_cache::{Digest, RingCache};
 
 use lb_common::{RingSlot, Scheduler, service::MAGLEV_SLOTS};
 
-/// A backend that takes new flows.
+/// A backend of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Index in `BACKENDS`.
+    /// Index in the map `BACKENDS`.
     pub backend: u32,
-    /// Its share.
+    /// Share of new flows relative to the other members. 0: no slot.
     pub weight: u32,
-    /// What it is known by to other balancers; all members differ in it.
+    /// Address and port: the same on all balancers, and different for each member.
     pub identity: SocketAddr,
 }
 
 /// Builds the ring of a service from its backends.
 ///
-/// Round-robin takes the slots in turn, so they are laid out for it: over one turn each backend has exactly its share,
-/// and at every moment of the turn it is less than one slot from it. Random takes any slot of the same ring.
-/// Least-connection compares slots, so each backend has one. Maglev and source-hash take the slot of a hash.
+/// - `round-robin` takes the slots in turn. Over one turn each backend has exactly its share, and at every moment it is
+///   less than one slot from it.
+/// - `random` takes any slot of the same ring.
+/// - `least-connection` compares slots: each backend has one.
+/// - `maglev` and `source-hash` take the slot of a hash.
 ///
-/// Backends of weight 0 have no slot; a ring without any slot is empty. The same input gives the same ring. `None`: it would
-/// have more than `most` slots; nothing is built then.
+/// Backends of weight 0 have no slot. The same input gives the same ring. `None`: it would have more than `most` slots.
 pub fn ring(scheduler: Scheduler, members: &[Member], most: u32) -> Option<Vec<RingSlot>> {
     if ring_length(scheduler, members.iter().map(|member| member.weight)) > u64::from(most) {
         return None;
@@ -59,7 +60,7 @@ pub fn ring(scheduler: Scheduler, members: &[Member], most: u32) -> Option<Vec<R
     Some(order.into_iter().map(slot).collect())
 }
 
-/// The number of slots that [`ring`] would lay out for backends of these weights, without building them.
+/// Length of the [`ring`] for backends of these weights, in slots, without building it.
 pub fn ring_length(scheduler: Scheduler, weights: impl IntoIterator<Item = u32>) -> u64 {
     let mut weights = weights.into_iter().filter(|weight| *weight > 0).map(u64::from);
     match scheduler {

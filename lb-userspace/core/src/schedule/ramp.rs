@@ -1,20 +1,19 @@
-//! Slow start: how the share of a backend that returns grows.
+//! Slow start: the share of a backend that came up grows from a tenth to all of it.
 
 use std::time::Duration;
 
 use lb_common::Scheduler;
 
-/// The share that a ramp begins with, in parts of a thousand.
+/// The first share of a ramp, in thousandths.
 const FIRST: u32 = 100;
-/// A full share.
+/// A full share, in thousandths.
 const FULL: u32 = 1000;
-/// By how much weights are multiplied at most while a ramp goes on, so that it has steps.
+/// Weights are multiplied by at most this factor during a ramp, so that it has steps.
 const MOST_STEPS: u32 = 100;
-/// How long a ring that is laid out by weights may become by that, in slots.
+/// Most slots that a ring of `round-robin` or `random` may get by that multiplication.
 pub const LONGEST_RING: u64 = 8192;
 
-/// The share that a backend has which returned `elapsed` ago, in parts of a thousand: from a tenth to all of it, in a
-/// straight line over `length`.
+/// The share of a backend that came up `elapsed` ago, in thousandths: linear from 100 to 1000 over `length`.
 pub fn share(elapsed: Duration, length: Duration) -> u32 {
     if elapsed >= length {
         return FULL;
@@ -23,11 +22,12 @@ pub fn share(elapsed: Duration, length: Duration) -> u32 {
     FIRST + u32::try_from(grown).unwrap_or(FULL - FIRST)
 }
 
-/// The weights of a service while some of its backends ramp up: `(weight, share)` in, weights in the same order out. A
-/// backend that has a weight keeps at least 1.
+/// The weights of a service while some of its backends ramp up: `(weight, share)` in, weights in the same order out.
 ///
-/// Without a ramp the weights stay as they are. With one they are all multiplied, so that a tenth of weight 1 is a
-/// number, as far as the ring stays within [`LONGEST_RING`] slots or is no longer than without a ramp.
+/// - Without a ramp the weights stay unchanged.
+/// - With one, all weights are multiplied, so that a tenth of weight 1 is an integer, as far as the ring stays within
+///   [`LONGEST_RING`] slots or is no longer than without a ramp.
+/// - A weight above 0 stays at least 1.
 pub fn weights(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<u32> {
     if backends.iter().all(|(_, share)| *share >= FULL) {
         return backends.iter().map(|(weight, _)| *weight).collect();
@@ -44,7 +44,7 @@ pub fn weights(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<u32> {
         .collect()
 }
 
-/// The most slots that a ring of these weights takes, whichever of its backends ramp up.
+/// Largest length of a ring of these weights, in slots, whichever backends ramp up.
 pub fn longest(scheduler: Scheduler, weights: impl Iterator<Item = u32> + Clone) -> u64 {
     super::ring_length(scheduler, weights.clone())
         * match scheduler {
@@ -55,7 +55,7 @@ pub fn longest(scheduler: Scheduler, weights: impl Iterator<Item = u32> + Clone)
 
 fn steps(scheduler: Scheduler, weights: impl Iterator<Item = u32>) -> u32 {
     match scheduler {
-        // Here weights cost no slots.
+        // Weights cost no slots here.
         Scheduler::LeastConnection | Scheduler::SourceHash | Scheduler::Maglev => MOST_STEPS,
         Scheduler::RoundRobin | Scheduler::Random => {
             let slots = super::ring_length(scheduler, weights).max(1);
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_grows_in_a_straight_line_from_a_tenth_to_all() {
+    fn a_share_grows_linearly_from_a_tenth_to_all() {
         let seconds = Duration::from_secs;
         for (elapsed, length, expected) in [
             (seconds(0), seconds(30), 100),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_get_steps_only_while_there_is_a_ramp() {
+    fn weights_are_multiplied_only_during_a_ramp() {
         use Scheduler::{LeastConnection, RoundRobin};
         for (scheduler, backends, expected) in [
             (RoundRobin, vec![(1, 1000), (2, 1000)], vec![1, 2]),
@@ -100,7 +100,7 @@ mod tests {
             (RoundRobin, vec![(7, 550), (7, 1000)], vec![55, 100]),
             (RoundRobin, vec![(0, 100), (1, 1000)], vec![0, 100]),
             (LeastConnection, vec![(1, 100), (1, 1000)], vec![10, 100]),
-            // Rings that are long already get no steps; a ramp is then coarser.
+            // Long rings are not multiplied, so their ramp is coarser.
             (RoundRobin, vec![(1, 100), (8192, 1000)], vec![1, 8192]),
             (RoundRobin, vec![(1000, 100), (9001, 1000)], vec![100, 9001]),
         ] {
@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_ramp_never_makes_a_ring_longer_than_was_said(
+        fn a_ramp_never_makes_a_ring_longer_than_the_announced_length(
             backends in prop::collection::vec((0_u32..1001, prop_oneof![Just(1000_u32), 100_u32..1000]), 0..60),
         ) {
             for scheduler in [Scheduler::RoundRobin, Scheduler::LeastConnection, Scheduler::Maglev] {

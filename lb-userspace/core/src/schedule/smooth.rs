@@ -1,15 +1,17 @@
 //! The smooth weighted sequence: every prefix of it is as fair as whole turns can be.
 //!
-//! The usual greedy rule (give the turn to whoever is furthest behind, as nginx does) costs a look at every backend per
-//! slot, and with many backends it lets one fall behind by more than a slot. Here each turn of a backend has a window
-//! instead: with `w` of `W` slots, its turn `j` lies at or after `j·W/w` and ends by `(j+1)·W/w`, rounded outwards to
-//! whole slots. Unit jobs with such windows always fit, because a fluid that gives each backend `w/W` of every slot fits,
-//! and earliest deadline first finds the fit (Baruah, Cohen, Plaxton, Varvel: "Proportionate progress", 1996). A backend
-//! whose turns keep their windows has, after `k` slots, more than `k·w/W − 1` and fewer than `k·w/W + 1` of them.
+//! The usual greedy rule (nginx: the backend that is furthest behind gets the turn) visits every backend for each slot,
+//! and with many backends one can fall behind by more than a slot. Here each turn has a window instead:
+//!
+//! - A backend has `w` of `W` slots. Its turn `j` is at or after `j·W/w` and before `(j+1)·W/w`, rounded outwards to whole
+//!   slots.
+//! - Unit jobs with such windows always fit, because a fluid schedule that gives each backend `w/W` of every slot fits.
+//!   Earliest deadline first finds the fit (Baruah, Cohen, Plaxton, Varvel: "Proportionate progress", 1996).
+//! - After `k` slots, such a backend has more than `k·w/W − 1` and fewer than `k·w/W + 1` of them.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-/// The sum of `weights` and their greatest common divisor; both 0 when there are none.
+/// The sum of `weights` and their greatest common divisor. Both are 0 if there are no weights.
 pub(super) fn sum_and_divisor(weights: impl Iterator<Item = u64>) -> (u64, u64) {
     weights.fold((0, 0), |(sum, divisor), weight| (sum + weight, gcd(divisor, weight)))
 }
@@ -21,11 +23,10 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// Positions in `weights`, in the order of their turns; one turn of the sequence, whose length is the sum of the weights
-/// divided by their greatest common divisor. No weight may be 0.
+/// The sequence, as positions in `weights`. Its length is the sum of the weights divided by their greatest common divisor.
+/// No weight may be 0.
 ///
-/// Among equal deadlines the turn that could have come earlier goes first, which spreads better than the order of the
-/// positions; that decides what is still equal.
+/// Of equal deadlines, the turn whose window opens first goes first, which spreads better. Then the lower position does.
 pub(super) fn sequence(weights: &[u64]) -> Vec<usize> {
     let (sum, divisor) = sum_and_divisor(weights.iter().copied());
     let length = sum.checked_div(divisor).unwrap_or(0);
@@ -37,7 +38,7 @@ pub(super) fn sequence(weights: &[u64]) -> Vec<usize> {
             taken: 0,
         })
         .collect();
-    // Every backend has its next turn in exactly one of the heaps: by opening, or, once that has come, by deadline.
+    // The next turn of each backend is in one heap: before its window opens in `closed`, by opening; then in `open`, by deadline.
     let mut closed: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::with_capacity(turns.len());
     let mut open: BinaryHeap<_> = (0..turns.len()).map(|i| Reverse(turns[i].urgency(i))).collect();
     let mut sequence = Vec::with_capacity(length as usize);
@@ -59,28 +60,28 @@ pub(super) fn sequence(weights: &[u64]) -> Vec<usize> {
     sequence
 }
 
-/// Where the next turn of one backend may lie.
+/// The window of the next turn of one backend.
 struct Turns {
-    /// Turns of the backend in the sequence.
+    /// Number of turns of the backend in the sequence.
     share: u64,
-    /// Turns of all.
+    /// Number of turns of all backends: length of the sequence.
     length: u64,
-    /// Turns it already has.
+    /// Number of turns the backend already has.
     taken: u64,
 }
 
 impl Turns {
-    /// The first slot that the next turn may take.
+    /// First slot of the window.
     fn opening(&self) -> u64 {
         self.taken * self.length / self.share
     }
 
-    /// The slot before which the next turn must lie.
+    /// First slot after the window.
     fn deadline(&self) -> u64 {
         ((self.taken + 1) * self.length).div_ceil(self.share)
     }
 
-    /// The least goes first: deadline, opening, position.
+    /// Sort key, the least goes first: deadline, opening, position.
     fn urgency(&self, position: usize) -> (u64, u64, usize) {
         (self.deadline(), self.opening(), position)
     }

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use crate::config::{
     defaults,
-    finding::{Findings, Problem, Span},
+    diagnostics::{Diagnostics, Message, Span},
     names, raw,
 };
 
@@ -27,12 +27,12 @@ type Keys<'a> = (
 pub(in crate::config) fn command(
     (argv_given, environment_given, user_given): Keys<'_>,
     table: &Span,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<CommandProbe> {
     let argv = match argv_given {
-        Some(given) => argv(given, findings),
+        Some(given) => argv(given, diagnostics),
         None => {
-            findings.missing(
+            diagnostics.missing(
                 table,
                 "argv",
                 "program and arguments, such as [\"/usr/lib/lbd/check\", \"--fast\"]",
@@ -41,16 +41,16 @@ pub(in crate::config) fn command(
         }
     };
     let environment = match environment_given {
-        Some(given) => environment(given, findings),
+        Some(given) => environment(given, diagnostics),
         None => Some(BTreeMap::new()),
     };
-    let user = findings.optional(user_given, defaults::COMMAND_USER.to_owned(), |name| {
+    let user = diagnostics.optional(user_given, defaults::COMMAND_USER.to_owned(), |name| {
         match name.as_str() {
-            "root" | "0" => Err(Problem::new(
+            "root" | "0" => Err(Message::new(
                 "checks do not run commands as root",
                 "an unprivileged user, such as \"nobody\"",
             )),
-            _ if name.is_empty() || name.contains(['\0', ':', '/']) => Err(Problem::new(
+            _ if name.is_empty() || name.contains(['\0', ':', '/']) => Err(Message::new(
                 format!("\"{}\" cannot be the name of a user", name.escape_debug()),
                 "a user of this machine",
             )),
@@ -64,54 +64,54 @@ pub(in crate::config) fn command(
     })
 }
 
-fn argv(given: &Spanned<Vec<Spanned<String>>>, findings: &mut Findings) -> Option<Vec<String>> {
+fn argv(given: &Spanned<Vec<Spanned<String>>>, diagnostics: &mut Diagnostics) -> Option<Vec<String>> {
     let items = given.get_ref();
     let Some((program, arguments)) = items.split_first().filter(|_| items.len() <= MOST_ARGUMENTS) else {
         let problem = format!("{} words are given", items.len());
-        findings.add(
+        diagnostics.add(
             given.span(),
-            Problem::new(
+            Message::new(
                 problem,
                 format!("a program and at most {} arguments", MOST_ARGUMENTS - 1),
             ),
         );
         return None;
     };
-    let program = findings.value(program, |path| names::absolute(path).map(|_| path.clone()));
+    let program = diagnostics.value(program, |path| names::absolute(path).map(|_| path.clone()));
     let arguments: Option<Vec<_>> = arguments
         .iter()
-        .map(|argument| findings.value(argument, |text| word(text, "an argument")))
+        .map(|argument| diagnostics.value(argument, |text| word(text, "an argument")))
         .collect();
     Some(std::iter::once(program?).chain(arguments?).collect())
 }
 
 fn environment(
     given: &Spanned<BTreeMap<Spanned<String>, Spanned<String>>>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<BTreeMap<String, String>> {
     let entries = given.get_ref();
     if entries.len() > MOST_VARIABLES {
         let problem = format!("{} variables are given", entries.len());
-        findings.add(
+        diagnostics.add(
             given.span(),
-            Problem::new(problem, format!("at most {MOST_VARIABLES} variables")),
+            Message::new(problem, format!("at most {MOST_VARIABLES} variables")),
         );
         return None;
     }
     let mut found = BTreeMap::new();
     for (name, value) in entries {
-        let name = findings.value(name, |name| {
+        let name = diagnostics.value(name, |name| {
             let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if is_name && !name.starts_with("LBD_") {
                 return Ok(name.clone());
             }
             let problem = format!("\"{}\" cannot be a variable of the environment", name.escape_debug());
-            Err(Problem::new(
+            Err(Message::new(
                 problem,
                 "letters, digits and `_`, not beginning with `LBD_`",
             ))
         });
-        let value = findings.value(value, |value| word(value, "a variable"));
+        let value = diagnostics.value(value, |value| word(value, "a variable"));
         if let (Some(name), Some(value)) = (name, value) {
             found.insert(name, value);
         }
@@ -119,10 +119,10 @@ fn environment(
     (found.len() == entries.len()).then_some(found)
 }
 
-fn word(text: &str, what: &str) -> Result<String, Problem> {
+fn word(text: &str, what: &str) -> Result<String, Message> {
     if text.contains('\0') || text.len() > LONGEST {
         let problem = format!("{what} is too long or has a NUL character in it");
-        return Err(Problem::new(problem, format!("at most {LONGEST} bytes without NUL")));
+        return Err(Message::new(problem, format!("at most {LONGEST} bytes without NUL")));
     }
     Ok(text.to_owned())
 }

@@ -6,7 +6,7 @@ use domain::base::{Name, Rtype};
 
 use crate::config::{
     Protocol,
-    finding::{Findings, Problem, Span},
+    diagnostics::{Diagnostics, Message, Span},
     raw,
 };
 
@@ -23,18 +23,18 @@ const LONGEST_ANSWER: usize = 255;
 const RECORDS: [&str; 9] = ["A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"];
 
 /// A check by one datagram.
-pub(super) fn udp(raw: &raw::Health, table: &Span, findings: &mut Findings) -> Option<UdpProbe> {
-    let payload = payload(raw, table, findings);
+pub(super) fn udp(raw: &raw::Health, table: &Span, diagnostics: &mut Diagnostics) -> Option<UdpProbe> {
+    let payload = payload(raw, table, diagnostics);
     let reply = pattern(
         ("reply_contains", &raw.reply_contains),
         ("reply_matches", &raw.reply_matches),
-        findings,
+        diagnostics,
     );
     let require_reply = raw.require_reply.as_ref().is_none_or(|given| *given.get_ref());
     if let (Some(Some(_)), false, Some(given)) = (&reply, require_reply, &raw.require_reply) {
         let problem = "a reply is described and not required";
         let expected = "no `require_reply` = false, or nothing about the reply";
-        findings.add(given.span(), Problem::new(problem, expected));
+        diagnostics.add(given.span(), Message::new(problem, expected));
         return None;
     }
     Some(UdpProbe {
@@ -44,10 +44,10 @@ pub(super) fn udp(raw: &raw::Health, table: &Span, findings: &mut Findings) -> O
     })
 }
 
-fn payload(raw: &raw::Health, table: &Span, findings: &mut Findings) -> Option<Vec<u8>> {
+fn payload(raw: &raw::Health, table: &Span, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
     let fits = |payload: Vec<u8>| match payload.len() {
-        0 => Err(Problem::new("the payload is empty", "at least one byte")),
-        length if length > LARGEST_PAYLOAD => Err(Problem::new(
+        0 => Err(Message::new("the payload is empty", "at least one byte")),
+        length if length > LARGEST_PAYLOAD => Err(Message::new(
             format!("the payload has {length} bytes"),
             format!("at most {LARGEST_PAYLOAD} bytes"),
         )),
@@ -55,17 +55,17 @@ fn payload(raw: &raw::Health, table: &Span, findings: &mut Findings) -> Option<V
     };
     match (&raw.send, &raw.send_hex) {
         (Some(_), Some(given)) => {
-            findings.add(
+            diagnostics.add(
                 given.span(),
-                Problem::new("there is `send_hex` beside `send`", "one of the two"),
+                Message::new("there is `send_hex` beside `send`", "one of the two"),
             );
             None
         }
-        (Some(given), None) => findings.value(given, |text| fits(text.as_bytes().to_vec())),
-        (None, Some(given)) => findings.value(given, |text| {
+        (Some(given), None) => diagnostics.value(given, |text| fits(text.as_bytes().to_vec())),
+        (None, Some(given)) => diagnostics.value(given, |text| {
             let bytes = unhex(text).ok_or_else(|| {
                 let problem = format!("\"{}\" is not hexadecimal", text.escape_debug());
-                Problem::new(
+                Message::new(
                     problem,
                     "an even number of hexadecimal digits, blanks between them do not matter",
                 )
@@ -73,7 +73,7 @@ fn payload(raw: &raw::Health, table: &Span, findings: &mut Findings) -> Option<V
             fits(bytes)
         }),
         (None, None) => {
-            findings.missing(
+            diagnostics.missing(
                 table,
                 "send",
                 "the text that is sent, or `send_hex` = bytes in hexadecimal",
@@ -100,33 +100,33 @@ pub(super) fn dns(
     raw: &raw::Health,
     table: &Span,
     protocol: Option<Protocol>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<DnsProbe> {
     let expected = "the name to ask for, such as \"example.org\"";
-    let name = findings.required(
+    let name = diagnostics.required(
         &raw.query,
         table,
         "query",
         expected,
         |text| match Name::<Vec<u8>>::from_str(text) {
             Ok(name) => Ok(name.to_string()),
-            _ => Err(Problem::new(
+            _ => Err(Message::new(
                 format!("\"{}\" is not a domain name", text.escape_debug()),
                 expected,
             )),
         },
     );
-    let record = findings.optional(&raw.record, "A".to_owned(), |text| {
+    let record = diagnostics.optional(&raw.record, "A".to_owned(), |text| {
         if RECORDS.contains(&text.as_str()) && Rtype::from_str(text).is_ok() {
             return Ok(text.clone());
         }
         let known = RECORDS.into_iter().find(|known| known.eq_ignore_ascii_case(text));
         let problem = format!("unknown type of records \"{}\"", text.escape_debug());
-        Err(Problem::new(problem, format!("one of {}", RECORDS.join(", "))).suggest(known))
+        Err(Message::new(problem, format!("one of {}", RECORDS.join(", "))).suggest(known))
     });
     let answers = match &raw.answers {
         None => Some(Vec::new()),
-        Some(given) => findings.list(given, MOST_ANSWERS, "answers", |text| {
+        Some(given) => diagnostics.list(given, MOST_ANSWERS, "answers", |text| {
             answer(text, record.as_deref().unwrap_or_default())
         }),
     };
@@ -139,10 +139,10 @@ pub(super) fn dns(
 }
 
 /// An answer as `dig +short` shows it.
-fn answer(text: &str, record: &str) -> Result<String, Problem> {
+fn answer(text: &str, record: &str) -> Result<String, Message> {
     if text.is_empty() || text.len() > LONGEST_ANSWER {
         let problem = format!("an answer has {} bytes", text.len());
-        return Err(Problem::new(problem, format!("1 to {LONGEST_ANSWER} bytes")));
+        return Err(Message::new(problem, format!("1 to {LONGEST_ANSWER} bytes")));
     }
     let wanted = match record {
         "A" => Some(4),
@@ -153,7 +153,7 @@ fn answer(text: &str, record: &str) -> Result<String, Problem> {
     match (wanted, address) {
         (None, _) => Ok(text.to_owned()),
         (Some(family), Some(address)) if (family == 4) == address.is_ipv4() => Ok(address.to_string()),
-        (Some(family), _) => Err(Problem::new(
+        (Some(family), _) => Err(Message::new(
             format!("\"{}\" is not an IPv{family} address", text.escape_debug()),
             format!("an address, which is what {record} records say"),
         )),

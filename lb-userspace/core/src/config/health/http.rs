@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use crate::config::{
     defaults,
-    finding::{Findings, Problem, Seen},
+    diagnostics::{Diagnostics, Message, Seen},
     numbers, raw,
     words::nearest,
 };
@@ -29,28 +29,28 @@ const METHODS: [&str; 5] = ["GET", "HEAD", "OPTIONS", "POST", "PUT"];
 const OWN_HEADERS: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "te"];
 
 /// An HTTP check, without TLS.
-pub(super) fn http(raw: &raw::Health, findings: &mut Findings) -> Option<HttpProbe> {
-    let method = findings.optional(&raw.method, defaults::METHOD.to_owned(), |text| method(text));
-    let path = findings.optional(&raw.path, defaults::PATH.to_owned(), |text| path(text));
-    let host = findings.optional(&raw.host, None, |text| host(text).map(Some));
-    let headers = headers(raw.headers.as_ref(), findings);
+pub(super) fn http(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<HttpProbe> {
+    let method = diagnostics.optional(&raw.method, defaults::METHOD.to_owned(), |text| method(text));
+    let path = diagnostics.optional(&raw.path, defaults::PATH.to_owned(), |text| path(text));
+    let host = diagnostics.optional(&raw.host, None, |text| host(text).map(Some));
+    let headers = headers(raw.headers.as_ref(), diagnostics);
     let status = match &raw.status {
-        Some(given) => findings.list(given, MOST_STATUS, "status codes or ranges", numbers::status),
+        Some(given) => diagnostics.list(given, MOST_STATUS, "status codes or ranges", numbers::status),
         None => Some(vec![defaults::STATUS]),
     };
     let body = pattern(
         ("body_contains", &raw.body_contains),
         ("body_matches", &raw.body_matches),
-        findings,
+        diagnostics,
     );
     if let (Some(method), Some(given)) = (&method, raw.body_contains.as_ref().or(raw.body_matches.as_ref()))
         && method == "HEAD"
     {
-        let problem = Problem::new(
+        let problem = Message::new(
             "an answer to HEAD has no body",
             "another method, or nothing about the body",
         );
-        findings.add(given.span(), problem);
+        diagnostics.add(given.span(), problem);
     }
     Some(HttpProbe {
         method: method?,
@@ -64,23 +64,23 @@ pub(super) fn http(raw: &raw::Health, findings: &mut Findings) -> Option<HttpPro
 }
 
 /// A check by the gRPC health checking protocol.
-pub(super) fn grpc(raw: &raw::Health, findings: &mut Findings) -> Option<GrpcProbe> {
-    let service = findings.optional(&raw.grpc_service, String::new(), |name| {
+pub(super) fn grpc(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<GrpcProbe> {
+    let service = diagnostics.optional(&raw.grpc_service, String::new(), |name| {
         if name.len() > LONGEST_SERVICE || name.chars().any(char::is_control) {
             let problem = format!("\"{}\" is not the name of a gRPC service", name.escape_debug());
-            return Err(Problem::new(
+            return Err(Message::new(
                 problem,
                 format!("at most {LONGEST_SERVICE} bytes, such as \"shop.Cart\""),
             ));
         }
         Ok(name.clone())
     });
-    let host = findings.optional(&raw.host, None, |text| host(text).map(Some));
+    let host = diagnostics.optional(&raw.host, None, |text| host(text).map(Some));
     let wanted = raw.tls.as_ref().is_some_and(|tls| *tls.get_ref());
     let tls = if wanted {
-        tls::client(raw, findings).map(Some)
+        tls::client(raw, diagnostics).map(Some)
     } else {
-        tls::refuse(raw, findings).then_some(None)
+        tls::refuse(raw, diagnostics).then_some(None)
     };
     Some(GrpcProbe {
         service: service?,
@@ -93,7 +93,7 @@ pub(super) fn grpc(raw: &raw::Health, findings: &mut Findings) -> Option<GrpcPro
 pub(super) fn pattern(
     contains: (&str, &raw::Given<String>),
     matches: (&str, &raw::Given<String>),
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Option<Pattern>> {
     let (words_key, words) = contains;
     let (regex_key, regex) = matches;
@@ -101,22 +101,22 @@ pub(super) fn pattern(
         (None, None) => Some(None),
         (Some(_), Some(given)) => {
             let problem = format!("there is `{regex_key}` beside `{words_key}`");
-            findings.add(given.span(), Problem::new(problem, "one of the two"));
+            diagnostics.add(given.span(), Message::new(problem, "one of the two"));
             None
         }
-        (Some(given), None) => findings
+        (Some(given), None) => diagnostics
             .value(given, |text| match text.as_str() {
-                "" => Err(Problem::new("the text is empty", "text that has to be there")),
+                "" => Err(Message::new("the text is empty", "text that has to be there")),
                 text => Ok(Pattern::contains(text)),
             })
             .map(Some),
-        (None, Some(given)) => findings
+        (None, Some(given)) => diagnostics
             .value(given, |text| {
                 Pattern::matches(text).map_err(|error| {
                     let why = error.to_string();
                     // The last line says what is wrong; those before it draw where.
                     let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                    Problem::new(
+                    Message::new(
                         format!("\"{}\" is not a regular expression: {why}", text.escape_debug()),
                         "a regular expression such as \"^ok( |$)\"",
                     )
@@ -128,7 +128,7 @@ pub(super) fn pattern(
 
 fn headers(
     given: Option<&Spanned<BTreeMap<Spanned<String>, Spanned<String>>>>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<BTreeMap<String, String>> {
     let Some(given) = given else {
         return Some(BTreeMap::new());
@@ -136,9 +136,9 @@ fn headers(
     let entries = given.get_ref();
     if entries.len() > MOST_HEADERS {
         let problem = format!("{} headers are given", entries.len());
-        findings.add(
+        diagnostics.add(
             given.span(),
-            Problem::new(problem, format!("at most {MOST_HEADERS} headers")),
+            Message::new(problem, format!("at most {MOST_HEADERS} headers")),
         );
         return None;
     }
@@ -147,18 +147,18 @@ fn headers(
     let mut entries: Vec<_> = entries.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     for (given, value) in &entries {
-        let name = findings.value(given, |name| header_name(name));
-        let value = findings.value(value, |value| match HeaderValue::from_str(value) {
+        let name = diagnostics.value(given, |name| header_name(name));
+        let value = diagnostics.value(value, |value| match HeaderValue::from_str(value) {
             Ok(_) => Ok(value.clone()),
-            Err(_) => Err(Problem::new(
+            Err(_) => Err(Message::new(
                 format!("\"{}\" cannot be the value of a header", value.escape_debug()),
                 "visible characters",
             )),
         });
         if let (Some(name), Some(value)) = (name, value)
-            && names.is_new(findings, name.clone(), given.span(), || {
+            && names.is_new(diagnostics, name.clone(), given.span(), || {
                 let problem = format!("the header \"{name}\" is there twice: case does not matter");
-                Problem::new(problem, "headers that all differ")
+                Message::new(problem, "headers that all differ")
             })
         {
             found.insert(name, value);
@@ -167,28 +167,28 @@ fn headers(
     (found.len() == entries.len()).then_some(found)
 }
 
-fn header_name(name: &str) -> Result<String, Problem> {
+fn header_name(name: &str) -> Result<String, Message> {
     if OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name)) {
         let expected = if name.eq_ignore_ascii_case("host") {
             "`host` of the health check"
         } else {
             "other headers: this one belongs to the connection"
         };
-        return Err(Problem::new(
+        return Err(Message::new(
             format!("the header \"{name}\" cannot be set here"),
             expected,
         ));
     }
     match HeaderName::from_bytes(name.as_bytes()) {
         Ok(name) => Ok(name.as_str().to_owned()),
-        Err(_) => Err(Problem::new(
+        Err(_) => Err(Message::new(
             format!("\"{}\" is not the name of a header", name.escape_debug()),
             "a name such as \"authorization\"",
         )),
     }
 }
 
-fn method(text: &str) -> Result<String, Problem> {
+fn method(text: &str) -> Result<String, Message> {
     // Methods are case-sensitive (RFC 9110, 9.1), and no server knows `get`.
     let known = METHODS.into_iter().find(|known| known.eq_ignore_ascii_case(text));
     match Method::from_bytes(text.as_bytes()) {
@@ -198,12 +198,12 @@ fn method(text: &str) -> Result<String, Problem> {
     }
     let problem = format!("\"{}\" is not a method that can be asked", text.escape_debug());
     let known = known.or_else(|| nearest(text, METHODS.into_iter()));
-    Err(Problem::new(problem, "an HTTP method such as \"GET\" or \"HEAD\"").suggest(known))
+    Err(Message::new(problem, "an HTTP method such as \"GET\" or \"HEAD\"").suggest(known))
 }
 
-fn path(text: &str) -> Result<String, Problem> {
+fn path(text: &str) -> Result<String, Message> {
     let refused = |why| {
-        Err(Problem::new(
+        Err(Message::new(
             why,
             "path and query, such as \"/healthz\" or \"/status?full=1\"",
         ))
@@ -221,10 +221,10 @@ fn path(text: &str) -> Result<String, Problem> {
     }
 }
 
-fn host(text: &str) -> Result<String, Problem> {
+fn host(text: &str) -> Result<String, Message> {
     match text.parse::<Authority>() {
         Ok(host) if !text.contains('@') && !host.host().is_empty() => Ok(text.to_owned()),
-        _ => Err(Problem::new(
+        _ => Err(Message::new(
             format!("\"{}\" is not a host", text.escape_debug()),
             "a host name or address, with a port where needed, such as \"example.org\" or \"example.org:8080\"",
         )),

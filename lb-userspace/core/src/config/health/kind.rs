@@ -3,7 +3,7 @@
 use toml::Spanned;
 
 use crate::config::{
-    finding::{Findings, Problem, Span},
+    diagnostics::{Diagnostics, Message, Span},
     raw,
     words::Word,
 };
@@ -78,7 +78,7 @@ keys! {
 }
 
 /// Refuses keys that belong to other types than this one.
-pub(super) fn refuse_foreign(raw: &raw::Health, kind: Kind, findings: &mut Findings) {
+pub(super) fn refuse_foreign(raw: &raw::Health, kind: Kind, diagnostics: &mut Diagnostics) {
     for key in KEYS.iter().filter(|key| !key.kinds.contains(&kind)) {
         let Some(span) = (key.place)(raw) else { continue };
         let words: Vec<_> = key.kinds.iter().map(|kind| format!("\"{}\"", kind.word())).collect();
@@ -87,7 +87,7 @@ pub(super) fn refuse_foreign(raw: &raw::Health, kind: Kind, findings: &mut Findi
             "`{name}` belongs to health checks of type {words}, and this one is \"{}\"",
             kind.word()
         );
-        findings.add(span, Problem::new(problem, format!("no `{name}`, or `type` = {words}")));
+        diagnostics.add(span, Message::new(problem, format!("no `{name}`, or `type` = {words}")));
     }
 }
 

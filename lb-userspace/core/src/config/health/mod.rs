@@ -19,7 +19,7 @@ use toml::Spanned;
 
 use super::{
     HealthCheck, HttpProbe, PortRange, Probe, Protocol,
-    finding::{Findings, Problem},
+    diagnostics::{Diagnostics, Message},
     numbers, raw, words,
 };
 use kind::Kind;
@@ -43,10 +43,14 @@ pub(super) struct Checks<'a> {
 
 impl<'a> Checks<'a> {
     /// Checks `[service.health]`.
-    pub(super) fn of_service(given: Option<&'a Spanned<raw::Health>>, front: Front, findings: &mut Findings) -> Self {
+    pub(super) fn of_service(
+        given: Option<&'a Spanned<raw::Health>>,
+        front: Front,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
         let common = match given {
             None => Some(None),
-            Some(given) => check(given, front, findings).map(|check| Some(Arc::new(check))),
+            Some(given) => check(given, front, diagnostics).map(|check| Some(Arc::new(check))),
         };
         Self { given, front, common }
     }
@@ -60,21 +64,21 @@ impl<'a> Checks<'a> {
     pub(super) fn of_backend(
         &self,
         own: &raw::Given<raw::Health>,
-        findings: &mut Findings,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Option<Arc<HealthCheck>>> {
         let Some(own) = own else { return self.common.clone() };
-        if !is_of_one_backend(own.get_ref(), findings) {
+        if !is_of_one_backend(own.get_ref(), diagnostics) {
             return None;
         }
         // What is wrong with the service's keys was told where they are.
         self.common.as_ref()?;
         let merged = Spanned::new(own.span(), merge(own.get_ref(), self.given.map(Spanned::get_ref)));
-        check(&merged, self.front, findings).map(|check| Some(Arc::new(check)))
+        check(&merged, self.front, diagnostics).map(|check| Some(Arc::new(check)))
     }
 }
 
 /// Refuses keys that are about all backends of a service.
-fn is_of_one_backend(own: &raw::Health, findings: &mut Findings) -> bool {
+fn is_of_one_backend(own: &raw::Health, diagnostics: &mut Diagnostics) -> bool {
     let keys = [
         ("panic_threshold", own.panic_threshold.as_ref().map(Spanned::span)),
         ("passive", own.passive.as_ref().map(Spanned::span)),
@@ -84,7 +88,7 @@ fn is_of_one_backend(own: &raw::Health, findings: &mut Findings) -> bool {
         if let Some(span) = span {
             is_right = false;
             let problem = format!("`{key}` is about all backends of a service");
-            findings.add(span, Problem::new(problem, format!("`{key}` in `[service.health]`")));
+            diagnostics.add(span, Message::new(problem, format!("`{key}` in `[service.health]`")));
         }
     }
     is_right
@@ -109,32 +113,32 @@ fn merge(own: &raw::Health, service: Option<&raw::Health>) -> raw::Health {
     merged
 }
 
-fn check(raw: &Spanned<raw::Health>, front: Front, findings: &mut Findings) -> Option<HealthCheck> {
-    findings.whole(raw.span(), |findings| keys(raw, front, findings))
+fn check(raw: &Spanned<raw::Health>, front: Front, diagnostics: &mut Diagnostics) -> Option<HealthCheck> {
+    diagnostics.table(raw.span(), |diagnostics| keys(raw, front, diagnostics))
 }
 
-fn keys(raw: &Spanned<raw::Health>, front: Front, findings: &mut Findings) -> Option<HealthCheck> {
+fn keys(raw: &Spanned<raw::Health>, front: Front, diagnostics: &mut Diagnostics) -> Option<HealthCheck> {
     let table = raw.span();
     let raw = raw.get_ref();
 
-    let kind = findings.required(&raw.kind, &table, "type", kind::EXPECTED, |word| {
+    let kind = diagnostics.required(&raw.kind, &table, "type", kind::EXPECTED, |word| {
         words::choice::<Kind>(word)
     });
     let probe = match kind {
         Some(kind) => {
-            kind::refuse_foreign(raw, kind, findings);
-            probe(raw, kind, &table, front, findings)
+            kind::refuse_foreign(raw, kind, diagnostics);
+            probe(raw, kind, &table, front, diagnostics)
         }
         None => None,
     };
-    let port = findings.optional(&raw.port, None, |port| numbers::port(port).map(Some));
-    let target = target::target(raw, front, findings);
-    let timing = timing::timing(raw, findings);
-    let rules = timing::rules(raw, findings);
+    let port = diagnostics.optional(&raw.port, None, |port| numbers::port(port).map(Some));
+    let target = target::target(raw, front, diagnostics);
+    let timing = timing::timing(raw, diagnostics);
+    let rules = timing::rules(raw, diagnostics);
     let (probe, port) = (probe?, port?);
     if probe.has_port() && port.is_none() && front.ports.is_some_and(|ports| ports.count() > 1) {
         let expected = "the port to check, since backends of a service with several ports have none of their own";
-        findings.missing(&table, "port", expected);
+        diagnostics.missing(&table, "port", expected);
         return None;
     }
     Some(HealthCheck {
@@ -149,27 +153,27 @@ fn keys(raw: &Spanned<raw::Health>, front: Front, findings: &mut Findings) -> Op
 fn probe(
     raw: &raw::Health,
     kind: Kind,
-    table: &super::finding::Span,
+    table: &super::diagnostics::Span,
     front: Front,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Probe> {
     match kind {
         Kind::Tcp => Some(Probe::Tcp),
-        Kind::Http => http::http(raw, findings).map(Probe::Http),
+        Kind::Http => http::http(raw, diagnostics).map(Probe::Http),
         Kind::Https => {
-            let tls = tls::client(raw, findings);
-            let probe = http::http(raw, findings)?;
+            let tls = tls::client(raw, diagnostics);
+            let probe = http::http(raw, diagnostics)?;
             Some(Probe::Http(HttpProbe {
                 tls: Some(tls?),
                 ..probe
             }))
         }
-        Kind::Grpc => http::grpc(raw, findings).map(Probe::Grpc),
-        Kind::Udp => datagram::udp(raw, table, findings).map(Probe::Udp),
-        Kind::Dns => datagram::dns(raw, table, front.protocol, findings).map(Probe::Dns),
+        Kind::Grpc => http::grpc(raw, diagnostics).map(Probe::Grpc),
+        Kind::Udp => datagram::udp(raw, table, diagnostics).map(Probe::Udp),
+        Kind::Dns => datagram::dns(raw, table, front.protocol, diagnostics).map(Probe::Dns),
         Kind::Icmp => Some(Probe::Icmp),
         Kind::Command => {
-            command::command((&raw.argv, &raw.environment, &raw.user), table, findings).map(Probe::Command)
+            command::command((&raw.argv, &raw.environment, &raw.user), table, diagnostics).map(Probe::Command)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::{
     address::{family, unicast},
-    finding::{Findings, Problem},
+    diagnostics::{Diagnostics, Message},
     raw,
     tunnel::not_in,
     words::{self, Word},
@@ -24,12 +24,12 @@ impl Word for Whom {
 }
 
 /// Whom a check asks.
-pub(super) fn target(raw: &raw::Health, front: Front, findings: &mut Findings) -> Option<CheckTarget> {
-    let whom = findings.optional(&raw.target, Whom::Backend, |word| words::choice(word));
-    let source = findings.optional(&raw.source, None, |text| {
+pub(super) fn target(raw: &raw::Health, front: Front, diagnostics: &mut Diagnostics) -> Option<CheckTarget> {
+    let whom = diagnostics.optional(&raw.target, Whom::Backend, |word| words::choice(word));
+    let source = diagnostics.optional(&raw.source, None, |text| {
         let source = unicast(text)?;
         match front.address {
-            Some(service) if service.is_ipv4() != source.is_ipv4() => Err(Problem::new(
+            Some(service) if service.is_ipv4() != source.is_ipv4() => Err(Message::new(
                 format!(
                     "{source} is {} and the service's address {service} is {}",
                     family(source),
@@ -45,9 +45,9 @@ pub(super) fn target(raw: &raw::Health, front: Front, findings: &mut Findings) -
         Whom::Backend => {
             if let Some(given) = &raw.source {
                 let problem = "`source` has no meaning without `target` = \"virtual\"";
-                findings.add(
+                diagnostics.add(
                     given.span(),
-                    Problem::new(problem, "no `source`, or `target` = \"virtual\""),
+                    Message::new(problem, "no `source`, or `target` = \"virtual\""),
                 );
                 return None;
             }
@@ -57,7 +57,7 @@ pub(super) fn target(raw: &raw::Health, front: Front, findings: &mut Findings) -
             let mode = front.mode?;
             if let (Some(given), true) = (&raw.target, mode.translates()) {
                 let problem = not_in("target = \"virtual\"", &[Mode::Dsr, Mode::Ipip, Mode::Gue], mode);
-                findings.add(given.span(), problem);
+                diagnostics.add(given.span(), problem);
                 return None;
             }
             Some(CheckTarget::Virtual { source })

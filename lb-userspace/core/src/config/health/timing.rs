@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::config::{
     defaults,
+    diagnostics::{Diagnostics, Message},
     duration::{duration, words as text},
-    finding::{Findings, Problem},
     numbers::number,
     raw,
     words::{self, Word},
@@ -41,8 +41,8 @@ pub(super) fn inherit(raw: &mut raw::Health, other: &raw::Health) {
 }
 
 /// When a check is made.
-pub(super) fn timing(raw: &raw::Health, findings: &mut Findings) -> Option<Timing> {
-    let interval = findings.optional(
+pub(super) fn timing(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<Timing> {
+    let interval = diagnostics.optional(
         &raw.interval,
         defaults::HEALTH_INTERVAL,
         duration(SHORTEST_INTERVAL, LONGEST_INTERVAL),
@@ -52,7 +52,7 @@ pub(super) fn timing(raw: &raw::Health, findings: &mut Findings) -> Option<Timin
         move |given: &raw::DurationText| {
             let found = duration(shortest, LONGEST_INTERVAL)(given)?;
             if found > longest {
-                return Err(Problem::new(
+                return Err(Message::new(
                     format!("the {what} {} is longer than the interval", text(found)),
                     format!("at most the interval, {}", text(longest)),
                 ));
@@ -60,10 +60,10 @@ pub(super) fn timing(raw: &raw::Health, findings: &mut Findings) -> Option<Timin
             Ok(found)
         }
     };
-    let fast_interval = findings.optional(&raw.fast_interval, longest, within("fast interval", SHORTEST_INTERVAL));
+    let fast_interval = diagnostics.optional(&raw.fast_interval, longest, within("fast interval", SHORTEST_INTERVAL));
     let default = defaults::HEALTH_TIMEOUT.min(longest);
-    let timeout = findings.optional(&raw.timeout, default, within("timeout", SHORTEST_TIMEOUT));
-    let jitter = findings.optional(&raw.jitter, defaults::JITTER, number("jitter", 0, MOST_JITTER));
+    let timeout = diagnostics.optional(&raw.timeout, default, within("timeout", SHORTEST_TIMEOUT));
+    let jitter = diagnostics.optional(&raw.jitter, defaults::JITTER, number("jitter", 0, MOST_JITTER));
     Some(Timing {
         interval: interval?,
         fast_interval: fast_interval?,
@@ -73,21 +73,21 @@ pub(super) fn timing(raw: &raw::Health, findings: &mut Findings) -> Option<Timin
 }
 
 /// What the results of a check mean.
-pub(super) fn rules(raw: &raw::Health, findings: &mut Findings) -> Option<Rules> {
-    let rise = findings.optional(&raw.rise, defaults::RISE, number("rise", 1, MOST_IN_A_ROW));
-    let fall = findings.optional(&raw.fall, defaults::FALL, number("fall", 1, MOST_IN_A_ROW));
-    let initial = findings.optional(&raw.initial, Initial::default(), |word| words::choice(word));
-    let limit = findings.optional(&raw.flap_limit, 0, number("flap limit", 0, MOST_IN_A_ROW));
-    let period = findings.optional(
+pub(super) fn rules(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<Rules> {
+    let rise = diagnostics.optional(&raw.rise, defaults::RISE, number("rise", 1, MOST_IN_A_ROW));
+    let fall = diagnostics.optional(&raw.fall, defaults::FALL, number("fall", 1, MOST_IN_A_ROW));
+    let initial = diagnostics.optional(&raw.initial, Initial::default(), |word| words::choice(word));
+    let limit = diagnostics.optional(&raw.flap_limit, 0, number("flap limit", 0, MOST_IN_A_ROW));
+    let period = diagnostics.optional(
         &raw.flap_period,
         defaults::FLAP_PERIOD,
         duration(SHORTEST_FLAP_PERIOD, LONGEST_INTERVAL),
     );
     if let (Some(given), None) = (&raw.flap_period, &raw.flap_limit) {
         let problem = "`flap_period` has no meaning without `flap_limit`";
-        findings.add(
+        diagnostics.add(
             given.span(),
-            Problem::new(problem, "`flap_limit` = how often a backend may go down in that time"),
+            Message::new(problem, "`flap_limit` = how often a backend may go down in that time"),
         );
         return None;
     }

@@ -7,31 +7,31 @@ use toml::Spanned;
 
 use crate::config::{
     Tls,
-    finding::{Findings, Problem, Span},
+    diagnostics::{Diagnostics, Message, Span},
     names, raw,
 };
 
 use super::model::TlsClient;
 
 /// How a check speaks TLS.
-pub(super) fn client(raw: &raw::Health, findings: &mut Findings) -> Option<TlsClient> {
+pub(super) fn client(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<TlsClient> {
     let verify = raw.verify.as_ref().is_none_or(|verify| *verify.get_ref());
-    let server_name = findings.optional(&raw.server_name, None, |name| {
+    let server_name = diagnostics.optional(&raw.server_name, None, |name| {
         match ServerName::try_from(name.clone()) {
             Ok(_) => Ok(Some(name.clone())),
-            Err(_) => Err(Problem::new(
+            Err(_) => Err(Message::new(
                 format!("\"{}\" is not the name of a server", name.escape_debug()),
                 "a host name or an address, such as \"www.example.org\"",
             )),
         }
     });
-    let ca_file = findings.optional(&raw.ca_file, None, |path| names::absolute(path).map(Some));
+    let ca_file = diagnostics.optional(&raw.ca_file, None, |path| names::absolute(path).map(Some));
     if let (Some(given), false) = (&raw.ca_file, verify) {
         let problem = "`ca_file` has no meaning with `verify` = false";
-        findings.add(given.span(), Problem::new(problem, "one of the two"));
+        diagnostics.add(given.span(), Message::new(problem, "one of the two"));
         return None;
     }
-    let identity = identity(raw, findings);
+    let identity = identity(raw, diagnostics);
     Some(TlsClient {
         server_name: server_name?.or_else(|| host_name(raw)),
         verify,
@@ -41,7 +41,7 @@ pub(super) fn client(raw: &raw::Health, findings: &mut Findings) -> Option<TlsCl
 }
 
 /// Refuses what has no meaning without TLS; whether there was none of it.
-pub(super) fn refuse(raw: &raw::Health, findings: &mut Findings) -> bool {
+pub(super) fn refuse(raw: &raw::Health, diagnostics: &mut Diagnostics) -> bool {
     let keys: [(&str, Option<Span>); 5] = [
         ("server_name", raw.server_name.as_ref().map(Spanned::span)),
         ("verify", raw.verify.as_ref().map(Spanned::span)),
@@ -54,7 +54,7 @@ pub(super) fn refuse(raw: &raw::Health, findings: &mut Findings) -> bool {
         if let Some(span) = span {
             is_clean = false;
             let problem = format!("`{key}` has no meaning without TLS");
-            findings.add(span, Problem::new(problem, format!("no `{key}`, or `tls` = true")));
+            diagnostics.add(span, Message::new(problem, format!("no `{key}`, or `tls` = true")));
         }
     }
     is_clean
@@ -68,12 +68,12 @@ fn host_name(raw: &raw::Health) -> Option<String> {
     ServerName::try_from(name.to_owned()).ok().map(|_| name.to_owned())
 }
 
-fn identity(raw: &raw::Health, findings: &mut Findings) -> Option<Option<Tls>> {
-    let path = |given: &raw::Given<String>, findings: &mut Findings| -> Option<Option<PathBuf>> {
-        findings.optional(given, None, |path| names::absolute(path).map(Some))
+fn identity(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<Option<Tls>> {
+    let path = |given: &raw::Given<String>, diagnostics: &mut Diagnostics| -> Option<Option<PathBuf>> {
+        diagnostics.optional(given, None, |path| names::absolute(path).map(Some))
     };
-    let certificate = path(&raw.certificate, findings);
-    let key = path(&raw.key, findings);
+    let certificate = path(&raw.certificate, diagnostics);
+    let key = path(&raw.key, diagnostics);
     let alone = match (&raw.certificate, &raw.key) {
         (Some(given), None) => Some((given.span(), "certificate", "key")),
         (None, Some(given)) => Some((given.span(), "key", "certificate")),
@@ -81,7 +81,7 @@ fn identity(raw: &raw::Health, findings: &mut Findings) -> Option<Option<Tls>> {
     };
     if let Some((span, key, other)) = alone {
         let problem = format!("`{key}` without `{other}`");
-        findings.add(span, Problem::new(problem, "both, or none of the two"));
+        diagnostics.add(span, Message::new(problem, "both, or none of the two"));
         return None;
     }
     match (certificate?, key?) {

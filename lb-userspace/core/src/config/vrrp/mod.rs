@@ -12,8 +12,8 @@ use super::{
     Config, Vrrp,
     address::{family, unicast},
     defaults,
+    diagnostics::{Diagnostics, Message, Seen},
     duration::{duration, words as text},
-    finding::{Findings, Problem, Seen},
     names,
     numbers::number,
     raw,
@@ -44,31 +44,31 @@ impl Word for ChecksumCoverage {
 pub(super) fn check(
     raw: &[Spanned<raw::Vrrp>],
     services: &BTreeMap<&str, usize>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<Vrrp>> {
-    track::services(raw, services, findings);
+    track::services(raw, services, diagnostics);
     let mut names = Seen::default();
     let mut routers = Seen::default();
     let mut addresses = Seen::default();
     let mut found = Vec::with_capacity(raw.len());
     for item in raw {
-        let Some(vrrp) = findings.whole(item.span(), |findings| one(item, findings)) else {
+        let Some(vrrp) = diagnostics.table(item.span(), |diagnostics| one(item, diagnostics)) else {
             continue;
         };
-        let is_named = names.is_new(findings, vrrp.name.clone(), item.span(), || {
+        let is_named = names.is_new(diagnostics, vrrp.name.clone(), item.span(), || {
             let problem = format!("two virtual routers have the name \"{}\"", vrrp.name);
-            Problem::new(problem, "virtual routers with different names")
+            Message::new(problem, "virtual routers with different names")
         });
         let is_v4 = vrrp.addresses.first().is_none_or(|address| address.addr().is_ipv4());
         let key = (vrrp.interface.clone(), is_v4, vrrp.router);
-        let is_new = routers.is_new(findings, key, item.span(), || {
+        let is_new = routers.is_new(diagnostics, key, item.span(), || {
             let problem = format!(
                 "two virtual routers of {} have the number {}",
                 vrrp.interface, vrrp.router
             );
-            Problem::new(problem, "numbers that differ on one interface and in one family")
+            Message::new(problem, "numbers that differ on one interface and in one family")
         });
-        let are_free = are_free(&vrrp, item.get_ref(), &mut addresses, findings);
+        let are_free = are_free(&vrrp, item.get_ref(), &mut addresses, diagnostics);
         if is_named && is_new && are_free {
             found.push(vrrp);
         }
@@ -76,7 +76,7 @@ pub(super) fn check(
     if found.len() < raw.len() {
         return None;
     }
-    groups(&found, raw, findings)?;
+    groups(&found, raw, diagnostics)?;
     Some(found)
 }
 
@@ -98,23 +98,23 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 
 /// Whether its interface has none of its addresses from another virtual router, or twice from it: whichever yields would take
 /// them from the other one.
-fn are_free(vrrp: &Vrrp, raw: &raw::Vrrp, seen: &mut Seen<(String, IpAddr)>, findings: &mut Findings) -> bool {
+fn are_free(vrrp: &Vrrp, raw: &raw::Vrrp, seen: &mut Seen<(String, IpAddr)>, diagnostics: &mut Diagnostics) -> bool {
     let given = raw.addresses.iter().flat_map(Spanned::get_ref);
     let mut are_free = true;
     for (address, given) in vrrp.hosts().zip(given) {
-        are_free &= seen.is_new(findings, (vrrp.interface.clone(), address), given.span(), || {
+        are_free &= seen.is_new(diagnostics, (vrrp.interface.clone(), address), given.span(), || {
             let problem = format!(
                 "{address} is there twice among the virtual addresses of {}",
                 vrrp.interface
             );
-            Problem::new(problem, "addresses that differ on one interface")
+            Message::new(problem, "addresses that differ on one interface")
         });
     }
     are_free
 }
 
 /// Refuses groups whose members would not move together.
-fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], findings: &mut Findings) -> Option<()> {
+fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], diagnostics: &mut Diagnostics) -> Option<()> {
     let mut are_right = Some(());
     for (index, vrrp) in found.iter().enumerate() {
         let Some(group) = &vrrp.group else { continue };
@@ -150,9 +150,9 @@ fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], findings: &mut Findings) -
                     first.name
                 );
                 let expected = format!("the same `{key}` for all of group \"{group}\"");
-                findings.add(
+                diagnostics.add(
                     span.unwrap_or_else(|| raw[index].span()),
-                    Problem::new(problem, expected),
+                    Message::new(problem, expected),
                 );
                 are_right = None;
             }
@@ -161,38 +161,38 @@ fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], findings: &mut Findings) -
     are_right
 }
 
-fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
+fn one(item: &Spanned<raw::Vrrp>, diagnostics: &mut Diagnostics) -> Option<Vrrp> {
     let table = item.span();
     let raw = item.get_ref();
 
-    let name = findings.required(&raw.name, &table, "name", "a name for the virtual router", |name| {
+    let name = diagnostics.required(&raw.name, &table, "name", "a name for the virtual router", |name| {
         names::ROUTER.check(name)
     });
-    let interface = findings.required(
+    let interface = diagnostics.required(
         &raw.interface,
         &table,
         "interface",
         "an interface, such as \"eth0\"",
         |name| names::interface(name),
     );
-    let router = findings.required(
+    let router = diagnostics.required(
         &raw.router_id,
         &table,
         "router_id",
         "the number of the virtual router, 1 to 255",
         number("router id", 1, 255),
     );
-    let version = findings.optional(&raw.version, 3, number("version", 2, 3));
-    let priority = findings.optional(&raw.priority, defaults::PRIORITY, number("priority", 1, 255));
-    let group = findings.optional(&raw.group, None, |name| names::GROUP.check(name).map(Some));
-    let interval = interval(raw, version, findings);
-    let grace = findings.optional(&raw.grace, defaults::GRACE, duration(Duration::ZERO, LONGEST_GRACE));
-    let relay = findings.optional(&raw.relay, defaults::RELAY, duration(Duration::ZERO, LONGEST_RELAY));
-    let refresh = findings.optional(&raw.refresh, defaults::REFRESH, refresh);
+    let version = diagnostics.optional(&raw.version, 3, number("version", 2, 3));
+    let priority = diagnostics.optional(&raw.priority, defaults::PRIORITY, number("priority", 1, 255));
+    let group = diagnostics.optional(&raw.group, None, |name| names::GROUP.check(name).map(Some));
+    let interval = interval(raw, version, diagnostics);
+    let grace = diagnostics.optional(&raw.grace, defaults::GRACE, duration(Duration::ZERO, LONGEST_GRACE));
+    let relay = diagnostics.optional(&raw.relay, defaults::RELAY, duration(Duration::ZERO, LONGEST_RELAY));
+    let refresh = diagnostics.optional(&raw.refresh, defaults::REFRESH, refresh);
     let addresses = match &raw.addresses {
-        Some(given) => findings.list(given, MOST_ADDRESSES, "addresses", |text| network(text)),
+        Some(given) => diagnostics.list(given, MOST_ADDRESSES, "addresses", |text| network(text)),
         None => {
-            findings.missing(
+            diagnostics.missing(
                 &table,
                 "addresses",
                 "the addresses that move, such as [\"192.0.2.10/24\"]",
@@ -200,22 +200,22 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
             None
         }
     };
-    let of_family = of_family(raw, addresses.as_deref(), version, findings);
+    let of_family = of_family(raw, addresses.as_deref(), version, diagnostics);
     let peers = match &raw.peers {
-        Some(given) => findings.list(given, MOST_PEERS, "peers", |text| own(text, addresses.as_deref())),
+        Some(given) => diagnostics.list(given, MOST_PEERS, "peers", |text| own(text, addresses.as_deref())),
         None => Some(Vec::new()),
     };
-    let source = findings.optional(&raw.source, None, |text| {
+    let source = diagnostics.optional(&raw.source, None, |text| {
         source(text, addresses.as_deref(), priority).map(Some)
     });
     let preempt = raw.preempt.as_ref().is_none_or(|preempt| *preempt.get_ref());
-    let preempt_delay = preempt_delay(raw, preempt, findings);
-    let accept = accept(raw, priority, findings);
-    let router_mac = router_mac(raw, priority, findings);
-    let checksum = checksum(raw, version, addresses.as_deref(), findings);
-    let password = password(raw, version, findings);
-    let tracks = track::tracks(raw, priority, findings);
-    let hook = track::hook(raw, findings);
+    let preempt_delay = preempt_delay(raw, preempt, diagnostics);
+    let accept = accept(raw, priority, diagnostics);
+    let router_mac = router_mac(raw, priority, diagnostics);
+    let checksum = checksum(raw, version, addresses.as_deref(), diagnostics);
+    let password = password(raw, version, diagnostics);
+    let tracks = track::tracks(raw, priority, diagnostics);
+    let hook = track::hook(raw, diagnostics);
     of_family?;
 
     Some(Vrrp {
@@ -243,12 +243,12 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     })
 }
 
-fn preempt_delay(raw: &raw::Vrrp, preempt: bool, findings: &mut Findings) -> Option<Duration> {
-    findings.optional(&raw.preempt_delay, Duration::ZERO, |given| {
+fn preempt_delay(raw: &raw::Vrrp, preempt: bool, diagnostics: &mut Diagnostics) -> Option<Duration> {
+    diagnostics.optional(&raw.preempt_delay, Duration::ZERO, |given| {
         let found = duration(Duration::ZERO, LONGEST_DELAY)(given)?;
         if !preempt && !found.is_zero() {
             let problem = "whoever takes nothing over from a master has nothing to wait for";
-            return Err(Problem::new(problem, "no `preempt_delay`, or `preempt` = true"));
+            return Err(Message::new(problem, "no `preempt_delay`, or `preempt` = true"));
         }
         Ok(found)
     })
@@ -258,34 +258,34 @@ fn checksum(
     raw: &raw::Vrrp,
     version: Option<u32>,
     addresses: Option<&[IpNet]>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<ChecksumCoverage> {
     let is_v6 = addresses
         .and_then(<[IpNet]>::first)
         .is_some_and(|first| first.addr().is_ipv6());
-    findings.optional(&raw.checksum, ChecksumCoverage::default(), |word| {
+    diagnostics.optional(&raw.checksum, ChecksumCoverage::default(), |word| {
         if version == Some(2) || is_v6 {
             let problem = "the checksum has one form alone in version 2 and over IPv6";
-            return Err(Problem::new(problem, "no `checksum`"));
+            return Err(Message::new(problem, "no `checksum`"));
         }
         words::choice(word)
     })
 }
 
-fn accept(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Findings) -> Option<bool> {
+fn accept(raw: &raw::Vrrp, priority: Option<u32>, diagnostics: &mut Diagnostics) -> Option<bool> {
     let Some(given) = &raw.accept else { return Some(true) };
     if !given.get_ref() && priority? == 255 {
         let problem = "the owner of the addresses accepts what is sent to them";
-        findings.add(
+        diagnostics.add(
             given.span(),
-            Problem::new(problem, "`accept` = true, or a `priority` below 255"),
+            Message::new(problem, "`accept` = true, or a `priority` below 255"),
         );
         return None;
     }
     Some(*given.get_ref())
 }
 
-fn router_mac(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Findings) -> Option<bool> {
+fn router_mac(raw: &raw::Vrrp, priority: Option<u32>, diagnostics: &mut Diagnostics) -> Option<bool> {
     let Some(given) = raw.router_mac.as_ref().filter(|given| *given.get_ref()) else {
         return Some(false);
     };
@@ -302,33 +302,33 @@ fn router_mac(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Findings) -
     } else {
         return Some(true);
     };
-    findings.add(given.span(), Problem::new(problem, expected));
+    diagnostics.add(given.span(), Message::new(problem, expected));
     None
 }
 
 /// How often the link is told: not so often that it is a flood of its own.
-fn refresh(given: &raw::DurationText) -> Result<Duration, Problem> {
+fn refresh(given: &raw::DurationText) -> Result<Duration, Message> {
     let length = duration(Duration::ZERO, LONGEST_REFRESH)(given)?;
     if length.is_zero() || length >= SHORTEST_REFRESH {
         return Ok(length);
     }
     let problem = format!("{} is out of range", text(length));
     let (least, most) = (text(SHORTEST_REFRESH), text(LONGEST_REFRESH));
-    Err(Problem::new(
+    Err(Message::new(
         problem,
         format!("0s (never), or a duration from {least} to {most}"),
     ))
 }
 
-fn interval(raw: &raw::Vrrp, version: Option<u32>, findings: &mut Findings) -> Option<Duration> {
-    findings.optional(&raw.interval, defaults::ADVERT_INTERVAL, |given| {
+fn interval(raw: &raw::Vrrp, version: Option<u32>, diagnostics: &mut Diagnostics) -> Option<Duration> {
+    diagnostics.optional(&raw.interval, defaults::ADVERT_INTERVAL, |given| {
         let (unit, longest) = match version {
             Some(2) => (Duration::from_secs(1), LONGEST_V2),
             _ => (SHORTEST_INTERVAL, LONGEST_V3),
         };
         let interval = duration(unit, longest)(given)?;
         if !interval.as_nanos().is_multiple_of(unit.as_nanos()) {
-            return Err(Problem::new(
+            return Err(Message::new(
                 format!("adverts cannot tell an interval of {}", text(interval)),
                 format!("a multiple of {}", text(unit)),
             ));
@@ -337,12 +337,12 @@ fn interval(raw: &raw::Vrrp, version: Option<u32>, findings: &mut Findings) -> O
     })
 }
 
-fn network(given: &str) -> Result<IpNet, Problem> {
+fn network(given: &str) -> Result<IpNet, Message> {
     let expected = "an address with the length of its network, such as \"192.0.2.10/24\"";
     let found: IpNet = given
         .parse()
         .or_else(|_| given.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| Problem::new(format!("\"{}\" is not an address", given.escape_debug()), expected))?;
+        .map_err(|_| Message::new(format!("\"{}\" is not an address", given.escape_debug()), expected))?;
     match found.addr() {
         IpAddr::V6(v6) if v6.is_unicast_link_local() => {}
         address => drop(unicast(&address.to_string())?),
@@ -354,18 +354,18 @@ fn network(given: &str) -> Result<IpNet, Problem> {
     };
     if is_network {
         let problem = format!("{found} is a network, or its broadcast address");
-        return Err(Problem::new(problem, expected));
+        return Err(Message::new(problem, expected));
     }
     Ok(found)
 }
 
 /// The address of a balancer itself.
-fn own(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Problem> {
+fn own(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Message> {
     let found = like(given, addresses)?;
     let is_virtual = addresses.is_some_and(|all| all.iter().any(|address| address.addr() == found));
     if is_virtual {
         let problem = format!("{found} is the virtual address, wherever it is");
-        return Err(Problem::new(problem, "a balancer's own address"));
+        return Err(Message::new(problem, "a balancer's own address"));
     }
     match found {
         IpAddr::V6(v6) if v6.is_unicast_link_local() => Ok(found),
@@ -373,7 +373,7 @@ fn own(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Problem> {
     }
 }
 
-fn source(given: &str, addresses: Option<&[IpNet]>, priority: Option<u32>) -> Result<IpAddr, Problem> {
+fn source(given: &str, addresses: Option<&[IpNet]>, priority: Option<u32>) -> Result<IpAddr, Message> {
     match priority {
         // Its own address is the virtual one.
         Some(255) => like(given, addresses),
@@ -386,7 +386,7 @@ fn of_family(
     raw: &raw::Vrrp,
     addresses: Option<&[IpNet]>,
     version: Option<u32>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Option<()> {
     let (Some(given), Some([first, rest @ ..])) = (&raw.addresses, addresses) else {
         return None;
@@ -394,24 +394,24 @@ fn of_family(
     let is_v4 = first.addr().is_ipv4();
     if rest.iter().any(|address| address.addr().is_ipv4() != is_v4) {
         let problem = "the addresses are of two families";
-        findings.add(given.span(), Problem::new(problem, "a virtual router for each family"));
+        diagnostics.add(given.span(), Message::new(problem, "a virtual router for each family"));
         return None;
     }
     if version == Some(2) && !is_v4 {
         let problem = "version 2 knows no IPv6";
-        findings.add(given.span(), Problem::new(problem, "IPv4 addresses, or `version` = 3"));
+        diagnostics.add(given.span(), Message::new(problem, "IPv4 addresses, or `version` = 3"));
         return None;
     }
     Some(())
 }
 
-fn like(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Problem> {
+fn like(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Message> {
     let expected = "an address, such as \"192.0.2.2\"";
     let found: IpAddr = given
         .parse()
-        .map_err(|_| Problem::new(format!("\"{}\" is not an address", given.escape_debug()), expected))?;
+        .map_err(|_| Message::new(format!("\"{}\" is not an address", given.escape_debug()), expected))?;
     match addresses.and_then(<[IpNet]>::first) {
-        Some(first) if first.addr().is_ipv4() != found.is_ipv4() => Err(Problem::new(
+        Some(first) if first.addr().is_ipv4() != found.is_ipv4() => Err(Message::new(
             format!(
                 "{found} is {} and the virtual addresses are {}",
                 family(found),
@@ -423,19 +423,19 @@ fn like(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Problem> {
     }
 }
 
-fn password(raw: &raw::Vrrp, version: Option<u32>, findings: &mut Findings) -> Option<Option<[u8; PASSWORD]>> {
+fn password(raw: &raw::Vrrp, version: Option<u32>, diagnostics: &mut Diagnostics) -> Option<Option<[u8; PASSWORD]>> {
     let Some(given) = &raw.password else { return Some(None) };
     if version? != 2 {
         let problem = "`password` belongs to version 2: later ones know none, since everybody could read it";
-        findings.add(given.span(), Problem::new(problem, "no `password`, or `version` = 2"));
+        diagnostics.add(given.span(), Message::new(problem, "no `password`, or `version` = 2"));
         return None;
     }
-    findings
+    diagnostics
         .value(given, |text| {
             let bytes = text.as_bytes();
             if bytes.is_empty() || bytes.len() > PASSWORD {
                 let problem = format!("the password has {} bytes", bytes.len());
-                return Err(Problem::new(problem, format!("1 to {PASSWORD} bytes")));
+                return Err(Message::new(problem, format!("1 to {PASSWORD} bytes")));
             }
             let mut password = [0; PASSWORD];
             password[..bytes.len()].copy_from_slice(bytes);

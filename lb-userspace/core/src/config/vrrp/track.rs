@@ -6,8 +6,8 @@ use toml::Spanned;
 
 use crate::config::{
     CommandTrack, Hook, Track, Tracked, defaults,
+    diagnostics::{Diagnostics, Message, Span},
     duration::{duration, words as text},
-    finding::{Findings, Problem, Span},
     health::command,
     names,
     numbers::number,
@@ -44,23 +44,23 @@ const KEYS: &[(&str, &[&str])] = &[
 ];
 
 /// Checks what a virtual router depends on.
-pub(super) fn tracks(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Findings) -> Option<Vec<Track>> {
+pub(super) fn tracks(raw: &raw::Vrrp, priority: Option<u32>, diagnostics: &mut Diagnostics) -> Option<Vec<Track>> {
     if raw.track.len() > MOST_TRACKS {
         let problem = format!("{} tables `[[vrrp.track]]`", raw.track.len());
-        findings.add(
+        diagnostics.add(
             raw.track[MOST_TRACKS].span(),
-            Problem::new(problem, format!("at most {MOST_TRACKS}")),
+            Message::new(problem, format!("at most {MOST_TRACKS}")),
         );
         return None;
     }
     let mut found: Vec<Track> = Vec::with_capacity(raw.track.len());
     for item in &raw.track {
-        let Some(track) = findings.whole(item.span(), |findings| one(item, priority, findings)) else {
+        let Some(track) = diagnostics.table(item.span(), |diagnostics| one(item, priority, diagnostics)) else {
             continue;
         };
         if found.iter().any(|other| other.what == track.what) {
             let problem = format!("{} is tracked twice", track.what);
-            findings.add(item.span(), Problem::new(problem, "one table for each"));
+            diagnostics.add(item.span(), Message::new(problem, "one table for each"));
             continue;
         }
         found.push(track);
@@ -68,7 +68,7 @@ pub(super) fn tracks(raw: &raw::Vrrp, priority: Option<u32>, findings: &mut Find
     (found.len() == raw.track.len()).then_some(found)
 }
 
-fn one(item: &Spanned<raw::Track>, priority: Option<u32>, findings: &mut Findings) -> Option<Track> {
+fn one(item: &Spanned<raw::Track>, priority: Option<u32>, diagnostics: &mut Diagnostics) -> Option<Track> {
     let raw = item.get_ref();
     let given = raw.places();
     let place = |key: &str| {
@@ -84,26 +84,26 @@ fn one(item: &Spanned<raw::Track>, priority: Option<u32>, findings: &mut Finding
             _ => format!("`{}` and `{}` are two things", kinds[0].0, kinds[1].0),
         };
         let expected = "one of `interface`, `service`, `file` and `argv`";
-        findings.add(item.span(), Problem::new(problem, expected));
+        diagnostics.add(item.span(), Message::new(problem, expected));
         return None;
     };
     for (owner, keys) in KEYS.iter().filter(|(owner, _)| owner != kind) {
         for key in *keys {
             if let Some(span) = place(key) {
                 let problem = format!("`{key}` belongs to `{owner}`, and this is about `{kind}`");
-                findings.add(span, Problem::new(problem, format!("no `{key}`")));
+                diagnostics.add(span, Message::new(problem, format!("no `{key}`")));
                 return None;
             }
         }
     }
-    let weight = weight(raw, priority, findings);
+    let weight = weight(raw, priority, diagnostics);
     let what = match *kind {
-        "interface" => findings
+        "interface" => diagnostics
             .value(raw.interface.as_ref()?, |name| names::interface(name))
             .map(Tracked::Interface),
-        "service" => service(raw, findings),
-        "file" => file(raw, findings),
-        _ => commanded(raw, &item.span(), findings).map(Tracked::Command),
+        "service" => service(raw, diagnostics),
+        "file" => file(raw, diagnostics),
+        _ => commanded(raw, &item.span(), diagnostics).map(Tracked::Command),
     };
     Some(Track {
         what: what?,
@@ -111,60 +111,60 @@ fn one(item: &Spanned<raw::Track>, priority: Option<u32>, findings: &mut Finding
     })
 }
 
-fn weight(raw: &raw::Track, priority: Option<u32>, findings: &mut Findings) -> Option<Option<i16>> {
+fn weight(raw: &raw::Track, priority: Option<u32>, diagnostics: &mut Diagnostics) -> Option<Option<i16>> {
     let Some(given) = &raw.weight else { return Some(None) };
-    findings.value(given, |weight| {
+    diagnostics.value(given, |weight| {
         if !WEIGHTS.contains(weight) || *weight == 0 {
             let problem = format!("weight {weight} is out of range");
-            return Err(Problem::new(problem, "a number from -253 to 253, but not 0"));
+            return Err(Message::new(problem, "a number from -253 to 253, but not 0"));
         }
         if priority == Some(255) {
             let problem = "the owner of the addresses has priority 255 always";
-            return Err(Problem::new(problem, "no `weight`: what is down is a fault then"));
+            return Err(Message::new(problem, "no `weight`: what is down is a fault then"));
         }
         Ok(i16::try_from(*weight).ok())
     })
 }
 
-fn service(raw: &raw::Track, findings: &mut Findings) -> Option<Tracked> {
-    let name = findings.value(raw.service.as_ref()?, |name| names::SERVICE.check(name));
-    let quorum = findings.optional(&raw.quorum, 1, number("quorum", 1, MOST_QUORUM));
+fn service(raw: &raw::Track, diagnostics: &mut Diagnostics) -> Option<Tracked> {
+    let name = diagnostics.value(raw.service.as_ref()?, |name| names::SERVICE.check(name));
+    let quorum = diagnostics.optional(&raw.quorum, 1, number("quorum", 1, MOST_QUORUM));
     Some(Tracked::Service {
         name: name?,
         quorum: quorum?,
     })
 }
 
-fn file(raw: &raw::Track, findings: &mut Findings) -> Option<Tracked> {
-    let path = findings.value(raw.file.as_ref()?, |path| names::absolute(path));
-    let expected = findings.optional(&raw.expect, Expected::Present, |word| words::choice(word));
+fn file(raw: &raw::Track, diagnostics: &mut Diagnostics) -> Option<Tracked> {
+    let path = diagnostics.value(raw.file.as_ref()?, |path| names::absolute(path));
+    let expected = diagnostics.optional(&raw.expect, Expected::Present, |word| words::choice(word));
     Some(Tracked::File {
         path: path?,
         present: expected? == Expected::Present,
     })
 }
 
-fn commanded(raw: &raw::Track, table: &Span, findings: &mut Findings) -> Option<CommandTrack> {
-    let command = command::command((&raw.argv, &raw.environment, &raw.user), table, findings);
-    let interval = findings.optional(
+fn commanded(raw: &raw::Track, table: &Span, diagnostics: &mut Diagnostics) -> Option<CommandTrack> {
+    let command = command::command((&raw.argv, &raw.environment, &raw.user), table, diagnostics);
+    let interval = diagnostics.optional(
         &raw.interval,
         defaults::TRACK_INTERVAL,
         duration(SHORTEST_INTERVAL, LONGEST),
     );
     let longest = interval.unwrap_or(LONGEST);
-    let timeout = findings.optional(&raw.timeout, defaults::TRACK_INTERVAL.min(longest), |given| {
+    let timeout = diagnostics.optional(&raw.timeout, defaults::TRACK_INTERVAL.min(longest), |given| {
         let found = duration(SHORTEST_TIMEOUT, LONGEST)(given)?;
         if found > longest {
             let problem = format!("the timeout {} is longer than the interval", text(found));
-            return Err(Problem::new(
+            return Err(Message::new(
                 problem,
                 format!("at most the interval, {}", text(longest)),
             ));
         }
         Ok(found)
     });
-    let rise = findings.optional(&raw.rise, 1, number("rise", 1, MOST_IN_A_ROW));
-    let fall = findings.optional(&raw.fall, defaults::FALL, number("fall", 1, MOST_IN_A_ROW));
+    let rise = diagnostics.optional(&raw.rise, 1, number("rise", 1, MOST_IN_A_ROW));
+    let fall = diagnostics.optional(&raw.fall, defaults::FALL, number("fall", 1, MOST_IN_A_ROW));
     Some(CommandTrack {
         command: command?,
         interval: interval?,
@@ -175,14 +175,14 @@ fn commanded(raw: &raw::Track, table: &Span, findings: &mut Findings) -> Option<
 }
 
 /// Checks whom changes of the role are told.
-pub(super) fn hook(raw: &raw::Vrrp, findings: &mut Findings) -> Option<Option<Hook>> {
+pub(super) fn hook(raw: &raw::Vrrp, diagnostics: &mut Diagnostics) -> Option<Option<Hook>> {
     let Some(item) = &raw.hook else { return Some(None) };
     let raw = item.get_ref();
     let root = raw.user.as_ref().is_some_and(|user| user.get_ref() == "root");
     // Whoever changes routes has to be root; the file says so.
     let user = if root { &None } else { &raw.user };
-    let command = command::command((&raw.argv, &raw.environment, user), &item.span(), findings);
-    let timeout = findings.optional(
+    let command = command::command((&raw.argv, &raw.environment, user), &item.span(), diagnostics);
+    let timeout = diagnostics.optional(
         &raw.timeout,
         defaults::HOOK_TIMEOUT,
         duration(SHORTEST_TIMEOUT, LONGEST),
@@ -198,14 +198,14 @@ pub(super) fn hook(raw: &raw::Vrrp, findings: &mut Findings) -> Option<Option<Ho
 }
 
 /// Refuses services that are not in the file, and more backends of them than there are.
-pub(super) fn services(raw: &[Spanned<raw::Vrrp>], known: &BTreeMap<&str, usize>, findings: &mut Findings) {
+pub(super) fn services(raw: &[Spanned<raw::Vrrp>], known: &BTreeMap<&str, usize>, diagnostics: &mut Diagnostics) {
     for track in raw.iter().flat_map(|vrrp| &vrrp.get_ref().track) {
         let track = track.get_ref();
         let Some(given) = &track.service else { continue };
         let name = given.get_ref();
         let Some(backends) = known.get(name.as_str()) else {
             let problem = format!("there is no service \"{}\"", name.escape_debug());
-            findings.add(given.span(), Problem::new(problem, "the name of a `[[service]]`"));
+            diagnostics.add(given.span(), Message::new(problem, "the name of a `[[service]]`"));
             continue;
         };
         let quorum = track
@@ -215,7 +215,7 @@ pub(super) fn services(raw: &[Spanned<raw::Vrrp>], known: &BTreeMap<&str, usize>
         if let Some(quorum) = quorum {
             let problem = format!("{} backends of {name} can never be up", quorum.get_ref());
             let expected = format!("at most {backends}: those that are no fallback");
-            findings.add(quorum.span(), Problem::new(problem, expected));
+            diagnostics.add(quorum.span(), Message::new(problem, expected));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What cannot change while the daemon runs, and what to do instead.
+//! Keys that cannot change while the daemon runs, and what to do instead.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use super::{Source, difference};
 use crate::config::Node;
 
-/// A key whose new value cannot be put into force.
+/// A key whose new value cannot be applied by a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fixed {
+pub struct FixedKey {
     /// The key, with dots between tables.
     pub key: String,
-    /// Its value so far, as in the file; none: the default.
+    /// Old value as in the file. Absent: the default.
     pub before: Option<String>,
-    /// Its new value; none: the default.
+    /// New value as in the file. Absent: the default.
     pub after: Option<String>,
-    /// What to do, in a sentence.
+    /// What to do instead, one sentence.
     pub remedy: String,
 }
 
-impl fmt::Display for Fixed {
+impl fmt::Display for FixedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "its default".to_owned());
         write!(
@@ -34,47 +34,44 @@ impl fmt::Display for Fixed {
     }
 }
 
-/// Keys of `[node]` that can change, with what is below them.
+/// Keys and tables of `[node]` that a reload can change.
 const CHANGEABLE: [&str; 2] = ["interfaces", "tunnel"];
 
-/// Beginnings of keys of `[node]`, and what to do where they change.
+/// Keys and tables of `[node]`, and what to do to change them. All others need [`RESTART`].
 const REMEDIES: [(&str, &str); 5] = [
     (
         "name",
-        "it is another node then; run `lbd detach` with the old file, which ends all flows, and start lbd with the new one",
+        "run `lbd detach` with the old file (this ends all flows), then start lbd with the new file",
     ),
     (
         "bpffs",
-        "run `lbd detach` with the old file, which ends all flows, and start lbd with the new one",
+        "run `lbd detach` with the old file (this ends all flows), then start lbd with the new file",
     ),
     (
         "capacity",
-        "maps keep their sizes; start lbd anew as `lbd run --replace-maps`, which fills new ones: connections of nat and dnat end",
+        "restart lbd with `lbd run --replace-maps`; this creates new maps and ends connections of nat and dnat",
     ),
-    (
-        "xdp_mode",
-        "a program stays attached as it is; run `lbd detach`, which ends all flows, and start lbd anew",
-    ),
+    ("xdp_mode", "run `lbd detach` (this ends all flows), then start lbd"),
     (
         "nat_ports",
-        "restart lbd; flows that are bound to ports outside the new range end",
+        "restart lbd; flows that use source ports outside the new range end",
     ),
 ];
-const RESTART: &str = "restart lbd, which costs no connection";
+const RESTART: &str = "restart lbd; no connection is lost";
 
-/// What of the new configuration cannot be put into force.
-pub fn fixed(before: &Source, after: &Source) -> Vec<Fixed> {
+/// The keys in which `after` differs and which cannot change while the daemon runs.
+pub fn fixed_keys(before: &Source, after: &Source) -> Vec<FixedKey> {
     node(before, after)
 }
 
-fn node(before: &Source, after: &Source) -> Vec<Fixed> {
+fn node(before: &Source, after: &Source) -> Vec<FixedKey> {
     let wanted = &after.config.node;
-    let same_but_for_what_can_change = Node {
+    let with_changeable_keys = Node {
         interfaces: wanted.interfaces.clone(),
         tunnel: wanted.tunnel,
         ..before.config.node.clone()
     };
-    if same_but_for_what_can_change == *wanted {
+    if with_changeable_keys == *wanted {
         return Vec::new();
     }
     let keys = difference::keys(before.document.get("node"), after.document.get("node"), &[]);
@@ -82,7 +79,7 @@ fn node(before: &Source, after: &Source) -> Vec<Fixed> {
     fixed
         .map(|(key, before, after)| {
             let known = REMEDIES.iter().find(|(beginning, _)| is_at(&key, &[beginning]));
-            Fixed {
+            FixedKey {
                 remedy: known.map_or(RESTART, |(_, remedy)| remedy).to_owned(),
                 key: format!("node.{key}"),
                 before,
@@ -92,7 +89,7 @@ fn node(before: &Source, after: &Source) -> Vec<Fixed> {
         .collect()
 }
 
-/// Whether a key is one of these, or below one of them.
+/// Whether a key is one of `places` or in one of these tables.
 fn is_at(key: &str, places: &[&str]) -> bool {
     places.iter().any(|place| {
         key.strip_prefix(place)

@@ -1,4 +1,4 @@
-//! What is wrong with a file, and where: collected while the checks go on, so that one run reports them all.
+//! Collects what is wrong with a file, with the place of each problem, so that one run reports everything.
 
 use std::{hash::Hash, ops::Range};
 
@@ -11,19 +11,19 @@ pub(super) type Span = Range<usize>;
 
 /// What is wrong with a value, without its place.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct Message {
     /// What is wrong.
-    pub(super) message: String,
-    /// What would have been right.
+    pub(super) text: String,
+    /// What is expected instead.
     pub(super) expected: String,
     /// The known word that was probably meant.
     pub(super) suggestion: Option<String>,
 }
 
-impl Problem {
-    pub(super) fn new(message: impl Into<String>, expected: impl Into<String>) -> Self {
+impl Message {
+    pub(super) fn new(text: impl Into<String>, expected: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            text: text.into(),
             expected: expected.into(),
             suggestion: None,
         }
@@ -38,38 +38,40 @@ impl Problem {
     }
 }
 
-/// A problem and its place.
+/// A message and its place.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(super) struct Entry {
     pub(super) span: Span,
-    pub(super) problem: Problem,
-    /// Another place that matters, and why.
+    pub(super) message: Message,
+    /// A second place that is part of the problem, and its label.
     pub(super) related: Option<(Span, &'static str)>,
 }
 
-impl Finding {
-    pub(super) fn new(span: Span, problem: Problem) -> Self {
+impl Entry {
+    pub(super) fn new(span: Span, message: Message) -> Self {
         Self {
             span,
-            problem,
+            message,
             related: None,
         }
     }
 }
 
-/// All findings so far. The methods return `None` for what is wrong, having noted why, so that the caller goes on.
+/// All problems found so far.
+///
+/// The methods add a problem and return `None` where a value is wrong, so that the caller can check the next value.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct Diagnostics(Vec<Entry>);
 
-impl Findings {
-    /// The findings, in the order of the text.
-    pub(super) fn into_vec(mut self) -> Vec<Finding> {
-        self.0.sort_by_key(|finding| finding.span.start);
+impl Diagnostics {
+    /// The entries, sorted by their place in the text.
+    pub(super) fn into_vec(mut self) -> Vec<Entry> {
+        self.0.sort_by_key(|entry| entry.span.start);
         self.0
     }
 
     /// `Ok` if there are none.
-    pub(super) fn into_result(self) -> Result<(), Vec<Finding>> {
+    pub(super) fn into_result(self) -> Result<(), Vec<Entry>> {
         if self.0.is_empty() {
             Ok(())
         } else {
@@ -77,46 +79,48 @@ impl Findings {
         }
     }
 
-    /// What `check` makes of the table at `span`. A table that is refused without a word would be missing from a file that
-    /// counts as right, and what it describes be taken out of service: then the file is wrong, too.
-    pub(super) fn whole<T>(&mut self, span: Span, check: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+    /// The result of `check` for the table at `span`.
+    ///
+    /// A table that is refused without a diagnostic would silently be missing from a valid configuration. Then this adds
+    /// a diagnostic of its own, which makes the file invalid.
+    pub(super) fn table<T>(&mut self, span: Span, check: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let checked = check(self);
         if checked.is_none() && self.0.is_empty() {
-            let problem = "this table cannot be used, and lbd cannot say why, which is a fault of its own";
-            self.add(span, Problem::new(problem, "other keys, or another lbd"));
+            let problem = "this table is refused for an unknown reason; this is a bug in lbd";
+            self.add(span, Message::new(problem, "other keys, or another version of lbd"));
         }
         checked
     }
 
-    pub(super) fn add(&mut self, span: Span, problem: Problem) {
-        self.0.push(Finding::new(span, problem));
+    pub(super) fn add(&mut self, span: Span, message: Message) {
+        self.0.push(Entry::new(span, message));
     }
 
-    pub(super) fn add_related(&mut self, span: Span, problem: Problem, related: Span, label: &'static str) {
-        self.0.push(Finding {
+    pub(super) fn add_related(&mut self, span: Span, message: Message, related: Span, label: &'static str) {
+        self.0.push(Entry {
             span,
-            problem,
+            message,
             related: Some((related, label)),
         });
     }
 
-    /// A value that is there.
+    /// Checks a value that is given.
     pub(super) fn value<R, T>(
         &mut self,
         given: &Spanned<R>,
-        check: impl FnOnce(&R) -> Result<T, Problem>,
+        check: impl FnOnce(&R) -> Result<T, Message>,
     ) -> Option<T> {
         check(given.get_ref())
-            .map_err(|problem| self.add(given.span(), problem))
+            .map_err(|message| self.add(given.span(), message))
             .ok()
     }
 
-    /// A value that may be absent.
+    /// Checks a value that may be absent.
     pub(super) fn optional<R, T>(
         &mut self,
         given: &Given<R>,
         default: T,
-        check: impl FnOnce(&R) -> Result<T, Problem>,
+        check: impl FnOnce(&R) -> Result<T, Message>,
     ) -> Option<T> {
         match given {
             Some(given) => self.value(given, check),
@@ -124,14 +128,14 @@ impl Findings {
         }
     }
 
-    /// A value that must be there; `table` is where it is missing otherwise.
+    /// Checks a value that is required. Where it is missing, the diagnostic is at `table`.
     pub(super) fn required<R, T>(
         &mut self,
         given: &Given<R>,
         table: &Span,
         key: &str,
         expected: &str,
-        check: impl FnOnce(&R) -> Result<T, Problem>,
+        check: impl FnOnce(&R) -> Result<T, Message>,
     ) -> Option<T> {
         match given {
             Some(given) => self.value(given, check),
@@ -142,29 +146,26 @@ impl Findings {
         }
     }
 
-    /// Notes that `key` is missing from `table`.
+    /// Adds that `key` is missing from `table`.
     pub(super) fn missing(&mut self, table: &Span, key: &str, expected: &str) {
         self.add(
             table.clone(),
-            Problem::new(format!("`{key}` is missing"), format!("`{key}` = {expected}")),
+            Message::new(format!("`{key}` is missing"), format!("`{key}` = {expected}")),
         );
     }
 
-    /// A list of 1 to `most` values, no two alike; `what` names them in the plural.
+    /// Checks a list of 1 to `most` different values. `what` names them in the plural.
     pub(super) fn list<R, T: Clone + Eq + Hash>(
         &mut self,
         given: &Spanned<Vec<Spanned<R>>>,
         most: usize,
         what: &str,
-        check: impl Fn(&R) -> Result<T, Problem>,
+        check: impl Fn(&R) -> Result<T, Message>,
     ) -> Option<Vec<T>> {
         let items = given.get_ref();
         if items.is_empty() || items.len() > most {
-            let problem = Problem::new(
-                format!("{} {what} are given", items.len()),
-                format!("1 to {most} {what}"),
-            );
-            self.add(given.span(), problem);
+            let message = Message::new(format!("{} {what}", items.len()), format!("1 to {most} {what}"));
+            self.add(given.span(), message);
             return None;
         }
         let mut values: Vec<T> = Vec::with_capacity(items.len());
@@ -173,7 +174,7 @@ impl Findings {
             let value = self.value(item, &check);
             if let Some(value) = value
                 && seen.is_new(self, value.clone(), item.span(), || {
-                    Problem::new("this entry is there twice", format!("{what} that all differ"))
+                    Message::new("duplicate entry", format!("{what} that all differ"))
                 })
             {
                 values.push(value);
@@ -183,7 +184,7 @@ impl Findings {
     }
 }
 
-/// Finds what is there twice.
+/// Finds duplicates.
 #[derive(Debug)]
 pub(super) struct Seen<T>(std::collections::HashMap<T, Span>);
 
@@ -194,13 +195,13 @@ impl<T> Default for Seen<T> {
 }
 
 impl<T: Eq + Hash> Seen<T> {
-    /// Whether `value` is met for the first time; if not, adds `problem`, pointing to both places.
+    /// Whether `value` is new. If not, adds `message` with both places.
     pub(super) fn is_new(
         &mut self,
-        findings: &mut Findings,
+        diagnostics: &mut Diagnostics,
         value: T,
         span: Span,
-        problem: impl FnOnce() -> Problem,
+        message: impl FnOnce() -> Message,
     ) -> bool {
         match self.0.entry(value) {
             std::collections::hash_map::Entry::Vacant(entry) => {
@@ -208,7 +209,7 @@ impl<T: Eq + Hash> Seen<T> {
                 true
             }
             std::collections::hash_map::Entry::Occupied(first) => {
-                findings.add_related(span, problem(), first.get().clone(), "first here");
+                diagnostics.add_related(span, message(), first.get().clone(), "first here");
                 false
             }
         }

@@ -1,4 +1,4 @@
-//! Rings that were built before: what a ring of 65537 slots holds is told from a few bytes, without building it again.
+//! Cache of digests of rings, so that an unchanged ring of 65537 slots is recognized without building it again.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use lb_common::{RingSlot, Scheduler, abi::Abi};
 
 use super::Member;
 
-/// What tells rings apart: how many slots they have, and a hash of the slots in their order.
+/// Identifies the content of a ring: its length in slots and a hash of the slots in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     length: u32,
@@ -14,9 +14,9 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Of slots as they lie in memory.
+    /// Digest of slots, each given as its 8 bytes in memory.
     pub fn of_words(words: impl Iterator<Item = u64>) -> Self {
-        // Nobody chooses slots in order to collide; each bit of the hash depends on each slot and its place.
+        // Not cryptographic: no attacker chooses slots. Each bit of the hash depends on each slot and its position.
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         words.fold(Self::default(), |digest, word| {
             let product = u128::from(digest.hash ^ word ^ FACTOR) * u128::from(FACTOR);
@@ -27,42 +27,42 @@ impl Digest {
         })
     }
 
-    /// Of slots.
+    /// Digest of slots.
     pub fn of(slots: &[RingSlot]) -> Self {
         let word = |slot: &RingSlot| slot.as_bytes().try_into().map_or(0, u64::from_ne_bytes);
         Self::of_words(slots.iter().map(word))
     }
 }
 
-/// What the rings of services were built from lately, by index of the service. To forget it costs time, nothing else.
+/// Inputs and digest of the last ring of each service, by index of the service. Losing an entry only costs time.
 #[derive(Clone, Debug, Default)]
-pub struct KnownRings(HashMap<u32, Known>);
+pub struct RingCache(HashMap<u32, Cached>);
 
 #[derive(Clone, Debug)]
-struct Known {
+struct Cached {
     scheduler: Scheduler,
     members: Vec<Member>,
     digest: Digest,
 }
 
-impl KnownRings {
-    /// What the ring of a service would be, if it was built from the same before.
+impl RingCache {
+    /// Digest of the ring of a service, if the last one was built from the same scheduler and members.
     pub fn digest(&self, service: u32, scheduler: Scheduler, members: &[Member]) -> Option<Digest> {
-        let known = self.0.get(&service)?;
-        (known.scheduler == scheduler && known.members == members).then_some(known.digest)
+        let cached = self.0.get(&service)?;
+        (cached.scheduler == scheduler && cached.members == members).then_some(cached.digest)
     }
 
-    /// Keeps what a ring was built from.
+    /// Stores inputs and digest of a ring.
     pub fn note(&mut self, service: u32, scheduler: Scheduler, members: Vec<Member>, digest: Digest) {
-        let known = Known {
+        let cached = Cached {
             scheduler,
             members,
             digest,
         };
-        self.0.insert(service, known);
+        self.0.insert(service, cached);
     }
 
-    /// Forgets services that are no more.
+    /// Drops services for which `is_kept` is false.
     pub fn retain(&mut self, is_kept: impl Fn(u32) -> bool) {
         self.0.retain(|service, _| is_kept(*service));
     }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn rings_that_differ_in_a_slot_or_in_their_order_or_length_have_other_digests() {
+    fn rings_that_differ_in_slots_order_or_length_have_different_digests() {
         let rings: [&[u32]; 7] = [&[], &[0], &[0, 0], &[1, 2, 3], &[2, 1, 3], &[1, 3, 2], &[1, 2, 4]];
         for (first, one) in rings.iter().enumerate() {
             for (second, other) in rings.iter().enumerate() {
@@ -94,20 +94,20 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_is_known_only_of_the_same_members_and_scheduler() {
+    fn a_digest_is_found_only_for_the_same_members_and_scheduler() {
         let member = |weight| Member {
             backend: 1,
             weight,
             identity: "10.0.0.1:80".parse().unwrap(),
         };
         let digest = slots(&[1]);
-        let mut known = KnownRings::default();
-        known.note(7, Scheduler::Maglev, vec![member(1)], digest);
-        assert_eq!(known.digest(7, Scheduler::Maglev, &[member(1)]), Some(digest));
-        assert_eq!(known.digest(7, Scheduler::Random, &[member(1)]), None);
-        assert_eq!(known.digest(7, Scheduler::Maglev, &[member(2)]), None);
-        assert_eq!(known.digest(8, Scheduler::Maglev, &[member(1)]), None);
-        known.retain(|service| service != 7);
-        assert_eq!(known.digest(7, Scheduler::Maglev, &[member(1)]), None);
+        let mut cache = RingCache::default();
+        cache.note(7, Scheduler::Maglev, vec![member(1)], digest);
+        assert_eq!(cache.digest(7, Scheduler::Maglev, &[member(1)]), Some(digest));
+        assert_eq!(cache.digest(7, Scheduler::Random, &[member(1)]), None);
+        assert_eq!(cache.digest(7, Scheduler::Maglev, &[member(2)]), None);
+        assert_eq!(cache.digest(8, Scheduler::Maglev, &[member(1)]), None);
+        cache.retain(|service| service != 7);
+        assert_eq!(cache.digest(7, Scheduler::Maglev, &[member(1)]), None);
     }
 }

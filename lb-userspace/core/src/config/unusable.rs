@@ -1,4 +1,4 @@
-//! What is wrong with a file that is right as it is written: something that it names is not there, or not what it should be.
+//! Valid file, unusable reference: the file names a group, user, program or other file that this machine does not have.
 
 use toml::{
     Spanned,
@@ -6,21 +6,21 @@ use toml::{
 };
 
 use super::{
-    Config, ConfigError, Invalid,
-    finding::{Finding, Problem},
+    Config, ConfigError, Report,
+    diagnostics::{Entry, Message},
 };
 
-/// Something that a file names and that cannot be used.
+/// A key whose value names something that this machine does not have or cannot use.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}; expected {expected}")]
-pub struct Flaw {
-    /// Where it is named.
+pub struct UnusableReference {
+    /// The table of the key.
     pub table: Table,
-    /// The key that names it.
+    /// The key.
     pub key: &'static str,
     /// What is wrong.
     pub message: String,
-    /// What would have been right.
+    /// What is expected instead.
     pub expected: String,
 }
 
@@ -29,7 +29,7 @@ pub struct Flaw {
 pub enum Table {
     /// `[api]`.
     Api,
-    /// The health check of a backend: its own, or its service's where that has no such key.
+    /// The health check of a backend: `health` of the backend if it has the key, else `[service.health]`.
     Check {
         /// Name of the service.
         service: String,
@@ -38,29 +38,29 @@ pub enum Table {
     },
 }
 
-/// A step down into the file.
+/// One step of a path into the document.
 #[derive(Clone, Copy)]
 enum Step {
     Key(&'static str),
     Item(usize),
 }
 
-/// The flaw with its place in `text`, which `config` was read from.
-pub fn refuse(file_name: &str, text: &str, config: &Config, flaw: Flaw) -> ConfigError {
+/// The error for `reference`, with its place in `text`. `config` is what `text` means.
+pub fn unusable_reference(file_name: &str, text: &str, config: &Config, reference: UnusableReference) -> ConfigError {
     let (document, _) = DeTable::parse_recoverable(text);
     let document = Spanned::new(document.span(), DeValue::Table(document.into_inner()));
-    let places = places(config, &flaw);
+    let places = places(config, &reference);
     let place = places.iter().find_map(|path| at(&document, path));
     let span = place.map_or(0..0, Spanned::span);
-    let finding = Finding::new(span, Problem::new(flaw.message, flaw.expected));
-    ConfigError::Invalid(Invalid::new(file_name, text, vec![finding]))
+    let entry = Entry::new(span, Message::new(reference.message, reference.expected));
+    ConfigError::Invalid(Report::new(file_name, text, vec![entry]))
 }
 
-/// Where the flaw can be, the likeliest place first.
-fn places(config: &Config, flaw: &Flaw) -> Vec<Vec<Step>> {
+/// Paths at which the reference can be, the most likely one first.
+fn places(config: &Config, reference: &UnusableReference) -> Vec<Vec<Step>> {
     use Step::{Item, Key};
-    let Table::Check { service, backend } = &flaw.table else {
-        return vec![vec![Key("api"), Key(flaw.key)], vec![Key("api")]];
+    let Table::Check { service, backend } = &reference.table else {
+        return vec![vec![Key("api"), Key(reference.key)], vec![Key("api")]];
     };
     let Some(index) = config.services.iter().position(|known| known.name == *service) else {
         return Vec::new();
@@ -76,7 +76,7 @@ fn places(config: &Config, flaw: &Flaw) -> Vec<Vec<Step>> {
     };
     let own = [service.as_slice(), &backend, &[Key("health")]].concat();
     let common = [service.as_slice(), &[Key("health")]].concat();
-    let key = [Key(flaw.key)];
+    let key = [Key(reference.key)];
     vec![
         [own.as_slice(), &key].concat(),
         [common.as_slice(), &key].concat(),
@@ -122,7 +122,7 @@ address = "198.51.100.1"
 "#;
 
     #[test]
-    fn a_flaw_is_told_where_the_file_names_what_is_wrong() {
+    fn an_unusable_reference_is_reported_at_its_key_or_else_at_its_table() {
         let config = parse("lbd.toml", FILE).unwrap();
         let check = |backend: &str| Table::Check {
             service: "web".to_owned(),
@@ -137,18 +137,21 @@ address = "198.51.100.1"
             (check("sorry"), "user", (16, 10)),
         ];
         for (table, key, then) in given_then {
-            let flaw = Flaw {
+            let reference = UnusableReference {
                 table,
                 key,
-                message: "it is not there".to_owned(),
-                expected: "one that is".to_owned(),
+                message: "it does not exist".to_owned(),
+                expected: "one that exists".to_owned(),
             };
-            let error = refuse("lbd.toml", FILE, &config, flaw);
+            let error = unusable_reference("lbd.toml", FILE, &config, reference);
             let [found] = error.diagnostics() else {
                 panic!("{error}")
             };
             assert_eq!((found.line, found.column), then, "{error}");
-            assert_eq!((&*found.message, &*found.expected), ("it is not there", "one that is"));
+            assert_eq!(
+                (&*found.message, &*found.expected),
+                ("it does not exist", "one that exists")
+            );
         }
     }
 }

@@ -1,29 +1,29 @@
-//! Whether the maps have room for what the file asks for.
+//! Checks that the services of a file fit into the maps.
 
 use lb_common::{maps, service::Ring};
 use toml::Spanned;
 
 use super::{
     Capacity, Service,
-    finding::{Findings, Problem, Span},
+    diagnostics::{Diagnostics, Message, Span},
     raw,
 };
 use crate::schedule::{ramp, ring_length};
 
-/// A valid service and where it stands in the file.
+/// A valid service and its place in the file.
 pub(super) type Placed = (Span, Service);
 
-/// Checks that `services` fit into `capacity`. `raw` tells which of the sizes the file gives itself.
-pub(super) fn check(raw: &raw::Capacity, capacity: &Capacity, services: &[Placed], findings: &mut Findings) {
+/// Checks that `services` fit into `capacity`. `raw` has the sizes that the file sets itself.
+pub(super) fn check(raw: &raw::Capacity, capacity: &Capacity, services: &[Placed], diagnostics: &mut Diagnostics) {
     for (span, service) in services {
-        check_weights(span, service, findings);
+        check_weights(span, service, diagnostics);
     }
-    for fixed in FIXED {
-        fixed.check(services, findings);
+    for map in FIXED_MAPS {
+        map.check(services, diagnostics);
     }
     let backends = |service: &Service| service.backends.len() as u64;
     let mut size = |key, given, capacity, needed: &dyn Fn(&Service) -> u64| {
-        Size { key, given, capacity }.check(services, needed, findings);
+        SizedMap { key, given, capacity }.check(services, needed, diagnostics);
     };
     size("services", &raw.services, capacity.services, &|_| 1);
     size("backends", &raw.backends, capacity.backends, &backends);
@@ -33,7 +33,7 @@ pub(super) fn check(raw: &raw::Capacity, capacity: &Capacity, services: &[Placed
     });
 }
 
-fn check_weights(span: &Span, service: &Service, findings: &mut Findings) {
+fn check_weights(span: &Span, service: &Service, diagnostics: &mut Diagnostics) {
     let slots = ring_slots(service);
     if slots > u64::from(Ring::MAX_LENGTH) {
         let problem = format!(
@@ -41,14 +41,14 @@ fn check_weights(span: &Span, service: &Service, findings: &mut Findings) {
             service.name
         );
         let expected = format!(
-            "at most {} slots: weights with a common divisor need fewer",
+            "at most {} slots (weights with a common divisor need fewer)",
             Ring::MAX_LENGTH
         );
-        findings.add(span.clone(), Problem::new(problem, expected));
+        diagnostics.add(span.clone(), Message::new(problem, expected));
     }
 }
 
-/// The slots of the ring of `service` with all its backends up; with some of them down it is never longer.
+/// Length of the ring of `service` while all its backends are up, in slots. It is never longer while some are down.
 fn ring_slots(service: &Service) -> u64 {
     let weights = |fallback: bool| {
         let backends = service.backends.iter();
@@ -64,19 +64,21 @@ fn ring_slots(service: &Service) -> u64 {
     ordinary.max(ring_length(service.scheduler, weights(true)))
 }
 
-/// Entries of maps whose sizes are fixed.
-struct Fixed {
-    /// The map of IPv4; that of IPv6 is as large.
+/// A pair of maps whose size is not configurable.
+struct FixedMap {
+    /// The map for IPv4. The one for IPv6 has the same size.
     map: maps::Map,
+    /// What its entries are, in the plural.
     what: &'static str,
+    /// How many entries a service needs.
     needed: fn(&Service) -> u64,
 }
 
-/// A change writes the new entries before it removes the old ones.
-const FIXED: [Fixed; 2] = [
-    Fixed {
+/// Twice the entries: a reload writes the new entries before it removes the old ones.
+const FIXED_MAPS: [FixedMap; 2] = [
+    FixedMap {
         map: maps::PORT_RANGES_V4,
-        what: "blocks of ports, which a range takes up to 30 of",
+        what: "blocks of ports (a range takes up to 30)",
         needed: |service| {
             let several = service.ports.count() > 1;
             if several {
@@ -86,16 +88,16 @@ const FIXED: [Fixed; 2] = [
             }
         },
     },
-    Fixed {
+    FixedMap {
         map: maps::GUARDS_V4,
         what: "allowed and denied prefixes",
         needed: |service| 2 * (service.guard.allow.len() + service.guard.deny.len()) as u64,
     },
 ];
 
-impl Fixed {
-    /// Points to the first service that is too much.
-    fn check(&self, services: &[Placed], findings: &mut Findings) {
+impl FixedMap {
+    /// Adds a diagnostic at the first service that does not fit.
+    fn check(&self, services: &[Placed], diagnostics: &mut Diagnostics) {
         for v4 in [true, false] {
             let mut total = 0;
             for (span, service) in services.iter().filter(|(_, service)| service.address.is_ipv4() == v4) {
@@ -103,7 +105,7 @@ impl Fixed {
                 if total > self.map.capacity as u64 {
                     let problem = format!("the services up to \"{}\" have too many {}", service.name, self.what);
                     let expected = format!("at most {} for all services of a family", self.map.capacity / 2);
-                    findings.add(span.clone(), Problem::new(problem, expected));
+                    diagnostics.add(span.clone(), Message::new(problem, expected));
                     break;
                 }
             }
@@ -111,35 +113,37 @@ impl Fixed {
     }
 }
 
-/// One of the sizes.
-struct Size<'a> {
+/// A map whose size is configurable.
+struct SizedMap<'a> {
+    /// Key in `[node.capacity]`.
     key: &'static str,
     given: &'a raw::Given<raw::Number>,
+    /// Size in force: given or default.
     capacity: u32,
 }
 
-impl Size<'_> {
-    /// Points to the size where the file gives it, else to the first service that is too much.
-    fn check(&self, services: &[Placed], needed: &dyn Fn(&Service) -> u64, findings: &mut Findings) {
+impl SizedMap<'_> {
+    /// Adds a diagnostic at the size if the file sets it, else at the first service that does not fit.
+    fn check(&self, services: &[Placed], needed: &dyn Fn(&Service) -> u64, diagnostics: &mut Diagnostics) {
         let mut total = 0;
-        let mut first_too_much = None;
+        let mut first_too_many = None;
         for (span, service) in services {
             total += needed(service);
             if total > u64::from(self.capacity) {
-                first_too_much.get_or_insert(span);
+                first_too_many.get_or_insert(span);
             }
         }
-        if let Some(service) = first_too_much {
+        if let Some(service) = first_too_many {
             let span = self.given.as_ref().map_or_else(|| service.clone(), Spanned::span);
             let problem = format!(
-                "the file needs {total} {}, and there is room for {}",
+                "the file needs {total} {}, but the capacity is {}",
                 self.key, self.capacity
             );
-            findings.add(
+            diagnostics.add(
                 span,
-                Problem::new(
+                Message::new(
                     problem,
-                    format!("`{}` in `[node.capacity]` of at least {total}", self.key),
+                    format!("`{}` = at least {total} in `[node.capacity]`", self.key),
                 ),
             );
         }
