@@ -35,6 +35,8 @@ mod vrrp;
 mod words;
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
 pub use backend_id::BackendId;
