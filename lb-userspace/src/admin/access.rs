@@ -11,7 +11,8 @@ use axum::{
 use nix::{libc, unistd};
 use tokio::{net::UnixStream, sync::watch};
 
-use super::{Problem, entrance::Ways};
+use super::entrance::Ways;
+use crate::api::Problem;
 
 /// What somebody may do. The greater includes the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

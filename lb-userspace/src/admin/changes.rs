@@ -2,27 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::{Path, State, rejection::PathRejection},
-    http::{StatusCode, Uri},
-    routing::{delete, post},
-};
-use jiff::fmt::friendly::SpanParser;
-
 use super::{
-    Control, ControlError, Problem,
-    model::{FLUSH_ALL, Flushed},
+    Control,
     parameters::Parameters,
     server::{Answer, command, flow_filter},
 };
+use crate::api::{Flushed, Problem, deadline};
 use crate::vrrp;
-use lb_core::config::BackendId;
-use lb_core::{
-    config::MOST_WEIGHT,
-    overrides::Verb,
-    reload::{ReloadError, Report},
+use axum::{
+    Router,
+    extract::{Path, State, rejection::PathRejection},
+    http::Uri,
+    routing::{delete, post},
 };
+use lb_core::config::BackendId;
+use lb_core::{config::MOST_WEIGHT, overrides::Verb, reload::Report};
 
 type Target = Arc<dyn Control>;
 
@@ -116,44 +110,13 @@ fn known_deadline(text: &str) -> Result<Duration, Problem> {
     })
 }
 
-/// The time that a drain may take; `None`: the text says none.
-pub(crate) fn deadline(text: &str) -> Option<Duration> {
-    SpanParser::new().parse_unsigned_duration(text).ok()
-}
-
 async fn flush(State(target): State<Target>, uri: Uri) -> Answer<Flushed> {
-    let parameters = Parameters::read(&uri, &["service", "backend", "client", FLUSH_ALL])?;
+    let parameters = Parameters::read(&uri, &["service", "backend", "client", "all"])?;
     let filter = flow_filter(&parameters)?;
-    let all = parameters.value(FLUSH_ALL, "true or false")?.unwrap_or(false);
+    let all = parameters.value("all", "true or false")?.unwrap_or(false);
     if filter == Default::default() && !all {
-        let sentence =
-            format!("nothing says which flows; expected `service`, `backend` or `client`, or `{FLUSH_ALL}=true`");
+        let sentence = "no flows are chosen; expected `service`, `backend` or `client`, or `all=true`";
         return Err(Problem::bad_request(sentence));
     }
     command(target, move |target| Ok(target.flush(&filter)?)).await
-}
-
-impl From<ControlError> for Problem {
-    fn from(error: ControlError) -> Self {
-        let detail = error.to_string();
-        match error {
-            ControlError::NotFound(_) => Self::not_found(detail),
-            ControlError::Refused(_) => Self::new(StatusCode::CONFLICT, detail),
-            ControlError::Failed(_) => Self::internal(detail),
-            ControlError::Reload(error) => {
-                let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
-                match error {
-                    ReloadError::Config(error) => problem.diagnostics = error.diagnostics().into(),
-                    ReloadError::Fixed(fixed) => problem.fixed = fixed.into(),
-                    ReloadError::NoRoom(_)
-                    | ReloadError::Slow(_)
-                    | ReloadError::Unsaved(_)
-                    | ReloadError::Interface(_)
-                    | ReloadError::Api(_)
-                    | ReloadError::Maps(_) => {}
-                }
-                problem
-            }
-        }
-    }
 }

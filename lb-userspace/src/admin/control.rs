@@ -1,6 +1,6 @@
 //! What the admin API asks the controller to do, and to find out about its own doings.
 
-use super::model::{FlowFilter, Flushed};
+use crate::api::{FlowFilter, Flushed};
 use crate::{
     dataplane::explain::{Explanation, Question},
     events::Events,

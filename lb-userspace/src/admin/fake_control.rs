@@ -1,9 +1,7 @@
 //! A controller for tests that carries nothing out, and says what it was asked for.
 
-use super::{
-    Control, ControlError,
-    model::{FlowFilter, Flushed},
-};
+use super::{Control, ControlError};
+use crate::api::{FlowFilter, Flushed};
 use crate::{
     dataplane::explain::{Certainty, Explanation, Question, Verdict},
     events::{Events, Happening, Kind},
@@ -94,7 +92,7 @@ pub(super) fn fixed() -> FixedKey {
     }
 }
 
-pub(super) fn report() -> Report {
+pub(crate) fn report() -> Report {
     Report {
         applied: false,
         file: "lbd.toml".to_owned(),
@@ -115,7 +113,7 @@ pub(super) fn report() -> Report {
 
 #[test]
 fn diagnostics_of_a_file_come_through_as_they_are() {
-    use super::Problem;
+    use crate::api::Problem;
     let error = lb_core::config::parse("lbd.toml", "[node]\nname = \"a\"\n").unwrap_err();
     let expected: Box<[Diagnostic]> = error.diagnostics().into();
     assert_eq!((expected[0].line, expected[0].column), (1, 1));

@@ -1,6 +1,6 @@
 //! What the admin API asks the controller.
 
-use super::model::{BackendStatus, FlowCount, FlowFilter, FlowPage, NodeStatus, ServiceStatus, VrrpStatus};
+use crate::api::{BackendStatus, FlowCount, FlowFilter, FlowPage, NodeStatus, ServiceStatus, VrrpStatus};
 
 /// Answers the questions of the admin API. The methods may block: they are called on threads that are for that.
 pub trait Inspect: Send + Sync {

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::Problem;
+use crate::api::Problem;
 
 /// Bytes that a body may have: the API takes small documents only.
 const BODY_BYTES: usize = 64 * 1024;

@@ -284,7 +284,7 @@ mod tests {
             "{} {head}",
             body.len()
         );
-        let problem: crate::admin::Problem = serde_json::from_str(body).unwrap();
+        let problem: crate::api::Problem = serde_json::from_str(body).unwrap();
         assert_eq!(problem.status, 503);
     }
 }

@@ -1,23 +1,9 @@
-//! The admin API: HTTP with JSON over a Unix socket, through which `lbctl` and others see what the controller sees.
+//! The server of the admin API: HTTP with JSON on a Unix socket, and on TCP if the configuration says so.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/node` | [`model::NodeStatus`] |
-//! | `GET /v1/services` | array of [`model::ServiceStatus`] |
-//! | `GET /v1/services/{name}` | [`model::ServiceStatus`] |
-//! | `GET /v1/backends?service=` | array of [`model::BackendStatus`] |
-//! | `GET /v1/openapi.json` | the description of all of it, `docs/openapi.json` |
-//! | `GET /v1/flows?service=&backend=&client=&limit=` | [`model::FlowPage`] |
-//! | `DELETE /v1/flows?service=&backend=&client=&all=` | [`model::Flushed`] |
-//! | `POST /v1/services/{name}/backends/{name}/{verb}` | `null`: it is done |
-//! | `POST /v1/reload?dry_run=` | [`Report`](lb_core::reload::Report) |
-//! | `GET /v1/events?after=&last=&limit=&wait=` | [`EventPage`](crate::events::EventPage) |
-//! | `GET /v1/explain?protocol=&client=&address=` | [`Explanation`](crate::dataplane::explain::Explanation) |
+//! `openapi` lists the requests and responses; `crate::api` has the types. Every error is a `Problem`.
 //!
-//! The verbs of a backend are `drain` (`?deadline=5m`), `undrain`, `disable`, `enable`, `weight` (`?value=3`) and
-//! `reset-weight`. `wait` lets the answer about events wait for so many seconds until there is one.
-//!
-//! Every error is a [`Problem`] with the status of the response.
+//! A request passes these files: `listeners` accepts the connection, `limits` bounds the request, `access` checks the
+//! caller, and a route in `server`, `questions` or `changes` asks the controller through `Inspect` or `Control`.
 
 mod access;
 mod changes;
@@ -27,7 +13,6 @@ mod entrance;
 mod inspect;
 mod limits;
 mod listeners;
-pub mod model;
 mod openapi;
 mod parameters;
 mod patience;
@@ -37,18 +22,25 @@ pub mod server;
 pub mod socket;
 
 #[cfg(test)]
-pub(crate) mod fake;
+mod fake;
 #[cfg(test)]
 mod fake_control;
+#[cfg(test)]
+pub(crate) mod testing {
+    //! What the tests of `lbctl` need: a server with a fake controller.
+    pub(crate) use super::{
+        fake::{Fake, Running},
+        fake_control::report,
+        transport_tests::{listen, secret, serve},
+    };
+}
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod transport_tests;
 
-pub(crate) use changes::deadline;
 pub(crate) use control::nothing_named;
 pub use control::{Control, ControlError};
 pub use entrance::{Entrance, ListenError, Ways, check};
 pub use inspect::{Inspect, InspectError};
 pub use listeners::Listeners;
-pub use problem::Problem;

@@ -7,7 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Problem, parameters::Parameters};
+use super::parameters::Parameters;
+use crate::api::Problem;
 
 const DOCUMENT: &str = include_str!("../../../docs/openapi.json");
 

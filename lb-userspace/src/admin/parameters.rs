@@ -4,7 +4,7 @@ use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
 use axum::{extract::Query, http::Uri};
 
-use super::Problem;
+use crate::api::Problem;
 
 /// The query of a request.
 #[derive(Debug)]

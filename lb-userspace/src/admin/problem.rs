@@ -1,62 +1,13 @@
-//! Errors of the API as problem details (RFC 9457).
+//! Turns errors into HTTP responses with problem details (RFC 9457).
 
 use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
 
-use lb_core::{config::Diagnostic, reload::FixedKey};
-
-/// An error of the API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// A URI that names the kind of problem.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The kind of problem in few words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What is wrong with this request.
-    pub detail: String,
-    /// What is wrong in a configuration file; not there in other problems.
-    #[serde(skip_serializing_if = "<[_]>::is_empty", default)]
-    pub diagnostics: Box<[Diagnostic]>,
-    /// What of a configuration file cannot be put into force; not there in other problems.
-    #[serde(skip_serializing_if = "<[_]>::is_empty", default)]
-    pub fixed: Box<[FixedKey]>,
-}
-
-impl Problem {
-    /// The media type of problems.
-    pub const CONTENT_TYPE: &'static str = "application/problem+json";
-
-    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
-            // RFC 9457, section 4.2.1: "the problem has no additional semantics beyond that of the HTTP status code",
-            // and then "the 'title' SHOULD be the same as the recommended HTTP status phrase for that code".
-            kind: "about:blank".to_owned(),
-            title: status.canonical_reason().unwrap_or_default().to_owned(),
-            status: status.as_u16(),
-            detail: detail.into(),
-            diagnostics: Box::default(),
-            fixed: Box::default(),
-        }
-    }
-
-    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, detail)
-    }
-
-    pub(super) fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, detail)
-    }
-
-    pub(super) fn internal(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
-    }
-}
+use super::{ControlError, InspectError};
+use crate::api::Problem;
+use lb_core::reload::ReloadError;
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -65,5 +16,36 @@ impl IntoResponse for Problem {
         let content_type = HeaderValue::from_static(Self::CONTENT_TYPE);
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         response
+    }
+}
+
+impl From<InspectError> for Problem {
+    fn from(error: InspectError) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ControlError::NotFound(_) => Self::not_found(detail),
+            ControlError::Refused(_) => Self::new(StatusCode::CONFLICT, detail),
+            ControlError::Failed(_) => Self::internal(detail),
+            ControlError::Reload(error) => {
+                let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+                match error {
+                    ReloadError::Config(error) => problem.diagnostics = error.diagnostics().into(),
+                    ReloadError::Fixed(fixed) => problem.fixed = fixed.into(),
+                    ReloadError::NoRoom(_)
+                    | ReloadError::Slow(_)
+                    | ReloadError::Unsaved(_)
+                    | ReloadError::Interface(_)
+                    | ReloadError::Api(_)
+                    | ReloadError::Maps(_) => {}
+                }
+                problem
+            }
+        }
     }
 }

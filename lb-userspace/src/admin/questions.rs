@@ -5,14 +5,18 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Json, Router, extract::State, http::Uri, routing::get};
 
 use super::{
-    Control, Problem,
-    model::{DEFAULT_EVENT_LIMIT, MAX_EVENT_LIMIT, MAX_EVENT_WAIT},
+    Control,
     parameters::Parameters,
     server::{Answer, ask},
 };
+use crate::api::{
+    Problem,
+    limits::{DEFAULT_EVENT_LIMIT, MAX_EVENT_LIMIT, MAX_EVENT_WAIT},
+};
 use crate::{
+    api::EventPage,
     dataplane::explain::{Explanation, Question},
-    events::{EventPage, Start},
+    events::Start,
 };
 use lb_core::config::{Protocol, Word};
 

@@ -13,17 +13,12 @@ use axum::{
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Control, Inspect, InspectError, Listeners, Problem, access, changes,
-    control::nothing_named,
-    entrance::Ways,
-    limits,
-    model::{
-        BackendStatus, DEFAULT_FLOW_LIMIT, FlowCount, FlowFilter, FlowPage, MAX_FLOW_LIMIT, NodeStatus, ServiceStatus,
-        VrrpStatus,
-    },
-    openapi,
-    parameters::Parameters,
-    questions,
+    Control, Inspect, Listeners, access, changes, control::nothing_named, entrance::Ways, limits, openapi,
+    parameters::Parameters, questions,
+};
+use crate::api::{
+    BackendStatus, FlowCount, FlowFilter, FlowPage, NodeStatus, Problem, ServiceStatus, VrrpStatus,
+    limits::{DEFAULT_FLOW_LIMIT, MAX_FLOW_LIMIT},
 };
 
 /// How long requests may go on after `shutdown`.
@@ -192,12 +187,6 @@ async fn answer<S: Send + Sync + ?Sized + 'static, T: Send + 'static>(
     match tokio::task::spawn_blocking(move || question(&*source)).await {
         Ok(answer) => answer.map(Json),
         Err(error) => Err(Problem::internal(format!("the request could not be handled: {error}"))),
-    }
-}
-
-impl From<InspectError> for Problem {
-    fn from(error: InspectError) -> Self {
-        Self::internal(error.to_string())
     }
 }
 

@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
-
 use super::fake::{Fake, Running};
 use lb_core::config::{Api, Listen, Tls};
 
@@ -25,14 +23,14 @@ fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn secret(path: PathBuf, text: &str) -> PathBuf {
+pub(crate) fn secret(path: PathBuf, text: &str) -> PathBuf {
     fs::write(&path, format!("{text}\n")).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     path
 }
 
 /// A listener in `folder`, with a certificate for 127.0.0.1 that curl can check by `folder/cert.pem`.
-fn listen(folder: &Path, with_tls: bool) -> Listen {
+pub(crate) fn listen(folder: &Path, with_tls: bool) -> Listen {
     let tls = with_tls.then(|| {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
@@ -69,7 +67,7 @@ fn api(listen: Listen) -> Api {
     }
 }
 
-fn serve(folder: &Path, listen: Listen) -> Running {
+pub(crate) fn serve(folder: &Path, listen: Listen) -> Running {
     Running::start_with(&folder.join("s"), Fake::default(), &api(listen))
 }
 
@@ -326,78 +324,6 @@ fn callers_who_are_slow_or_many_shut_nobody_else_out() {
         curl(&["-H", &header, &url]).0 == 200
     });
     assert!(again, "there is room again");
-}
-
-#[test]
-fn lbctl_speaks_to_the_tcp_listener_and_says_what_is_wrong() {
-    let folder = tempfile::tempdir().unwrap();
-    let listen = listen(folder.path(), true);
-    let endpoint = format!("https://{}", listen.address);
-    let _running = serve(folder.path(), listen);
-    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    secret(folder.path().join("wrong"), "wrong-wrong-wrong-wrong-wrong");
-    let ask = |endpoint: &str, token: &str, roots: &str| {
-        let (token, roots) = (file(token), file(roots));
-        let arguments = [
-            "lbctl",
-            "--endpoint",
-            endpoint,
-            "--token-file",
-            &token,
-            "--ca-file",
-            &roots,
-        ];
-        let arguments = crate::cli::Arguments::parse_from(arguments.iter().chain(&["node", "status", "--json"]));
-        let mut out = Vec::new();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(crate::cli::run(arguments, &mut out))
-    };
-    let lbctl = |token: &str, roots: &str| ask(&endpoint, token, roots).map_err(|error| error.exit_code());
-    assert_eq!(lbctl("read", "cert.pem"), Ok(()));
-    assert_eq!(lbctl("wrong", "cert.pem"), Err(4));
-    assert_eq!(lbctl("none", "cert.pem"), Err(2));
-    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    fs::write(folder.path().join("other.pem"), other.cert.pem()).unwrap();
-    assert_eq!(
-        lbctl("read", "other.pem"),
-        Err(3),
-        "a stranger's certificate is not trusted"
-    );
-    let mistaken = ask(&endpoint.replace("https", "http"), "read", "cert.pem").unwrap_err();
-    assert!(
-        mistaken.to_string().contains("expected --endpoint https://"),
-        "{mistaken}"
-    );
-}
-
-#[test]
-fn lbctl_says_when_tls_is_expected_where_none_is_spoken() {
-    let folder = tempfile::tempdir().unwrap();
-    let listen = listen(folder.path(), false);
-    let endpoint = format!("https://{}", listen.address);
-    let _running = serve(folder.path(), listen);
-    let roots = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let file = folder.path().join("roots.pem");
-    fs::write(&file, roots.cert.pem()).unwrap();
-    let token = folder.path().join("read");
-    let [token, file] = [&token, &file].map(|path| path.to_str().unwrap());
-    let words = [
-        "lbctl",
-        "--endpoint",
-        &endpoint,
-        "--token-file",
-        token,
-        "--ca-file",
-        file,
-        "node",
-        "status",
-    ];
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let arguments = crate::cli::Arguments::parse_from(words);
-    let error = runtime
-        .block_on(crate::cli::run(arguments, &mut Vec::new()))
-        .unwrap_err();
-    assert!(error.to_string().contains("speaks no TLS; expected http://"), "{error}");
 }
 
 #[test]

@@ -12,9 +12,9 @@ use tokio::{
 };
 
 use super::{
-    CliError,
     args::Place,
     endpoint::{Endpoint, PERHAPS_TLS, Stream},
+    error::CliError,
 };
 
 /// Asks the daemon at a socket.

@@ -9,7 +9,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{CliError, args::Place};
+use super::{args::Place, error::CliError};
 
 /// An API that is reached over TCP.
 pub(super) struct Endpoint {

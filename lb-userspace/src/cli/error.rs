@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{admin::Problem, dataplane::DataplaneError};
+use crate::{api::Problem, dataplane::DataplaneError};
 use lb_core::config::ConfigError;
 
 /// What was in the way.

@@ -19,7 +19,7 @@ const WHOLE: &[&str] = &[
     "master",
     "phase",
     "role",
-    "source",
+    "NAT source",
     "state",
     "virtual address",
 ];
@@ -29,7 +29,7 @@ const FIRST_TO_GO: &[&str] = &[
     "to worker",
     "total",
     "embryonic",
-    "source",
+    "NAT source",
     "protocol",
     "scheduler",
     "mode",
@@ -39,16 +39,7 @@ const FIRST_TO_GO: &[&str] = &[
     "virtual address",
 ];
 /// Columns that are left out when nothing else is left.
-const LAST_TO_GO: &[&str] = &[
-    "cause",
-    "help",
-    "holds",
-    "meaning",
-    "phase",
-    "role",
-    "state",
-    "what it finds",
-];
+const LAST_TO_GO: &[&str] = &["cause", "help", "holds", "meaning", "phase", "role", "state", "finding"];
 
 static TO_TERMINAL: OnceLock<()> = OnceLock::new();
 
@@ -238,14 +229,14 @@ mod tests {
     fn the_last_column_goes_on_in_further_lines_where_it_may() {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let mut rows = vec![
-            row(["stage", "what it finds"]),
+            row(["stage", "finding"]),
             row(["rewrite", "mode nat: to 198.51.100.11:8080, from 192.0.2.10"]),
             row(["send", "by eth1"]),
         ];
         assert_eq!(natural_width(&rows), 57);
         fit(&mut rows, &mut vec![false, false], 40, Last::Wraps);
         let expected = [
-            ["stage", "what it finds"],
+            ["stage", "finding"],
             ["rewrite", "mode nat: to"],
             ["", "198.51.100.11:8080, from"],
             ["", "192.0.2.10"],

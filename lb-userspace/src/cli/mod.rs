@@ -7,7 +7,11 @@ mod complete;
 mod endpoint;
 mod error;
 mod fit;
+mod locate;
+mod output;
 mod render;
+#[cfg(test)]
+mod tests;
 
 use std::io::{IsTerminal, Write};
 
@@ -35,7 +39,7 @@ pub async fn run_or_watch(mut arguments: Arguments, out: &mut dyn Write) -> Resu
     let Some(interval) = arguments.watch else {
         return run(arguments, out).await;
     };
-    commands::one_line_each();
+    output::one_line_each();
     let redraw = std::io::stdout().is_terminal() && !arguments.json;
     let mut is_first = true;
     loop {

@@ -6,11 +6,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{flushing::Flusher, inspect::Inspector};
 use crate::{
-    admin::{
-        Control, ControlError,
-        model::{FlowFilter, Flushed},
-        nothing_named,
-    },
+    admin::{Control, ControlError, nothing_named},
+    api::{FlowFilter, Flushed},
     dataplane::explain::{Explanation, Question},
     events::Events,
     vrrp,

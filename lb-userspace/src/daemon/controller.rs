@@ -27,7 +27,8 @@ use super::{
     returned::Returned,
 };
 use crate::{
-    admin::{Entrance, model::ReconcileStatus},
+    admin::Entrance,
+    api::ReconcileStatus,
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
     health::{Change, Monitor},
@@ -310,7 +311,7 @@ impl Controller {
             status.runs += 1;
             status.last_error = error;
             if steps > 0 {
-                status.last_change = Some(crate::admin::model::timestamp(SystemTime::now()));
+                status.last_change = Some(crate::api::timestamp(SystemTime::now()));
             }
         });
     }

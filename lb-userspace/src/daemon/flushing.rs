@@ -4,10 +4,8 @@ use lb_common::{flow::Tally, wire::tcp};
 
 use super::inspect::Inspector;
 use crate::{
-    admin::{
-        ControlError,
-        model::{FlowFilter, Flushed},
-    },
+    admin::ControlError,
+    api::{FlowFilter, Flushed},
     daemon::flows::{Teller, sweep},
     dataplane::{Tables, flows::FlowEntry},
     events::{Events, Happening, Kind},

@@ -15,14 +15,10 @@ use tokio::sync::watch;
 
 use super::{InForce, conditions::Conditions, entries::Entries, naming::Namer};
 use crate::{
-    admin::{
-        ControlError, Inspect, InspectError,
-        model::{
-            BackendStatus, FlowCount, FlowFilter, FlowPage, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
-            NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, TrackStatus, VrrpStatus,
-            timestamp,
-        },
-        nothing_named,
+    admin::{ControlError, Inspect, InspectError, nothing_named},
+    api::{
+        BackendStatus, FlowCount, FlowFilter, FlowPage, FlowTable, FlowTables, HealthStatus, InterfaceStatus,
+        NextHopStatus, NodeStatus, OverrideStatus, ReconcileStatus, ServiceStatus, TrackStatus, VrrpStatus, timestamp,
     },
     dataplane::{
         DataplaneError, Tables,
@@ -179,6 +175,7 @@ impl Inspector {
     fn service_status(&self, service: &config::Service, backends: &[BackendStatus]) -> ServiceStatus {
         let condition = self.conditions.borrow().get(&service.name).copied().unwrap_or_default();
         let sum = |number: fn(&BackendStatus) -> u64| backends.iter().map(number).sum();
+        let (backends_up, backends_total) = ServiceStatus::count(backends);
         ServiceStatus {
             name: service.name.clone(),
             address: service.address,
@@ -189,8 +186,8 @@ impl Inspector {
             scheduler: service.scheduler.word().to_owned(),
             on_backend_down: service.on_backend_down.word().to_owned(),
             condition: condition.word().to_owned(),
-            backends_up: backends.iter().filter(|backend| backend.state == "up").count() as u64,
-            backends_total: backends.len() as u64,
+            backends_up,
+            backends_total,
             active: sum(|backend| backend.active),
             embryonic: sum(|backend| backend.embryonic),
             total: sum(|backend| backend.total),

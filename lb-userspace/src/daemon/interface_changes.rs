@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
-    admin::model::InterfaceStatus,
+    api::InterfaceStatus,
     events::{Happening, Kind},
 };
 

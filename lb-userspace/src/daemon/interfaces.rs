@@ -12,7 +12,7 @@ use super::{
     link_facts::Facts,
 };
 use crate::{
-    admin::model::InterfaceStatus,
+    api::InterfaceStatus,
     dataplane::{self, AttachedMode, ClientHops, DataplaneError, Loaded, Pins, Presence, detach},
     events::Events,
     health::OwnLinks,

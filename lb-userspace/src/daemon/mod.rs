@@ -112,7 +112,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     warnings.append(&mut program.kept_sizes);
     let (health, health_changes) = Monitor::new()?;
     let (neighbours, next_hops) = Neighbours::spawn()?;
-    let (reconciled, reconcile_status) = watch::channel(admin::model::ReconcileStatus::default());
+    let (reconciled, reconcile_status) = watch::channel(crate::api::ReconcileStatus::default());
     let log = match node.packet_log {
         PacketLog::Off => None,
         PacketLog::Debug | PacketLog::Trace => Some(tokio::spawn(dataplane::forward_program_log(program.take_log()))),

@@ -8,7 +8,7 @@ use std::{
 
 use super::{InForce, entries::front};
 use crate::{
-    admin::model::FlowStatus,
+    api::FlowStatus,
     dataplane::{
         Tables,
         explain::{Explanation, Found, Question},

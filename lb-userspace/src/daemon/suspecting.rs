@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::{InForce, entries::Entries};
 use crate::{
-    admin::model::ReconcileStatus,
+    api::ReconcileStatus,
     dataplane::{DataplaneError, Tables},
     events::{Events, Happening, Kind},
     health::Monitor,

@@ -2,10 +2,8 @@
 
 use std::{collections::VecDeque, fmt, str::FromStr, time::SystemTime};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Event, Happening};
-use crate::admin::model::timestamp;
+use super::Happening;
+use crate::api::{Event, EventPage, timestamp};
 
 /// A place in the sequence of events: behind one of them, or before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,24 +52,6 @@ pub enum Start {
     Last(usize),
     /// Only those to come.
     End,
-}
-
-/// Some events.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventPage {
-    /// The events, oldest first.
-    pub events: Vec<Event>,
-    /// Where to go on.
-    pub cursor: String,
-    /// Why events are missing before the first one, in a sentence; `null`: none is missing.
-    pub gap: Option<String>,
-}
-
-impl EventPage {
-    /// Where to go on.
-    pub fn place(&self) -> Option<Cursor> {
-        self.cursor.parse().ok()
-    }
 }
 
 /// The last events.

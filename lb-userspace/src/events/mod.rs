@@ -8,41 +8,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::admin::model::MAX_EVENT_LIMIT;
+use crate::api::{EventPage, limits::MAX_EVENT_LIMIT};
 
-pub use journal::{BadCursor, Cursor, EventPage, Journal, Start};
+pub use journal::{BadCursor, Cursor, Journal, Start};
 pub use kind::Kind;
 
 /// How many events are kept.
 const KEPT: usize = MAX_EVENT_LIMIT;
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// From 1 since the daemon started, without gaps.
-    pub number: u64,
-    /// When, as RFC 3339 in UTC, to the millisecond.
-    pub at: String,
-    /// The word of a [`Kind`]; newer daemons may have others.
-    pub kind: String,
-    /// The service that it happened to.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub service: Option<String>,
-    /// The backend of that service.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub backend: Option<String>,
-    /// The virtual router that it happened to.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub vrrp: Option<String>,
-    /// The interface that it happened to.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub interface: Option<String>,
-    /// Why, or what it was.
-    pub cause: String,
-}
 
 /// Something that happens now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,7 +164,10 @@ impl Events {
         let mut newest = self.0.newest.subscribe();
         // What `from` says now: the end moves while this waits.
         let first = self.page(from, limit);
-        let Some(cursor) = first.place().filter(|_| first.events.is_empty() && first.gap.is_none()) else {
+        if !first.events.is_empty() || first.gap.is_some() {
+            return first;
+        }
+        let Ok(cursor) = first.cursor.parse::<Cursor>() else {
             return first;
         };
         let came = newest.wait_for(|(number, ended)| *number > cursor.number() || *ended);
@@ -221,7 +198,7 @@ mod tests {
         events.record(Happening::new(Kind::DaemonStarted, "here"));
         let end = events.page(Start::End, 10);
         assert!(end.events.is_empty());
-        let cursor = end.place().unwrap();
+        let cursor = end.cursor.parse().unwrap();
         let waiting = tokio::spawn({
             let events = events.clone();
             async move { events.page_when_there_is_one(Start::After(cursor), 10, PATIENCE).await }

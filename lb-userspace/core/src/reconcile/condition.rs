@@ -28,10 +28,10 @@ impl Condition {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
-            Self::Well => "well",
+            Self::Well => "healthy",
             Self::Panic => "panic",
             Self::Fallback => "fallback",
-            Self::Unserved => "unserved",
+            Self::Unserved => "no-backend",
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::io::Write;
 
-use super::print_json;
 use crate::{
     cli::{
-        CliError,
         args::ExplainArguments,
         client::{Client, escape},
+        error::CliError,
+        output::print_json,
         render,
     },
-    dataplane::explain::{Certainty, Explanation, Verdict},
+    dataplane::explain::Explanation,
 };
 
 pub(super) async fn run(
@@ -35,53 +35,5 @@ pub(super) async fn run(
     if json {
         return print_json(&explanation, out);
     }
-    writeln!(out, "{}\n", render::sentence(&sentence(&explanation)))?;
-    const STAGES: &[render::Column<'_>] = &[("stage", false), ("what it finds", false)];
-    let stages = explanation.stages.iter();
-    let rows = stages.map(|stage| vec![stage.stage.clone(), stage.finding.clone()]);
-    write!(out, "{}", render::prose(STAGES, rows))?;
-    if explanation.candidates.is_empty() {
-        return Ok(());
-    }
-    const CANDIDATES: &[render::Column<'_>] = &[
-        ("candidate", false),
-        ("address", false),
-        ("weight", true),
-        ("slots", true),
-        ("flows", true),
-    ];
-    let rows = explanation.candidates.iter().map(|candidate| {
-        vec![
-            candidate.backend.clone(),
-            candidate.address.to_string(),
-            candidate.weight.to_string(),
-            candidate.slots.to_string(),
-            candidate.flows.to_string(),
-        ]
-    });
-    Ok(write!(out, "\n{}", render::table(CANDIDATES, rows))?)
-}
-
-fn sentence(explanation: &Explanation) -> String {
-    let service = explanation.service.as_deref().unwrap_or("no service");
-    let backend = match (&explanation.backend, explanation.worker) {
-        (Some(name), Some(worker)) if !name.is_empty() => format!("{service}/{name} ({worker})"),
-        (_, Some(worker)) => format!("{worker} of {service}"),
-        (_, None) => format!("any of the candidates of {service}"),
-    };
-    let when = match explanation.certainty {
-        Some(Certainty::IfNext) => ", if no other flow comes first",
-        Some(Certainty::Drawn) => ", which is drawn",
-        Some(Certainty::Always) | None => "",
-    };
-    match explanation.verdict {
-        Verdict::HasFlow => format!("it has a flow to {backend}"),
-        Verdict::WouldBegin => format!("it would begin a flow to {backend}{when}"),
-        Verdict::Untracked => format!("it goes to {backend}, without a flow"),
-        Verdict::IsAnswer => format!("it is a worker's answer of {service}"),
-        Verdict::Refused => format!(
-            "it goes to no backend: {}",
-            explanation.outcome.as_deref().unwrap_or("no reason")
-        ),
-    }
+    Ok(write!(out, "{}", render::explanation(&explanation))?)
 }

@@ -4,17 +4,18 @@ use std::io::Write;
 
 use hyper::Method;
 
-use super::{MORE, note, print_json};
+use lb_core::text::number;
+
 use crate::{
-    admin::model::{FLUSH_ALL, FlowCount, FlowPage, Flushed, MAX_FLOW_LIMIT},
+    api::{FlowCount, FlowPage, Flushed, limits::MAX_FLOW_LIMIT},
     cli::{
-        CliError,
         args::{BackendName, FlowChoice, FlowFlush, FlowList, FlowVerb},
         client::{Client, escape},
+        error::CliError,
+        output::{MORE, note, print_json},
         render,
     },
 };
-use lb_core::text::number;
 
 pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
     match verb {
@@ -41,10 +42,10 @@ pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut d
         FlowVerb::Flush(FlowFlush { choice, all }) => {
             if choice == FlowChoice::default() && !all {
                 return Err(CliError::Usage(
-                    "nothing says which flows: expected --service, --backend or --client, or --all".to_owned(),
+                    "no flows are chosen: use --service, --backend or --client, or --all for all flows".to_owned(),
                 ));
             }
-            let all = all.then(|| format!("{FLUSH_ALL}=true"));
+            let all = all.then(|| "all=true".to_owned());
             let path = format!("/v1/flows{}", query(&choice.split()?, all));
             let flushed: Flushed = client.send(Method::DELETE, &path).await?;
             if json {
@@ -52,18 +53,15 @@ pub(super) async fn run(verb: FlowVerb, client: &Client, json: bool, out: &mut d
             }
             writeln!(out, "{} ended", number(flushed.ended, "flow"))?;
             if flushed.kept > 0 {
-                writeln!(
-                    out,
-                    "{} stayed, because their packets came too fast: try again",
-                    flushed.kept
-                )?;
+                let kept = number(flushed.kept, "flow");
+                writeln!(out, "{kept} changed while they were to be ended, and stay: try again")?;
             }
             Ok(())
         }
     }
 }
 
-/// The flows that were chosen, in as many answers as it takes.
+/// The chosen flows. Asks several times where one response cannot have them all.
 async fn flows(client: &Client, choice: &FlowChoice, limit: usize, cursor: Option<u64>) -> Result<FlowPage, CliError> {
     let mut all = FlowPage {
         flows: Vec::new(),
@@ -83,7 +81,7 @@ async fn flows(client: &Client, choice: &FlowChoice, limit: usize, cursor: Optio
 }
 
 impl FlowChoice {
-    /// The same with a backend that is named as SERVICE/BACKEND in two parts.
+    /// Splits a backend that is named as SERVICE/BACKEND into service and backend.
     fn split(self) -> Result<Self, CliError> {
         let Some(name) = self.backend.as_deref().filter(|name| name.contains('/')) else {
             return Ok(self);

@@ -1,10 +1,14 @@
-//! `lbctl map`: from the pinned maps, so also without the daemon.
+//! `lbctl map`: reads the pinned maps, so it works without the daemon.
 
 use std::io::Write;
 
-use super::{MORE, note, print_json};
 use crate::{
-    cli::{CliError, args::MapVerb, render},
+    cli::{
+        args::MapVerb,
+        error::CliError,
+        output::{MORE, note, print_json},
+        render,
+    },
     dataplane::{Pins, dump, usage},
 };
 
@@ -27,7 +31,7 @@ pub(super) fn run(verb: MapVerb, pins: &Pins, json: bool, out: &mut dyn Write) -
             }
         }
         MapVerb::Dump { name, limit } => {
-            // One more than is shown tells whether there are more.
+            // Read one entry more than is shown, to know whether there are more.
             let mut entries = dump::dump(pins, &name, limit.saturating_add(1))?;
             let are_more = entries.as_ref().is_some_and(|entries| entries.len() > limit);
             if let Some(entries) = &mut entries {
@@ -36,7 +40,7 @@ pub(super) fn run(verb: MapVerb, pins: &Pins, json: bool, out: &mut dyn Write) -
             match &entries {
                 entries if json => print_json(entries, out)?,
                 Some(entries) => write!(out, "{}", render::entries(entries))?,
-                None => writeln!(out, "what is in it cannot be told without disturbing the packet path")?,
+                None => writeln!(out, "this map cannot be read without disturbing the packet path")?,
             }
             if are_more { note(MORE, json, out) } else { Ok(()) }
         }

@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
-use super::print_json;
 use crate::{
-    admin::model::NodeStatus,
-    cli::{CliError, args::NodeVerb, client::Client, render},
+    api::NodeStatus,
+    cli::{args::NodeVerb, client::Client, error::CliError, output::print_json, render},
 };
 
 pub(super) async fn run(verb: NodeVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {

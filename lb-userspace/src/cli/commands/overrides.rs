@@ -7,20 +7,20 @@ use std::{
 
 use hyper::Method;
 
-use super::print_json;
 use crate::{
-    admin::model::BackendStatus,
+    api::BackendStatus,
     cli::{
-        CliError,
         args::{BackendName, BackendVerb},
         client::{Client, escape},
+        error::CliError,
+        output::print_json,
     },
 };
 use lb_core::text::number;
 
-/// How often the flows of a drain are counted.
+/// Interval at which the flows of a drain are counted.
 const STEP: Duration = Duration::from_secs(1);
-/// How long `lbd` may take to come back meanwhile.
+/// Longest time that `lbd` may be away, for a restart, while a drain is followed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(verb: BackendVerb, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
@@ -38,7 +38,7 @@ pub(super) async fn run(verb: BackendVerb, client: &Client, json: bool, out: &mu
             ..
         } => (target, format!("weight?value={weight}"), false),
         BackendVerb::Weight { target, .. } => (target, "reset-weight".to_owned(), false),
-        // The caller's own.
+        // `backend::run` handles it.
         BackendVerb::List { .. } => return Ok(()),
     };
     let BackendName { service, backend } = &target;
@@ -54,26 +54,14 @@ pub(super) async fn run(verb: BackendVerb, client: &Client, json: bool, out: &mu
     Ok(writeln!(out, "{}", sentence(&status))?)
 }
 
-/// Follows a drain to its end.
+/// Follows a drain to its end, and shows each change of the number of flows.
 async fn follow(target: &BackendName, client: &Client, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
     let mut shown = None;
-    let mut lost = None;
     loop {
-        let status = match status(target, client).await {
-            // The drain goes on while lbd restarts.
-            Err(error) if error.is_absence() => {
-                if lost.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-                    return Err(error);
-                }
-                tokio::time::sleep(STEP).await;
-                continue;
-            }
-            found => found?,
-        };
-        lost = None;
+        let status = status_after_restart(target, client).await?;
         let flows = status.active + status.embryonic;
         let step = step(&status, shown);
-        if shown.replace(flows) != Some(flows) || step != Step::GoesOn {
+        if shown.replace(flows) != Some(flows) || step != Step::Draining {
             if json {
                 print_json(&status, out)?;
             } else {
@@ -82,9 +70,9 @@ async fn follow(target: &BackendName, client: &Client, json: bool, out: &mut dyn
             out.flush()?;
         }
         match step {
-            Step::GoesOn => tokio::time::sleep(STEP).await,
-            Step::Drained | Step::Late { .. } => return Ok(()),
-            Step::Ended => {
+            Step::Draining => tokio::time::sleep(STEP).await,
+            Step::Drained | Step::DeadlineReached { .. } => return Ok(()),
+            Step::Cancelled => {
                 let name = format!("{}/{}", status.service, status.name);
                 return Err(CliError::NotDrained {
                     name,
@@ -96,46 +84,60 @@ async fn follow(target: &BackendName, client: &Client, json: bool, out: &mut dyn
     }
 }
 
-/// How far a drain has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    GoesOn,
-    /// No flows are left.
-    Drained,
-    /// The deadline came, when there were still so many flows as far as one has seen.
-    Late {
-        flows: u64,
-    },
-    /// Somebody decided otherwise.
-    Ended,
+/// The status of a backend. The drain continues while `lbd` restarts, so this waits for it to come back.
+async fn status_after_restart(target: &BackendName, client: &Client) -> Result<BackendStatus, CliError> {
+    let begin = Instant::now();
+    loop {
+        match status(target, client).await {
+            Err(error) if error.is_absence() && begin.elapsed() <= PATIENCE => tokio::time::sleep(STEP).await,
+            answered => return answered,
+        }
+    }
 }
 
-/// `before`: how many flows there were a moment ago.
+/// Progress of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Flows remain.
+    Draining,
+    /// No flow remains.
+    Drained,
+    /// The deadline came while flows remained.
+    DeadlineReached {
+        /// Flows when they were last counted.
+        flows: u64,
+    },
+    /// The drain was ended or replaced by another override.
+    Cancelled,
+}
+
+/// The progress that a status shows. `before` is the number of flows in the status before it.
 fn step(status: &BackendStatus, before: Option<u64>) -> Step {
     let flows = status.active + status.embryonic;
     let own = status.overridden.as_ref();
     if own.and_then(|own| own.intent.as_deref()) != Some("drain") {
-        return Step::Ended;
+        return Step::Cancelled;
     }
     if own.and_then(|own| own.seconds_left) == Some(0) && status.state != "draining" {
         return match before.unwrap_or(flows).max(flows) {
             0 => Step::Drained,
-            flows => Step::Late { flows },
+            flows => Step::DeadlineReached { flows },
         };
     }
-    if flows == 0 { Step::Drained } else { Step::GoesOn }
+    if flows == 0 { Step::Drained } else { Step::Draining }
 }
 
 fn words(status: &BackendStatus, step: Step) -> String {
     let BackendStatus { service, name, .. } = status;
     match step {
-        Step::GoesOn | Step::Ended => sentence(status),
-        Step::Drained => format!("{service}/{name} is drained: it has no flows any more"),
-        Step::Late { flows } => {
-            let flows = number(flows, "flow");
-            format!(
-                "{service}/{name} is drained: the deadline came, and {flows} went by `on_backend_down` of the service"
-            )
+        Step::Draining | Step::Cancelled => sentence(status),
+        Step::Drained => format!("{service}/{name} is drained: no flows remain"),
+        Step::DeadlineReached { flows } => {
+            let ended = match flows {
+                1 => "1 remaining flow was".to_owned(),
+                flows => format!("{flows} remaining flows were"),
+            };
+            format!("{service}/{name} is drained: the deadline came, and {ended} ended (on_backend_down)")
         }
     }
 }
@@ -165,24 +167,31 @@ fn sentence(status: &BackendStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{fake, model::OverrideStatus};
+    use crate::api::{OverrideStatus, samples};
 
     #[test]
-    fn a_drain_goes_on_until_no_flows_are_left_or_somebody_ends_it() {
-        // Intent, seconds left, state, flows now and a moment ago, and what that means.
+    fn a_drain_lasts_until_no_flow_remains_the_deadline_or_another_override() {
+        // Intent, seconds left, state, flows now and in the status before; then the step.
         for (intent, left, state, flows, before, then) in [
-            (Some("drain"), None, "draining", 2, None, Step::GoesOn),
+            (Some("drain"), None, "draining", 2, None, Step::Draining),
             (Some("drain"), None, "draining", 0, Some(2), Step::Drained),
-            // Its worker died meanwhile.
-            (Some("drain"), None, "down", 2, Some(2), Step::GoesOn),
-            (Some("drain"), Some(9), "draining", 2, Some(2), Step::GoesOn),
-            (Some("drain"), Some(0), "down", 0, Some(2), Step::Late { flows: 2 }),
+            // The worker died during the drain.
+            (Some("drain"), None, "down", 2, Some(2), Step::Draining),
+            (Some("drain"), Some(9), "draining", 2, Some(2), Step::Draining),
+            (
+                Some("drain"),
+                Some(0),
+                "down",
+                0,
+                Some(2),
+                Step::DeadlineReached { flows: 2 },
+            ),
             (Some("drain"), Some(0), "down", 0, Some(0), Step::Drained),
-            (None, None, "up", 2, Some(2), Step::Ended),
-            (None, None, "up", 0, Some(2), Step::Ended),
-            (Some("disable"), None, "down", 0, Some(2), Step::Ended),
+            (None, None, "up", 2, Some(2), Step::Cancelled),
+            (None, None, "up", 0, Some(2), Step::Cancelled),
+            (Some("disable"), None, "down", 0, Some(2), Step::Cancelled),
         ] {
-            let mut status = fake::backends().remove(0);
+            let mut status = samples::backends().remove(0);
             status.state = state.to_owned();
             (status.active, status.embryonic) = (flows, 0);
             status.overridden = Some(OverrideStatus {

@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
-use super::print_json;
 use crate::{
-    admin::model::{BackendStatus, ServiceStatus},
+    api::{BackendStatus, ServiceStatus},
     cli::{
-        CliError,
         args::ServiceVerb,
         client::{Client, escape},
+        error::CliError,
+        output::print_json,
         render,
     },
 };

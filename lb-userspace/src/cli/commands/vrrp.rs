@@ -4,13 +4,13 @@ use std::io::Write;
 
 use hyper::Method;
 
-use super::print_json;
 use crate::{
-    admin::model::VrrpStatus,
+    api::VrrpStatus,
     cli::{
-        CliError,
         args::VrrpVerb,
         client::{Client, escape},
+        error::CliError,
+        output::print_json,
         render,
     },
 };
