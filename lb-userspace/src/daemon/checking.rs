@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::InForce;
-use crate::health::{self, Through, ThroughError};
+use crate::health::{VipForwarder, VipProbeError};
+use lb_core::health::device_name;
 
 /// After how long what could not be had is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -16,7 +17,7 @@ const REST: Duration = Duration::from_millis(200);
 /// What checks of virtual addresses take now, and why it cannot be had.
 pub(super) struct Checking {
     in_force: watch::Receiver<Arc<InForce>>,
-    opened: Option<Through>,
+    opened: Option<VipForwarder>,
     error: Option<String>,
 }
 
@@ -76,8 +77,8 @@ impl Checking {
 }
 
 /// Makes `opened` what the configuration needs.
-async fn bring(opened: &mut Option<Through>, now: &InForce) -> Result<(), ThroughError> {
-    if !Through::is_needed(&now.targets) {
+async fn bring(opened: &mut Option<VipForwarder>, now: &InForce) -> Result<(), VipProbeError> {
+    if !VipForwarder::is_needed(&now.targets) {
         *opened = None;
         return Ok(());
     }
@@ -85,8 +86,8 @@ async fn bring(opened: &mut Option<Through>, now: &InForce) -> Result<(), Throug
     match opened {
         Some(through) => through.set(&node.interfaces, &now.targets),
         None => {
-            let device = health::device(&node.name);
-            *opened = Some(Through::open(&device, &node.interfaces, &now.targets).await?);
+            let device = device_name(&node.name);
+            *opened = Some(VipForwarder::open(&device, &node.interfaces, &now.targets).await?);
             Ok(())
         }
     }

@@ -31,12 +31,15 @@ use crate::{
     api::ReconcileStatus,
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
-    health::{Change, Monitor},
+    health::Monitor,
     network::neighbour::{Neighbours, NextHopState, RESOLVING},
     system::wall_clock,
     vrrp,
 };
-use lb_core::{config::BackendId, health::Verdict};
+use lb_core::{
+    config::BackendId,
+    health::{HealthChange, Verdict},
+};
 use lb_core::{
     config::{Config, Service},
     overrides::{AdminState, Overrides},
@@ -61,7 +64,7 @@ pub(super) struct Controller {
     pub(super) health: Arc<Monitor>,
     pub(super) neighbours: Neighbours,
     pub(super) next_hops: watch::Receiver<BTreeMap<IpAddr, NextHopState>>,
-    pub(super) health_changes: mpsc::UnboundedReceiver<Change>,
+    pub(super) health_changes: mpsc::UnboundedReceiver<HealthChange>,
     pub(super) vrrp: Arc<vrrp::Instances>,
     /// What virtual routers wait for.
     pub(super) readiness: BTreeMap<u64, Readiness>,
@@ -131,7 +134,7 @@ impl Controller {
     fn learn_ways(&self) {
         let hops = self.next_hops.borrow();
         let ways = hops.iter().map(|(address, state)| (*address, state.interface.as_str()));
-        self.health.own_links().learn(ways);
+        self.health.link_flaps().set_routes(ways);
     }
 
     /// Works until `end` is there; returns what it gave.
@@ -316,7 +319,7 @@ impl Controller {
         });
     }
 
-    fn note(&mut self, change: &Change) {
+    fn note(&mut self, change: &HealthChange) {
         self.returned.note(change, Instant::now());
         let BackendId { service, backend } = &change.target;
         let kind = match change.to {

@@ -24,12 +24,15 @@ use crate::{
         DataplaneError, Tables,
         explain::{self, Explanation, Question},
     },
-    health::{Health, Monitor},
+    health::Monitor,
     network::neighbour::{NextHopState, NextHops},
     system::wall_clock,
     vrrp,
 };
-use lb_core::{config::BackendId, health::Verdict};
+use lb_core::{
+    config::BackendId,
+    health::{Health, Verdict},
+};
 use lb_core::{
     config::{self, Word},
     overrides::{Intent, Override},

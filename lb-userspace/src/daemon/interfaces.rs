@@ -15,10 +15,10 @@ use crate::{
     api::InterfaceStatus,
     dataplane::{self, AttachedMode, ClientHops, DataplaneError, Loaded, Pins, Presence, detach},
     events::Events,
-    health::OwnLinks,
     network::link_changes::LinkChanges,
 };
 use lb_core::config::{Node, Word, XdpMode};
+use lb_core::health::LinkFlaps;
 
 /// How often interfaces are looked at without cause: what netlink should have told may be lost.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ struct Inner {
     seen: Vec<Seen>,
     status: watch::Sender<Vec<InterfaceStatus>>,
     events: Events,
-    own_links: Arc<OwnLinks>,
+    link_flaps: Arc<LinkFlaps>,
 }
 
 impl Interfaces {
@@ -56,7 +56,7 @@ impl Interfaces {
         pins: Pins,
         node: &Node,
         events: Events,
-        own_links: Arc<OwnLinks>,
+        link_flaps: Arc<LinkFlaps>,
     ) -> Result<Self, DataplaneError> {
         let (sender, status) = watch::channel(Vec::new());
         let inner = Inner {
@@ -68,7 +68,7 @@ impl Interfaces {
             seen: Vec::new(),
             status: sender,
             events,
-            own_links,
+            link_flaps,
         };
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -237,7 +237,7 @@ impl Inner {
         }
         let moment = Instant::now();
         for now in &all {
-            self.own_links.note(&now.status.name, now.is_up, moment);
+            self.link_flaps.set_link(&now.status.name, now.is_up, moment);
             let before = self.seen.iter().find(|seen| seen.status.name == now.status.name);
             for happening in happenings(before, now) {
                 self.events.record(happening);

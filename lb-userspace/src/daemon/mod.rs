@@ -122,7 +122,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
         pins.clone(),
         node,
         events.clone(),
-        Arc::clone(health.own_links()),
+        Arc::clone(health.link_flaps()),
     )?;
     let (commands, commands_given) = mpsc::channel(COMMANDS);
     let (in_force, in_force_seen) = watch::channel(Arc::new(InForce {

@@ -9,9 +9,12 @@ use std::{
 use lb_common::BackendState;
 
 use super::{InForce, entries::Entries};
-use crate::{health::Health, network::neighbour::NextHopState, vrrp::Addresses};
+use crate::{network::neighbour::NextHopState, vrrp::Addresses};
 use lb_core::config::{Backend, Service};
-use lb_core::{config::BackendId, health::Verdict};
+use lb_core::{
+    config::BackendId,
+    health::{Health, Verdict},
+};
 
 /// For how long at most virtual routers take no part because workers were not checked yet.
 const PATIENCE: Duration = Duration::from_secs(10);

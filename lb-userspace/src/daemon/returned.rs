@@ -5,9 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::health::Change;
 use lb_core::config::Config;
-use lb_core::{config::BackendId, health::Verdict};
+use lb_core::{
+    config::BackendId,
+    health::{HealthChange, Verdict},
+};
 
 /// When backends returned, for as long as their shares still grow.
 #[derive(Debug, Default)]
@@ -15,7 +17,7 @@ pub(super) struct Returned(BTreeMap<BackendId, Instant>);
 
 impl Returned {
     /// Takes note of a change. The first verdict on a backend is no return: it may have been up for long.
-    pub(super) fn note(&mut self, change: &Change, now: Instant) {
+    pub(super) fn note(&mut self, change: &HealthChange, now: Instant) {
         match (change.from, change.to) {
             (Verdict::Down, Verdict::Up) => drop(self.0.insert(change.target.clone(), now)),
             _ => drop(self.0.remove(&change.target)),
@@ -61,7 +63,7 @@ mod tests {
             service: service.to_owned(),
             backend: "w1".to_owned(),
         };
-        let change = |service: &str, from, to| Change {
+        let change = |service: &str, from, to| HealthChange {
             target: target(service),
             from,
             to,

@@ -18,7 +18,7 @@ use crate::{
 };
 use lb_core::{
     config::BackendId,
-    health::{Signs, Verdict},
+    health::{PassiveCheck, Verdict},
 };
 
 /// How often the shared words are looked at.
@@ -40,7 +40,7 @@ struct Watched {
     index: u32,
     /// Tells it from others that stood there.
     generation: u32,
-    signs: Signs,
+    check: PassiveCheck,
     /// Whether it is suspect, as far as was told.
     is_suspect: bool,
 }
@@ -105,7 +105,7 @@ impl Suspecting {
         let now = Instant::now();
         for (id, watched) in watched {
             let signals = self.tables.signals.read(watched.index).unwrap_or(BackendSignals::ZERO);
-            if let Some(cause) = watched.signs.look(&signals, now)
+            if let Some(cause) = watched.check.evaluate(&signals, now)
                 && self.health.suspect(id, &cause)
             {
                 watched.is_suspect = true;
@@ -124,7 +124,7 @@ impl Suspecting {
         }
         watched.is_suspect = false;
         let is_well = health.is_some_and(|health| health.verdict == Verdict::Up);
-        watched.signs.judged(is_well);
+        watched.check.checked(is_well);
         if is_well {
             self.tell(Kind::BackendCleared, id, "its check succeeded");
         }

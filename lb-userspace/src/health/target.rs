@@ -1,4 +1,5 @@
-//! What is checked: the backends of a configuration with all that their checks need.
+//! What to check: for each backend of a configuration its address, its check, and what the check
+//! needs.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -6,76 +7,70 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    Means, MeansError,
-    through::{self, Way, stand_in},
+use super::{ProbeResources, ProbeResourcesError};
+use lb_core::{
+    config::{Backend, BackendId, CheckTarget, Config, HealthCheck, Service},
+    health::{VipPath, device_name, placeholder},
 };
-use lb_core::config::{BackendId, CheckTarget, Config, HealthCheck};
 
-/// What to ask.
+/// A backend to check.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Where to ask.
+    /// The address and port to ask. With a `vip_path`, the address is a placeholder.
     pub address: SocketAddr,
-    /// What, and how often.
+    /// What to ask, and when.
     pub check: Arc<HealthCheck>,
-    /// What that takes besides.
-    pub means: Means,
-    /// How a check of the virtual address gets to the worker, for which `address` is a stand-in then; `None`: the worker's
-    /// own address is asked.
-    pub way: Option<Arc<Way>>,
-    /// Addresses that no check of a virtual address comes from: all virtual ones.
-    pub avoided: Arc<BTreeSet<IpAddr>>,
+    /// What the check needs from this machine.
+    pub resources: ProbeResources,
+    /// How to reach the virtual address through this worker. `None`: the worker's own address is
+    /// asked.
+    pub vip_path: Option<Arc<VipPath>>,
+    /// All virtual addresses. Checks with a `vip_path` do not use them as source.
+    pub virtual_addresses: Arc<BTreeSet<IpAddr>>,
 }
 
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
-        // Addresses to avoid matter to checks that choose one; all others go on, whatever services come and go.
-        self.address == other.address
+        // A new virtual address must not restart checks that do not choose a source address.
+        self.asks_the_same(other)
             && self.check == other.check
-            && self.means == other.means
-            && self.way == other.way
-            && (self.way.is_none() || self.avoided == other.avoided)
+            && (self.vip_path.is_none() || self.virtual_addresses == other.virtual_addresses)
     }
 }
 
 impl Eq for Target {}
 
 impl Target {
-    /// Whether what was found about one says something about the other.
+    /// Whether both ask the same of the same backend, so that the health of one applies to the
+    /// other. Times may differ.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         self.address == other.address
-            && self.way == other.way
+            && self.vip_path == other.vip_path
             && self.check.probe == other.check.probe
-            && self.means == other.means
+            && self.resources == other.resources
     }
 }
 
-/// All that is checked.
+/// All backends to check.
 pub type Targets = BTreeMap<BackendId, Target>;
 
-/// A check cannot be made on this machine.
+/// A check that this machine cannot make.
 #[derive(Debug, thiserror::Error)]
 #[error("the health check of {}/{}: {cause}", id.service, id.backend)]
 pub struct TargetError {
-    /// Whose.
+    /// The backend.
     pub id: BackendId,
-    /// Why.
-    pub cause: MeansError,
+    /// What is missing or unusable.
+    pub cause: ProbeResourcesError,
 }
 
-/// What is to be checked of a configuration.
+/// All backends of a configuration that have a check.
 ///
 /// # Errors
 ///
-/// When a file that a check needs cannot be used, or its user is not there.
+/// When a file that a check names cannot be used, or its user does not exist.
 pub fn targets(config: &Config) -> Result<Targets, TargetError> {
-    // Backends of one service share their check, and what it takes.
-    let mut known: HashMap<*const HealthCheck, Means> = HashMap::new();
-    let addresses = config.services.iter().map(|service| service.address);
-    let avoided: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.collect());
-    let device = through::device(&config.node.name);
-    let mut stand_ins = HashSet::new();
+    let mut builder = Builder::new(config);
     let mut targets = BTreeMap::new();
     for service in &config.services {
         for backend in &service.backends {
@@ -84,44 +79,81 @@ pub fn targets(config: &Config) -> Result<Targets, TargetError> {
                 service: service.name.clone(),
                 backend: backend.name.clone(),
             };
-            let means = match known.get(&Arc::as_ptr(check)) {
-                Some(means) => means.clone(),
-                None => match Means::of(&check.probe) {
-                    Ok(means) => means,
-                    Err(cause) => return Err(TargetError { id, cause }),
-                },
+            let target = builder.target(&id, service, backend, check);
+            match target {
+                Ok(target) => targets.insert(id, target),
+                Err(cause) => return Err(TargetError { id, cause }),
             };
-            known.insert(Arc::as_ptr(check), means.clone());
-            let port = check.port.unwrap_or(backend.address.port());
-            let way = match check.target {
-                CheckTarget::Backend => None,
-                CheckTarget::Virtual { source } => Some(Arc::new(Way::to(&device, service, backend, source))),
-            };
-            let address = match way {
-                None => backend.address.ip(),
-                Some(_) => unused(&id, service.address, &mut stand_ins),
-            };
-            let target = Target {
-                address: SocketAddr::new(address, port),
-                check: Arc::clone(check),
-                means,
-                way,
-                avoided: Arc::clone(&avoided),
-            };
-            targets.insert(id, target);
         }
     }
     Ok(targets)
 }
 
-/// A stand-in that no other target has.
-fn unused(id: &BackendId, like: IpAddr, taken: &mut HashSet<IpAddr>) -> IpAddr {
-    let mut turn = 0;
-    loop {
-        let address = stand_in(id, like, turn);
-        if taken.insert(address) {
-            return address;
+/// What the targets of a configuration share.
+struct Builder {
+    /// Name of the tun device.
+    device: String,
+    virtual_addresses: Arc<BTreeSet<IpAddr>>,
+    /// Backends of one service share their check, so its resources are read once.
+    resources: HashMap<*const HealthCheck, ProbeResources>,
+    placeholders: HashSet<IpAddr>,
+}
+
+impl Builder {
+    fn new(config: &Config) -> Self {
+        let addresses = config.services.iter().map(|service| service.address);
+        Self {
+            device: device_name(&config.node.name),
+            virtual_addresses: Arc::new(addresses.collect()),
+            resources: HashMap::new(),
+            placeholders: HashSet::new(),
         }
-        turn += 1;
+    }
+
+    fn target(
+        &mut self,
+        id: &BackendId,
+        service: &Service,
+        backend: &Backend,
+        check: &Arc<HealthCheck>,
+    ) -> Result<Target, ProbeResourcesError> {
+        let resources = self.resources(check)?;
+        let vip_path = match check.target {
+            CheckTarget::Backend => None,
+            CheckTarget::Virtual { source } => Some(Arc::new(VipPath::to(&self.device, service, backend, source))),
+        };
+        let address = match vip_path {
+            None => backend.address.ip(),
+            Some(_) => self.unused_placeholder(id, service.address),
+        };
+        let port = check.port.unwrap_or(backend.address.port());
+        Ok(Target {
+            address: SocketAddr::new(address, port),
+            check: Arc::clone(check),
+            resources,
+            vip_path,
+            virtual_addresses: Arc::clone(&self.virtual_addresses),
+        })
+    }
+
+    fn resources(&mut self, check: &Arc<HealthCheck>) -> Result<ProbeResources, ProbeResourcesError> {
+        if let Some(known) = self.resources.get(&Arc::as_ptr(check)) {
+            return Ok(known.clone());
+        }
+        let resources = ProbeResources::load(&check.probe)?;
+        self.resources.insert(Arc::as_ptr(check), resources.clone());
+        Ok(resources)
+    }
+
+    /// A placeholder address that no other target has.
+    fn unused_placeholder(&mut self, id: &BackendId, like: IpAddr) -> IpAddr {
+        let mut attempt = 0;
+        loop {
+            let address = placeholder(id, like, attempt);
+            if self.placeholders.insert(address) {
+                return address;
+            }
+            attempt += 1;
+        }
     }
 }

@@ -1,34 +1,34 @@
-//! The thread that checks run on.
+//! The thread that health checks run on.
 //!
-//! They have one of their own, with a runtime that has no other: what a check waits for is then next to always the next
-//! check, and not another thread. Nothing that the controller does holds them up.
+//! Checks have a thread and a single-threaded runtime of their own. So the rest of the controller
+//! never delays them, and a wake-up usually continues with the next check on the same thread.
 
 use std::{future::Future, io, thread};
 
 use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 
-/// A thread with its runtime. It ends when this is dropped, and all that runs on it.
+/// A thread with its runtime. Dropping it ends the thread and all tasks on it.
 #[derive(Debug)]
 pub(super) struct Thread {
     handle: Handle,
-    /// The thread waits for its end.
+    /// The thread ends when this is dropped.
     _end: oneshot::Sender<()>,
 }
 
 impl Thread {
-    /// Starts it, in the network namespace of the calling thread.
+    /// Starts the thread, in the network namespace of the calling thread.
     pub(super) fn start() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("health".to_owned()).spawn(move || {
-            // It comes as an error: the other side is dropped.
+            // This returns an error once the sender is dropped.
             let _ = runtime.block_on(ended);
         })?;
         Ok(Self { handle, _end: end })
     }
 
-    /// Runs a task on it.
+    /// Runs a task on the thread.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         self.handle.spawn(task)
     }

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{
     admin,
-    health::{self, MeansError, TargetError, Targets},
+    health::{self, ProbeResourcesError, TargetError, Targets},
     system::command,
 };
 use lb_core::config::BackendId;
@@ -94,13 +94,13 @@ fn reference(config: &Config, TargetError { id, cause }: &TargetError) -> Unusab
         expected: expected.to_owned(),
     };
     match cause {
-        MeansError::NoRoots => with(
+        ProbeResourcesError::NoRoots => with(
             "type",
             "this system has no certificates that it trusts".to_owned(),
             "`ca_file` with those that are meant, or `verify` = false",
         ),
-        MeansError::User(error) => with("user", error.to_string(), "an unprivileged user of this machine"),
-        MeansError::Unreadable { path, .. } | MeansError::Wrong { path, .. } => {
+        ProbeResourcesError::User(error) => with("user", error.to_string(), "an unprivileged user of this machine"),
+        ProbeResourcesError::Unreadable { path, .. } | ProbeResourcesError::Wrong { path, .. } => {
             let (key, expected) = named(config, id, path);
             with(key, cause.to_string(), expected)
         }

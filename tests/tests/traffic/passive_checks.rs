@@ -76,7 +76,10 @@ fn a_worker_that_refuses_connections_is_taken_down_though_no_check_is_due() {
             let is_told = |cause: &String| cause.ends_with("SYNs in a row were refused");
             assert!(suspected.len() == 1 && suspected.iter().all(is_told), "{suspected:?}");
             let down = causes(&lbd, "backend-down", service, "worker-1");
-            let cause = format!("1 of 1 checks failed: connect: refused; before, {}", suspected[0]);
+            let cause = format!(
+                "1 of 1 checks failed: connect: refused; suspected because {}",
+                suspected[0]
+            );
             assert_eq!(down, [cause], "log of lbd:\n{}", lbd.log());
             assert_eq!(causes(&lbd, "backend-suspect", service, "worker-2"), [""; 0]);
             Load::new(target).run(&lab.client.namespace).assert_flawless();
@@ -139,7 +142,7 @@ fn a_worker_that_falls_silent_is_taken_down_though_no_check_is_due() {
             states.contains(&("worker-1".into(), "down".into()))
         });
         let suspected = causes(&lbd, "backend-suspect", service, "worker-1");
-        assert!(suspected[0].ends_with("SYNs in a row got no answer"), "{suspected:?}");
+        assert!(suspected[0].ends_with("SYNs in a row got no reply"), "{suspected:?}");
         let down = causes(&lbd, "backend-down", service, "worker-1");
         assert!(down[0].starts_with("1 of 1 checks failed: "), "{down:?}");
         assert_eq!(causes(&lbd, "backend-suspect", service, "worker-2"), [""; 0]);

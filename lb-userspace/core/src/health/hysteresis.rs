@@ -1,4 +1,5 @@
-//! When results of checks change the verdict on a backend: pure, time is an argument.
+//! Rise and fall: how many check results in a row bring a backend up or take it down. Time is an
+//! argument.
 
 use std::{
     collections::VecDeque,
@@ -12,46 +13,47 @@ use crate::{
     text::duration,
 };
 
-/// What is thought of a backend.
+/// Whether a backend is up, by its checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It was not checked often enough.
+    /// There are not enough results yet.
     #[default]
     Unknown,
-    /// It answers.
+    /// It passes its checks.
     Up,
-    /// It does not.
+    /// It fails its checks.
     Down,
 }
 
-/// Counts results in a row.
+/// Counts results in a row, and damps flapping.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hysteresis {
     verdict: Verdict,
-    /// Results in a row that speak against the verdict, all of one kind.
+    /// Results in a row that contradict the verdict, all of one kind.
     against: u32,
-    /// Whether they are successes: while there is no verdict, both kinds speak against it.
+    /// Whether these are successes. Without a verdict, both kinds contradict it.
     are_successes: bool,
-    /// When the first of them came.
+    /// When the first of them ended.
     since: Option<Instant>,
-    /// When the backend went down, as far as that counts.
+    /// When the backend went down, within the last flap period.
     falls: VecDeque<Instant>,
-    /// Whether it went down so often that it has to be well for long.
+    /// Whether it flaps: it comes up only after it has been healthy for a whole flap period.
     is_flapping: bool,
 }
 
 /// What changed a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// How many results in a row did.
+    /// The number of results in a row.
     pub results: u32,
-    /// The backend goes up and down too often: what it has to be well for now, or was well for.
+    /// The flap limit that applies. With a failure: the backend starts to flap. With a success: it
+    /// has stopped flapping.
     pub flapping: Option<Flaps>,
 }
 
 impl Hysteresis {
-    /// One that goes on with a verdict that was made before.
+    /// Starts with a verdict that is known from before.
     pub fn with(verdict: Verdict) -> Self {
         Self {
             verdict,
@@ -59,18 +61,19 @@ impl Hysteresis {
         }
     }
 
-    /// The verdict now.
+    /// The current verdict.
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
 
-    /// Whether the verdict may change soon: there is none yet, or results speak against it.
+    /// Whether the verdict may change soon: there is none yet, or the last results contradict it.
+    /// The fast interval applies then.
     pub fn is_changing(&self) -> bool {
         self.verdict == Verdict::Unknown || (self.against > 0 && !self.is_flapping)
     }
 
-    /// Takes a result. `rise` successes in a row bring a backend up, `fall` failures in a row take it down; the first
-    /// verdict is made as the initial state says.
+    /// Takes a result. `rise` successes in a row bring a backend up; `fall` failures in a row take
+    /// it down. The first verdict depends on the initial state.
     pub fn result(&mut self, success: bool, rules: &Rules, now: Instant) -> Option<Decision> {
         let (against, needed) = match (self.verdict, success) {
             (Verdict::Unknown, true) if rules.initial == Initial::Down => (true, rules.rise),
@@ -80,11 +83,11 @@ impl Hysteresis {
             (Verdict::Down, _) => (success, rules.rise),
         };
         if !against {
-            self.forget();
+            self.reset();
             return None;
         }
         if self.are_successes != success {
-            self.forget();
+            self.reset();
             self.are_successes = success;
         }
         self.against += 1;
@@ -95,21 +98,22 @@ impl Hysteresis {
             return None;
         }
         let results = self.against;
-        self.forget();
+        self.reset();
         if success {
             self.verdict = Verdict::Up;
             self.is_flapping = false;
             return Some(Decision { results, flapping });
         }
         if self.verdict == Verdict::Up {
-            self.fall(rules.flaps, now);
+            self.record_fall(rules.flaps, now);
         }
         self.verdict = Verdict::Down;
         let flapping = rules.flaps.filter(|_| self.is_flapping);
         Some(Decision { results, flapping })
     }
 
-    /// How far results that speak against the verdict have come, in words; `None`: there are none.
+    /// How many results contradict the verdict and how many are needed, as a text. `None`: there
+    /// are none.
     pub fn progress(&self, rules: &Rules, now: Instant) -> Option<String> {
         let since = self.since?;
         let failed = format!("{} of {} checks failed", self.against, rules.fall);
@@ -123,17 +127,21 @@ impl Hysteresis {
         let Some(flaps) = rules.flaps.filter(|_| self.is_flapping) else {
             return Some(succeeded);
         };
-        let well = Duration::from_secs(now.saturating_duration_since(since).as_secs());
-        Some(format!("well for {} of {}", duration(well), duration(flaps.period)))
+        let healthy = Duration::from_secs(now.saturating_duration_since(since).as_secs());
+        Some(format!(
+            "healthy for {} of {}",
+            duration(healthy),
+            duration(flaps.period)
+        ))
     }
 
-    fn forget(&mut self) {
+    fn reset(&mut self) {
         self.against = 0;
         self.since = None;
     }
 
-    /// Notes that the backend went down.
-    fn fall(&mut self, flaps: Option<Flaps>, now: Instant) {
+    /// Records that the backend went down.
+    fn record_fall(&mut self, flaps: Option<Flaps>, now: Instant) {
         let Some(Flaps { limit, period }) = flaps else {
             self.falls.clear();
             return;
@@ -162,7 +170,7 @@ mod tests {
         }
     }
 
-    /// Verdicts after each result; results come a second apart.
+    /// The verdict after each result, at one result a second: `+` is a success, `-` a failure.
     fn verdicts(results: &str, rules: &Rules) -> String {
         let mut hysteresis = Hysteresis::default();
         let letter = |verdict| match verdict {
@@ -181,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn results_in_a_row_change_the_verdict() {
+    fn rise_and_fall_results_in_a_row_change_the_verdict() {
         let given_then = [
             ("+", 2, 3, "U"),
             ("-", 2, 3, "D"),
@@ -201,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_verdict_is_made_as_the_initial_state_says() {
+    fn the_initial_state_decides_how_the_first_verdict_is_made() {
         for (results, initial, then) in [
             ("+", Initial::Up, "U"),
             ("--+--", Initial::Up, "??UUU"),
@@ -215,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn results_of_two_kinds_are_not_counted_together() {
+    fn successes_and_failures_are_not_counted_together() {
         let now = Instant::now();
         for (initial, first) in [(Initial::Down, true), (Initial::Up, false)] {
             let rules = rules(3, 3, initial);
@@ -228,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_that_was_made_before_changes_as_any_other() {
+    fn a_verdict_from_before_changes_like_any_other() {
         let start = Instant::now();
         let rules = rules(2, 3, Initial::Unknown);
         for (verdict, success, needed) in [
@@ -243,21 +251,21 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_a_first_verdict_is_told() {
+    fn progress_to_a_first_verdict_is_shown() {
         let now = Instant::now();
-        for (initial, success, told) in [
+        for (initial, success, then) in [
             (Initial::Up, false, Some("1 of 3 checks failed")),
             (Initial::Down, true, Some("1 of 2 checks succeeded")),
         ] {
             let rules = rules(2, 3, initial);
             let mut hysteresis = Hysteresis::default();
             hysteresis.result(success, &rules, now);
-            assert_eq!(hysteresis.progress(&rules, now).as_deref(), told);
+            assert_eq!(hysteresis.progress(&rules, now).as_deref(), then);
         }
     }
 
     #[test]
-    fn a_backend_that_goes_down_too_often_has_to_be_well_for_long() {
+    fn a_flapping_backend_comes_up_only_after_a_whole_healthy_period() {
         let seconds = Duration::from_secs;
         let given = |limit, period| Rules {
             flaps: Some(Flaps {
@@ -267,13 +275,14 @@ mod tests {
             ..rules(1, 1, Initial::Unknown)
         };
         for (results, limit, period, then) in [
-            // The second fall within five seconds: well at 4, up at 9, and all is forgotten.
+            // The second fall within five seconds: healthy from 4, up at 9, and then the count
+            // starts anew.
             ("+-+-+++++++-+", 2, 5, "UDUDDDDDDUUDU"),
-            // A failure begins the time anew.
+            // A failure restarts the healthy period.
             ("+-+-++-++++++", 2, 5, "UDUDDDDDDDDDU"),
-            // Falls that are far from each other do not count together.
+            // Falls in different periods do not count together.
             ("+-+++++-++", 2, 5, "UDUUUUUDUU"),
-            // The first verdict is no fall.
+            // A first verdict of down is not a fall.
             ("-+-+++", 2, 5, "DUDUUU"),
         ] {
             assert_eq!(verdicts(results, &given(limit, period)), then, "{results}");
@@ -281,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_tells_of_flapping() {
+    fn a_decision_reports_flapping() {
         let flaps = Flaps {
             limit: 1,
             period: Duration::from_secs(5),
@@ -303,7 +312,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_verdict_falls_without_enough_failures_in_a_row(
+        fn no_verdict_changes_without_enough_results_in_a_row(
             results in prop::collection::vec(any::<bool>(), 1..60),
             rise in 1_u32..5,
             fall in 1_u32..5,
@@ -325,16 +334,16 @@ mod tests {
                     Verdict::Up => fall as usize,
                     Verdict::Down => rise as usize,
                 };
-                if let Some(Decision { results: told, .. }) = changed {
-                    let told = told as usize;
-                    prop_assert!(needed <= told && told <= at + 1);
-                    prop_assert!(results[at + 1 - told..=at].iter().all(|result| result == success));
+                if let Some(Decision { results: counted, .. }) = changed {
+                    let counted = counted as usize;
+                    prop_assert!(needed <= counted && counted <= at + 1);
+                    prop_assert!(results[at + 1 - counted..=at].iter().all(|result| result == success));
                 }
             }
         }
 
         #[test]
-        fn whoever_is_well_for_long_enough_comes_up(
+        fn a_backend_that_stays_healthy_long_enough_comes_up(
             results in prop::collection::vec(any::<bool>(), 0..60),
             limit in 0_u32..4,
         ) {
@@ -342,8 +351,8 @@ mod tests {
             let rules = Rules { flaps: (limit > 0).then_some(flaps), ..rules(2, 2, Initial::Unknown) };
             let start = Instant::now();
             let mut hysteresis = Hysteresis::default();
-            let well = std::iter::repeat_n(true, 6);
-            for (second, success) in (0..).zip(results.into_iter().chain(well)) {
+            let healthy = std::iter::repeat_n(true, 6);
+            for (second, success) in (0..).zip(results.into_iter().chain(healthy)) {
                 hysteresis.result(success, &rules, start + Duration::from_secs(second));
             }
             prop_assert_eq!(hysteresis.verdict(), Verdict::Up);

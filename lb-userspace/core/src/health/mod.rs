@@ -1,9 +1,19 @@
-//! What results of health checks mean, and when checks are due.
+//! Health checks without I/O: when checks are due, and what their results mean.
 
-pub mod hindrances;
+mod cause;
 mod hysteresis;
-pub mod pace;
-pub mod passive;
+mod link_flaps;
+mod passive;
+mod probe_errors;
+mod probe_schedule;
+mod tracker;
+pub mod vip_packet;
+mod vip_path;
 
 pub use hysteresis::{Decision, Hysteresis, Verdict};
-pub use passive::Signs;
+pub use link_flaps::LinkFlaps;
+pub use passive::PassiveCheck;
+pub use probe_errors::ProbeErrors;
+pub use probe_schedule::ProbeSchedule;
+pub use tracker::{CheckResult, Health, HealthChange, HealthTracker};
+pub use vip_path::{PLACEHOLDER_PREFIXES, VipPath, device_name, placeholder};

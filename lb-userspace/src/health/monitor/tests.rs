@@ -3,9 +3,9 @@
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::health::Means;
-use lb_core::config::{CheckTarget, HealthCheck, Initial, Probe, Timing};
-use std::net::SocketAddr;
+use crate::health::ProbeResources;
+use lb_core::config::{CheckTarget, HealthCheck, Initial, Probe, Rules, Timing};
+use std::{net::SocketAddr, time::Duration};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -30,9 +30,9 @@ fn target(address: SocketAddr) -> Target {
     Target {
         address,
         check: Arc::new(check),
-        means: Means::default(),
-        way: None,
-        avoided: Arc::default(),
+        resources: ProbeResources::default(),
+        vip_path: None,
+        virtual_addresses: Arc::default(),
     }
 }
 
@@ -43,7 +43,7 @@ fn id(backend: &str) -> BackendId {
     }
 }
 
-async fn next(changes: &mut mpsc::UnboundedReceiver<Change>) -> (String, Verdict, String) {
+async fn next(changes: &mut mpsc::UnboundedReceiver<HealthChange>) -> (String, Verdict, String) {
     let change = tokio::time::timeout(DEADLINE, changes.recv())
         .await
         .expect("a change in time")
@@ -93,7 +93,7 @@ async fn targets_change_without_disturbing_the_others() {
     assert_eq!(
         monitor.snapshot()[&id("a")].verdict,
         Verdict::Up,
-        "other times, same verdict"
+        "only the times changed, so the verdict is kept"
     );
     assert_eq!(next(&mut changes).await.0, "b");
     let closed: SocketAddr = "127.0.0.1:1".parse().unwrap();
@@ -102,17 +102,20 @@ async fn targets_change_without_disturbing_the_others() {
     assert_eq!(
         monitor.snapshot()[&id("b")].verdict,
         Verdict::Unknown,
-        "another address, anew"
+        "another address starts without a verdict"
     );
     assert_eq!(next(&mut changes).await.1, Verdict::Down);
 }
 
 #[tokio::test]
-async fn what_was_thought_of_a_backend_before_holds_until_enough_checks_speak_against_it() {
+async fn a_verdict_from_before_holds_until_enough_checks_contradict_it() {
     let closed: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let (monitor, mut changes) = Monitor::new().unwrap();
     monitor.set_targets(&[(id("a"), target(closed))].into(), &[(id("a"), Verdict::Up)].into());
-    assert_eq!(monitor.snapshot()[&id("a")].cause, "as it was before; not checked yet");
+    assert_eq!(
+        monitor.snapshot()[&id("a")].cause,
+        "state kept from before; not checked yet"
+    );
     assert_eq!(
         next(&mut changes).await,
         (
@@ -143,14 +146,14 @@ async fn hundreds_of_targets_are_all_checked() {
 }
 
 #[tokio::test]
-async fn a_suspect_is_checked_at_once_and_one_failure_takes_it_down() {
+async fn a_suspect_backend_is_checked_at_once_and_one_failure_takes_it_down() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (monitor, mut changes) = Monitor::new().unwrap();
     let mut seldom = target(listener.local_addr().unwrap());
-    assert!(!monitor.suspect(&id("a"), "nobody knows it"));
+    assert!(!monitor.suspect(&id("a"), "not a target"));
     monitor.set_targets(&[(id("a"), seldom.clone())].into(), &BTreeMap::new());
     assert_eq!(next(&mut changes).await.1, Verdict::Up);
-    // From now on no check comes by itself.
+    // From now on no check is due.
     let timing = &mut Arc::make_mut(&mut seldom.check).timing;
     (timing.interval, timing.fast_interval) = (Duration::from_secs(3600), Duration::from_secs(3600));
     monitor.set_targets(&[(id("a"), seldom)].into(), &BTreeMap::new());
@@ -170,82 +173,67 @@ async fn a_suspect_is_checked_at_once_and_one_failure_takes_it_down() {
         (
             "a".into(),
             Verdict::Down,
-            "1 of 1 checks failed: connect: refused; before, 3 SYNs in a row were refused".into()
+            "1 of 1 checks failed: connect: refused; suspected because 3 SYNs in a row were refused".into()
         )
     );
     assert_eq!(of().suspicion, None);
-    assert!(!monitor.suspect(&id("a"), "it is down already"));
+    assert!(!monitor.suspect(&id("a"), "down already"));
 }
 
 #[test]
-fn a_shortage_of_this_machine_takes_no_backend_down() {
-    let check = target("127.0.0.1:1".parse().unwrap()).check;
-    let now = (Duration::ZERO, Instant::now());
+fn a_resource_shortage_of_this_machine_takes_no_backend_down() {
+    let rules = target("127.0.0.1:1".parse().unwrap()).check.rules;
     let given_then = [
         (nix::libc::EMFILE, Verdict::Up),
         (nix::libc::ENFILE, Verdict::Up),
         (nix::libc::ENOBUFS, Verdict::Up),
         (nix::libc::ENOMEM, Verdict::Up),
-        // No port is left for a datagram.
+        // No free port for a datagram.
         (nix::libc::EAGAIN, Verdict::Up),
         (nix::libc::ECONNREFUSED, Verdict::Down),
     ];
     for (errno, then) in given_then {
-        let mut state = State::begin(Verdict::Unknown);
-        state.note(&id("a"), &check.rules, &Ok(()), now);
-        for _ in 0..check.rules.fall {
-            let failure = ProbeFailure::Connect(std::io::Error::from_raw_os_error(errno));
-            state.note(&id("a"), &check.rules, &Err(failure), now);
+        let mut tracker = HealthTracker::new(Verdict::Unknown, SystemTime::now());
+        let mut record = |result| {
+            let now = Instant::now().into_std();
+            if let Some(result) = conclusion(result) {
+                let check = CheckResult {
+                    result,
+                    started: now,
+                    ended: now,
+                    wall_clock: SystemTime::now(),
+                };
+                tracker.record(&id("a"), &rules, &check);
+            }
+        };
+        record(Ok(()));
+        for _ in 0..rules.fall {
+            let failure = io::Error::from_raw_os_error(errno);
+            record(Err(ProbeFailure::Connect(failure)));
         }
-        assert_eq!(state.health.verdict, then, "error {errno}");
+        assert_eq!(tracker.health().verdict, then, "error {errno}");
     }
 }
 
 #[test]
-fn a_check_that_began_before_a_suspicion_does_not_end_it() {
-    let rules = target("127.0.0.1:1".parse().unwrap()).check.rules;
-    let (begin, second) = (Instant::now(), Duration::from_secs(1));
-    let mut state = State::begin(Verdict::Unknown);
-    state.note(&id("a"), &rules, &Ok(()), (Duration::ZERO, begin));
-    (state.health.suspicion, state.suspected) = (Some("resets".to_owned()), Some(begin + second));
-    state.note(&id("a"), &rules, &Ok(()), (2 * second, begin + 2 * second));
-    assert!(state.health.suspicion.is_some());
-    let refused = || ProbeFailure::Connect(io::ErrorKind::ConnectionRefused.into());
-    let early = state.note(&id("a"), &rules, &Err(refused()), (2 * second, begin + 2 * second));
-    assert_eq!(
-        (early, state.health.progress.as_deref()),
-        (None, Some("1 of 2 checks failed"))
-    );
-    state.note(&id("a"), &rules, &Ok(()), (second, begin + 3 * second));
-    assert_eq!((&state.health.suspicion, &state.health.progress), (&None, &None));
-}
-
-#[test]
-fn what_a_backend_says_is_told_only_so_far_and_does_nothing_to_terminals() {
-    assert_eq!(told("gRPC: status 13 \u{1b}[2J\u{202e}on"), "gRPC: status 13  [2J on");
-    assert_eq!(told("refused"), "refused");
-    let long = told(&"ä".repeat(1_000_000));
-    assert_eq!(long.chars().count(), LONGEST_CAUSE + 1);
-}
-
-#[test]
-fn a_service_more_does_not_disturb_the_checks_of_others() {
+fn a_new_service_does_not_disturb_the_checks_of_others() {
     let plain = target("127.0.0.1:1".parse().unwrap());
     let other = Target {
-        avoided: Arc::new(["192.0.2.1".parse().unwrap()].into()),
+        virtual_addresses: Arc::new(["192.0.2.1".parse().unwrap()].into()),
         ..plain.clone()
     };
     assert_eq!(plain, other);
 }
 
 #[tokio::test]
-async fn reloads_do_not_put_checks_off() {
+async fn frequent_reloads_do_not_delay_checks() {
     let (monitor, mut changes) = Monitor::new().unwrap();
     let mut target = target("127.0.0.1:1".parse().unwrap());
     let mut check = HealthCheck::clone(&target.check);
     check.timing.interval = Duration::from_millis(400);
     let deadline = Instant::now() + DEADLINE;
-    // Each time the timeout differs, so that the task is another one; much more often than the checks come.
+    // Each reload changes the timeout, which starts a new task. Reloads are much more frequent than
+    // checks.
     for turn in 0.. {
         check.timing.timeout = Duration::from_millis(100 + turn % 2);
         target.check = Arc::new(check.clone());
@@ -254,7 +242,7 @@ async fn reloads_do_not_put_checks_off() {
             assert_eq!(change.to, Verdict::Down);
             return;
         }
-        assert!(Instant::now() < deadline, "no check came to its end");
+        assert!(Instant::now() < deadline, "no check has ended");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

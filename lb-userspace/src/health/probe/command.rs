@@ -1,4 +1,4 @@
-//! Does a command end with status 0?
+//! The `command` check: a command must end with status 0.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use super::{BackendId, ProbeFailure};
 use crate::system::command::{self, CommandFailure, RunAs};
 use lb_core::config::CommandProbe;
 
-/// Runs the command. Dropping the future kills it, with all processes that it began in its group.
+/// Runs the command. Dropping the future kills the command and all processes of its process group.
 pub(super) async fn probe(
     id: &BackendId,
     address: SocketAddr,
@@ -23,6 +23,6 @@ pub(super) async fn probe(
     let ran = command::run(&probe.argv, &environment, user).await;
     ran.map_err(|failure| match failure {
         CommandFailure::Failed(how) => ProbeFailure::Command(how),
-        CommandFailure::Here(error) => ProbeFailure::Here(error),
+        CommandFailure::Here(error) => ProbeFailure::Local(error),
     })
 }

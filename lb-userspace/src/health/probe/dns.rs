@@ -1,4 +1,4 @@
-//! Is a name resolved as expected?
+//! The `dns` check: the name server must resolve a name as expected.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -11,24 +11,25 @@ use domain::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Place, ProbeFailure, tcp, udp};
+use super::{Endpoint, ProbeFailure, tcp, udp};
 use lb_core::config::DnsProbe;
 
-/// Asks, and looks at the answers.
-pub(super) async fn probe(to: &Place, probe: &DnsProbe) -> Result<(), ProbeFailure> {
-    let question = question(probe).ok_or_else(|| failed("the question cannot be written"))?;
+/// Sends the query and checks the response.
+pub(super) async fn probe(to: &Endpoint, probe: &DnsProbe) -> Result<(), ProbeFailure> {
+    let query = query(probe).ok_or_else(|| failed("the query cannot be encoded"))?;
     if probe.tcp {
-        let answer = by_tcp(to, &question).await?;
-        return judge(&answer, &question, probe).unwrap_or_else(|| Err(failed("an answer to another question")));
+        let response = exchange_tcp(to, &query).await?;
+        return check_response(&response, &query, probe)
+            .unwrap_or_else(|| Err(failed("the response is to another query")));
     }
     let socket = udp::connect(to).await?;
-    let mut answer = udp::ask(&socket, question.as_slice()).await?;
+    let mut response = udp::request(&socket, query.as_slice()).await?;
     loop {
-        // Late answers to other questions, and forged ones, are none.
-        if let Some(judged) = judge(&answer, &question, probe) {
-            return judged;
+        // Late responses to other queries, and forged ones, are skipped.
+        if let Some(checked) = check_response(&response, &query, probe) {
+            return checked;
         }
-        answer = udp::receive(&socket).await?;
+        response = udp::receive(&socket).await?;
     }
 }
 
@@ -36,7 +37,8 @@ fn failed(cause: impl Into<String>) -> ProbeFailure {
     ProbeFailure::Dns(cause.into())
 }
 
-fn question(probe: &DnsProbe) -> Option<Message<Vec<u8>>> {
+/// The query, with a random ID. `None`: a name or record type is not valid.
+fn query(probe: &DnsProbe) -> Option<Message<Vec<u8>>> {
     let name = Name::<Vec<u8>>::from_str(&probe.name).ok()?;
     let record = Rtype::from_str(&probe.record).ok()?;
     let mut builder = MessageBuilder::new_vec();
@@ -47,63 +49,64 @@ fn question(probe: &DnsProbe) -> Option<Message<Vec<u8>>> {
     Some(builder.into_message())
 }
 
-/// RFC 1035, section 4.2.2: "The message is prefixed with a two byte length field".
-async fn by_tcp(to: &Place, question: &Message<Vec<u8>>) -> Result<Vec<u8>, ProbeFailure> {
+/// Sends the query by TCP and reads the response. RFC 1035, section 4.2.2: "The message is prefixed
+/// with a two byte length field".
+async fn exchange_tcp(to: &Endpoint, query: &Message<Vec<u8>>) -> Result<Vec<u8>, ProbeFailure> {
     let mut stream = tcp::connect(to).await?;
-    let broke = |error: std::io::Error| failed(format!("the connection broke: {error}"));
-    let length = (question.as_slice().len() as u16).to_be_bytes();
-    let framed = [&length, question.as_slice()].concat();
+    let broke = |error: std::io::Error| failed(format!("the connection failed: {error}"));
+    let length = (query.as_slice().len() as u16).to_be_bytes();
+    let framed = [&length, query.as_slice()].concat();
     stream.write_all(&framed).await.map_err(broke)?;
-    let mut answer = vec![0; usize::from(stream.read_u16().await.map_err(broke)?)];
-    stream.read_exact(&mut answer).await.map_err(broke)?;
-    Ok(answer)
+    let mut response = vec![0; usize::from(stream.read_u16().await.map_err(broke)?)];
+    stream.read_exact(&mut response).await.map_err(broke)?;
+    Ok(response)
 }
 
-/// How many records a cause names.
+/// The number of records that a cause lists at most.
 const MOST_SHOWN: usize = 3;
 
-/// What an answer means; `None`: it answers another question.
-fn judge(answer: &[u8], question: &Message<Vec<u8>>, probe: &DnsProbe) -> Option<Result<(), ProbeFailure>> {
-    let answer = Message::from_octets(answer).ok()?;
-    if !answer.is_answer(question) {
+/// Checks a response. `None`: it is a response to another query.
+fn check_response(response: &[u8], query: &Message<Vec<u8>>, probe: &DnsProbe) -> Option<Result<(), ProbeFailure>> {
+    let response = Message::from_octets(response).ok()?;
+    if !response.is_answer(query) {
         return None;
     }
-    let rcode = answer.header().rcode();
+    let rcode = response.header().rcode();
     if rcode != Rcode::NOERROR {
         return Some(Err(failed(format!("{rcode}"))));
     }
-    let Some(found) = records(&answer, probe) else {
-        return Some(Err(failed("an answer that is no DNS message")));
+    let Some(found) = records(&response, probe) else {
+        return Some(Err(failed("the response is not a valid DNS message")));
     };
-    let is_right = match probe.answers.as_slice() {
-        [] => !found.is_empty(),
-        wanted => found
-            .iter()
-            .any(|found| wanted.iter().any(|wanted| alike(found, wanted))),
-    };
-    Some(if is_right {
-        Ok(())
-    } else if found.is_empty() {
-        Err(failed(format!("no {} records of {}", probe.record, probe.name)))
-    } else {
-        let expected = probe.answers.join(" or ");
-        let shown = &found[..found.len().min(MOST_SHOWN)];
-        let more = match found.len() - shown.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        Err(failed(format!(
-            "answers {}{more}, expected {expected}",
-            shown.join(", ")
-        )))
-    })
+    Some(check_records(&found, probe))
 }
 
-/// The records of the type that was asked for, as `dig +short` shows them; `None`: they cannot be read.
-fn records(answer: &Message<&[u8]>, probe: &DnsProbe) -> Option<Vec<String>> {
+/// Checks the records of a response: at least one, or at least one of those that are expected.
+fn check_records(found: &[String], probe: &DnsProbe) -> Result<(), ProbeFailure> {
+    if found.is_empty() {
+        return Err(failed(format!("no {} records of {}", probe.record, probe.name)));
+    }
+    let is_expected = |found: &String| probe.answers.iter().any(|expected| alike(found, expected));
+    if probe.answers.is_empty() || found.iter().any(is_expected) {
+        return Ok(());
+    }
+    let expected = probe.answers.join(" or ");
+    let shown = &found[..found.len().min(MOST_SHOWN)];
+    let more = match found.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Err(failed(format!(
+        "answers {}{more}, expected {expected}",
+        shown.join(", ")
+    )))
+}
+
+/// The records of the requested type, as `dig +short` shows them. `None`: they cannot be decoded.
+fn records(response: &Message<&[u8]>, probe: &DnsProbe) -> Option<Vec<String>> {
     let wanted = Rtype::from_str(&probe.record).ok()?;
     let mut found = Vec::new();
-    for record in answer.answer().ok()? {
+    for record in response.answer().ok()? {
         let record = record.ok()?;
         if record.rtype() != wanted {
             continue;
@@ -114,8 +117,8 @@ fn records(answer: &Message<&[u8]>, probe: &DnsProbe) -> Option<Vec<String>> {
     Some(found)
 }
 
-/// Names are the same in any case, with or without their last dot, and texts with or without quotes.
-fn alike(found: &str, wanted: &str) -> bool {
+/// Compares records without regard to case, a final dot, and quotes.
+fn alike(found: &str, expected: &str) -> bool {
     let plain = |text: &str| text.trim_matches('"').trim_end_matches('.').to_ascii_lowercase();
-    plain(found) == plain(wanted)
+    plain(found) == plain(expected)
 }

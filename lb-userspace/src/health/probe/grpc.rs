@@ -1,7 +1,7 @@
-//! Does the gRPC health service say that it serves?
+//! The `grpc` check: the gRPC health service must report `SERVING`.
 //!
-//! The GRPC Health Checking Protocol (grpc/doc/health-checking.md): "`rpc Check(HealthCheckRequest) returns
-//! (HealthCheckResponse)`", over HTTP/2 as PROTOCOL-HTTP2.md says.
+//! The GRPC Health Checking Protocol (grpc/doc/health-checking.md): "`rpc Check(HealthCheckRequest)
+//! returns (HealthCheckResponse)`", over HTTP/2 as PROTOCOL-HTTP2.md says.
 
 use std::{
     future::Future,
@@ -14,22 +14,24 @@ use hyper::{HeaderMap, Request, body::Bytes, header};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
-use super::{Place, ProbeFailure, http::USER_AGENT, stream};
-use crate::health::means::ClientTls;
+use super::{Endpoint, ProbeFailure, http::USER_AGENT, stream};
+use crate::health::probe_resources::ClientTls;
 use lb_core::config::GrpcProbe;
 
-/// How much of an answer is read, in bytes.
-const LARGEST_ANSWER: usize = 4096;
-/// "Length-Prefixed-Message → Compressed-Flag Message-Length Message".
+/// The largest body of a response, in bytes.
+const LARGEST_RESPONSE: usize = 4096;
+/// Length of the prefix of a message, in bytes. "Length-Prefixed-Message → Compressed-Flag
+/// Message-Length Message".
 const PREFIX: usize = 5;
 /// Field 1, length-delimited: `string service = 1` of the request.
 const SERVICE: u8 = 0x0a;
 /// Field 1, varint: `ServingStatus status = 1` of the response.
 const STATUS: u8 = 0x08;
-/// The values of `ServingStatus`.
-const WORDS: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
+/// The names of `ServingStatus`, by their value.
+const SERVING_STATUS: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
+/// The value of a healthy service.
 const SERVING: u64 = 1;
-/// The status codes of gRPC that servers answer such a call with.
+/// The gRPC status codes that servers return for such a call, and their names.
 const CODES: [(&str, &str); 5] = [
     ("5", "NOT_FOUND"),
     ("7", "PERMISSION_DENIED"),
@@ -38,7 +40,7 @@ const CODES: [(&str, &str); 5] = [
     ("16", "UNAUTHENTICATED"),
 ];
 
-/// Runs the tasks that the library begins for a connection.
+/// Runs the tasks that the HTTP library starts for a connection.
 #[derive(Clone, Default)]
 struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
@@ -52,57 +54,59 @@ where
     }
 }
 
-/// Ends those tasks with the check: one that a hostile peer keeps busy would stay, with its descriptor.
-struct Ended(Tasks);
+/// Ends these tasks when the check ends. Otherwise a hostile backend could keep a task, and its
+/// file descriptor, for ever.
+struct AbortOnDrop(Tasks);
 
-impl Drop for Ended {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
 
-/// Calls `Check`.
-pub(super) async fn probe(to: &Place, probe: &GrpcProbe, tls: Option<&ClientTls>) -> Result<(), ProbeFailure> {
+/// Calls `Check` and checks the response.
+pub(super) async fn probe(to: &Endpoint, probe: &GrpcProbe, tls: Option<&ClientTls>) -> Result<(), ProbeFailure> {
     let stream = stream::connect(to, probe.tls.as_ref().zip(tls)).await?;
     let failed = |error: &dyn std::error::Error| {
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         ProbeFailure::Grpc(cause)
     };
     let tasks = Tasks::default();
-    let _ended = Ended(tasks.clone());
+    let _abort = AbortOnDrop(tasks.clone());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(tasks, TokioIo::new(stream))
         .await
         .map_err(|error| failed(&error))?;
     let scheme = if probe.tls.is_some() { "https" } else { "http" };
-    let authority = probe.host.clone().unwrap_or_else(|| to.name.to_string());
+    let authority = probe.host.clone().unwrap_or_else(|| to.authority.to_string());
     let request = Request::post(format!("{scheme}://{authority}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header(header::USER_AGENT, USER_AGENT)
         .body(Full::new(Bytes::from(request(&probe.service))))
         .map_err(|error| failed(&error))?;
-    let answer = sender.send_request(request);
-    let judged = pin!(async {
-        let response = answer.await.map_err(|error| failed(&error))?;
+    let response = sender.send_request(request);
+    let checked = pin!(async {
+        let response = response.await.map_err(|error| failed(&error))?;
         let (head, body) = response.into_parts();
         if head.status != 200 {
             return Err(ProbeFailure::Grpc(format!("HTTP status {}", head.status.as_u16())));
         }
-        let body = Limited::new(body, LARGEST_ANSWER).collect().await;
+        let body = Limited::new(body, LARGEST_RESPONSE).collect().await;
         let body = body.map_err(|error| ProbeFailure::Grpc(error.to_string()))?;
         let trailers = body.trailers().cloned().unwrap_or_default();
-        judge(&head.headers, &trailers, &body.to_bytes())
+        check_response(&head.headers, &trailers, &body.to_bytes())
     });
     let mut connection = pin!(connection);
     tokio::select! {
-        judged = judged => judged,
+        checked = checked => checked,
         ended = &mut connection => Err(ended.map_or_else(
             |error| failed(&error),
-            |()| ProbeFailure::Grpc("the connection was closed before an answer".to_owned()),
+            |()| ProbeFailure::Grpc("the connection was closed before a response".to_owned()),
         )),
     }
 }
 
+/// The request in a frame, which asks about a service.
 fn request(service: &str) -> Vec<u8> {
     let mut message = Vec::new();
     if !service.is_empty() {
@@ -116,6 +120,7 @@ fn request(service: &str) -> Vec<u8> {
     framed
 }
 
+/// Appends a number as protocol buffers encode it.
 fn varint(mut number: u64, into: &mut Vec<u8>) {
     while number >= 0x80 {
         into.push(number as u8 | 0x80);
@@ -124,7 +129,8 @@ fn varint(mut number: u64, into: &mut Vec<u8>) {
     into.push(number as u8);
 }
 
-fn judge(head: &HeaderMap, trailers: &HeaderMap, body: &[u8]) -> Result<(), ProbeFailure> {
+/// Checks the gRPC status and the serving status of a response.
+fn check_response(head: &HeaderMap, trailers: &HeaderMap, body: &[u8]) -> Result<(), ProbeFailure> {
     let find = |name| trailers.get(name).or_else(|| head.get(name));
     let text = |name| find(name).and_then(|value| value.to_str().ok());
     match text("grpc-status") {
@@ -140,24 +146,25 @@ fn judge(head: &HeaderMap, trailers: &HeaderMap, body: &[u8]) -> Result<(), Prob
             }
             return Err(ProbeFailure::Grpc(cause));
         }
-        None => return Err(ProbeFailure::Grpc("an answer without `grpc-status`".to_owned())),
+        None => return Err(ProbeFailure::Grpc("the response has no `grpc-status`".to_owned())),
     }
     match status(body) {
         Some(SERVING) => Ok(()),
         Some(status) => {
-            let word = usize::try_from(status).ok().and_then(|index| WORDS.get(index));
+            let word = usize::try_from(status).ok().and_then(|index| SERVING_STATUS.get(index));
             Err(ProbeFailure::Grpc(word.map_or_else(
                 || format!("serving status {status}"),
                 |word| (*word).to_owned(),
             )))
         }
         None => Err(ProbeFailure::Grpc(
-            "an answer that is no HealthCheckResponse".to_owned(),
+            "the response is not a HealthCheckResponse".to_owned(),
         )),
     }
 }
 
-/// The serving status of a framed response. Fields that are not there have the value 0 (protocol buffers, "Default Values").
+/// The serving status of a framed response. A missing field has the value 0 (protocol buffers,
+/// "Default Values"). `None`: the response cannot be decoded.
 fn status(body: &[u8]) -> Option<u64> {
     let (prefix, message) = body.split_at_checked(PREFIX)?;
     let [compressed, length @ ..] = prefix else { return None };
@@ -172,6 +179,7 @@ fn status(body: &[u8]) -> Option<u64> {
     }
 }
 
+/// Decodes a number of at most nine bytes.
 fn unvarint(bytes: &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for (index, byte) in bytes.iter().take(9).enumerate() {
@@ -195,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_serving_status_is_read_and_nothing_else_is_taken_for_one() {
+    fn only_a_valid_response_yields_a_serving_status() {
         for (body, then) in [
             (&[0, 0, 0, 0, 2, 8, 1][..], Some(1)),
             (&[0, 0, 0, 0, 2, 8, 2], Some(2)),

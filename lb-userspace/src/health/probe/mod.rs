@@ -1,4 +1,4 @@
-//! The questions that are asked.
+//! One health check of each type.
 
 mod command;
 mod dns;
@@ -13,62 +13,64 @@ use std::{io, net::SocketAddr};
 
 use socket2::SockRef;
 
-use super::{ProbeFailure, Target, through::origin};
-use lb_core::config::BackendId;
-use lb_core::config::Probe;
+use super::{ProbeFailure, Target, vip_probe::source};
+use lb_core::config::{BackendId, Probe};
 
-/// Where a check goes.
-struct Place {
-    /// What a socket is connected to.
+/// The endpoint that a check asks.
+struct Endpoint {
+    /// What the socket connects to.
     address: SocketAddr,
-    /// What the other side is called by: the same, but for stand-ins.
-    name: SocketAddr,
-    /// What a socket is bound to, if it matters.
-    origin: Option<Origin>,
+    /// Address and port as the backend knows them: the same, or the virtual address where `address`
+    /// is a placeholder.
+    authority: SocketAddr,
+    /// What the socket is bound to. `None`: the kernel chooses.
+    binding: Option<Binding>,
 }
 
-/// What a socket is bound to.
-struct Origin {
+/// The local address and device of a socket.
+struct Binding {
     address: SocketAddr,
     device: String,
 }
 
-impl Origin {
-    fn bind(&self, socket: &SockRef<'_>) -> io::Result<()> {
+impl Binding {
+    fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
         socket.bind_device(Some(self.device.as_bytes()))?;
         socket.bind(&self.address.into())
     }
 }
 
-fn place(target: &Target) -> io::Result<Place> {
-    let address = target.address;
-    let Some(way) = &target.way else {
-        return Ok(Place {
+impl Endpoint {
+    fn of(target: &Target) -> io::Result<Self> {
+        let address = target.address;
+        let Some(path) = &target.vip_path else {
+            return Ok(Self {
+                address,
+                authority: address,
+                binding: None,
+            });
+        };
+        Ok(Self {
             address,
-            name: address,
-            origin: None,
-        });
-    };
-    Ok(Place {
-        address,
-        name: SocketAddr::new(way.virtual_address, address.port()),
-        origin: Some(Origin {
-            address: SocketAddr::new(origin(way, &target.avoided)?, 0),
-            device: way.device.clone(),
-        }),
-    })
+            authority: SocketAddr::new(path.virtual_address, address.port()),
+            binding: Some(Binding {
+                address: SocketAddr::new(source(path, &target.virtual_addresses)?, 0),
+                device: path.device.clone(),
+            }),
+        })
+    }
 }
 
-/// Asks once.
+/// Makes one check.
 ///
 /// # Errors
 ///
-/// Why the backend does not count as well.
+/// Why the backend is not healthy, or why the check could not be made.
 pub(super) async fn probe(id: &BackendId, target: &Target) -> Result<(), ProbeFailure> {
     let timeout = target.check.timing.timeout;
-    let to = place(target).map_err(ProbeFailure::Here)?;
-    let tls = target.means.tls.as_ref();
-    let asked = async {
+    let to = Endpoint::of(target).map_err(ProbeFailure::Local)?;
+    let tls = target.resources.tls.as_ref();
+    let checked = async {
         match &target.check.probe {
             Probe::Tcp => tcp::probe(&to).await,
             Probe::Http(probe) => http::probe(&to, probe, tls).await,
@@ -77,18 +79,18 @@ pub(super) async fn probe(id: &BackendId, target: &Target) -> Result<(), ProbeFa
             Probe::Udp(probe) => udp::probe(&to, probe).await,
             Probe::Dns(probe) => dns::probe(&to, probe).await,
             Probe::Icmp => icmp::probe(to.address.ip()).await,
-            Probe::Command(probe) => match &target.means.user {
+            Probe::Command(probe) => match &target.resources.user {
                 Some(user) => command::probe(id, to.address, probe, user).await,
-                None => Err(ProbeFailure::Here(io::Error::other("nobody to run it as"))),
+                None => Err(ProbeFailure::Local(io::Error::other("no user to run the command as"))),
             },
         }
     };
-    // A check that waits for silence waits all of its time.
-    let patience = match &target.check.probe {
+    // A check that succeeds by silence ends at its timeout, so the limit must be later.
+    let limit = match &target.check.probe {
         Probe::Udp(probe) if !probe.require_reply => timeout * 2,
         _ => timeout,
     };
-    tokio::time::timeout(patience, asked)
+    tokio::time::timeout(limit, checked)
         .await
         .unwrap_or(Err(ProbeFailure::Timeout(timeout)))
 }

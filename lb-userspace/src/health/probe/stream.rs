@@ -1,4 +1,4 @@
-//! Connections to backends, in the clear or by TLS.
+//! Connections of the `http`, `https` and `grpc` checks: TCP, with TLS if configured.
 
 use std::{
     io,
@@ -10,23 +10,24 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
-use super::{Place, ProbeFailure, tcp};
-use crate::health::means::ClientTls;
+use super::{Endpoint, ProbeFailure, tcp};
+use crate::health::probe_resources::ClientTls;
 use lb_core::config::TlsClient;
 
-/// What protocols speak over.
+/// A connection, with or without TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// How much is read of a connection in all, in bytes, what TLS itself sends among it: more than any answer has that is looked
-/// at, with the certificates before it.
-const MOST: usize = 256 * 1024;
+/// How much is read from a connection in total, in bytes, including the messages of TLS. No
+/// response that a check accepts is larger, even with certificates before it.
+const READ_LIMIT: usize = 256 * 1024;
 
-/// A connection that ends when the other side has sent more than it ever should: whoever sends without end, in pieces that all
-/// mean nothing, would keep the thread busy.
+/// A connection that fails once the backend has sent more than [`READ_LIMIT`]. Otherwise a backend
+/// that sends without end could keep the thread busy.
 struct Capped<S> {
     stream: S,
+    /// Bytes that may still be read.
     left: usize,
 }
 
@@ -40,7 +41,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Capped<S> {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled().len() - before;
         if read > self.left {
-            let error = format!("more than {MOST} bytes came");
+            let error = format!("the backend sent more than {READ_LIMIT} bytes");
             return Poll::Ready(Err(io::Error::other(error)));
         }
         self.left -= read;
@@ -62,26 +63,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Capped<S> {
     }
 }
 
-/// A connection.
+/// Connects to the backend, and makes the TLS handshake if TLS is configured.
 pub(super) async fn connect(
-    to: &Place,
+    to: &Endpoint,
     tls: Option<(&TlsClient, &ClientTls)>,
 ) -> Result<Box<dyn Stream>, ProbeFailure> {
     let stream = tcp::connect(to).await?;
-    // Requests are short, and written at once.
+    // A request is written at once, so it need not wait for more data.
     let _ = stream.set_nodelay(true);
-    // Below TLS, which takes messages of its own without end and hands nothing on.
-    let stream = Capped { stream, left: MOST };
-    let Some((wanted, means)) = tls else {
+    // The limit is below TLS, because TLS itself would accept handshake messages without end.
+    let stream = Capped {
+        stream,
+        left: READ_LIMIT,
+    };
+    let Some((config, client)) = tls else {
         return Ok(Box::new(stream));
     };
-    let name = match &wanted.server_name {
+    let name = match &config.server_name {
         Some(name) => ServerName::try_from(name.clone()).map_err(|error| ProbeFailure::Tls(error.to_string()))?,
-        None => to.name.ip().into(),
+        None => to.authority.ip().into(),
     };
-    let connector = TlsConnector::from(std::sync::Arc::clone(&means.config));
+    let connector = TlsConnector::from(std::sync::Arc::clone(&client.config));
     let stream = connector.connect(name, stream).await.map_err(|error| {
-        // The library's own words are within the system's error.
+        // The error of the library is inside the system error.
         let inner = error.get_ref().map(ToString::to_string);
         ProbeFailure::Tls(inner.unwrap_or_else(|| error.to_string()))
     })?;

@@ -1,20 +1,21 @@
-//! Is a datagram answered as expected?
+//! The `udp` check: the backend must reply to a datagram as expected. Also the datagram sockets of
+//! other checks.
 
 use std::{io, time::Duration};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{Place, ProbeFailure};
+use super::{Endpoint, ProbeFailure};
 use lb_core::config::UdpProbe;
 
-/// Bytes of the longest reply that is looked at.
+/// The longest reply that is read, in bytes.
 const LARGEST_REPLY: usize = 64 * 1024;
 
-/// Sends, and waits for a reply that is as expected.
-pub(super) async fn probe(to: &Place, probe: &UdpProbe) -> Result<(), ProbeFailure> {
+/// Sends the payload and checks the reply.
+pub(super) async fn probe(to: &Endpoint, probe: &UdpProbe) -> Result<(), ProbeFailure> {
     let socket = connect(to).await?;
-    let reply = ask(&socket, &probe.payload).await?;
+    let reply = request(&socket, &probe.payload).await?;
     match &probe.reply {
         Some(pattern) if !pattern.is_in(&reply) => Err(ProbeFailure::Text {
             what: "reply",
@@ -25,37 +26,38 @@ pub(super) async fn probe(to: &Place, probe: &UdpProbe) -> Result<(), ProbeFailu
     }
 }
 
-/// Sends, and waits for somebody to say that nobody is there: silence is a success.
-pub(super) async fn probe_silence(to: &Place, probe: &UdpProbe, timeout: Duration) -> Result<(), ProbeFailure> {
+/// Sends the payload and waits for an ICMP error until the timeout. Silence is a success, as
+/// `require_reply = false` says.
+pub(super) async fn probe_silence(to: &Endpoint, probe: &UdpProbe, timeout: Duration) -> Result<(), ProbeFailure> {
     let socket = connect(to).await?;
-    match tokio::time::timeout(timeout, ask(&socket, &probe.payload)).await {
-        Ok(answer) => answer.map(drop),
+    match tokio::time::timeout(timeout, request(&socket, &probe.payload)).await {
+        Ok(reply) => reply.map(drop),
         Err(_) => Ok(()),
     }
 }
 
-/// A socket that takes replies of nobody else, and hears what ICMP says about its datagrams.
-pub(super) async fn connect(to: &Place) -> Result<UdpSocket, ProbeFailure> {
+/// A connected socket: it receives only from the backend, and reports ICMP errors.
+pub(super) async fn connect(to: &Endpoint) -> Result<UdpSocket, ProbeFailure> {
     let domain = Domain::for_address(to.address);
     let opened = || {
         let socket = Socket::new(domain, Type::DGRAM.nonblocking(), None)?;
-        if let Some(origin) = &to.origin {
-            origin.bind(&SockRef::from(&socket))?;
+        if let Some(binding) = &to.binding {
+            binding.apply(&SockRef::from(&socket))?;
         }
         UdpSocket::from_std(socket.into())
     };
-    let socket: UdpSocket = opened().map_err(ProbeFailure::Here)?;
+    let socket: UdpSocket = opened().map_err(ProbeFailure::Local)?;
     socket.connect(to.address).await.map_err(ProbeFailure::Connect)?;
     Ok(socket)
 }
 
-/// Sends a datagram and takes the next one that comes.
-pub(super) async fn ask(socket: &UdpSocket, payload: &[u8]) -> Result<Vec<u8>, ProbeFailure> {
+/// Sends a datagram and receives the next one.
+pub(super) async fn request(socket: &UdpSocket, payload: &[u8]) -> Result<Vec<u8>, ProbeFailure> {
     socket.send(payload).await.map_err(ProbeFailure::Connect)?;
     receive(socket).await
 }
 
-/// The next datagram.
+/// Receives the next datagram.
 pub(super) async fn receive(socket: &UdpSocket) -> Result<Vec<u8>, ProbeFailure> {
     let mut reply = vec![0; LARGEST_REPLY];
     let received: io::Result<usize> = socket.recv(&mut reply).await;

@@ -1,4 +1,4 @@
-//! Why a check failed, in the words that an operator reads.
+//! Why a check failed, as operators read it.
 
 use std::{io, time::Duration};
 
@@ -9,57 +9,58 @@ use lb_core::config::Pattern;
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeFailure {
-    /// The connection could not be made.
+    /// No connection, or a datagram was refused.
     #[error("connect: {}", reason(.0))]
     Connect(io::Error),
-    /// There was no answer in time.
+    /// The check did not end within its timeout.
     #[error("timeout after {0:?}")]
     Timeout(Duration),
-    /// The status is not one of those expected.
+    /// The status code is not an expected one.
     #[error("status {status}, expected {expected}")]
     Status {
-        /// What came.
+        /// The status code of the response.
         status: u16,
-        /// What was expected, as in the configuration.
+        /// The expected codes, as in the configuration.
         expected: String,
     },
-    /// What came is no HTTP response, or it broke off.
-    #[error("no HTTP response: {0}")]
+    /// The response is not valid HTTP, or incomplete.
+    #[error("no valid HTTP response: {0}")]
     Http(String),
-    /// The body, or the reply, is not what was expected.
-    #[error("the {what} has no {pattern} in its first {length} bytes")]
+    /// The body or the reply does not contain the expected text.
+    #[error("{pattern} not found in the first {length} bytes of the {what}")]
     Text {
         /// `body` or `reply`.
         what: &'static str,
-        /// What was expected.
+        /// The expected text.
         pattern: Pattern,
-        /// How much there was, or was read.
+        /// The number of bytes that were searched.
         length: usize,
     },
-    /// TLS did not come about.
+    /// The TLS handshake failed.
     #[error("TLS: {0}")]
     Tls(String),
-    /// The gRPC health service did not say that it serves.
+    /// The gRPC health service did not report `SERVING`.
     #[error("gRPC: {0}")]
     Grpc(String),
-    /// The name server did not answer as expected.
+    /// The name server did not respond as expected.
     #[error("DNS: {0}")]
     Dns(String),
-    /// The command did not succeed.
+    /// The command failed.
     #[error("command: {0}")]
     Command(String),
-    /// The check could not be made, for a reason that lies on this machine.
-    #[error("not possible here: {}", reason(.0))]
-    Here(io::Error),
-    /// The link that leads to the backend fails on this machine.
-    #[error("{0} has no link, or has had one for a moment only")]
-    OwnLink(String),
+    /// This machine cannot make the check.
+    #[error("this balancer cannot make the check: {}", reason(.0))]
+    Local(io::Error),
+    /// The link of this machine that leads to the backend flaps.
+    #[error("the link of {0} is down or was down a moment ago")]
+    LinkFlap(String),
 }
 
 impl ProbeFailure {
-    /// What it is where the check goes through a device of this machine: without that it says nothing.
+    /// The same failure, for a check that went through the tun device: errors of the device's
+    /// routes are local ones.
     #[must_use]
-    pub fn of_way(self) -> Self {
+    pub fn through_device(self) -> Self {
         match self {
             Self::Connect(error)
                 if matches!(
@@ -67,27 +68,27 @@ impl ProbeFailure {
                     Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::EHOSTUNREACH)
                 ) =>
             {
-                Self::Here(error)
+                Self::Local(error)
             }
             other => other,
         }
     }
 
-    /// Whether it says something about the backend. A balancer that is short of file descriptors or memory must not
-    /// conclude that all its backends are down.
+    /// Whether it says something about the backend. A balancer that lacks file descriptors, memory
+    /// or ports must not take its backends down.
     pub fn is_conclusive(&self) -> bool {
         match self {
             Self::Connect(error) => !matches!(
                 error.raw_os_error(),
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL | libc::EAGAIN)
             ),
-            Self::Here(_) | Self::OwnLink(_) => false,
+            Self::Local(_) | Self::LinkFlap(_) => false,
             _ => true,
         }
     }
 }
 
-/// An error of the system without its number.
+/// A system error without its number.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "refused".to_owned(),

@@ -1,4 +1,4 @@
-//! Where checks of virtual addresses come from.
+//! The source address of checks that ask a virtual address.
 
 use std::{
     collections::BTreeSet,
@@ -11,43 +11,45 @@ use nix::{
     sys::socket::SockaddrStorage,
 };
 
-use super::Way;
+use lb_core::health::VipPath;
 
-/// The address of this machine that a check comes from: the one that packets to the worker come from, but none of
-/// `avoided`, which are virtual addresses. Workers would keep answers to those for themselves.
-pub(crate) fn origin(way: &Way, avoided: &BTreeSet<IpAddr>) -> io::Result<IpAddr> {
-    if let Some(source) = way.source {
+/// The source address of a check: the configured one, else the one that this machine uses towards
+/// the worker. It is never one of `avoided`, the virtual addresses: workers have these addresses
+/// themselves, so their replies would not leave them.
+pub(crate) fn source(path: &VipPath, avoided: &BTreeSet<IpAddr>) -> io::Result<IpAddr> {
+    if let Some(source) = path.source {
         return Ok(source);
     }
-    let routed = routed(way.worker)?;
+    let routed = routed(path.worker)?;
     if !avoided.contains(&routed) {
         return Ok(routed);
     }
     let known: Vec<_> = getifaddrs()?
         .filter_map(|found| Some((address(&found)?, found)))
         .collect();
-    let there = known.iter().find(|(address, _)| *address == routed);
-    let interface = there.map(|(_, found)| found.interface_name.as_str());
+    let chosen = known.iter().find(|(address, _)| *address == routed);
+    let interface = chosen.map(|(_, found)| found.interface_name.as_str());
     let others = known
         .iter()
         .filter(|(address, found)| Some(found.interface_name.as_str()) == interface && !avoided.contains(address))
         .map(|(address, _)| *address);
-    nearest(others, way.worker).ok_or_else(|| {
+    nearest(others, path.worker).ok_or_else(|| {
         io::Error::other(format!(
-            "packets to {} come from the virtual address {routed}, and there is no other; `source` in the health check names one",
-            way.worker
+            "the source address towards {} is the virtual address {routed}, and the interface has no other: set `source` in the \
+             health check",
+            path.worker
         ))
     })
 }
 
-/// The source of packets to a worker. It sends none, but asks the kernel.
+/// The source address that the kernel chooses for packets to a worker. Nothing is sent.
 fn routed(worker: IpAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match worker {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
-    // The port does not matter.
+    // Any port does.
     socket.connect((worker, 9))?;
     Ok(socket.local_addr()?.ip())
 }
@@ -58,8 +60,8 @@ fn address(found: &InterfaceAddress) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
-/// The address of the worker's family that has most leading bits in common with it (RFC 6724, section 5, rule 8), and
-/// that is not of the link alone.
+/// The address of the worker's family with the longest prefix in common (RFC 6724, section 5, rule
+/// 8). Link-local addresses do not count.
 fn nearest(addresses: impl Iterator<Item = IpAddr>, worker: IpAddr) -> Option<IpAddr> {
     let bits = |address: IpAddr| match address {
         IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
@@ -76,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_address_of_the_family_is_taken() {
+    fn the_address_with_the_longest_common_prefix_is_chosen() {
         for (addresses, worker, then) in [
             (&["192.0.2.1", "10.0.0.1", "10.0.1.1"][..], "10.0.1.7", Some("10.0.1.1")),
             (

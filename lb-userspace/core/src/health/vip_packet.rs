@@ -1,4 +1,5 @@
-//! Packets of checks on their way to a worker. Pure.
+//! Rewrites the packets of a check that asks a virtual address through one worker: destination,
+//! checksums, tunnel header.
 
 use std::net::IpAddr;
 
@@ -10,28 +11,31 @@ use lb_common::{
     wire::{ipv4, ipv6, tcp, udp},
 };
 
-use super::Way;
+use super::VipPath;
 
+/// IP protocol number of IPv4 in IP.
 const IPIP: u8 = 4;
+/// IP protocol number of IPv6 in IP.
 const IPV6_IN_IP: u8 = 41;
-/// Hops of outer packets.
-const HOPS: u8 = 64;
-/// RFC 6335, section 6: the first of the dynamic ports.
-const TUNNEL_PORT: u16 = 0xc000;
+/// TTL or hop limit of outer packets.
+const OUTER_TTL: u8 = 64;
+/// Source port of GUE. RFC 6335, section 6: the first of the dynamic ports.
+const GUE_SOURCE_PORT: u16 = 0xc000;
 
-/// A packet, or what is left of one.
+/// A packet for a worker.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Outgoing {
-    /// Whom the kernel shall send it to.
-    pub(super) next: IpAddr,
-    /// The packet.
-    pub(super) bytes: Vec<u8>,
-    /// What its answers look like; `None`: it has none that are waited for.
-    pub(super) answers: Option<AnswerKey>,
+pub struct Outgoing {
+    /// The address that the kernel routes it to.
+    pub next_hop: IpAddr,
+    /// The packet, from its outermost IP header on.
+    pub bytes: Vec<u8>,
+    /// Matches the worker's replies. `None`: the packet has no ports, so no reply can be matched.
+    pub replies: Option<AnswerKey>,
 }
 
-/// The destination of a packet, which is a stand-in; `None`: it is no packet.
-pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
+/// The destination address of an IP packet, which is a placeholder. `None`: the packet is too
+/// short, or not IP.
+pub fn destination(packet: &[u8]) -> Option<IpAddr> {
     match packet.first()? >> 4 {
         4 => {
             let bytes: [u8; 4] = packet.get(ipv4::DESTINATION..)?.first_chunk().copied()?;
@@ -45,39 +49,42 @@ pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Sends a packet on its way: to the virtual address, as the mode says. `None`: it is none that checks send.
-pub(super) fn sent(packet: &[u8], way: &Way) -> Option<Outgoing> {
+/// Makes a check's packet ready for the worker: addresses it to the virtual address and adds the
+/// tunnel header of the mode. `None`: checks send no such packet.
+pub fn outgoing(packet: &[u8], path: &VipPath) -> Option<Outgoing> {
     let mut inner = packet.to_vec();
-    let transport = redirect(&mut inner, way.virtual_address)?;
+    let transport = redirect(&mut inner, path.virtual_address)?;
     let protocol = transport.protocol;
-    let answers = ports(&inner, transport.offset).map(|[source, destination]| AnswerKey {
-        source: address::to_words(way.virtual_address),
+    let replies = ports(&inner, transport.offset).map(|[source, destination]| AnswerKey {
+        source: address::to_words(path.virtual_address),
         source_port: destination,
         destination_port: source,
-        family: address::family(way.virtual_address),
+        family: address::family(path.virtual_address),
         protocol,
         reserved: 0,
     });
-    let bytes = match way.mode {
+    let bytes = match path.mode {
         Mode::Ipip | Mode::Gue => {
-            let (source, port) = way.tunnel?;
-            encapsulate(&inner, (source, way.worker), (way.mode == Mode::Gue).then_some(port))?
+            let (source, port) = path.tunnel?;
+            encapsulate(&inner, (source, path.worker), (path.mode == Mode::Gue).then_some(port))?
         }
         Mode::Dsr | Mode::Nat | Mode::Dnat => inner,
     };
     Some(Outgoing {
-        next: way.worker,
+        next_hop: path.worker,
         bytes,
-        answers,
+        replies,
     })
 }
 
+/// Where the transport header is.
 struct Transport {
     protocol: u8,
+    /// Bytes from the start of the packet.
     offset: usize,
 }
 
-/// Gives a packet another destination, and the checksums that go with it.
+/// Replaces the destination address and recomputes the checksums.
 fn redirect(packet: &mut [u8], to: IpAddr) -> Option<Transport> {
     let transport = match (packet.first()? >> 4, to) {
         (4, IpAddr::V4(to)) => {
@@ -119,7 +126,7 @@ fn redirect(packet: &mut [u8], to: IpAddr) -> Option<Transport> {
     Some(transport)
 }
 
-/// The sum over the pseudo header (RFC 9293, section 3.1; RFC 8200, section 8.1).
+/// The checksum of the pseudo-header (RFC 9293, section 3.1; RFC 8200, section 8.1).
 fn pseudo(packet: &[u8], transport: &Transport) -> Option<u64> {
     let addresses = match packet.first()? >> 4 {
         4 => packet.get(ipv4::SOURCE..ipv4::LENGTH)?,
@@ -132,7 +139,7 @@ fn pseudo(packet: &[u8], transport: &Transport) -> Option<u64> {
     Some(u64::from(!checksum::full(&words, 0)))
 }
 
-/// Source and destination port, as they lie in memory.
+/// Source and destination port, in network byte order.
 fn ports(packet: &[u8], transport: usize) -> Option<[u16; 2]> {
     let bytes = packet.get(transport..)?.first_chunk::<4>()?;
     Some([
@@ -141,16 +148,17 @@ fn ports(packet: &[u8], transport: usize) -> Option<[u16; 2]> {
     ])
 }
 
-/// Puts a packet into another one; `gue` is the port that such tunnels end at.
+/// Adds the outer header of a tunnel. `gue` is the UDP destination port of GUE; `None`: IP in IP.
 fn encapsulate(inner: &[u8], (source, worker): (IpAddr, IpAddr), gue: Option<u16>) -> Option<Vec<u8>> {
     let mut payload = Vec::new();
     let protocol = match gue {
         Some(port) => {
             let length = u16::try_from(udp::LENGTH + inner.len()).ok()?;
-            payload.extend_from_slice(&TUNNEL_PORT.to_be_bytes());
+            payload.extend_from_slice(&GUE_SOURCE_PORT.to_be_bytes());
             payload.extend_from_slice(&port.to_be_bytes());
             payload.extend_from_slice(&length.to_be_bytes());
-            // RFC 6935, section 5: a tunnel may send zero for no checksum, since the inner packet has its own.
+            // RFC 6935, section 5: a tunnel may omit the checksum (zero), because the inner packet
+            // has its own.
             payload.extend_from_slice(&[0, 0]);
             udp::PROTOCOL
         }
@@ -163,13 +171,13 @@ fn encapsulate(inner: &[u8], (source, worker): (IpAddr, IpAddr), gue: Option<u16
         (IpAddr::V4(source), IpAddr::V4(worker)) => {
             let length = u16::try_from(ipv4::LENGTH + payload.len()).ok()?.to_be_bytes();
             // The kernel writes identification and checksum.
-            outer.extend_from_slice(&[0x45, 0, length[0], length[1], 0, 0, 0, 0, HOPS, protocol, 0, 0]);
+            outer.extend_from_slice(&[0x45, 0, length[0], length[1], 0, 0, 0, 0, OUTER_TTL, protocol, 0, 0]);
             outer.extend_from_slice(&source.octets());
             outer.extend_from_slice(&worker.octets());
         }
         (IpAddr::V6(source), IpAddr::V6(worker)) => {
             let length = u16::try_from(payload.len()).ok()?.to_be_bytes();
-            outer.extend_from_slice(&[0x60, 0, 0, 0, length[0], length[1], protocol, HOPS]);
+            outer.extend_from_slice(&[0x60, 0, 0, 0, length[0], length[1], protocol, OUTER_TTL]);
             outer.extend_from_slice(&source.octets());
             outer.extend_from_slice(&worker.octets());
         }
@@ -183,7 +191,7 @@ fn encapsulate(inner: &[u8], (source, worker): (IpAddr, IpAddr), gue: Option<u16
 mod tests {
     use super::*;
 
-    /// A TCP segment of four bytes to a stand-in, with wrong checksums.
+    /// A TCP segment with four bytes of data to a placeholder address; its checksums are wrong.
     fn segment(v6: bool) -> Vec<u8> {
         let tcp = [
             0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 1, 2, 0, 0, b'b', b'o', b'd', b'y',
@@ -200,8 +208,8 @@ mod tests {
         packet
     }
 
-    fn way(virtual_address: &str, worker: &str, mode: Mode, tunnel: Option<&str>) -> Way {
-        Way {
+    fn path(virtual_address: &str, worker: &str, mode: Mode, tunnel: Option<&str>) -> VipPath {
+        VipPath {
             virtual_address: virtual_address.parse().unwrap(),
             worker: worker.parse().unwrap(),
             mode,
@@ -211,7 +219,7 @@ mod tests {
         }
     }
 
-    fn checksums_are_right(packet: &[u8]) {
+    fn assert_checksums(packet: &[u8]) {
         let v6 = packet[0] >> 4 == 6;
         let offset = if v6 { ipv6::LENGTH } else { ipv4::LENGTH };
         if !v6 {
@@ -223,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_reaches_the_worker_as_one_of_a_client_would() {
+    fn a_packet_reaches_the_worker_like_one_from_a_client() {
         for (v6, virtual_address) in [(false, "192.0.2.80"), (true, "2001:db8::80")] {
             let like: IpAddr = virtual_address.parse().unwrap();
             for (mode, worker, source, overhead) in [
@@ -234,16 +242,16 @@ mod tests {
                 (Mode::Gue, "2001:db8:9::7", Some("2001:db8:18::"), 48),
             ] {
                 let packet = segment(v6);
-                let out = sent(&packet, &way(virtual_address, worker, mode, source)).unwrap();
-                assert_eq!(out.next, worker.parse::<IpAddr>().unwrap());
+                let out = outgoing(&packet, &path(virtual_address, worker, mode, source)).unwrap();
+                assert_eq!(out.next_hop, worker.parse::<IpAddr>().unwrap());
                 assert_eq!(out.bytes.len(), packet.len() + overhead, "{mode:?} {worker}");
                 if overhead > 0 {
-                    assert_eq!(destination(&out.bytes), Some(out.next));
+                    assert_eq!(destination(&out.bytes), Some(out.next_hop));
                 }
                 let inner = &out.bytes[overhead..];
                 assert_eq!(destination(inner), Some(like));
-                checksums_are_right(inner);
-                let key = out.answers.unwrap();
+                assert_checksums(inner);
+                let key = out.replies.unwrap();
                 assert_eq!(
                     (key.source_port, key.destination_port),
                     (80_u16.to_be(), 40_000_u16.to_be())
@@ -255,19 +263,19 @@ mod tests {
     }
 
     #[test]
-    fn what_checks_do_not_send_goes_nowhere() {
-        let to = way("192.0.2.80", "192.0.2.7", Mode::Dsr, None);
+    fn packets_that_checks_do_not_send_are_dropped() {
+        let to = path("192.0.2.80", "192.0.2.7", Mode::Dsr, None);
         let packet = segment(false);
         for length in 0..36 {
-            assert_eq!(sent(&packet[..length], &to), None, "{length} bytes");
+            assert_eq!(outgoing(&packet[..length], &to), None, "{length} bytes");
         }
-        assert_eq!(sent(&segment(true), &to), None, "of the other family");
+        assert_eq!(outgoing(&segment(true), &to), None, "of the other family");
         let mut other = packet.clone();
         other[ipv4::PROTOCOL] = 1;
-        assert_eq!(sent(&other, &to), None, "neither TCP nor UDP");
-        let mut lying = packet;
-        lying[0] = 0x44;
-        assert_eq!(sent(&lying, &to), None, "a header that is too short");
+        assert_eq!(outgoing(&other, &to), None, "neither TCP nor UDP");
+        let mut short_header = packet;
+        short_header[0] = 0x44;
+        assert_eq!(outgoing(&short_header, &to), None, "the header length is too small");
         assert_eq!(destination(&[]), None);
         assert_eq!(destination(&[0x60; 30]), None);
     }

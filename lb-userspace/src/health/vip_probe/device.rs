@@ -1,4 +1,5 @@
-//! The device that checks are sent into: a tun device, which is there as long as somebody holds it.
+//! The tun device that the packets of checks are routed into. It exists as long as this process
+//! holds it open.
 
 use std::{
     fs::{File, OpenOptions},
@@ -17,39 +18,42 @@ use nix::{
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::way::STAND_IN_PREFIXES;
+use lb_core::health::PLACEHOLDER_PREFIXES;
 
-/// RFC 8200, section 5: "IPv6 requires that every link in the Internet have an MTU of 1280 octets or greater". With no
-/// more than that, what a mode puts around a packet fits any link, too.
+/// MTU of the device, in bytes. RFC 8200, section 5: "IPv6 requires that every link in the Internet
+/// have an MTU of 1280 octets or greater". With this minimum, packets still fit every link after a
+/// tunnel header is added.
 const MTU: u32 = 1280;
-/// The place of its routes among others to the same addresses, which nobody should have.
+/// Metric of the routes to placeholders. It is high, so that routes of others to the same addresses
+/// are preferred.
 const METRIC: u32 = 4096;
 
-/// The device.
+/// The tun device.
 pub(super) struct Device {
     file: AsyncFd<File>,
-    /// Its index.
+    /// Interface index.
     pub(super) index: u32,
 }
 
 impl Device {
-    /// Makes the device, and leads the stand-ins into it. It must be called within a tokio runtime.
+    /// Creates the device and the routes that lead placeholders into it. Call it within a tokio
+    /// runtime.
     pub(super) async fn open(name: &str) -> io::Result<Self> {
         let file = create(name)?;
         let index = if_nametoindex(name)?;
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let connection = tokio::spawn(connection);
-        let led = lead(&handle, index).await;
+        let configured = configure(&handle, index).await;
         connection.abort();
-        led?;
+        configured?;
         // SAFETY: the file owns its descriptor and keeps it open as long as it lives.
         let file = unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }?;
         Ok(Self { file, index })
     }
 
-    /// Whether it is still there and up. Somebody may have deleted it, which nothing tells whoever waits for packets; or set it
-    /// down, which takes routes from it.
-    pub(super) fn is_well(&self) -> bool {
+    /// Whether the device exists and is up. Reading from a deleted device does not fail, and a
+    /// device that was set down has lost its routes, so this has to be checked.
+    pub(super) fn is_up(&self) -> bool {
         let Ok(name) = if_indextoname(self.index) else {
             return false;
         };
@@ -57,7 +61,7 @@ impl Device {
         all.any(|one| name.to_str() == Ok(&one.interface_name) && one.flags.contains(InterfaceFlags::IFF_UP))
     }
 
-    /// The next packet that is sent into the device.
+    /// Waits for the next packet that is sent into the device; returns its length in bytes.
     pub(super) async fn packet(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file
             .async_io(Interest::READABLE, |file| Ok(nix::unistd::read(file, buffer)?))
@@ -65,7 +69,8 @@ impl Device {
     }
 }
 
-/// A tun device in the network namespace of the calling thread, without any header before its packets.
+/// A tun device in the network namespace of the calling thread. Its packets begin with the IP
+/// header.
 fn create(name: &str) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -87,11 +92,12 @@ fn create(name: &str) -> io::Result<File> {
     Ok(file)
 }
 
-async fn lead(handle: &Handle, index: u32) -> io::Result<()> {
+/// Sets the device up and adds the routes to placeholders.
+async fn configure(handle: &Handle, index: u32) -> io::Result<()> {
     let failed = |error: rtnetlink::Error| io::Error::other(error.to_string());
     let up = LinkUnspec::new_with_index(index).mtu(MTU).up().build();
     handle.link().set(up).execute().map_err(failed).await?;
-    for (prefix, length) in STAND_IN_PREFIXES {
+    for (prefix, length) in PLACEHOLDER_PREFIXES {
         let route = match prefix {
             IpAddr::V4(prefix) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
                 .destination_prefix(prefix, length)
@@ -108,7 +114,7 @@ async fn lead(handle: &Handle, index: u32) -> io::Result<()> {
         let added = handle.route().add(route).execute().map_err(failed).await;
         match added {
             Err(error) if prefix.is_ipv6() => {
-                tracing::warn!(%error, "IPv6 checks of virtual addresses are not possible")
+                tracing::warn!(%error, "IPv6 checks with `target = \"virtual\"` are not possible")
             }
             added => added?,
         }
