@@ -1,17 +1,18 @@
-//! The contract of the map layout: plain bytes without padding, and one version for all of it.
+//! The layout of maps: plain bytes without padding, with one version for all maps.
 
-/// Version of the layout of every map. Part of the pin path, so that a controller never adopts maps it would misread.
+/// Version of the layout of all maps. It is part of the pin path: a controller never reads maps of
+/// another layout.
 ///
-/// Raise it whenever a type that stands in a map changes its size, its fields or their meaning, and say in
-/// `dataplane/succession.rs` what becomes of flows of the version before.
+/// Raise it when a type of a map changes its size, its fields or their meaning. Then describe in
+/// `dataplane/succession.rs` what happens to the flows of the version before.
 pub const MAP_ABI_VERSION: u32 = 6;
 
-/// A type that may stand in a map, as key or as value.
+/// A type of keys or values of a map.
 ///
 /// # Safety
 ///
-/// The type is `repr(C)` or `repr(transparent)`, has no padding, and every bit pattern of its size is a valid value.
-/// Use [`abi_struct!`](crate::abi_struct), which checks the padding.
+/// The type is `repr(C)` or `repr(transparent)`, has no padding, and every bit pattern of its size
+/// is a valid value. Use [`abi_struct!`](crate::abi_struct), which checks the padding.
 pub unsafe trait Abi: Copy + 'static {
     /// The bytes of the value, as the kernel sees them.
     fn as_bytes(&self) -> &[u8] {
@@ -19,14 +20,14 @@ pub unsafe trait Abi: Copy + 'static {
         unsafe { core::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
     }
 
-    /// Reads a value from bytes that a map gave.
-    ///
-    /// Returns `None` when `bytes` has not exactly the size of the type.
+    /// Reads a value from the bytes of a map. Returns `None` if `bytes` does not have the size of
+    /// the type.
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         if bytes.len() != size_of::<Self>() {
             return None;
         }
-        // SAFETY: the length was checked, the read needs no alignment, and every bit pattern is a valid value.
+        // SAFETY: the length was checked, the read needs no alignment, and every bit pattern is a
+        // valid value.
         Some(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
     }
 }
@@ -42,7 +43,7 @@ unsafe impl<const N: usize> Abi for [u32; N] {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Abi for [u64; N] {}
 
-/// Declares a struct that may stand in a map, and refuses to compile one that has padding.
+/// Declares a struct for keys or values of a map. One with padding does not compile.
 #[macro_export]
 macro_rules! abi_struct {
     (
@@ -69,7 +70,8 @@ macro_rules! abi_struct {
             };
         }
 
-        // SAFETY: `repr(C)`, fields are integers or arrays of them; `ZERO` refuses padding at compile time.
+        // SAFETY: `repr(C)`, fields are integers or arrays of them; `ZERO` refuses padding at
+        // compile time.
         unsafe impl $(<$family: $crate::family::Family>)? $crate::abi::Abi for $name $(<$family>)? {}
 
         $crate::abi_struct!(@check $name $($family)?);

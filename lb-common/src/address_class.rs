@@ -1,23 +1,25 @@
-//! A first look at an address: may it be one of ours?
+//! Address classes: whether an address can be one of this balancer's.
 //!
-//! Most packets of a balancer that is also a host are none of its services', and a hash map look-up for each is dear. The
-//! map `ADDRESS_CLASSES` is a table of bytes by a hash of the address. A byte of zero says: none of ours. Other bytes
-//! say what to look for; by a collision they may say so in vain, never the other way round.
+//! Most packets of a host belong to no service, and a hash map look-up for each is expensive. The
+//! map `ADDRESS_CLASSES` is a table of bytes, indexed by a hash of the address. A byte of zero
+//! means: not one of ours. Other bytes say what to look for. A collision can set a bit for another
+//! address, but never clear one.
 
 use crate::hash;
 
-/// What an address may be: bits of a byte of the map `ADDRESS_CLASSES`.
+/// What an address can be: bits of a byte of the map `ADDRESS_CLASSES`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressClass(pub u8);
 
 impl AddressClass {
     /// A virtual address.
     pub const VIRTUAL: u8 = 1;
-    /// A source address of `nat`.
+    /// A NAT source.
     pub const SOURCE: u8 = 2;
-    /// A worker that answers through the balancer as its router (`dnat`): look at the source of packets.
+    /// A worker of `dnat`, which replies through the balancer as its router: the source of packets
+    /// decides.
     pub const WORKER: u8 = 4;
-    /// A virtual address with services that have more than one port.
+    /// A virtual address with services that have a port range.
     pub const RANGES: u8 = 8;
 
     /// Whether any of these bits is set.
@@ -32,7 +34,7 @@ pub const CLASSES: usize = 1 << 16;
 /// Number of 64-bit words of the table: entries of the map.
 pub const WORDS: usize = CLASSES / 8;
 
-/// Where the byte of an address lies: index of the entry in the map, and by how many bits its byte is shifted.
+/// The place of an address's byte: index of the entry in the map, and shift in the entry in bits.
 #[inline(always)]
 pub fn place(address: &[u32]) -> (u32, u32) {
     let byte = hash::words(0, address) & (CLASSES as u32 - 1);

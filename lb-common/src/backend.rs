@@ -1,4 +1,4 @@
-//! Backends as the packet path sees them.
+//! Backends, their load and their counters, in the maps of the packet path.
 
 use crate::{abi_struct, endian::Be16};
 
@@ -8,11 +8,11 @@ use crate::{abi_struct, endian::Be16};
 pub enum BackendState {
     /// The entry is not in use.
     Free = 0,
-    /// Takes new flows and serves the old ones.
+    /// New flows, and those that exist.
     Up = 1,
-    /// Takes no new flows, serves the old ones.
+    /// No new flows, only those that exist.
     Draining = 2,
-    /// Takes nothing; its flows are treated as the service's policy says.
+    /// No packets. The policy `on_backend_down` of the service decides about its flows.
     Down = 3,
 }
 
@@ -29,7 +29,8 @@ impl BackendState {
     }
 }
 
-/// State, generation and port of a backend in one 64-bit word, so that one load sees all three of one moment.
+/// State, generation and port of a backend in one 64-bit word, so that one load reads all three
+/// consistently.
 ///
 /// Bits 0–31 generation, 32–39 state, 40–47 family (4 or 6), 48–63 port in network byte order.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,8 @@ impl BackendStatus {
         Self::new(state, self.generation(), self.family(), self.port())
     }
 
-    /// The entry when the backend has left it: with the generation of the next one, so that nothing follows this one.
+    /// The entry after the backend was removed: it has the next generation, so that flows of the
+    /// removed one end.
     #[must_use]
     pub const fn freed(self) -> Self {
         Self::new(
@@ -59,7 +61,7 @@ impl BackendStatus {
         )
     }
 
-    /// Tells apart the backends that held this entry one after another.
+    /// Distinguishes the backends that used this entry one after another.
     #[inline(always)]
     pub const fn generation(self) -> u32 {
         self.0 as u32
@@ -106,19 +108,20 @@ abi_struct! {
         pub service: u32,
         /// Index of its next hop in `NEXT_HOPS`.
         pub next_hop: u32,
-        /// Address; IPv4 uses the first word. In the tunnel modes the far end of the tunnel.
+        /// Address; IPv4 uses the first word. In the tunnel modes the remote end of the tunnel.
         pub address: [u32; 4],
         /// Virtual address of its service.
         pub virtual_address: [u32; 4],
         /// The tunnel modes' outer source address; the bits of `tunnel_spread` are zero.
         pub tunnel_source: [u32; 4],
-        /// Bits of the last word in use of `tunnel_source` that are filled from the flow, as they lie in memory.
+        /// Bits of the last word in use of `tunnel_source` that are filled from a hash of the flow,
+        /// in network byte order.
         pub tunnel_spread: u32,
         /// [`Mode`](crate::Mode) of its service.
         pub mode: u8,
         /// Address family of its service: 4 or 6.
         pub family: u8,
-        /// UDP port that the worker takes `gue` on, in network byte order.
+        /// UDP port of the worker for `gue`, in network byte order.
         pub tunnel_port: Be16,
         /// How many bytes the mode adds to a packet.
         pub overhead: u32,
@@ -128,13 +131,14 @@ abi_struct! {
 }
 
 abi_struct! {
-    /// An entry of the map `BACKEND_LOADS`: what a backend is doing now. Shared by all CPUs, changed atomically.
+    /// An entry of the map `BACKEND_LOADS`: how many flows a backend has. Shared by all CPUs,
+    /// changed atomically.
     pub struct BackendLoad {
-        /// Flows whose handshake is not complete (TCP), or that were not answered yet (UDP).
+        /// Half-open flows: without a complete handshake (TCP), or without a reply (UDP).
         pub embryonic: u32,
         /// Established flows.
         pub active: u32,
-        /// All flows that it ever was given.
+        /// All flows since the backend was added.
         pub total: u64,
     }
 }
@@ -146,9 +150,9 @@ abi_struct! {
         pub to_worker_packets: u64,
         /// Bytes sent to the backend, from the IP header on.
         pub to_worker_bytes: u64,
-        /// Packets that came from the backend.
+        /// Packets from the backend.
         pub to_client_packets: u64,
-        /// Bytes that came from the backend, from the IP header on.
+        /// Bytes from the backend, from the IP header on.
         pub to_client_bytes: u64,
     }
 }

@@ -1,24 +1,26 @@
-//! Answers to health checks that ask a virtual address by way of one worker.
+//! Responses to health checks that are sent to a virtual address through one worker.
 //!
-//! The controller's sockets are connected to a *stand-in* address in place of the virtual one, so that the kernel neither
-//! keeps their packets, when the virtual address is its own, nor takes the worker's answers for forged.
+//! The controller's sockets are connected to a *stand-in* address instead of the virtual one.
+//! Otherwise the kernel would deliver their packets locally if the virtual address is its own, and
+//! would drop the worker's responses as forged.
 
 use crate::abi_struct;
 
-/// How many connections of checks can be under way; the oldest give way.
+/// How many connections of checks there can be; the oldest are evicted.
 pub const CAPACITY: usize = 16_384;
 
-/// Name of the map of answers that are waited for.
+/// Name of the map of expected responses.
 pub const MAP: &str = "ANSWERS";
 
 abi_struct! {
-    /// A connection of a check, as its answers name it.
+    /// The connection of a check, by the addresses and ports of its responses.
     pub struct AnswerKey {
-        /// Source of answers, the virtual address, in words as they lie in memory; IPv4 uses the first.
+        /// Source of responses, the virtual address, in words in network byte order; IPv4 uses the
+        /// first.
         pub source: [u32; 4],
-        /// Source port as it lies in memory.
+        /// Source port, in network byte order.
         pub source_port: u16,
-        /// Destination port, which is the check's own, as it lies in memory.
+        /// Destination port, that of the check's socket, in network byte order.
         pub destination_port: u16,
         /// Address family: 4 or 6.
         pub family: u8,
@@ -30,11 +32,11 @@ abi_struct! {
 }
 
 abi_struct! {
-    /// What becomes of such an answer.
+    /// What the program does with a response.
     pub struct Answer {
-        /// Its source from then on, in words as they lie in memory; IPv4 uses the first.
+        /// The new source address, in words in network byte order; IPv4 uses the first.
         pub stand_in: [u32; 4],
-        /// The interface that it is received by from then on.
+        /// Index of the interface that receives it.
         pub interface: u32,
     }
 }

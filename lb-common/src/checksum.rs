@@ -1,9 +1,9 @@
 //! Incremental Internet checksums.
 //!
-//! RFC 1624, section 3: "HC' = ~(~HC + ~m + m')". Sums are taken over numbers as they lie in memory: the one's
-//! complement sum does not depend on byte order (RFC 1071, section 2 (B)).
+//! RFC 1624, section 3: "HC' = ~(~HC + ~m + m')". Sums are over numbers in network byte order: the
+//! one's complement sum does not depend on byte order (RFC 1071, section 2 (B)).
 
-/// The difference that changed words make to a checksum that covers them.
+/// The change of a checksum by changed words that it covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delta(u64);
 
@@ -17,7 +17,8 @@ impl Delta {
         self.0 += (!old) as u64 + new as u64;
     }
 
-    /// A 32-bit word changed from `old` to `new`. It must begin at an even offset of what the checksum covers.
+    /// A 32-bit word changed from `old` to `new`. It must begin at an even offset of what the
+    /// checksum covers.
     #[inline(always)]
     pub fn word32(&mut self, old: u32, new: u32) {
         self.0 += (!old) as u64 + new as u64;
@@ -31,8 +32,9 @@ impl Delta {
 
     /// The checksum of a UDP datagram after the change.
     ///
-    /// RFC 768: "If the computed checksum is zero, it is transmitted as all ones [...]. An all zero transmitted
-    /// checksum value means that the transmitter generated no checksum": such a datagram keeps its zero.
+    /// RFC 768: "If the computed checksum is zero, it is transmitted as all ones [...]. An all zero
+    /// transmitted checksum value means that the transmitter generated no checksum": such a
+    /// datagram keeps its zero.
     #[inline(always)]
     pub fn apply_udp(self, checksum: u16) -> u16 {
         if checksum == 0 {
@@ -56,7 +58,8 @@ pub fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
-/// The checksum over a whole byte string; an odd last byte is padded with zero (RFC 1071, section 1).
+/// The checksum over a whole byte string; an odd last byte is padded with zero (RFC 1071, section
+/// 1).
 pub fn full(bytes: &[u8], mut sum: u64) -> u16 {
     let mut pairs = bytes.chunks_exact(2);
     for pair in &mut pairs {

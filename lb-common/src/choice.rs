@@ -1,15 +1,15 @@
-//! Which slot of a ring a new flow gets, and whether its source may begin one: the arithmetic, for the packet path and for
-//! whoever explains what that does.
+//! The arithmetic of schedulers and rate limits, for the packet path and for `lbctl explain`.
 
 use crate::{BackendLoad, Family, FlowKey, Scheduler, hash};
 
-/// The slot whose turn it is, of a ring that is not empty.
+/// The slot of a counter, in a ring that is not empty.
 #[inline(always)]
 pub const fn by_turn(cursor: u64, length: u32) -> u32 {
     (cursor % length as u64) as u32
 }
 
-/// The slot that every balancer with the same ring chooses for a packet. Schedulers that do not hash go by the 5-tuple.
+/// The slot of a packet by hash: the same on every balancer with the same ring. Schedulers without
+/// a hash of their own use that of the 5-tuple.
 #[inline(always)]
 pub fn by_hash<F: Family>(scheduler: Scheduler, key: &FlowKey<F>, source_prefix: u8, length: u32) -> u32 {
     let hash = match scheduler {
@@ -19,12 +19,12 @@ pub fn by_hash<F: Family>(scheduler: Scheduler, key: &FlowKey<F>, source_prefix:
     hash::reduce(hash, length)
 }
 
-/// Flows of a backend against its weight.
+/// Flows of a backend in relation to its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Flows now.
     pub flows: u32,
-    /// Its share of them.
+    /// Its weight.
     pub weight: u32,
 }
 
@@ -35,8 +35,8 @@ impl Load {
         weight: 1,
     };
 
-    /// From the numbers of a backend. Handshakes count too, or a burst of SYNs would all go to the backend that happens to
-    /// have one flow less.
+    /// From the counts of a backend. Half-open flows count too: otherwise a burst of SYNs would all
+    /// go to the backend with the fewest established flows.
     #[inline(always)]
     pub const fn new(load: &BackendLoad, weight: u32) -> Self {
         Self {
@@ -52,20 +52,21 @@ impl Load {
     }
 }
 
-/// The pace at which a source may begin flows, in nanoseconds.
+/// The rate limit of a source, in nanoseconds.
 ///
-/// The generic cell rate algorithm (ITU-T I.371, annex A, "virtual scheduling"): each source has one number, the time at
-/// which its next flow would come if all came evenly; a flow may come as much earlier as the burst takes.
+/// The generic cell rate algorithm (ITU-T I.371, annex A, "virtual scheduling"): each source has
+/// one number, the time at which its next flow is due at an even rate. A flow can arrive earlier by
+/// the duration of the burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// From one flow to the next.
     pub interval: u64,
-    /// How much earlier a flow may come.
+    /// How much earlier than due a flow can arrive.
     pub tolerance: u64,
 }
 
 impl Pace {
-    /// For so many flows a second, which must not be zero, and so many at once.
+    /// For `rate` flows a second, which must not be zero, and `burst` at once.
     #[inline(always)]
     pub const fn new(rate: u32, burst: u32) -> Self {
         let interval = 1_000_000_000 / rate as u64;
@@ -76,7 +77,8 @@ impl Pace {
         }
     }
 
-    /// When the flow after one that comes now is due; `None`: it comes too early.
+    /// When the flow after one that arrives now is due. `None`: the one that arrives now is too
+    /// early.
     #[inline(always)]
     pub const fn next(self, expected: u64, now: u64) -> Option<u64> {
         let due = if expected > now { expected } else { now };

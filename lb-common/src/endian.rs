@@ -1,4 +1,4 @@
-//! Numbers in network byte order, kept apart from the host's by their type.
+//! Numbers in network byte order, distinguished from the host's by their type.
 
 use core::fmt;
 
@@ -14,7 +14,7 @@ impl Be16 {
         Self(value.to_be())
     }
 
-    /// From the bytes as they lay in memory, loaded as one native number.
+    /// From network byte order, loaded as one native number.
     #[inline(always)]
     pub const fn from_memory(raw: u16) -> Self {
         Self(raw)
@@ -26,7 +26,7 @@ impl Be16 {
         u16::from_be(self.0)
     }
 
-    /// As it lies in memory.
+    /// In network byte order.
     #[inline(always)]
     pub const fn memory(self) -> u16 {
         self.0

@@ -1,8 +1,8 @@
-//! What happens in the packet path besides the outcomes of packets: counted, one list.
+//! Occurrences in the packet path that are not the outcome of a packet. Each has a counter.
 
 macro_rules! events {
     ($( $variant:ident, $name:literal, $help:literal; )+) => {
-        /// Something worth counting. Each has a counter in the map `EVENTS`, at the index that is its number.
+        /// An occurrence. Its counter is in the map `EVENTS`, at the index that is its number.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Event {
@@ -18,7 +18,7 @@ macro_rules! events {
                 match self { $( Self::$variant => $name, )+ }
             }
 
-            /// One sentence for whoever sees the counter rise.
+            /// What the counter means, in one sentence.
             pub const fn help(self) -> &'static str {
                 match self { $( Self::$variant => $help, )+ }
             }
@@ -27,15 +27,15 @@ macro_rules! events {
 }
 
 events! {
-    FlowBegun, "flow_begun", "a flow was entered in the table";
-    EvictedClosed, "evicted_closed", "a flow that was over gave way to a new one before its time";
-    EvictedEmbryonic, "evicted_embryonic", "a flow that was never established gave way to a new one";
-    EvictedExpired, "evicted_expired", "a flow that was silent for too long gave way to a new one";
-    Untracked, "untracked", "a packet was sent without an entry, because the table had no room for it";
-    Flooded, "flooded", "a packet was sent by hash and without an entry, because new flows came faster than the flood rate";
-    HopsFull, "hops_full", "where a client's packets come from could not be kept, so answers are routed";
-    Rescheduled, "rescheduled", "a SYN that its backend had not answered was sent to another one";
-    ToaNoRoom, "toa_no_room", "a segment had no room for the client's address";
+    FlowBegun, "flow_begun", "a flow was created";
+    EvictedClosed, "evicted_closed", "a closed flow was evicted for a new one before its timeout";
+    EvictedEmbryonic, "evicted_embryonic", "a half-open flow was evicted for a new one";
+    EvictedExpired, "evicted_expired", "an established flow that was idle for too long was evicted for a new one";
+    Untracked, "untracked", "a packet was forwarded without an entry, because the flow table had no space";
+    Flooded, "flooded", "a packet was forwarded by hash without an entry, because new flows exceeded `syn_flood_rate`";
+    HopsFull, "hops_full", "the map of client hops had no space, so replies are routed by the kernel's tables";
+    Rescheduled, "rescheduled", "a SYN that its backend did not answer was sent to another backend";
+    ToaNoSpace, "toa_no_space", "a segment had no space for the TOA option with the client's address";
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! The two address families as type parameters, so that no stage is written twice.
+//! The two address families as type parameters.
 
 use core::fmt::Debug;
 
 /// An address family: [`V4`] or [`V6`].
 pub trait Family: Copy + Eq + Debug + 'static {
-    /// An address as its 32-bit words lie in the packet.
+    /// An address, in 32-bit words in network byte order.
     type Address: Copy + Eq + Debug + AsRef<[u32]> + AsMut<[u32]>;
 
     /// The address of all zeros.

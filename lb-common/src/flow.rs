@@ -1,9 +1,9 @@
-//! Flows: which packets belong together, what becomes of them, and how far their connection has come.
+//! Flows: 5-tuples, the phases of a connection, and the clock of the flow table.
 
 use crate::{abi_struct, endian::Be16, wire::tcp};
 
-/// Both ports of a packet in one word, as they lie in its transport header: bits 0–15 the source, bits 16–31 the
-/// destination, each in network byte order.
+/// Both ports of a packet in one word, as in its transport header: bits 0–15 the source, bits 16–31
+/// the destination, each in network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct Ports(pub u32);
@@ -27,7 +27,7 @@ impl Ports {
         Be16::from_memory((self.0 >> 16) as u16)
     }
 
-    /// Those of the packets that answer.
+    /// The ports of the opposite direction.
     #[inline(always)]
     #[must_use]
     pub const fn reversed(self) -> Self {
@@ -36,7 +36,7 @@ impl Ports {
 }
 
 abi_struct! {
-    /// The 5-tuple of a packet, by whose hash its entry is found in the [flow table](crate::flow_table).
+    /// The 5-tuple of a packet. Its hash finds the entry in the [flow table](crate::flow_table).
     pub struct FlowKey<F: Family> {
         /// Source address.
         pub source: F::Address,
@@ -52,7 +52,7 @@ abi_struct! {
 }
 
 impl<F: crate::Family> FlowKey<F> {
-    /// The 5-tuple of the packets that answer.
+    /// The 5-tuple of the opposite direction.
     #[inline(always)]
     #[must_use]
     pub fn reversed(&self) -> Self {
@@ -61,7 +61,7 @@ impl<F: crate::Family> FlowKey<F> {
         reversed
     }
 
-    /// Writes the 5-tuple of the packets that answer to `target`.
+    /// Writes the 5-tuple of the opposite direction to `target`.
     #[inline(always)]
     pub fn reverse_into(&self, target: &mut Self) {
         target.source = self.destination;
@@ -72,7 +72,7 @@ impl<F: crate::Family> FlowKey<F> {
     }
 }
 
-/// Which way a packet goes.
+/// Direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Direction {
@@ -82,8 +82,9 @@ pub enum Direction {
     ToClient = 1,
 }
 
-/// Turns the kernel's jiffies into the unit of the flow table's times. `shift` is
-/// [`Settings::tick_shift`](crate::Settings::tick_shift), chosen so that a tick lasts about 64 ms at any rate of jiffies.
+/// Converts the kernel's jiffies to ticks, the unit of the flow table's times. `shift` is
+/// [`Settings::tick_shift`](crate::Settings::tick_shift): a tick is about 64 ms for every rate of
+/// jiffies.
 #[inline(always)]
 pub const fn tick(jiffies: u64, shift: u32) -> u32 {
     (jiffies >> (shift & 31)) as u32 & crate::flow_table::Meta::TICKS
@@ -98,38 +99,38 @@ pub const fn tick_shift(jiffies_per_second: u32) -> u32 {
     shift
 }
 
-/// How far a connection has come.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Phase {
-    /// The client spoke; the worker did not answer yet.
+    /// The client has sent; the worker has not replied.
     Opening = 1,
-    /// TCP: the worker answered the SYN; the client did not acknowledge that yet.
+    /// TCP: the worker has sent SYN-ACK; the client has not acknowledged it.
     Answered = 2,
-    /// The handshake is complete; UDP: the worker answered.
+    /// TCP: the handshake is complete. UDP: the worker has replied.
     Established = 3,
-    /// The client sent FIN.
+    /// The client has sent FIN.
     ClientClosing = 4,
-    /// The worker sent FIN.
+    /// The worker has sent FIN.
     WorkerClosing = 5,
-    /// Both sent FIN, the client first, so the client keeps the TIME-WAIT.
+    /// Both have sent FIN, the client first: the client is in TIME-WAIT.
     ClosedByClient = 6,
-    /// Both sent FIN, the worker first, so the worker keeps the TIME-WAIT.
+    /// Both have sent FIN, the worker first: the worker is in TIME-WAIT.
     ClosedByWorker = 7,
-    /// One side sent RST.
+    /// One side has sent RST.
     Reset = 8,
-    /// The client sent FIN, in a mode where the worker's packets do not pass here.
+    /// The client has sent FIN, in a mode without replies through the balancer.
     LeftByClient = 9,
 }
 
-/// Which number of a backend counts a flow.
+/// Which count of a backend includes a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tally {
-    /// Its embryonic flows.
+    /// Half-open flows.
     Embryonic,
-    /// Its active flows.
+    /// Established flows.
     Active,
-    /// None any more.
+    /// None: the flow has closed.
     None,
 }
 
@@ -178,7 +179,7 @@ impl Phase {
         }
     }
 
-    /// Which number of its backend counts a flow in this phase.
+    /// Which count of its backend includes a flow in this phase.
     #[inline(always)]
     pub const fn tally(self) -> Tally {
         match self {
@@ -213,13 +214,13 @@ impl Phase {
         }
     }
 
-    /// The phase after a packet of the client in a mode where the worker's packets do not pass here: what the worker says
-    /// must be guessed from what the client does.
+    /// The phase after a client's packet, in a mode without replies through the balancer. The
+    /// worker's packets are inferred from the client's.
     #[inline(always)]
     #[must_use]
     pub const fn after_one_sided(self, flags: u8, udp: bool) -> Self {
         if udp {
-            // A client that sends again was answered, or will be.
+            // A second datagram means that the worker replied, or will.
             return Self::Established;
         }
         if flags & tcp::RST != 0 {
@@ -237,7 +238,8 @@ impl Phase {
         }
     }
 
-    /// The phase that a flow begins with when its first packet has these flags, in a mode where any packet may begin one.
+    /// The first phase of a flow whose first packet has these flags, in a mode where any packet can
+    /// open a flow.
     #[inline(always)]
     pub const fn first(flags: u8, udp: bool) -> Self {
         if udp || flags & tcp::SYN != 0 {
@@ -255,14 +257,14 @@ impl Phase {
         matches!(self.tally(), Tally::Embryonic)
     }
 
-    /// Whether a new SYN from the client begins a new connection in place of this one.
+    /// Whether the connection has closed: a new SYN opens a new one.
     #[inline(always)]
     pub const fn is_over(self) -> bool {
         matches!(self.tally(), Tally::None)
     }
 }
 
-/// Stands for the control bits of a UDP datagram: none.
+/// The control bits of a UDP datagram: none.
 pub const UDP: u8 = 0;
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! Fragments: what the first one of a packet leaves behind for those that follow.
+//! Fragments: the ports of the first one, kept for those that follow.
 
 use crate::{abi_struct, flow::Ports};
 
 abi_struct! {
-    /// Key of the maps `FRAGMENTS_V4` and `FRAGMENTS_V6`: what all fragments of a packet share.
+    /// Key of the maps `FRAGMENTS_V4` and `FRAGMENTS_V6`: the fields that all fragments of a packet
+    /// share.
     pub struct FragmentKey<F: Family> {
         /// Source address.
         pub source: F::Address,
         /// Destination address.
         pub destination: F::Address,
-        /// Identification as it lies in memory; IPv4 uses the lower half.
+        /// Identification in network byte order; IPv4 uses the lower half.
         pub identification: u32,
         /// IP protocol.
         pub protocol: u8,

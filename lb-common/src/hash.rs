@@ -15,7 +15,7 @@ pub fn words(seed: u32, words: &[u32]) -> u32 {
     state as u32
 }
 
-/// Hashes a 5-tuple under a secret seed, so that nobody outside can choose where its flows stand.
+/// Hashes a 5-tuple under a secret seed, so that no client can choose the bucket of its flows.
 #[inline(always)]
 pub fn tuple<F: Family>(seed: u64, key: &FlowKey<F>) -> u64 {
     let mut state = seed;
@@ -35,13 +35,13 @@ const fn mix(state: u64) -> u64 {
     state ^ state >> 32
 }
 
-/// Hashes a 5-tuple the same way on every balancer, for choices that a peer shall repeat.
+/// Hashes a 5-tuple equally on every balancer, for choices that a peer must repeat.
 #[inline(always)]
 pub fn stable<F: Family>(key: &FlowKey<F>) -> u32 {
     (tuple(0x243f_6a88_85a3_08d3, key) >> 32) as u32
 }
 
-/// Hashes the first `prefix` bits of an address the same way on every balancer.
+/// Hashes the first `prefix` bits of an address equally on every balancer.
 #[inline(always)]
 pub fn prefix<A: AsRef<[u32]>>(address: &A, prefix: u8) -> u32 {
     let mut state = 0x1319_8a2e_0370_7344_u64;

@@ -1,7 +1,7 @@
-//! What both sides of the kernel boundary agree on: the layout of the maps, the outcomes of a packet, and the
-//! arithmetic that is easier to test on the host than in the kernel.
+//! What both sides of the kernel boundary share: maps and their layout, outcomes, the flow table,
+//! and arithmetic that is easier to test on the host than in the kernel.
 //!
-//! Nothing here does I/O, and nothing here knows of aya or of XDP.
+//! Nothing here does I/O or depends on aya.
 
 #![cfg_attr(not(test), no_std)]
 

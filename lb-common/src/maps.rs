@@ -1,7 +1,7 @@
 //! The maps of the packet path: one row for each, from which everything else about a map follows.
 //!
-//! The kernel side declares its statics from the rows, the loader takes from them which layout and size it expects, and
-//! `lbctl map list` and `docs/maps.md` show them.
+//! The kernel side declares its statics from the rows, the loader takes from them which layout and
+//! size it expects, and `lbctl map list` and `docs/maps.md` show them.
 
 use crate::{
     Backend, BackendCounters, BackendLoad, BackendSignals, Event, GuardKey, NextHop, Outcome, PortRangeKey, RateKey,
@@ -15,7 +15,8 @@ use crate::{
 
 /// Calls the macro `$consumer` with all rows.
 ///
-/// A row is `Kind NAME: Key => Value [default capacity, SizedBy] "help";`. The consumer imports the types that rows name.
+/// A row is `Kind NAME: Key => Value [default capacity, SizedBy] "help";`. The consumer imports the
+/// types that rows name.
 #[macro_export]
 macro_rules! for_each_map {
     ($consumer:ident) => {
@@ -188,7 +189,8 @@ for_each_map!(constants);
 pub const SLOW_V4: u32 = 0;
 /// Index in the map `PROGRAMS`: the slow path of IPv6 packets.
 pub const SLOW_V6: u32 = 1;
-/// Index in the map `PROGRAMS`: packets of this link that can be about VRRP, or about the owner of an address.
+/// Index in the map `PROGRAMS`: packets of this link that can be about VRRP, or about the owner of
+/// an address.
 pub const VRRP: u32 = 2;
 
 #[cfg(test)]

@@ -1,29 +1,30 @@
-//! Where a frame goes next: the link-layer addresses and the interface.
+//! Next hops and client hops: link-layer addresses, interface and VLAN tags.
 
 use crate::abi_struct;
 
 abi_struct! {
-    /// A resolved next hop. An entry of the map `NEXT_HOPS`, or what a flow remembers of its client.
+    /// A next hop: an entry of the map `NEXT_HOPS`, or the hop of a [`ClientHop`].
     ///
-    /// `ifindex` 0 means: not resolved. The addresses lie as they stand in the Ethernet header.
+    /// Addresses are in the order of the Ethernet header.
     pub struct NextHop {
         /// Destination, then source address.
         pub addresses: [u32; 3],
-        /// Interface to send from; 0 while not resolved.
+        /// Index of the interface to send from; 0 while not resolved.
         pub ifindex: u32,
         /// VLAN tags to send with: see [`Tags`].
         pub tags: Tags,
-        /// The largest IP packet that the interface sends, in bytes; 0 where that is not known.
+        /// The largest IP packet that the interface sends, in bytes; 0: unknown.
         pub mtu: u32,
     }
 }
 
 abi_struct! {
-    /// An entry of the map `CLIENT_HOPS`: where packets of some clients come from.
+    /// An entry of the map `CLIENT_HOPS`: where packets of clients come from.
     pub struct ClientHop {
-        /// Where their answers go.
+        /// The hop for replies to these clients.
         pub hop: NextHop,
-        /// [`ClientHop::FREE`] and so on; changed by compare-and-swap.
+        /// [`ClientHop::FREE`], [`WRITING`](Self::WRITING), [`VALID`](Self::VALID) or
+        /// [`LEAVING`](Self::LEAVING); changed by compare-and-swap.
         pub state: u32,
         /// Always zero.
         pub reserved: u32,
@@ -31,20 +32,21 @@ abi_struct! {
 }
 
 impl ClientHop {
-    /// Nothing is in the entry.
+    /// The entry is free.
     pub const FREE: u32 = 0;
-    /// It is being written.
+    /// A CPU is writing it.
     pub const WRITING: u32 = 1;
-    /// It may be used.
+    /// It is valid.
     pub const VALID: u32 = 2;
-    /// No flow referred to it of late. It may be used by whoever makes it valid again, and is freed after another while.
+    /// No flow refers to it. A CPU that needs it makes it valid again; else the controller frees
+    /// it.
     pub const LEAVING: u32 = 3;
 }
 
-/// Up to two VLAN tags of a frame. The tag control information lies as in the frame.
+/// Up to two VLAN tags of a frame: tag control information in network byte order.
 ///
-/// Bits 0–15 the outer or only tag, bits 16–31 the inner one. Zero: no tag; a frame with priority tags (VLAN 0) counts as
-/// untagged where it is compared.
+/// Bits 0–15 the outer or only tag, bits 16–31 the inner one. Zero: no tag. A frame with a priority
+/// tag (VLAN 0) is compared as untagged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct Tags(pub u32);
@@ -53,10 +55,10 @@ impl Tags {
     /// No tag.
     pub const NONE: Self = Self(0);
 
-    /// The bits that tell VLANs apart: both identifiers, without the priorities.
+    /// The bits of both VLAN identifiers, without the priorities.
     pub const VLANS: u32 = (0x0fff_u16.to_be() as u32) * 0x1_0001;
 
-    /// How many tags there are.
+    /// Number of tags.
     #[inline(always)]
     pub const fn count(self) -> usize {
         (self.0 & 0xffff != 0) as usize + (self.0 >> 16 != 0) as usize
@@ -75,13 +77,13 @@ impl Tags {
 }
 
 impl NextHop {
-    /// Whether frames can be sent there.
+    /// Whether the hop is resolved.
     #[inline(always)]
     pub const fn is_resolved(&self) -> bool {
         self.ifindex != 0
     }
 
-    /// Whether frames that go there reach the same neighbour, whatever address they come from.
+    /// Whether both lead to the same neighbour. The source address is not compared.
     #[inline(always)]
     pub const fn is_same_neighbour(&self, other: &Self) -> bool {
         self.addresses[0] == other.addresses[0]
@@ -90,7 +92,7 @@ impl NextHop {
             && self.tags.0 == other.tags.0
     }
 
-    /// From link-layer addresses.
+    /// An untagged hop from link-layer addresses.
     pub fn new(ifindex: u32, source: [u8; 6], destination: [u8; 6]) -> Self {
         let mut bytes = [0; 12];
         bytes[..6].copy_from_slice(&destination);
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_lie_as_in_the_ethernet_header() {
+    fn addresses_have_the_order_of_the_ethernet_header() {
         let hop = NextHop::new(3, [1, 2, 3, 4, 5, 6], [11, 12, 13, 14, 15, 16]);
         assert_eq!(hop.source(), [1, 2, 3, 4, 5, 6]);
         assert_eq!(hop.destination(), [11, 12, 13, 14, 15, 16]);

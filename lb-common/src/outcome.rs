@@ -1,13 +1,14 @@
-//! What can become of a packet: one closed list, from which counters, metrics, CLI and documents derive.
+//! Outcomes: what became of a packet. Counters, metrics, CLI and documents derive from this one
+//! list.
 
 /// What the XDP program does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Hand it to the kernel, untouched.
+    /// Pass it to the kernel, unchanged.
     Pass,
     /// Drop it.
     Drop,
-    /// Send it out of the interface it came in on.
+    /// Send it out of the interface that received it.
     Transmit,
     /// Send it out of another interface.
     Redirect,
@@ -27,7 +28,8 @@ impl Action {
 
 macro_rules! outcomes {
     ($( $variant:ident, $name:literal, $action:ident, $help:literal; )+) => {
-        /// What became of a packet. Each has a counter in the map `OUTCOMES`, at the index that is its number.
+        /// What became of a packet. Each has a counter in the map `OUTCOMES`, at the index that is
+        /// its number.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Outcome {
@@ -43,7 +45,7 @@ macro_rules! outcomes {
                 match self { $( Self::$variant => $name, )+ }
             }
 
-            /// One sentence for whoever sees the counter rise.
+            /// What the counter means, in one sentence.
             pub const fn help(self) -> &'static str {
                 match self { $( Self::$variant => $help, )+ }
             }
@@ -96,65 +98,65 @@ outcomes! {
     Redirected, "redirected", Redirect,
         "rewritten and sent out of another interface";
     Punted, "punted", Drop,
-        "rewritten and handed to the controller to send, because the next hop is not resolved yet";
+        "rewritten and handed to the controller, which sends it: the next hop is not resolved yet";
     PuntFull, "punt_full", Drop,
         "dropped: the next hop is not resolved and the queue to the controller is full";
     ResetNoFlow, "reset_no_flow", Transmit,
-        "answered with TCP RST: a segment to a service that belongs to no flow";
+        "answered with TCP RST: a segment to a service, of no known flow";
     ResetBackendDown, "reset_backend_down", Transmit,
-        "answered with TCP RST: the backend of the flow is down or gone";
+        "answered with TCP RST: the backend of the flow is down or removed";
     ResetNoBackend, "reset_no_backend", Transmit,
-        "answered with TCP RST: no backend of the service is up";
+        "answered with TCP RST: the service has no usable backend";
     NoBackend, "no_backend", Drop,
-        "dropped: a UDP datagram to a service of which no backend is up";
+        "dropped: a UDP datagram to a service without a usable backend";
     StrayReset, "stray_reset", Drop,
-        "dropped: a TCP RST to a service that belongs to no flow";
+        "dropped: a TCP RST to a service, of no known flow";
     NatPortsExhausted, "nat_ports_exhausted", Drop,
-        "dropped: no free source port towards the backend was found";
+        "dropped: no free NAT binding (source address and port) to the backend was found";
     FlowTableFull, "flow_table_full", Drop,
-        "dropped: the flow table has no room for a new flow";
+        "dropped: the flow table has no space for a new flow";
     ClaimRaced, "claim_raced", Drop,
-        "dropped: the flow was being created on another CPU and could not be followed; the sender repeats";
+        "dropped: another CPU was creating the same flow; the sender repeats the packet";
     NoNextHop, "no_next_hop", Drop,
-        "dropped: the next hop is not resolved, and in mode dsr the kernel cannot send in its place";
+        "dropped: the next hop is not resolved, and in mode dsr the kernel cannot send the packet";
     TooBig, "too_big", Transmit,
-        "answered with ICMP: the packet does not fit the way to its worker or client";
+        "answered with ICMP: the packet is larger than the MTU towards its worker";
     GuardDenied, "guard_denied", Drop,
-        "dropped: the service does not take flows from this source";
+        "dropped: the service does not allow this source";
     RateLimited, "rate_limited", Drop,
-        "dropped: the source begins flows faster than the service allows";
+        "dropped: the source opens flows faster than `source_rate` allows";
     ConnectionLimit, "connection_limit", Drop,
-        "dropped: the service has as many flows as it allows";
+        "dropped: the service has reached its connection limit";
     ToaForged, "toa_forged", Drop,
-        "dropped: a handshake segment may tell the worker a client of its own making, and has no room for the real one";
+        "dropped: a handshake segment can contain a forged client address, and has no space for the real one";
     TtlExceeded, "ttl_exceeded", Drop,
-        "dropped: the time to live or hop limit would reach zero here";
-    NoRoom, "no_room", Drop,
-        "dropped: the packet could not be resized for an answer";
+        "dropped: the time to live or hop limit would become zero";
+    NoSpace, "no_space", Drop,
+        "dropped: the kernel could not resize the packet";
     Inconsistent, "inconsistent", Drop,
         "dropped: a map entry referred to one that does not exist";
     NotIp, "not_ip", Pass,
-        "passed: neither IPv4 nor IPv6, or behind more than two VLAN tags";
+        "passed: neither IPv4 nor IPv6, or more than two VLAN tags";
     FragmentUnknown, "fragment_unknown", Pass,
-        "passed: a fragment to an address of ours of which the first one has not come";
+        "passed: a fragment to a local address whose first fragment has not arrived";
     NotTcpUdp, "not_tcp_udp", Pass,
-        "passed: IP to an address of ours, but neither TCP nor UDP nor an ICMP error about them";
+        "passed: IP to a local address, but neither TCP nor UDP nor an ICMP error about a flow";
     Malformed, "malformed", Pass,
-        "passed: a header is cut short or contradicts itself";
+        "passed: a header is too short or contradicts itself";
     Relayed, "relayed", Transmit,
-        "sent on to the balancer that was master before, or is now: a segment of a connection that is not known here";
+        "forwarded to the other balancer of the virtual router: a segment of an unknown connection";
     RelayedUnknown, "relayed_unknown", Drop,
-        "dropped: another balancer sent it on, and it belongs to no flow here either";
+        "dropped: another balancer relayed it, and its connection is unknown here too";
     OrphanSilenced, "orphan_silenced", Drop,
-        "dropped: asks for an address that another balancer may have by now, because the controller does not hold its lease";
+        "dropped: ARP request or neighbour solicitation for an address that this balancer does not hold";
     NotMaster, "not_master", Drop,
-        "dropped: to the link-layer address of a virtual router that this balancer is not master of";
+        "dropped: to the MAC address of a virtual router of which this balancer is not master";
     NotAccepted, "not_accepted", Drop,
-        "dropped: to an address of a virtual router with `accept` = false, and to no service";
+        "dropped: to no service, but to an address of a virtual router with `accept = false`";
     EchoAnswered, "echo_answered", Transmit,
-        "answered: another balancer asked whether this one still forwards";
+        "answered: a liveness echo of another balancer";
     NotOurs, "not_ours", Pass,
-        "passed: belongs to no flow and to no service";
+        "passed: no flow and no service matches";
 }
 
 #[cfg(test)]

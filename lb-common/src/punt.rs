@@ -1,12 +1,12 @@
-//! Packets that the packet path hands to the controller, because their next hop is not resolved yet.
+//! Punted packets: handed to the controller, because their next hop is not resolved.
 
 use crate::abi_struct;
 
-/// The largest frame that can be handed over, in bytes from the IP header on.
+/// The largest packet that can be punted, in bytes from the IP header on.
 pub const MAX_PACKET: usize = 2048 - size_of::<PuntHeader>();
 
 abi_struct! {
-    /// What stands before the packet in a record of the map `PUNTS`.
+    /// The header of a record of the map `PUNTS`.
     pub struct PuntHeader {
         /// Address family: 4 or 6.
         pub family: u32,
@@ -18,9 +18,9 @@ abi_struct! {
 abi_struct! {
     /// A record of the map `PUNTS`.
     pub struct PuntRecord {
-        /// What it is, and how long.
+        /// Family and length.
         pub header: PuntHeader,
-        /// The packet, from the IP header on; bytes behind its length mean nothing.
+        /// The packet, from the IP header on; bytes after its length are undefined.
         pub packet: [u8; MAX_PACKET],
     }
 }

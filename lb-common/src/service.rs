@@ -1,4 +1,4 @@
-//! Services and their rings as the packet path sees them.
+//! Services, their rings and their guards, in the maps of the packet path.
 
 use crate::{abi_struct, endian::Be16};
 
@@ -6,11 +6,12 @@ use crate::{abi_struct, endian::Be16};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Mode {
-    /// Full NAT: both addresses and ports are rewritten; the worker needs no set-up.
+    /// Full NAT: both addresses and ports are rewritten. The worker needs no configuration.
     Nat = 1,
-    /// Destination NAT: the worker sees the client's address and answers through the balancer.
+    /// Destination NAT: the worker sees the client's address and replies through the balancer.
     Dnat = 2,
-    /// Direct server return on layer 2: only the frame's addresses change; the worker holds the virtual address.
+    /// Direct server return on layer 2: only the frame's addresses change; the worker holds the
+    /// virtual address.
     Dsr = 3,
     /// IP in IP: the packet travels unchanged inside another; the worker holds the virtual address.
     Ipip = 4,
@@ -35,7 +36,7 @@ impl Mode {
         }
     }
 
-    /// Whether addresses or ports are rewritten, so that answers must pass through the balancer.
+    /// Whether addresses or ports are rewritten: then replies must pass through the balancer.
     #[inline(always)]
     pub const fn translates(self) -> bool {
         matches!(self, Self::Nat | Self::Dnat)
@@ -63,15 +64,16 @@ impl Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Scheduler {
-    /// The ring's slots in turn, by a counter that all CPUs share.
+    /// The slots of the ring in turn, by a counter that all CPUs share.
     RoundRobin = 1,
-    /// The slot with the fewest flows for its weight.
+    /// The slot with the fewest flows in relation to its weight.
     LeastConnection = 2,
-    /// The slot that the client's address hashes to: persistence by client.
+    /// The slot given by a hash of the client's address: persistence by client.
     SourceHash = 3,
-    /// The slot that the 5-tuple hashes to, in a table that changes little when backends come and go.
+    /// The slot given by a hash of the 5-tuple, in a table that changes little when backends are
+    /// added or removed.
     Maglev = 4,
-    /// Any slot.
+    /// A random slot.
     Random = 5,
 }
 
@@ -104,7 +106,8 @@ pub enum OnBackendDown {
     Reset = 1,
     /// Flows stay with the backend.
     Hold = 2,
-    /// All flows go to another backend; what a worker makes of a TCP connection that it does not know is its own affair.
+    /// All flows go to another backend. Its worker decides what to do with an unknown TCP
+    /// connection.
     Reschedule = 3,
 }
 
@@ -120,7 +123,7 @@ impl OnBackendDown {
     }
 }
 
-/// Where the ring of a service lies in the map `RINGS`, and how to choose from it: one word, switched by one write.
+/// The ring of a service in the map `RINGS`, and its scheduler: one word, switched by one write.
 ///
 /// Bits 0–31 first slot, 32–55 number of slots, 56–63 scheduler. Zero: no service.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,7 +152,7 @@ impl Ring {
         (self.0 >> 32) as u32 & Self::MAX_LENGTH
     }
 
-    /// How to choose; `None` where the entry holds no service.
+    /// The scheduler; `None` where the entry holds no service.
     #[inline(always)]
     pub const fn scheduler(self) -> Option<Scheduler> {
         Scheduler::from_number((self.0 >> 56) as u8)
@@ -166,21 +169,23 @@ impl core::fmt::Debug for Ring {
     }
 }
 
-/// Up to this many backends `least-connection` compares all of them for each new flow; of more it compares two that it
-/// draws at random.
+/// The largest ring of which `least-connection` compares all backends for each new flow. In a
+/// larger ring it compares two random ones.
 pub const MAX_LEAST_CONNECTION: u32 = 256;
 
-/// Number of slots in the ring of a service with the scheduler `maglev` or `source-hash`: a prime, as the method needs.
+/// Number of slots in the ring of a service with the scheduler `maglev` or `source-hash`: a prime,
+/// as Maglev requires.
 pub const MAGLEV_SLOTS: u32 = 65_537;
 
-/// Number of source addresses that a service in `nat` mode can have.
+/// Number of NAT sources that a service can have.
 pub const MAX_SOURCES: usize = 4;
 
 abi_struct! {
     /// An entry of the map `SERVICES`.
     ///
-    /// `ring` is written last when an entry is filled, and first when it is emptied. The other words may be changed one by
-    /// one while packets use them: any mix of old and new ones is a setting that was or will be right.
+    /// `ring` is written last when an entry is filled, and first when it is emptied. The other
+    /// words can be changed one by one while packets use them: every mix of old and new words is
+    /// valid.
     pub struct Service {
         /// Ring and scheduler.
         pub ring: Ring,
@@ -192,62 +197,63 @@ abi_struct! {
         pub family: u8,
         /// IP protocol: TCP or UDP.
         pub protocol: u8,
-        /// First source port for `nat`, in the host's byte order.
+        /// First port of NAT bindings, in the host's byte order.
         pub nat_port_low: u16,
-        /// Number of source ports for `nat`.
+        /// Number of ports of NAT bindings.
         pub nat_port_count: u16,
         /// First port, in network byte order.
         pub port: Be16,
-        /// Last port, in network byte order; the first one again where the service has a single port.
+        /// Last port, in network byte order; equal to the first for a single port.
         pub last_port: Be16,
         /// How many of `sources` are in use.
         pub source_count: u32,
         /// Virtual address.
         pub address: [u32; 4],
-        /// Source addresses for `nat`.
+        /// NAT sources.
         pub sources: [[u32; 4]; MAX_SOURCES],
-        /// How many leading bits of the client's address the scheduler `source-hash` looks at.
+        /// How many leading bits of the client's address the scheduler `source-hash` uses.
         pub source_prefix: u8,
         /// [`Guards`].
         pub guards: u8,
         /// [`Options`].
         pub options: u16,
-        /// Most flows at a time, opening and established; 0 for no limit.
+        /// Limit of half-open and established flows; 0: none.
         pub connection_limit: u32,
-        /// New flows a second that one source address may begin; 0 for no limit.
+        /// Limit of new flows a second of one source; 0: none.
         pub source_rate: u32,
-        /// How many new flows a source may begin at once before the rate counts.
+        /// How many new flows a source can open at once.
         pub source_burst: u32,
-        /// New flows a second above which they are spread by hash and not entered in the table, in modes that can do
-        /// so; 0 for never.
+        /// New flows a second above which new flows are forwarded by hash without an entry, in
+        /// modes that do not translate; 0: never.
         pub flood_rate: u32,
         /// Always zero.
         pub reserved: u32,
     }
 }
 
-/// Which lists of source addresses a service has: bits of [`Service::guards`].
+/// Which source lists a service has: bits of [`Service::guards`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Guards(pub u8);
 
 impl Guards {
-    /// Sources without an entry in `GUARDS_V4` or `GUARDS_V6` are refused.
+    /// Sources without an entry in `GUARDS_V4` or `GUARDS_V6` are denied.
     pub const ALLOW: u8 = 1;
-    /// Some entries refuse their sources.
+    /// Some entries deny their sources.
     pub const DENY: u8 = 2;
 }
 
-/// Switches of a service: bits of [`Service::options`].
+/// Options of a service: bits of [`Service::options`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options(pub u16);
 
 impl Options {
-    /// `nat`: the client's address and port go to the worker in a TCP option.
+    /// `nat`: segments of the handshake carry the client's address and port in a TCP option (TOA).
     pub const TOA: u16 = 1;
 }
 
 abi_struct! {
-    /// Key of the longest-prefix maps `GUARDS_V4` and `GUARDS_V6`, whose value is [`GUARD_ALLOW`] or [`GUARD_DENY`].
+    /// Key of the longest-prefix maps `GUARDS_V4` and `GUARDS_V6`, whose value is [`GUARD_ALLOW`]
+    /// or [`GUARD_DENY`].
     pub struct GuardKey<F: Family> {
         /// Number of bits that count, of the service's index and the address together.
         pub prefix: u32,
@@ -258,9 +264,9 @@ abi_struct! {
     }
 }
 
-/// The source may begin flows.
+/// The source can open flows.
 pub const GUARD_ALLOW: u32 = 1;
-/// The source may not begin flows.
+/// The source cannot open flows.
 pub const GUARD_DENY: u32 = 2;
 
 abi_struct! {
@@ -274,8 +280,9 @@ abi_struct! {
 }
 
 abi_struct! {
-    /// Key of the longest-prefix maps `PORT_RANGES_V4` and `PORT_RANGES_V6`, whose value is the index of the service.
-    /// They hold services with more than one port, each range cut into blocks that one prefix describes.
+    /// Key of the longest-prefix maps `PORT_RANGES_V4` and `PORT_RANGES_V6`, whose value is the
+    /// index of the service. They hold services with a port range, split into blocks of one prefix
+    /// each.
     pub struct PortRangeKey<F: Family> {
         /// Number of bits that count, of all that follows.
         pub prefix: u32,
@@ -305,13 +312,13 @@ abi_struct! {
 }
 
 abi_struct! {
-    /// An entry of the map `SERVICE_STATES`, changed atomically by the packet path.
+    /// An entry of the map `SERVICE_STATES`. The packet path changes it atomically.
     pub struct ServiceState {
-        /// Counts choices; round-robin takes its slots in this order.
+        /// Counter of round-robin: one for each choice.
         pub cursor: u64,
         /// New flows of the current second: bits 0–31 their number, bits 32–63 the second.
         pub recent: u64,
-        /// Flows of all its backends now, opening and established.
+        /// Half-open and established flows of all its backends.
         pub flows: u32,
         /// Always zero: keeps services that are changed on different CPUs on different cache lines.
         pub reserved: [u32; 11],

@@ -1,23 +1,25 @@
-//! What the packet path knows of the node as a whole.
+//! Settings of the node, for the packet path.
 
 use crate::abi_struct;
 
 abi_struct! {
-    /// The only entry of the map `SETTINGS`. The controller writes it before it attaches the program.
+    /// The only entry of the map `SETTINGS`. The controller writes it before it attaches the
+    /// program.
     pub struct Settings {
-        /// Secret that the places of flows in the table depend on. Never changes while the flow table lives.
+        /// Secret seed of the hash that places flows in the flow table. Constant as long as the
+        /// flow table exists.
         pub hash_seed: u64,
-        /// First port that `nat` uses towards workers, in the host's byte order.
+        /// First port of NAT bindings, in the host's byte order.
         pub nat_port_low: u16,
-        /// Last port that `nat` uses towards workers, in the host's byte order.
+        /// Last port of NAT bindings, in the host's byte order.
         pub nat_port_high: u16,
-        /// By how many bits the kernel's jiffies are shifted to give a [`tick`](crate::flow::tick).
+        /// Shift from the kernel's jiffies to a [`tick`](crate::flow::tick), in bits.
         pub tick_shift: u32,
-        /// Flows that were silent for longer, in ticks, may give way to new ones; 0 for never.
+        /// Idle time in ticks after which a flow can be evicted for a new one; 0 for never.
         pub expiry: u32,
-        /// Which of the [marks](crate::flow_table::Spills) of buckets is read: 0 or 1.
+        /// Which of the two [marks](crate::flow_table::Spills) of a bucket is read: 0 or 1.
         pub spill_mark: u32,
-        /// What the kernel's jiffies were when its monotonic clock stood at zero, modulo 2^64.
+        /// The kernel's jiffies when its monotonic clock was zero, modulo 2^64.
         pub jiffies_base: u64,
         /// Number of buckets of `FLOWS_V4`.
         pub buckets_v4: u32,

@@ -1,45 +1,47 @@
-//! Signals: what the packet path sees of backends that do not answer, in modes whose answers pass here.
+//! Passive signals: how backends answer SYNs, in modes whose replies pass through the balancer.
 
 use crate::{abi_struct, flow_table::Meta};
 
-/// After how many SYNs in a row that a backend refused, or did not answer, it is suspect.
+/// How many SYNs in a row a backend must refuse, or not answer, to be suspect.
 pub const SUSPECT_AFTER: u32 = 3;
 
-/// How much time must have passed since a SYN, in ticks, before the same SYN again says that there was no answer: about a
-/// quarter of a second. Senders wait for a second (RFC 6298, section 2); what comes sooner is a copy, or made to deceive.
+/// How long after a SYN a retransmission proves that there was no answer, in ticks: about a quarter
+/// of a second. Senders wait for a second (RFC 6298, section 2). An earlier repetition is a
+/// duplicate, or forged.
 pub const PATIENCE: u32 = 4;
 
 const EVER: u32 = 1 << 31;
 
 abi_struct! {
-    /// An entry of the map `BACKEND_SIGNALS`: how a backend answers the SYNs of clients. Shared by all CPUs.
+    /// An entry of the map `BACKEND_SIGNALS`: how a backend answers the SYNs of clients. Shared by
+    /// all CPUs.
     pub struct BackendSignals {
-        /// When it answered a SYN last, see [`BackendSignals::mark`]; 0: never.
+        /// When it last answered a SYN, see [`BackendSignals::mark`]; 0: never.
         pub answered: u32,
         /// Always zero.
         pub reserved: u32,
-        /// SYNs that it refused since it answered one.
+        /// SYNs that it refused since its last answer.
         pub refused: u32,
-        /// SYNs that came again, since it answered one, because it had not answered them.
+        /// SYNs that were retransmitted without an answer since its last answer.
         pub unanswered: u32,
     }
 }
 
 impl BackendSignals {
-    /// The word that says that a SYN was answered at this tick.
+    /// The value of [`answered`](Self::answered) for a SYN that was answered at this tick.
     #[inline(always)]
     pub const fn mark(tick: u32) -> u32 {
         tick & Meta::TICKS | EVER
     }
 
-    /// Whether a SYN was answered later than in this tick.
+    /// Whether a SYN was answered after this tick.
     #[inline(always)]
     pub const fn has_answered_since(&self, tick: u32) -> bool {
         let later = self.answered.wrapping_sub(tick) & Meta::TICKS;
         self.answered & EVER != 0 && later != 0 && later <= Meta::TICKS / 2
     }
 
-    /// Whether so many SYNs in a row failed that the backend is suspect.
+    /// Whether [`SUSPECT_AFTER`] SYNs in a row failed.
     #[inline(always)]
     pub const fn is_suspect(&self) -> bool {
         self.refused >= SUSPECT_AFTER || self.unanswered >= SUSPECT_AFTER

@@ -1,6 +1,7 @@
 //! The XDP program. Only this file names XDP actions.
 //!
-//! Each folder uses only those before it: `bpf`, `packet`, `family`, `flow`, `stages`, `replies`, `vrrp`, `path`.
+//! Each folder uses only those before it: `bpf`, `packet`, `family`, `flow`, `stages`, `replies`,
+//! `vrrp`, `path`.
 
 #![no_std]
 #![no_main]
@@ -77,7 +78,8 @@ fn action(outcome: Outcome) -> u32 {
     }
 }
 
-/// Returns the lower half of the kernel's jiffies, the clock of the flow table. The controller runs this program itself.
+/// Returns the lower half of the kernel's jiffies, the clock of the flow table. The controller runs
+/// this program itself.
 #[xdp]
 pub fn lb_clock(_context: XdpContext) -> u32 {
     // SAFETY: the helper takes no arguments.

@@ -1,4 +1,4 @@
-//! Entering a new entry.
+//! Creates an entry: reserve, conflict, commit.
 
 use super::{
     Binding, Cells, Hit, Layout, Meta, Record, SLOTS,
@@ -9,54 +9,56 @@ use crate::{
     flow::{Phase, Ports, Tally},
 };
 
-/// An entry that shall be entered.
+/// A new entry.
 #[derive(Clone, Copy, Debug)]
 pub struct NewEntry<F: Family> {
-    /// What its meta word says.
+    /// The content of its meta word.
     pub record: Record,
     /// The client's address.
     pub address: F::Address,
     /// The ports of the client's packets.
     pub ports: Ports,
-    /// What it is bound to.
+    /// Its NAT binding and client hop.
     pub binding: Binding,
 }
 
-/// An entry that is announced: others see it and respect it, nobody follows it. It is the claimer's to [`commit`] or to
-/// [`withdraw`].
+/// A reserved entry: other claimers see it, readers do not follow it. The claimer must [`commit`]
+/// or [`withdraw`] it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reserved {
-    /// Whether it stands in the second bucket.
+    /// Whether it is in the second bucket.
     pub second: bool,
-    /// Where in its bucket.
+    /// Its slot in the bucket.
     pub slot: usize,
-    /// The meta word that it shall have.
+    /// The meta word that it gets when it is committed.
     pub meta: Meta,
 }
 
-/// Why an entry was not entered.
+/// Why an entry was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// No way is free, and no entry may give way.
+    /// No slot is free, and no entry can be evicted.
     Full,
-    /// The same 5-tuple is there.
+    /// The 5-tuple has an entry.
     Exists,
-    /// Another CPU was about to enter the same 5-tuple, or took the way first.
+    /// Another CPU was creating the same 5-tuple, or took the slot first.
     Raced,
 }
 
-/// How full the first bucket may be before the second one is looked at.
+/// How many used slots of the first bucket make the claimer compare the second bucket.
 const CROWDED: usize = 4;
 
-/// Takes a way for `new` in one of its two buckets, writes it there and announces it. `expiry` is the silence in ticks
-/// after which any entry may give way; 0 for never. `spill` marks the first bucket as [spilled](super::spill).
+/// Reserves a slot for `new` in one of its two buckets and writes it there. `expiry` is the idle
+/// time in ticks after which any entry can be evicted; 0 for never. `spill` marks the first bucket
+/// as [spilled](super::spill).
 ///
-/// The entry that gave way is written to `evicted`, also where the result is an error; otherwise that becomes free. Whoever
-/// evicts an entry takes it out of the counts, and its other direction out of the table.
+/// The evicted entry is written to `evicted`, also if the result is an error; else `evicted`
+/// becomes free. The caller must remove an evicted entry from the counts, and its other direction
+/// from the table.
 ///
 /// # Errors
 ///
-/// When no way can be had, see [`Refused`].
+/// When no slot can be reserved, see [`Refused`].
 #[inline(always)]
 pub fn reserve<F: Layout, C: Cells>(
     buckets: [C; 2],
@@ -82,21 +84,22 @@ pub fn reserve<F: Layout, C: Cells>(
     })
 }
 
-/// Whether a bucket has another entry for the 5-tuple of an announced one. To be asked of the first bucket, and of the second
-/// one where the first has spilled.
+/// Whether a bucket has another entry for the 5-tuple of a reserved one. To be called for the first
+/// bucket, and for the second one if the first has spilled.
 ///
-/// `mine` is the way of the announced entry, or [`SLOTS`] in the other bucket. `difference` is zero for a way that may
-/// hold the same 5-tuple, and `is_other` says of an entry, live or announced, whether it does.
+/// `own` is the slot of the reserved entry, or [`SLOTS`] in the other bucket. `difference` is zero
+/// for a slot that can have the same 5-tuple; `is_other` returns whether an entry, live or pending,
+/// has it.
 #[inline(always)]
 pub fn conflict<F: Layout, C: Cells>(
     cells: C,
-    mine: usize,
+    own: usize,
     difference: impl Fn(usize) -> u64,
     is_other: impl Fn(&Hit<F>) -> bool,
 ) -> Option<Refused> {
-    let mut slots = Slots::equal::<C>(|slot| difference(slot) | is_free::<F, C>(cells, slot)).without(mine);
+    let mut slots = Slots::equal::<C>(|slot| difference(slot) | is_free::<F, C>(cells, slot)).without(own);
     let mut turn = 0;
-    // The announced one would be the last that look-ups look at.
+    // The reserved entry must still be among those that look-ups read.
     while turn < CANDIDATES - 1 {
         let (slot, others) = slots.pop::<C>()?;
         let meta = Meta(cells.load_u64(F::meta(slot)));
@@ -120,23 +123,23 @@ pub fn conflict<F: Layout, C: Cells>(
         slots = others;
         turn += 1;
     }
-    // More look right than look-ups look at.
+    // More slots match than look-ups read.
     slots.pop::<C>().map(|_| Refused::Raced)
 }
 
-/// Lets an announced entry go live.
+/// Makes a reserved entry live.
 #[inline(always)]
 pub fn commit<F: Layout, C: Cells>(cells: C, slot: usize, meta: Meta) {
     cells.store_u64(F::meta(slot), meta.0);
 }
 
-/// Takes an announced entry back.
+/// Frees the slot of a reserved entry.
 #[inline(always)]
 pub fn withdraw<F: Layout, C: Cells>(cells: C, slot: usize, meta: Meta) {
     cells.store_u64(F::meta(slot), meta.freed().0);
 }
 
-/// Takes a way for one claimer alone: a free one, or that of an entry that gives way.
+/// Takes a slot for one claimer: a free one, or that of an evicted entry.
 #[inline(always)]
 fn take<F: Layout, C: Cells>(
     buckets: [C; 2],
@@ -177,7 +180,8 @@ fn take<F: Layout, C: Cells>(
     Err(Refused::Raced)
 }
 
-/// A free way, and how many are not free. Without branches, of which the kernel's verifier would follow every mix.
+/// A free slot, and the number of used ones. Without branches: the kernel's verifier would follow
+/// all combinations.
 #[inline(always)]
 fn vacancy<F: Layout, C: Cells>(cells: C) -> (usize, usize) {
     let mut free = 0_u64;
@@ -192,7 +196,7 @@ fn vacancy<F: Layout, C: Cells>(cells: C) -> (usize, usize) {
     (C::opaque(free) as usize, SLOTS - C::opaque(vacant) as usize)
 }
 
-/// The entry that gives way first: its bucket and way.
+/// The entry to evict: its bucket and slot.
 #[inline(always)]
 fn victim<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Option<(bool, usize)> {
     let mut best = 0_u64;
@@ -217,8 +221,8 @@ fn victim<F: Layout, C: Cells>(buckets: [C; 2], now: u32, expiry: u32) -> Option
     }
 }
 
-/// How readily an entry gives way: closed before embryonic before expired ones, and the silent before the lively; 0 for
-/// one that stays. Without branches.
+/// The rank of an entry for eviction: closed before half-open before expired ones, and long idle
+/// before recently used ones; 0: never. Without branches.
 #[inline(always)]
 fn rank<C: Cells>(meta: Meta, now: u32, expiry: u32) -> u64 {
     const EXPIRES: u64 = 1;
@@ -243,7 +247,7 @@ fn rank<C: Cells>(meta: Meta, now: u32, expiry: u32) -> u64 {
         classes
     };
     let idle = (now as u64).wrapping_sub(meta.last_seen() as u64) & Meta::TICKS as u64;
-    // A packet may have come after `now` was read.
+    // A packet can have arrived after `now` was read.
     let is_past = C::opaque(idle.wrapping_sub(Meta::TICKS as u64 / 2 + 1)) >> 63;
     let idle = idle * is_past;
     let class = CLASSES >> (4 * meta.phase_bits()) & 0xf;

@@ -1,4 +1,4 @@
-//! Looking a 5-tuple up in a bucket.
+//! Finds the entry of a 5-tuple in a bucket.
 
 use super::{Binding, Cells, Layout, Meta, SLOTS};
 use crate::{
@@ -6,14 +6,14 @@ use crate::{
     flow::{Direction, Ports},
 };
 
-/// An entry that was found.
+/// An entry, as a look-up found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit<F: Layout> {
-    /// Where in its bucket.
+    /// Its slot in the bucket.
     pub slot: usize,
-    /// What it was at that moment.
+    /// Its meta word at that moment.
     pub meta: Meta,
-    /// What it is bound to.
+    /// Its NAT binding and client hop.
     pub binding: Binding,
     /// The client's address.
     pub address: F::Address,
@@ -31,7 +31,8 @@ impl<F: Layout> Hit<F> {
         ports: Ports(0),
     };
 
-    /// Offset of its meta word. The kernel's verifier wants to see that it is inside the bucket.
+    /// Offset of its meta word. The comparison proves to the kernel's verifier that it is within
+    /// the bucket.
     #[inline(always)]
     pub fn meta_offset(&self) -> Option<usize> {
         if self.slot < SLOTS {
@@ -41,7 +42,7 @@ impl<F: Layout> Hit<F> {
         }
     }
 
-    /// Offset of its bind. As [`Hit::meta_offset`].
+    /// Offset of its binding. As [`Hit::meta_offset`].
     #[inline(always)]
     pub fn binding_offset(&self) -> Option<usize> {
         if self.slot < SLOTS {
@@ -58,21 +59,22 @@ pub(super) fn is_zero<C: Cells>(number: u64) -> u64 {
     C::opaque(number | number.wrapping_neg()) >> 63 ^ 1
 }
 
-/// Ways of a bucket, one bit each.
+/// Slots of a bucket, one bit each.
 ///
-/// They are found without branches: flows of many clients stand in any way, so that branches would be mispredicted, and
-/// the kernel's verifier would follow every mix of them.
+/// They are compared without branches: the slot of a flow is random, so branches would be
+/// mispredicted, and the kernel's verifier would follow all combinations of them.
 #[derive(Clone, Copy)]
 pub(super) struct Slots(u64);
 
 impl Slots {
-    /// Those for which `difference` is zero.
+    /// The slots for which `difference` is zero.
     #[inline(always)]
     pub(super) fn equal<C: Cells>(difference: impl Fn(usize) -> u64) -> Self {
         Self::between::<C>(0, SLOTS, &difference)
     }
 
-    /// As [`Slots::equal`], but of the first cache line alone where it has some: the other lines are not loaded then.
+    /// As [`Slots::equal`], but only of the first cache line if it has some: then the other lines
+    /// are not loaded.
     #[inline(always)]
     fn nearest<C: Cells>(first_line: usize, difference: impl Fn(usize) -> u64) -> Self {
         let near = Self::between::<C>(0, first_line, &difference);
@@ -83,7 +85,7 @@ impl Slots {
         }
     }
 
-    /// Those from `start` to before `end`.
+    /// The slots from `start` to before `end`.
     #[inline(always)]
     fn between<C: Cells>(start: usize, end: usize, difference: &impl Fn(usize) -> u64) -> Self {
         let mut slots = 0;
@@ -95,20 +97,21 @@ impl Slots {
         Self(C::opaque(slots))
     }
 
-    /// All but this one.
+    /// All but this slot.
     #[inline(always)]
     pub(super) fn without(self, slot: usize) -> Self {
         Self(self.0 & !(1 << (slot as u64 & 7)))
     }
 
-    /// The first one, and the others.
+    /// The first slot, and the others.
     #[inline(always)]
     pub(super) fn pop<C: Cells>(self) -> Option<(usize, Self)> {
         if self.0 == 0 {
             return None;
         }
         let bit = self.0 & self.0.wrapping_neg();
-        // A de Bruijn sequence: the upper three of its eight bits differ for each place it is shifted to.
+        // A de Bruijn sequence: the upper three of its eight bits differ for each place it is
+        // shifted to.
         let place = (bit.wrapping_mul(0x17) & 0xff) >> 5;
         let slot = C::opaque(SLOT_AT_PLACE >> (4 * place)) as usize & 7;
         if slot < SLOTS {
@@ -119,18 +122,20 @@ impl Slots {
     }
 }
 
-/// The number of the bit that the de Bruijn sequence shows at each place, four bits each.
+/// The slot for each value of the upper three bits of the de Bruijn sequence, four bits each.
 const SLOT_AT_PLACE: u64 = 0x5030_4210;
 
 const _: () = assert!(SLOTS == 6, "`Slots` is written for six");
 
-/// How many ways of a bucket that look right are looked at. Of client's packets more than one does so only when two flows to
-/// different virtual addresses share all else; of answers, when flows share the port, which few do unless all clients use one.
+/// How many matching slots of a bucket a look-up reads. More than one matches a client's packet
+/// only if two flows differ in nothing but the virtual address; and a reply only if flows share the
+/// port, which is rare unless all clients use one port.
 pub(super) const CANDIDATES: u32 = 3;
 
-/// Looks for the entry of a client's packet with this source address and these ports, in the first way that looks right.
+/// Finds the entry of a client's packet with this source address and these ports, in the first slot
+/// that matches.
 ///
-/// The destination address is not part of an entry: `is` says by the backend whether it is the right one.
+/// The destination address is not part of an entry: `is` compares it by the backend.
 #[inline(always)]
 pub fn find<F: Layout, C: Cells>(
     cells: C,
@@ -144,7 +149,7 @@ pub fn find<F: Layout, C: Cells>(
     client(cells, slot, address, ports, udp, &mut is)
 }
 
-/// As [`find`], in all ways.
+/// As [`find`], in all slots.
 #[inline(always)]
 pub fn search<F: Layout, C: Cells>(
     cells: C,
@@ -166,8 +171,8 @@ pub fn search<F: Layout, C: Cells>(
     None
 }
 
-/// Looks for the entry of a worker's packet to this port, in the first way that looks right. `is` compares all else of
-/// the 5-tuple.
+/// Finds the entry of a worker's reply to this port, in the first slot that matches. `is` compares
+/// the rest of the 5-tuple.
 #[inline(always)]
 pub fn find_reply<F: Layout, C: Cells>(
     cells: C,
@@ -180,7 +185,7 @@ pub fn find_reply<F: Layout, C: Cells>(
     worker(cells, slot, port, udp, &mut is)
 }
 
-/// As [`find_reply`], in all ways.
+/// As [`find_reply`], in all slots.
 #[inline(always)]
 pub fn search_reply<F: Layout, C: Cells>(
     cells: C,
@@ -201,19 +206,19 @@ pub fn search_reply<F: Layout, C: Cells>(
     None
 }
 
-/// Not zero when nothing is in a way: the key of what was there may be left behind.
+/// Not zero for a free slot, which can still have the key of its last entry.
 #[inline(always)]
 pub(super) fn is_free<F: Layout, C: Cells>(cells: C, slot: usize) -> u64 {
     is_zero::<C>(Meta(cells.load_u64(F::meta(slot))).phase_bits())
 }
 
-/// Zero when the worker answers to this port.
+/// Zero if the worker's replies go to this port.
 #[inline(always)]
 pub fn port_difference<F: Layout, C: Cells>(cells: C, slot: usize, port: Be16) -> u64 {
     (cells.load_u32(F::binding(slot)) ^ port.memory() as u32) as u64 & 0xffff
 }
 
-/// The live entry in a way, as of one moment.
+/// The live entry in a slot, consistent.
 #[inline(always)]
 pub fn read<F: Layout, C: Cells>(cells: C, slot: usize) -> Option<Hit<F>> {
     let before = Meta(cells.load_u64(F::meta(slot)));

@@ -1,7 +1,7 @@
-//! Where the parts of an entry lie in its bucket.
+//! The layout of a bucket: offsets of the parts of its entries.
 //!
-//! A bucket is made of cache lines, each of which holds whole entries: for IPv4 two lines of three, for IPv6 three lines of
-//! two. So an entry that is found in the first line costs one cache miss.
+//! A cache line holds whole entries: a bucket is two lines of three entries for IPv4, and three
+//! lines of two for IPv6. An entry in the first line costs one cache miss.
 
 use super::Cells;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     flow::Ports,
 };
 
-/// Number of entries that a bucket has room for.
+/// Number of slots of a bucket.
 pub const SLOTS: usize = 6;
 
 /// A bucket of IPv4 flows.
@@ -18,19 +18,19 @@ pub type BucketV4 = [u64; 16];
 /// A bucket of IPv6 flows.
 pub type BucketV6 = [u64; 24];
 
-/// Where the parts of an entry lie.
+/// Offsets in a bucket, in bytes.
 pub trait Layout: Family {
     /// A bucket: the value of the map.
     type Bucket: Abi;
 
-    /// How many ways stand in the first cache line.
+    /// Number of slots in the first cache line.
     const FIRST_LINE: usize;
 
     /// Offset of the meta word.
     fn meta(slot: usize) -> usize;
-    /// Offset of the bind.
+    /// Offset of the binding.
     fn binding(slot: usize) -> usize;
-    /// Zero when the key is this one.
+    /// Zero if the key of a slot is this one.
     fn difference<C: Cells>(cells: C, slot: usize, address: &Self::Address, ports: Ports) -> u64;
     /// Reads the key.
     fn load_key<C: Cells>(cells: C, slot: usize) -> (Self::Address, Ports);
@@ -40,7 +40,7 @@ pub trait Layout: Family {
 
 const LINE: usize = 64;
 
-/// `way / 3` for ways; the target has no cheap division.
+/// `slot / 3`; the target has no cheap division.
 #[inline(always)]
 const fn third(slot: usize) -> usize {
     (slot * 11) >> 5
@@ -92,7 +92,7 @@ impl Layout for V4 {
 }
 
 impl V6 {
-    /// Offset of an entry: meta word, address, ports and bind, one after the other.
+    /// Offset of an entry: meta word, address, ports, binding.
     #[inline(always)]
     const fn at(slot: usize) -> usize {
         slot * 32
@@ -159,7 +159,7 @@ impl Layout for V6 {
 mod tests {
     use super::*;
 
-    /// The bytes that each part of each way takes.
+    /// Offset and length of each part of each slot.
     fn parts<F: Layout>(key: impl Fn(usize) -> [(usize, usize); 2]) -> Vec<(usize, usize)> {
         (0..SLOTS)
             .flat_map(|slot| {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_lie_apart_and_within_lines() {
+    fn parts_do_not_overlap_and_are_within_lines() {
         assert_apart(
             parts::<V4>(|slot| [(V4::key(slot), 4), (V4::key(slot) + 4, 4)]),
             size_of::<BucketV4>(),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_an_entry_lies_in_one_line() {
+    fn an_entry_is_within_one_line() {
         for slot in 0..SLOTS {
             assert_eq!(V4::meta(slot) / LINE, V4::key(slot) / LINE);
             assert_eq!(V4::meta(slot) / LINE, V4::binding(slot) / LINE);

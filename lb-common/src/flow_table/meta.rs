@@ -1,34 +1,35 @@
-//! The word that says what an entry is, whose it is and when it was last used.
+//! The meta word of an entry: phase, protocol, direction, backend, and when it was last used.
 
 use crate::flow::{Direction, Phase};
 
-/// Bits 0–3 [`Stage`] or phase, 4 UDP, 5 direction of the packets that find it, 6–9 version of the way, 10–17 lowest bits
-/// of the backend's generation, 18–37 index of the backend, 38–63 when the last packet came, in ticks.
+/// Bits 0–3 [`Stage`] or phase, 4 UDP, 5 direction of the packets that find it, 6–9 version of the
+/// slot, 10–17 lowest bits of the backend's generation, 18–37 index of the backend, 38–63 time of
+/// the last packet in ticks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Meta(pub u64);
 
-/// What a way holds.
+/// What a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing.
     Free,
     /// An entry, whose connection is in this phase.
     Live(Phase),
-    /// An entry that is announced, and not followed yet.
+    /// A reserved entry: not committed yet.
     Pending,
-    /// Something that is being written.
+    /// An entry that its claimer is writing.
     Claimed,
 }
 
-/// What a flow's meta word says of it, before it has a way.
+/// The content of a meta word, before it has a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Phase to begin with.
+    /// First phase.
     pub phase: Phase,
     /// Whether it is UDP; else it is TCP.
     pub udp: bool,
-    /// Which way its packets go.
+    /// Direction of the packets that find it.
     pub direction: Direction,
     /// Index of the backend, below [`Meta::MAX_BACKENDS`].
     pub backend: u32,
@@ -53,14 +54,14 @@ const PENDING: u64 = 14;
 const CLAIMED: u64 = 15;
 
 impl Meta {
-    /// How many backends a meta word can tell apart.
+    /// How many backends a meta word can distinguish.
     pub const MAX_BACKENDS: u32 = 1 << 20;
-    /// What stays the same as long as the way holds the same entry.
+    /// The bits that are constant as long as the slot holds the same entry.
     const IDENTITY: u64 = UDP | REPLIES | VERSION | GENERATION | BACKEND;
-    /// In what numbers of ticks the time wraps, less one.
+    /// The largest time in ticks, before it wraps. All ones.
     pub const TICKS: u32 = (1 << 26) - 1;
 
-    /// What the way holds.
+    /// What the slot holds.
     #[inline(always)]
     pub const fn stage(self) -> Stage {
         match self.0 & PHASE {
@@ -71,33 +72,33 @@ impl Meta {
         }
     }
 
-    /// The bits of the phase, whatever they say.
+    /// The bits of the phase, not interpreted.
     #[inline(always)]
     pub(super) const fn phase_bits(self) -> u64 {
         self.0 & PHASE
     }
 
-    /// Whether the way holds nothing.
+    /// Whether the slot is free.
     #[inline(always)]
     pub const fn is_free(self) -> bool {
         self.0 & PHASE == 0
     }
 
-    /// Whether the way holds an entry that packets follow.
+    /// Whether the slot holds an entry that packets follow.
     #[inline(always)]
     pub const fn is_live(self) -> bool {
         let phase = self.0 & PHASE;
         phase != 0 && phase < PENDING
     }
 
-    /// Whether the way holds an entry that others must respect: live, or announced.
+    /// Whether the slot holds an entry that other claimers must respect: live or pending.
     #[inline(always)]
     pub const fn is_visible(self) -> bool {
         let phase = self.0 & PHASE;
         phase != 0 && phase != CLAIMED
     }
 
-    /// How far the connection has come; only for a live entry.
+    /// Phase of the connection; only for a live entry.
     #[inline(always)]
     pub const fn phase(self) -> Phase {
         Phase::from_number((self.0 & PHASE) as u32)
@@ -109,7 +110,7 @@ impl Meta {
         self.0 & UDP != 0
     }
 
-    /// Which way the packets go that find the entry.
+    /// Direction of the packets that find the entry.
     #[inline(always)]
     pub const fn direction(self) -> Direction {
         if self.0 & REPLIES == 0 {
@@ -131,7 +132,7 @@ impl Meta {
         ((self.0 & BACKEND) >> BACKEND_SHIFT) as u32
     }
 
-    /// Lowest bits of the generation that the backend had.
+    /// Lowest bits of the generation of the backend.
     #[inline(always)]
     pub const fn generation(self) -> u32 {
         ((self.0 & GENERATION) >> GENERATION_SHIFT) as u32
@@ -143,13 +144,13 @@ impl Meta {
         self.generation() == generation & 0xff
     }
 
-    /// When the last packet came, in ticks modulo [`Meta::TICKS`] + 1.
+    /// When the last packet arrived, in ticks modulo [`Meta::TICKS`] + 1.
     #[inline(always)]
     pub const fn last_seen(self) -> u32 {
         (self.0 >> SEEN_SHIFT) as u32
     }
 
-    /// For how many ticks no packet came; 0 where a packet came after `now` was read.
+    /// Ticks since the last packet; 0 if a packet arrived after `now` was read.
     #[inline(always)]
     pub const fn idle(self, now: u32) -> u32 {
         let idle = now.wrapping_sub(self.last_seen()) & Self::TICKS;
@@ -169,20 +170,20 @@ impl Meta {
         (self.0 ^ other.0) & Self::IDENTITY == 0
     }
 
-    /// The way when it is taken by a claimer.
+    /// The slot when a claimer has taken it.
     #[inline(always)]
     pub(super) const fn claimed(self) -> Self {
         let version = (self.0 & VERSION).wrapping_add(1 << VERSION_SHIFT) & VERSION;
         Self(version | CLAIMED)
     }
 
-    /// The claimed way as announced.
+    /// The claimed slot when it is reserved.
     #[inline(always)]
     pub(super) const fn pending(self, record: &Record) -> Self {
         Self(self.entry(record).0 & !PHASE | PENDING)
     }
 
-    /// The claimed way as an entry that packets follow.
+    /// The claimed slot when it is committed.
     #[inline(always)]
     pub(super) const fn entry(self, record: &Record) -> Self {
         Self(
@@ -195,7 +196,7 @@ impl Meta {
         )
     }
 
-    /// The way when nothing is in it any more.
+    /// The slot when it is free again.
     #[inline(always)]
     #[must_use]
     pub const fn freed(self) -> Self {

@@ -1,24 +1,25 @@
 //! The flow table: set-associative, in a plain array of buckets, without locks.
 //!
-//! A 5-tuple has two buckets, given by its hash. An entry stands in either of them, in one of six ways. All that is
-//! known of it fits one 64-bit word, its [`Meta`], beside a key and a [`Binding`]; whoever changes that word by
-//! compare-and-swap has changed the flow.
+//! A 5-tuple has two buckets, given by its hash. Its entry is in one of the six slots of either
+//! bucket. The state of an entry is one 64-bit word, its [`Meta`], beside a key and a [`Binding`].
+//! A compare-and-swap of that word changes the flow.
 //!
-//! A way is taken in three steps, so that no reader sees half an entry and no 5-tuple is entered twice:
+//! An entry is created in three steps. No reader sees half an entry, and no 5-tuple gets two
+//! entries:
 //!
-//! 1. [`reserve`]: `Free`, or an entry that must give way, becomes `Claimed`, with the next version: the way is one
-//!    claimer's alone. Key and bind are written, and the way becomes `Pending`: others can see what is claimed, nobody
-//!    follows it.
-//! 2. [`conflict`]: the claimer looks at all ways of the first bucket for the same 5-tuple, pending or live; and of the
-//!    second one, if the first has [spilled](spill). A claimer that takes a way of the second bucket says so before it
-//!    announces its entry.
-//! 3. [`withdraw`] if there is one, else [`commit`]: the entry goes live. Of two claimers each has announced itself before it looks, so at least one sees the
-//!    other, and never do both go live.
+//! 1. [`reserve`]: a slot that is free, or whose entry can be evicted, becomes `Claimed` with the
+//!    next version. Only the claimer writes to it now: key and binding. Then it becomes `Pending`:
+//!    other claimers see it, readers do not follow it.
+//! 2. [`conflict`]: the claimer searches the first bucket for another entry of the 5-tuple, pending
+//!    or live; and the second bucket, if the first has [spilled](spill). A claimer that takes a
+//!    slot of the second bucket marks the spill before it reserves.
+//! 3. [`commit`], or [`withdraw`] if there is a conflict. Of two claimers, each reserves before it
+//!    searches, so at least one sees the other: they never commit both.
 //!
-//! A reader takes the meta word, the key and the meta word again: the same backend, generation and version before and
-//! after mean that the key between them belonged to that meta.
+//! A reader reads the meta word, the key, and the meta word again. If backend, generation and
+//! version are the same before and after, the key belongs to that meta word.
 //!
-//! The code is the same in the kernel, in the controller and in the model check: they differ in their [`Cells`].
+//! Kernel, controller and model check use the same code. They differ in their [`Cells`].
 
 pub mod binding;
 mod claim;
@@ -40,7 +41,7 @@ pub use spill::{Spills, spills_for};
 
 /// Access to the words of one bucket. Offsets are in bytes, aligned to the word.
 ///
-/// Loads acquire, stores release; `swap` is atomic and a full barrier.
+/// Loads acquire, stores release. A swap is atomic and a full barrier.
 pub trait Cells: Copy {
     /// Loads 64 bits.
     fn load_u64(self, offset: usize) -> u64;
@@ -50,13 +51,15 @@ pub trait Cells: Copy {
     fn load_u32(self, offset: usize) -> u32;
     /// Stores 32 bits.
     fn store_u32(self, offset: usize, value: u32);
-    /// Replaces 64 bits when they are `old`; says whether it did.
+    /// Replaces 64 bits if they are `old`. Returns whether it did.
     fn swap_u64(self, offset: usize, old: u64, new: u64) -> bool;
-    /// Replaces 32 bits when they are `old`; says whether it did.
+    /// Replaces 32 bits if they are `old`. Returns whether it did.
     fn swap_u32(self, offset: usize, old: u32, new: u32) -> bool;
-    /// Orders what this CPU announced by `swap_u64` before what it loads next. Free where a swap does so itself.
+    /// Orders a reservation by `swap_u64` before the loads that follow. Does nothing where a swap
+    /// is a full barrier.
     fn fence(self);
-    /// The number itself, hidden from the optimiser, which would turn arithmetic without branches back into branches.
+    /// The number itself, hidden from the optimiser, which would turn arithmetic without branches
+    /// back into branches.
     fn opaque(number: u64) -> u64;
 }
 

@@ -1,9 +1,10 @@
-//! The flow table under every interleaving of a few CPUs, and every reordering of their loads and stores that the C11
-//! memory model allows.
+//! Model check of the flow table: every interleaving of a few CPUs, with every reordering of loads
+//! and stores that the C11 memory model allows.
 //!
-//! The model is weaker than what [`Cells`] promises: its swap acquires and releases, and is a full barrier only together
-//! with [`Cells::fence`], as loom knows sequential consistency of fences alone. So what is proved here holds on machines
-//! with weaker memory than those the program runs on.
+//! The model is weaker than what [`Cells`] promises: its swap acquires and releases, and is a full
+//! barrier only together with [`Cells::fence`], because loom supports sequential consistency only
+//! for fences. What holds here also holds on machines with weaker memory than those that run the
+//! program.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::{
     wire::tcp::{ACK, FIN, RST, SYN},
 };
 
-/// Backend of the entries that stay as they are.
+/// Backend of the entries that do not change.
 const STAYS: u32 = 99;
 
 /// A family, with where the parts of a key lie behind the meta word.
@@ -44,9 +45,9 @@ impl Modelled for V6 {
 
 /// A word of a bucket, at its offset.
 ///
-/// To find the orders that matter, loom remembers the last access to each atomic; a CPU's own load hides the load of another
-/// CPU from the store that follows. So each access takes a turn first, by an access that is never a mere load. A relaxed
-/// one orders nothing else.
+/// To find the orders that matter, loom remembers the last access to each atomic; a CPU's own load
+/// hides the load of another CPU from the store that follows. So each access takes a turn first, by
+/// an access that is never a mere load. A relaxed one orders nothing else.
 struct Word<A> {
     offset: usize,
     turn: AtomicU32,
@@ -70,7 +71,7 @@ impl<A> Word<A> {
     }
 }
 
-/// A bucket of which the first ways can change. The others hold entries that stay as they are.
+/// A bucket whose first slots can change. The others hold entries that do not change.
 struct Bucket {
     words: Vec<Word<AtomicU64>>,
     halves: Vec<Word<AtomicU32>>,
@@ -171,7 +172,7 @@ impl Cells for &Bucket {
 struct Shared(Arc<[Bucket; 2]>);
 
 impl Shared {
-    /// With so many ways each that can change, all of them free.
+    /// With this many slots each that can change, all free.
     fn new<F: Modelled>(slots: [usize; 2]) -> Self {
         Self(Arc::new(slots.map(Bucket::new::<F>)))
     }
@@ -200,14 +201,14 @@ impl Shared {
     }
 }
 
-/// Runs `scene` in every way in which its CPUs are interrupted at most so often amid their work.
+/// Runs `scene` with every interleaving in which its CPUs are interrupted at most this often.
 fn explore(interruptions: usize, scene: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(interruptions);
     builder.check(scene);
 }
 
-/// Two CPUs claim one 5-tuple. One of them enters it, or none does.
+/// Two CPUs claim one 5-tuple. One of them commits, or none does.
 fn two_claimers<F: Modelled>(interruptions: usize, slots: [usize; 2]) {
     explore(interruptions, move || {
         let shared = Shared::new::<F>(slots);
@@ -234,24 +235,25 @@ fn two_claimers<F: Modelled>(interruptions: usize, slots: [usize; 2]) {
     });
 }
 
-/// Fails where an entry goes live before it is contested, where what is pending is not seen, where [`Cells::fence`] is
-/// missing between both, and where a free way is taken without a swap.
+/// Fails if an entry is committed before the search for conflicts, if the search ignores pending
+/// entries, if [`Cells::fence`] is missing between reservation and search, or if a free slot is
+/// taken without a swap.
 #[test]
 fn of_two_claimers_of_a_flow_at_most_one_enters_it() {
     two_claimers::<V4>(3, [2, 0]);
     two_claimers::<V6>(2, [2, 0]);
 }
 
-/// Fails as [`of_two_claimers_of_a_flow_at_most_one_enters_it`], where a claimer looks at its own bucket alone, and where it
-/// marks the first bucket as spilled only after it announced an entry in the second.
+/// Fails as [`of_two_claimers_of_a_flow_at_most_one_enters_it`], if a claimer searches only its own
+/// bucket, or if it marks the spill only after it reserved an entry in the second bucket.
 #[test]
 fn of_two_claimers_in_different_buckets_at_most_one_enters_it() {
     two_claimers::<V4>(3, [1, 1]);
     two_claimers::<V6>(2, [1, 1]);
 }
 
-/// A CPU evicts a flow and enters another one in its way, then the first one again, bound elsewhere; meanwhile a packet looks
-/// for either. The backends of the three are these.
+/// A CPU evicts a flow and enters another one in its slot, then the first one again with another
+/// binding. Meanwhile a packet searches for either. `backends` are those of the three.
 fn reader<F: Modelled>(interruptions: usize, backends: [u32; 3], sought: u32) {
     explore(interruptions, move || {
         let [first, other, mut again] = [flow::<F>(10), flow::<F>(20), flow::<F>(10)];
@@ -282,8 +284,8 @@ fn reader<F: Modelled>(interruptions: usize, backends: [u32; 3], sought: u32) {
     });
 }
 
-/// Fails where [`read`] takes no second look at the meta word or at whose it is, where it takes the key first, where a
-/// key is written before the way is claimed, and where a way is taken without a new version.
+/// Fails if [`read`] does not read or compare the meta word again, if it reads the key first, if a
+/// key is written before the slot is claimed, or if a slot is taken without a new version.
 #[test]
 fn a_reader_never_takes_the_backend_or_bind_of_another_flow() {
     for sought in [10, 20] {
@@ -294,7 +296,7 @@ fn a_reader_never_takes_the_backend_or_bind_of_another_flow() {
     }
 }
 
-/// Fails where a release stores what it should swap, and where a lost race is not run again.
+/// Fails if a release stores instead of swapping, or does not repeat a lost race.
 #[test]
 fn of_two_releases_exactly_one_takes_place() {
     explore(3, || {
@@ -312,8 +314,8 @@ fn of_two_releases_exactly_one_takes_place() {
     });
 }
 
-/// Fails where [`touch`] stores what it should swap or does not look again whose entry it is, and where an entry is evicted
-/// without a swap.
+/// Fails where [`touch`] stores what it should swap or does not look again whose entry it is, and
+/// where an entry is evicted without a swap.
 #[test]
 fn a_packet_never_revives_what_was_released_or_evicted() {
     explore(3, || {
@@ -328,7 +330,7 @@ fn a_packet_never_revives_what_was_released_or_evicted() {
         let evicted = Some(evicted.meta).filter(|meta| !meta.is_free());
         let ends: Vec<_> = released.into_iter().chain(evicted).map(Meta::phase).collect();
         assert_eq!(ends, [touched.map_or(Phase::Opening, |touched| touched.after)]);
-        // What stands there now is what was claimed, as it was claimed.
+        // The entry there now is the one that was claimed, unchanged.
         let entered: Vec<_> = claimed.into_iter().map(|(_, hit)| hit).collect();
         assert_eq!(shared.live::<V4>(), entered);
     });
@@ -347,8 +349,8 @@ fn moved(numbers: [i32; 2], before: Tally, after: Tally) -> [i32; 2] {
         .unwrap()
 }
 
-/// A packet of the client and one of the worker meet, and perhaps an end. Whatever the order: what the CPUs counted adds
-/// up to what stands in the table.
+/// A packet of the client and one of the worker meet, and perhaps an end. Whatever the order: what
+/// the CPUs counted adds up to the entries of the table.
 fn meeting(begin: Phase, to_worker: u8, to_client: u8, is_released: bool) {
     explore(3, move || {
         let shared = Shared::new::<V4>([1, 0]);
@@ -389,7 +391,7 @@ fn meeting(begin: Phase, to_worker: u8, to_client: u8, is_released: bool) {
     });
 }
 
-/// Fails where [`touch`] stores what it should swap, or makes a phase of one that is no more.
+/// Fails if [`touch`] stores instead of swapping, or uses an outdated phase.
 #[test]
 fn what_packets_of_both_directions_count_adds_up() {
     for (begin, to_worker, to_client) in [

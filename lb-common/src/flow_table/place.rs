@@ -1,4 +1,4 @@
-//! Which buckets a 5-tuple has.
+//! The two buckets of a 5-tuple.
 
 use crate::{flow::FlowKey, hash};
 
@@ -6,9 +6,9 @@ use crate::{flow::FlowKey, hash};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Places {
-    /// Where it is looked for first.
+    /// The bucket that look-ups read first.
     pub first: u32,
-    /// Where it is looked for when it is not there.
+    /// The bucket that look-ups read next.
     pub second: u32,
 }
 
@@ -29,9 +29,10 @@ pub fn places<F: crate::Family>(key: &FlowKey<F>, seed: u64, buckets: u32) -> Pl
     }
 }
 
-/// How many buckets a table needs that shall hold `entries`.
+/// The number of buckets for a table of `entries`.
 ///
-/// With 1.8 ways for an entry, a table that is filled to its capacity refuses fewer than one new flow in ten thousand.
+/// With 1.8 slots for each entry, a table that is filled to its capacity refuses fewer than one new
+/// flow in ten thousand.
 pub const fn buckets_for(entries: u32) -> u32 {
     let buckets = (entries as u64 * 3).div_ceil(10);
     if buckets < 2 { 2 } else { buckets as u32 }

@@ -1,4 +1,4 @@
-//! Changing and ending entries.
+//! Changes and ends entries.
 
 use super::{Cells, Hit, Layout, Meta};
 use crate::flow::Phase;
@@ -12,11 +12,12 @@ pub struct Touched {
     pub after: Phase,
 }
 
-/// How often a lost race is run again. Each loss means that another CPU changed the same entry at the same moment.
+/// How often a lost race is repeated. A loss means that another CPU changed the same entry at the
+/// same moment.
 const TRIES: u32 = 4;
 
-/// Notes a packet: the time, and the phase that `after` makes of the one it finds. `None` where the entry is gone, or
-/// changed faster than it could be followed.
+/// Notes a packet: its time, and the phase that `after` returns for the present one. `None` if the
+/// entry has ended, or every repetition lost a race.
 #[inline(always)]
 pub fn touch<F: Layout, C: Cells>(cells: C, hit: &Hit<F>, now: u32, after: impl Fn(Phase) -> Phase) -> Option<Touched> {
     let offset = hit.meta_offset()?;
@@ -38,7 +39,7 @@ pub fn touch<F: Layout, C: Cells>(cells: C, hit: &Hit<F>, now: u32, after: impl 
     None
 }
 
-/// Ends an entry. Returns what it was in its last moment; `None` where it was gone.
+/// Ends an entry. Returns its last meta word; `None` if it had ended.
 #[inline(always)]
 pub fn release<F: Layout, C: Cells>(cells: C, hit: &Hit<F>) -> Option<Meta> {
     let offset = hit.meta_offset()?;

@@ -1,12 +1,13 @@
-//! Which buckets have spilled: whether entries that have one as their first bucket may stand in their second one.
+//! Spill marks: which buckets can have entries in their second bucket.
 //!
-//! A look-up that finds nothing in the first bucket need not look at the second one unless the first has spilled. That
-//! saves a new flow the second of two reads of memory that no cache has, which is a third of all that it costs.
+//! A look-up that finds nothing in the first bucket reads the second one only if the first has
+//! spilled. That saves a new flow one of two cache misses, a third of its cost.
 //!
-//! A mark is set before such an entry is announced, and nobody can take it back alone: other entries may want it too. So
-//! every bucket has two marks. Both are set; one of them is read, as [`Settings::spill_mark`](crate::Settings) says. The
-//! controller now and then clears the other one, waits for the packets under way, sets it for what stands in the
-//! table, and then lets that one be read.
+//! A mark is set before such an entry is reserved. Nobody can clear it alone, because other entries
+//! can need it. So each bucket has two marks: both are set, and
+//! [`Settings::spill_mark`](crate::Settings) says which one is read. From time to time the
+//! controller clears the other one, waits for the packets in flight, sets it for the entries of the
+//! table, and then switches to it.
 
 use crate::abi_struct;
 
@@ -19,14 +20,14 @@ abi_struct! {
 }
 
 impl Spills {
-    /// Where the marks of a bucket stand: the index of the entry, and the bit.
+    /// The marks of a bucket: index of the entry, and bit.
     #[inline(always)]
     pub const fn place(bucket: u32) -> (u32, u64) {
         (bucket / u64::BITS, 1 << (bucket % u64::BITS))
     }
 }
 
-/// How many entries the map of a table with so many buckets needs.
+/// The number of map entries for a table of `buckets`.
 pub const fn spills_for(buckets: u32) -> u32 {
     buckets.div_ceil(u64::BITS)
 }

@@ -1,4 +1,4 @@
-//! What the flow table promises, on one CPU and on many.
+//! Tests of the flow table, with one CPU and with many.
 
 use std::{
     collections::HashSet,
@@ -38,7 +38,8 @@ impl Spilling for &Bucket {
 impl Bucket {
     fn half(&self, offset: usize) -> &AtomicU32 {
         let word = &raw const self.0[offset / 8];
-        // SAFETY: half of a word that lives as long as `self`, aligned to its size, and only ever used atomically.
+        // SAFETY: half of a word that lives as long as `self`, aligned to its size, and only ever
+        // used atomically.
         unsafe { &*word.cast::<AtomicU32>().add(offset / 4 % 2) }
     }
 }
@@ -81,10 +82,10 @@ impl Cells for &Bucket {
     }
 }
 
-/// Silence after which any entry may give way, in these tests.
+/// Idle time in ticks after which any entry can be evicted, in these tests.
 const EXPIRY: u32 = 100;
 
-/// A flow that differs from those of other numbers in address, ports, backend and bind.
+/// A flow that differs from those of other numbers in address, ports, backend and binding.
 pub(super) fn flow<F: Family>(number: u32) -> NewEntry<F> {
     NewEntry {
         record: Record {
@@ -114,7 +115,8 @@ fn aged<F: Family>(number: u32, phase: Phase, now: u32) -> NewEntry<F> {
     }
 }
 
-/// The same client's flow, to another backend. Those of the same ten serve the same virtual address.
+/// The same client's flow, to another backend. Those of the same ten serve the same virtual
+/// address.
 pub(super) fn to_backend<F: Family>(flow: NewEntry<F>, backend: u32) -> NewEntry<F> {
     NewEntry {
         record: Record { backend, ..flow.record },
@@ -130,9 +132,9 @@ pub(super) fn is_flow<F: Layout>(flow: &NewEntry<F>, hit: &Hit<F>) -> bool {
         && hit.meta.backend() / 10 == flow.record.backend / 10
 }
 
-/// What a claimer does after it announced its entry: looks whether it is alone with it, and lets it go live or takes it
-/// back.
-pub(super) fn conclude<F: Layout, C: Spilling>(
+/// What a claimer does after it reserved an entry: searches for conflicts, then commits or
+/// withdraws.
+pub(super) fn commit_or_withdraw<F: Layout, C: Spilling>(
     buckets: [C; 2],
     flow: &NewEntry<F>,
     reserved: &Reserved,
@@ -161,7 +163,7 @@ pub(super) fn conclude<F: Layout, C: Spilling>(
     })
 }
 
-/// All that a claimer does. The entry that gave way is written to `evicted`.
+/// All steps of a claim. The evicted entry is written to `evicted`.
 pub(super) fn claim<F: Layout, C: Spilling>(
     buckets: [C; 2],
     flow: &NewEntry<F>,
@@ -169,10 +171,10 @@ pub(super) fn claim<F: Layout, C: Spilling>(
     evicted: &mut Hit<F>,
 ) -> Result<(bool, Hit<F>), Refused> {
     let reserved = reserve(buckets, flow, expiry, evicted, || buckets[0].spill())?;
-    Ok((reserved.second, conclude(buckets, flow, &reserved)?))
+    Ok((reserved.second, commit_or_withdraw(buckets, flow, &reserved)?))
 }
 
-/// As [`claim`], where it does not matter what gave way.
+/// As [`claim`], without the evicted entry.
 pub(super) fn enter<F: Layout, C: Spilling>(
     buckets: [C; 2],
     flow: &NewEntry<F>,
@@ -182,19 +184,19 @@ pub(super) fn enter<F: Layout, C: Spilling>(
     claim(buckets, flow, expiry, &mut evicted)
 }
 
-fn announce_in<F: Layout, C: Spilling>(buckets: [C; 2], flow: &NewEntry<F>, expiry: u32) -> Result<Reserved, Refused> {
+fn reserve_in<F: Layout, C: Spilling>(buckets: [C; 2], flow: &NewEntry<F>, expiry: u32) -> Result<Reserved, Refused> {
     let mut evicted = Hit::BLANK;
     reserve(buckets, flow, expiry, &mut evicted, || buckets[0].spill())
 }
 
-/// Enters a flow in this bucket, without a look at others.
+/// Enters a flow in this bucket, without a search for conflicts.
 fn fill<F: Layout>(bucket: &Bucket, flow: &NewEntry<F>) -> Hit<F> {
-    let Reserved { slot, meta, .. } = announce_in([bucket; 2], flow, 0).unwrap();
+    let Reserved { slot, meta, .. } = reserve_in([bucket; 2], flow, 0).unwrap();
     commit::<F, _>(bucket, slot, meta);
     read(bucket, slot).unwrap()
 }
 
-/// Looks for a client's flow wherever it may be.
+/// Finds a client's flow in either bucket.
 pub(super) fn look<F: Layout, C: Spilling>(buckets: [C; 2], flow: &NewEntry<F>) -> Option<(bool, Hit<F>)> {
     let places = if buckets[0].has_spilled() { 2 } else { 1 };
     [false, true].into_iter().take(places).find_map(|second| {
@@ -211,7 +213,7 @@ pub(super) fn live<F: Layout, C: Cells>(cells: C) -> Vec<Hit<F>> {
     (0..SLOTS).filter_map(|slot| read(cells, slot)).collect()
 }
 
-/// Two buckets of which the first one holds these flows in the order of its ways, and the second one `others`.
+/// Two buckets: the first holds `flows` in the order of its slots, the second `others`.
 fn filled<F: Layout>(flows: &[NewEntry<F>], others: &[NewEntry<F>]) -> [Bucket; 2] {
     let buckets = <[Bucket; 2]>::default();
     if !others.is_empty() {
@@ -243,7 +245,7 @@ macro_rules! of_both_families {
     };
 }
 
-/// What these tests ask of a family.
+/// What these tests need of a family.
 trait Simulated: Layout<Address: Hash> {}
 impl Simulated for V4 {}
 impl Simulated for V6 {}
@@ -296,12 +298,12 @@ proptest! {
             prop_assert_eq!((meta.backend(), meta.last_seen()), (backend, now));
             prop_assert!(meta.is_generation(generation) && !meta.is_generation(generation.wrapping_add(1)));
         }
-        // What is freed and taken again is another entry, even for the same flow.
+        // A slot that was freed and taken again holds another entry, even for the same flow.
         prop_assert!(!entry.freed().claimed().entry(&record).is_same(entry));
     }
 
     #[test]
-    fn a_touch_changes_time_and_phase_alone(
+    fn a_touch_changes_only_time_and_phase(
         word: u64, phase in prop::sample::select(&Phase::ALL[..]), now in 0..=Meta::TICKS,
     ) {
         let touched = Meta(word).touched(phase, now);
@@ -313,13 +315,13 @@ proptest! {
 }
 
 #[test]
-fn silence_is_counted_across_the_wrap_of_ticks() {
+fn idle_time_is_counted_across_the_wrap_of_ticks() {
     let at = |tick| Meta(0).touched(Phase::Established, tick);
     let given_then = [
         (10, 10, 0),
         (10, 15, 5),
         (Meta::TICKS, 4, 5),
-        // A packet came after `now` was read.
+        // A packet arrived after `now` was read.
         (10, 9, 0),
         (1, Meta::TICKS, 0),
     ];
@@ -329,7 +331,7 @@ fn silence_is_counted_across_the_wrap_of_ticks() {
 }
 
 of_both_families! {
-    fn an_entry_is_found_from_its_publication_to_its_release<F>() {
+    fn an_entry_is_found_from_its_commit_to_its_release<F>() {
         let buckets = &<[Bucket; 2]>::default();
         let buckets = [&buckets[0], &buckets[1]];
         let flow = flow::<F>(10);
@@ -338,7 +340,7 @@ of_both_families! {
         let reserved = reserve(buckets, &flow, EXPIRY, &mut evicted, || unreachable!()).unwrap();
         assert_eq!(look(buckets, &flow), None, "reserved");
         assert_eq!(evicted.meta.stage(), Stage::Free);
-        let hit = conclude(buckets, &flow, &reserved).unwrap();
+        let hit = commit_or_withdraw(buckets, &flow, &reserved).unwrap();
         assert_eq!(look(buckets, &flow), Some((false, hit)), "published");
         let find = |udp| find(buckets[0], &flow.address, flow.ports, udp, |_| true);
         assert_eq!((find(false), find(true)), (Some(hit), None));
@@ -346,7 +348,7 @@ of_both_families! {
         assert_eq!((look(buckets, &flow), find(false)), (None, None), "released");
     }
 
-    fn an_answer_is_found_by_its_port<F>() {
+    fn a_reply_is_found_by_its_port<F>() {
         let bucket = &Bucket::default();
         let mut answers = flow::<F>(10);
         answers.record.direction = Direction::ToClient;
@@ -366,20 +368,20 @@ of_both_families! {
         assert_eq!(find::<F, _>(bucket, &answers.address, answers.ports, false, |_| true), None);
     }
 
-    fn what_is_withdrawn_leaves_the_way_free_with_its_version<F>() {
+    fn a_withdrawn_entry_leaves_the_slot_free_with_its_version<F>() {
         let bucket = &Bucket::default();
         let flow = flow::<F>(10);
-        let reserved = announce_in([bucket; 2], &flow, 0).unwrap();
+        let reserved = reserve_in([bucket; 2], &flow, 0).unwrap();
         withdraw::<F, _>(bucket, reserved.slot, reserved.meta);
         let left = Meta(bucket.load_u64(F::meta(reserved.slot)));
         assert_eq!(left, reserved.meta.freed());
         assert!(left.is_free());
-        let again = announce_in([bucket; 2], &flow, 0).unwrap();
+        let again = reserve_in([bucket; 2], &flow, 0).unwrap();
         assert_eq!(again.slot, reserved.slot);
         assert!(!again.meta.is_same(reserved.meta));
     }
 
-    fn a_claim_is_contested_by_the_same_flow_alone<F>() {
+    fn a_claim_conflicts_only_with_the_same_flow<F>() {
         let mine = flow::<F>(10);
         let mut answers = mine;
         answers.record.direction = Direction::ToClient;
@@ -404,7 +406,7 @@ of_both_families! {
                     if bucket == 1 {
                         (&buckets[0]).spill();
                     }
-                    let theirs = announce_in(cells, &other, 0).unwrap();
+                    let theirs = reserve_in(cells, &other, 0).unwrap();
                     if publishes {
                         commit::<F, _>(cells[0], theirs.slot, theirs.meta);
                     }
@@ -428,11 +430,12 @@ of_both_families! {
         }
     }
 
-    fn entries_give_way_in_order<F>() {
+    fn entries_are_evicted_in_order<F>() {
         use Phase::{Answered, ClientClosing, ClosedByWorker, Established, Opening, Reset};
         const NOW: u32 = 1000;
         let expired = NOW - EXPIRY - 1;
-        // Of these, the later ones in order; the rest of both buckets is lively and established.
+        // The order of eviction; all other entries of both buckets are established and recently
+        // used.
         let readiness = [
             aged::<F>(41, ClosedByWorker, NOW - 50),
             aged(42, Reset, NOW - 1),
@@ -470,34 +473,34 @@ of_both_families! {
         }
     }
 
-    fn established_entries_stay_where_none_expires<F>() {
+    fn established_entries_stay_unless_they_expire<F>() {
         let buckets = filled(&full::<F>(10, Phase::Established, 0), &full(20, Phase::WorkerClosing, 0));
         let result = enter([&buckets[0], &buckets[1]], &flow::<F>(30), 0);
         assert_eq!(result, Err(Refused::Full));
     }
 
-    fn what_is_being_entered_does_not_give_way<F>() {
+    fn a_reserved_entry_is_not_evicted<F>() {
         let bucket = &Bucket::default();
         for number in 10..16 {
-            announce_in([bucket; 2], &flow::<F>(number), EXPIRY).unwrap();
+            reserve_in([bucket; 2], &flow::<F>(number), EXPIRY).unwrap();
         }
         let late = aged::<F>(30, Phase::Opening, 1_000_000);
-        assert_eq!(announce_in([bucket; 2], &late, EXPIRY), Err(Refused::Full));
+        assert_eq!(reserve_in([bucket; 2], &late, EXPIRY), Err(Refused::Full));
     }
 
-    fn a_packet_changes_the_time_and_the_phase_of_its_own_entry_alone<F>() {
+    fn a_packet_changes_time_and_phase_of_its_own_entry_only<F>() {
         let bucket = &Bucket::default();
         let hit = fill(bucket, &flow::<F>(10));
         let touched = touch(bucket, &hit, 1010, |phase| phase.after(Direction::ToClient, tcp::SYN | tcp::ACK));
         assert_eq!(touched, Some(Touched { before: Phase::Opening, after: Phase::Answered }));
         let now = read::<F, _>(bucket, hit.slot).unwrap();
         assert_eq!(now, Hit { meta: hit.meta.touched(Phase::Answered, 1010), ..hit });
-        // With what it was known as before: the phase is that of the last moment.
+        // With an outdated meta word: the phase is the latest one.
         let touched = touch(bucket, &hit, 1020, |phase| phase.after(Direction::ToWorker, tcp::ACK));
         assert_eq!(touched, Some(Touched { before: Phase::Answered, after: Phase::Established }));
         assert!(release(bucket, &now).is_some());
         assert_eq!(touch(bucket, &hit, 1030, |_| Phase::Reset), None, "gone");
-        // The same flow again, in the same way.
+        // The same flow again, in the same slot.
         let again = fill(bucket, &flow::<F>(10));
         assert_eq!(again.slot, hit.slot);
         for old in [hit, now] {
@@ -516,7 +519,7 @@ of_both_families! {
         assert_eq!(Meta(bucket.load_u64(F::meta(hit.slot))), hit.meta.freed());
     }
 
-    fn a_key_in_a_free_way_is_not_found<F>() {
+    fn a_key_in_a_free_slot_is_not_found<F>() {
         let bucket = &Bucket::default();
         let mine = flow::<F>(10);
         fill(bucket, &flow::<F>(20));
@@ -526,14 +529,14 @@ of_both_families! {
         assert_eq!(look([bucket; 2], &mine), Some((false, hit)));
     }
 
-    /// However many look right to a look-up: either an entry is refused, or it is found.
-    fn what_is_entered_is_found_among_others_like_it<F>() {
+    /// However many slots match a look-up: an entry is either refused, or found.
+    fn an_entry_is_found_among_similar_ones<F>() {
         for second in [false, true] {
             let buckets = &<[Bucket; 2]>::default();
             let cells = if second { [&buckets[1], &buckets[0]] } else { [&buckets[0], &buckets[1]] };
             let mut entered = Vec::new();
             for number in 1..=2 * SLOTS as u32 {
-                // One client's, to another virtual address each.
+                // One client, another virtual address for each flow.
                 let flow = to_backend(flow::<F>(10), 10 * number);
                 entered.extend(enter(cells, &flow, 0).ok().map(|(second, hit)| (flow, second, hit)));
                 for (flow, second, hit) in &entered {
@@ -544,7 +547,7 @@ of_both_families! {
         }
     }
 
-    fn answers_are_found_among_others_to_the_same_port<F>() {
+    fn replies_are_found_among_others_to_the_same_port<F>() {
         let bucket = &Bucket::default();
         let mut entered = Vec::new();
         for number in 10..10 + SLOTS as u32 {
@@ -552,7 +555,7 @@ of_both_families! {
             answers.record.direction = Direction::ToClient;
             answers.binding = flow::<F>(10).binding;
             let port = answers.binding.port();
-            let Reserved { slot, meta, .. } = announce_in([bucket; 2], &answers, 0).unwrap();
+            let Reserved { slot, meta, .. } = reserve_in([bucket; 2], &answers, 0).unwrap();
             let difference = |slot| port_difference::<F, _>(bucket, slot, port);
             match conflict::<F, _>(bucket, slot, difference, |_| false) {
                 None => {
@@ -569,7 +572,7 @@ of_both_families! {
         assert!(entered.len() > 2, "{entered:?}");
     }
 
-    fn flows_that_differ_in_the_virtual_address_alone_are_told_apart_by_their_backends<F>() {
+    fn flows_that_differ_only_in_the_virtual_address_are_distinguished_by_their_backends<F>() {
         let bucket = &Bucket::default();
         let mine = flow::<F>(10);
         let mut other = mine;
@@ -608,7 +611,7 @@ impl Table {
     }
 }
 
-/// A number of any kind from a number; multiplies and shifts as splitmix64 does.
+/// A pseudo-random number from a number, by splitmix64.
 fn scramble(number: u64) -> u64 {
     let number = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -655,7 +658,8 @@ of_both_families! {
         };
         let step = |thread: u64, step: u64| {
             let random = scramble(thread << 32 | step);
-            // Few clients, so that threads meet; more than fit, so that some give way. Each claims with a backend of its own.
+            // Few clients, so that threads meet; more than fit, so that some are evicted. Each
+            // thread claims with its own backend.
             let client = flow::<F>(10 * (1 + (random >> 8) as u32 % 150));
             let now = 1000 + (step / 500) as u32;
             let Some((second, hit)) = look(table.of(&client), &client) else {
@@ -691,7 +695,7 @@ of_both_families! {
         });
         let left = table.live::<F>();
         let clients: HashSet<_> = left.iter().map(|hit| hit.address).collect();
-        assert_eq!(clients.len(), left.len(), "a flow stands twice");
+        assert_eq!(clients.len(), left.len(), "a flow has two entries");
         let counted = numbers.each_ref().map(|number| number.load(Ordering::Relaxed));
         let recount = [Tally::Embryonic, Tally::Active]
             .map(|which| left.iter().filter(|hit| hit.meta.phase().tally() == which).count() as i64);

@@ -1,4 +1,4 @@
-//! Where the fields of the headers lie, in bytes from the start of each header.
+//! Offsets of header fields, in bytes from the start of each header.
 
 pub mod eth {
     //! Ethernet II.
@@ -13,7 +13,7 @@ pub mod eth {
     pub const TYPE: usize = 12;
     /// Length of a VLAN tag.
     pub const TAG: usize = 4;
-    /// The longest header that is taken: with two tags.
+    /// Length of the longest supported header: with two tags.
     pub const LONGEST: usize = LENGTH + 2 * TAG;
     /// Type of a tagged frame (IEEE 802.1Q), in the host's byte order.
     pub const VLAN: u16 = 0x8100;
@@ -34,9 +34,9 @@ pub mod arp {
     pub const LENGTH: usize = 28;
     /// Offset of the operation.
     pub const OPERATION: usize = 6;
-    /// Offset of the IPv4 address that is asked for.
+    /// Offset of the IPv4 address that is requested.
     pub const TARGET: usize = 24;
-    /// Operation: who has it? In the host's byte order.
+    /// Operation: request, in the host's byte order.
     pub const REQUEST: u16 = 1;
 }
 
@@ -49,11 +49,11 @@ pub mod vrrp {
     pub const LENGTH: usize = 8;
     /// Offset of version (high nibble) and type (low nibble).
     pub const VERSION_TYPE: usize = 0;
-    /// Offset of the number of the virtual router.
+    /// Offset of the virtual router id.
     pub const ROUTER: usize = 1;
     /// Offset of the priority.
     pub const PRIORITY: usize = 2;
-    /// The only type that there is.
+    /// The only type: ADVERTISEMENT.
     pub const ADVERTISEMENT: u8 = 1;
 }
 
@@ -93,7 +93,7 @@ pub mod ipv6 {
     pub const LENGTH: usize = 40;
     /// Offset of the version (high nibble).
     pub const VERSION: usize = 0;
-    /// Offset of the length of what follows the fixed header.
+    /// Offset of the length after the fixed header.
     pub const PAYLOAD_LENGTH: usize = 4;
     /// Offset of the type of the next header.
     pub const NEXT_HEADER: usize = 6;
@@ -113,9 +113,10 @@ pub mod ipv6 {
     pub const AUTHENTICATION: u8 = 51;
     /// Next header: destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
-    /// How many extension headers are walked over.
+    /// How many extension headers are skipped.
     pub const MAX_EXTENSIONS: usize = 4;
-    /// Those bits of the fragment header's offset word, in the host's byte order, that are not zero in a fragment.
+    /// Those bits of the fragment header's offset word, in the host's byte order, that are not zero
+    /// in a fragment.
     pub const FRAGMENT_MASK: u16 = 0xfff9;
 }
 
@@ -169,7 +170,8 @@ pub mod udp {
 }
 
 pub mod icmp {
-    //! RFC 792 and RFC 4443: type, code, checksum, four more bytes, and the packet that the message is about.
+    //! RFC 792 and RFC 4443: type, code, checksum, four more bytes, and the packet that the message
+    //! is about.
 
     /// Protocol number of ICMP.
     pub const PROTOCOL: u8 = 1;
@@ -177,7 +179,7 @@ pub mod icmp {
     pub const PROTOCOL_V6: u8 = 58;
     /// Type of a neighbour solicitation (RFC 4861, section 4.3).
     pub const NEIGHBOUR_SOLICITATION: u8 = 135;
-    /// ICMPv6: where an address is.
+    /// Type of a neighbour advertisement (RFC 4861, section 4.4).
     pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     /// Length of the header before the quoted packet.
     pub const LENGTH: usize = 8;
@@ -187,7 +189,8 @@ pub mod icmp {
     pub const CODE: usize = 1;
     /// Offset of the checksum.
     pub const CHECKSUM: usize = 2;
-    /// Offset of the MTU in an ICMPv6 message, 32 bits; in ICMP its lower 16 bits are the MTU (RFC 1191, section 4).
+    /// Offset of the MTU in an ICMPv6 message, 32 bits; in ICMP its lower 16 bits are the MTU (RFC
+    /// 1191, section 4).
     pub const MTU: usize = 4;
     /// ICMP: destination unreachable; its code 4 is "fragmentation needed and DF set".
     pub const UNREACHABLE: u8 = 3;

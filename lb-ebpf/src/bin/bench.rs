@@ -1,5 +1,5 @@
-//! Programs of the packet bench: a wrapper that gives a target the same packet again and again, and floors to compare
-//! a target with.
+//! Programs of `cargo xtask bench packets`: a wrapper that calls a target with the same packet
+//! again and again, and floors to compare a target with.
 
 #![no_std]
 #![no_main]
@@ -22,10 +22,12 @@ use aya_ebpf::{
 
 /// Bytes of a packet that are restored. Every packet of the bench has this length.
 const LENGTH: usize = 96;
-/// What the floor for encapsulation makes room for.
-const OUTER: i32 = 20;
+/// Length of a link-layer header in bytes.
+const ETHERNET: usize = 14;
+/// Length of the outer header that the floor for tunnels writes, in bytes.
+const OUTER: usize = 20;
 
-/// What the wrapper does: set by the bench.
+/// What the wrapper does. The bench writes it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Script {
@@ -61,7 +63,7 @@ pub fn wrapper(context: XdpContext) -> u32 {
     };
     let length = context.data_end() - context.data();
     if length > LENGTH {
-        // The target put another header before the packet.
+        // The target added a header before the packet.
         // SAFETY: the helper checks its arguments; so below.
         unsafe { bpf_xdp_adjust_head(context.ctx, length as i32 - LENGTH as i32) };
     } else if length < LENGTH {
@@ -76,7 +78,7 @@ pub fn wrapper(context: XdpContext) -> u32 {
         // SAFETY: within the packet, by the check above.
         unsafe { core::ptr::write_volatile((data as *mut u64).add(word), *value) };
     }
-    // The addition is a barrier too: no store of the last turn is left for the target to wait for.
+    // The addition is also a barrier: the target does not wait for stores of the last turn.
     // SAFETY: a pointer to a map value.
     let turn = unsafe { atomic_xadd::<u64, u64, { SeqCst }>(turns, 1) } & script.mask;
     let (address, port) = (script.address as usize & 63, script.port as usize & 63);
@@ -88,7 +90,7 @@ pub fn wrapper(context: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// Writes a number into the packet, where it lies inside.
+/// Writes a number into the packet, if the offset is within it.
 #[inline(always)]
 fn place<T>(context: &XdpContext, offset: usize, number: T) {
     let start = context.data() + offset;
@@ -98,7 +100,7 @@ fn place<T>(context: &XdpContext, offset: usize, number: T) {
     }
 }
 
-/// A tail call out of a function of its own, so that its end comes back to the wrapper.
+/// A tail call in a function of its own: it returns to the wrapper.
 #[inline(never)]
 fn call(context: *mut xdp_md, target: u32) -> i32 {
     // SAFETY: the map is a program array, and the context is the program's own.
@@ -120,24 +122,35 @@ pub fn floor_mac_swap(context: XdpContext) -> u32 {
     }
 }
 
-/// Makes room for an outer header, writes a link-layer header there, and takes it back.
+/// What any tunnel must do: adds space for an outer IPv4 header, and writes it after a link-layer
+/// header. The wrapper removes the space again, as for a tunnel.
 #[xdp]
 pub fn floor_adjust_head(context: XdpContext) -> u32 {
-    // SAFETY: the helper checks its arguments; so below.
-    if unsafe { bpf_xdp_adjust_head(context.ctx, -OUTER) } != 0 {
+    // SAFETY: the helper checks its arguments.
+    if unsafe { bpf_xdp_adjust_head(context.ctx, -(OUTER as i32)) } != 0 {
         return xdp_action::XDP_ABORTED;
     }
-    if swap(context.data(), context.data_end()).is_none() {
+    let data = context.data();
+    if data + ETHERNET + OUTER > context.data_end() {
         return xdp_action::XDP_ABORTED;
     }
-    // SAFETY: as above.
-    unsafe { bpf_xdp_adjust_head(context.ctx, OUTER) };
+    let (link, ip) = (data as *mut u32, (data + ETHERNET) as *mut u32);
+    // SAFETY: within the packet, by the check.
+    unsafe {
+        for word in 0..3 {
+            core::ptr::write_volatile(link.add(word), 0x0200_0002);
+        }
+        core::ptr::write_volatile((data + ETHERNET - 2) as *mut u16, 0x0800_u16.to_be());
+        for word in 0..OUTER / 4 {
+            core::ptr::write_volatile(ip.add(word), 0x4500_0045);
+        }
+    }
     xdp_action::XDP_TX
 }
 
 #[inline(always)]
 fn swap(data: usize, end: usize) -> Option<()> {
-    if data + 14 > end {
+    if data + ETHERNET > end {
         return None;
     }
     let words = data as *mut u16;

@@ -1,6 +1,8 @@
-//! Hands answers to health checks, which come from a virtual address, to the sockets that wait for them.
+//! Delivers responses of health checks, whose source is a virtual address, to the sockets of the
+//! checks.
 //!
-//! It runs before the kernel looks at addresses, for which an answer from one of its own would be forged.
+//! It runs before the kernel checks source addresses: the kernel drops a packet from one of its own
+//! addresses as forged.
 
 #![no_std]
 #![no_main]
@@ -25,7 +27,7 @@ use lb_common::{
 #[btf_map]
 static ANSWERS: LruHashMap<AnswerKey, Answer, { check_answer::CAPACITY }> = LruHashMap::new();
 
-/// Rewrites the source of an answer that is waited for, and lets the interface of the checks receive it.
+/// Rewrites the source of an expected response, and redirects it to the interface of the checks.
 #[classifier]
 pub fn lb_answers(context: TcContext) -> i32 {
     match answer(&context) {
@@ -34,7 +36,7 @@ pub fn lb_answers(context: TcContext) -> i32 {
     }
 }
 
-/// Where a packet's source is, and what covers it.
+/// Offsets of source address and transport header, and the key of the connection.
 struct Place {
     source: usize,
     transport: usize,
@@ -49,7 +51,7 @@ fn answer(context: &TcContext) -> Result<Option<i32>, c_long> {
         _ => return Ok(None),
     };
     let Some(place) = place else { return Ok(None) };
-    // SAFETY: nobody writes to a value of this map while it is there.
+    // SAFETY: the values of this map are constant.
     let Some(answer) = (unsafe { ANSWERS.get(place.key) }) else {
         return Ok(None);
     };
@@ -79,7 +81,7 @@ fn place_v4(context: &TcContext) -> Result<Option<Place>, c_long> {
     }))
 }
 
-/// Answers with extension headers are no answers to checks.
+/// Packets with extension headers are not responses of checks.
 #[inline(always)]
 fn place_v6(context: &TcContext) -> Result<Option<Place>, c_long> {
     let l3 = eth::LENGTH;
@@ -98,7 +100,7 @@ fn place_v6(context: &TcContext) -> Result<Option<Place>, c_long> {
 fn key(context: &TcContext, transport: usize, protocol: u8) -> Result<AnswerKey, c_long> {
     let mut key = AnswerKey::ZERO;
     if protocol == tcp::PROTOCOL || protocol == udp::PROTOCOL {
-        // Both have their ports at the same place.
+        // Both have their ports at the same offsets.
         key.source_port = context.load(transport + tcp::SOURCE_PORT)?;
         key.destination_port = context.load(transport + tcp::DESTINATION_PORT)?;
     }

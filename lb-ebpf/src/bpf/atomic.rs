@@ -1,7 +1,7 @@
 //! Atomic operations on numbers that several CPUs share.
 //!
-//! `core::sync::atomic` has no compare-and-swap for this target; the intrinsics compile to the instructions of the
-//! third version of the BPF instruction set.
+//! `core::sync::atomic` has no compare-and-swap for this target; the intrinsics compile to the
+//! instructions of the third version of the BPF instruction set.
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_or, atomic_xadd};
 

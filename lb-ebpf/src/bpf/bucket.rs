@@ -16,7 +16,8 @@ impl Bucket {
     }
 }
 
-// Loads acquire and stores release on the machines of this target (x86-64) without further instructions.
+// Loads acquire and stores release on the machines of this target (x86-64) without further
+// instructions.
 impl Cells for Bucket {
     #[inline(always)]
     fn load_u64(self, offset: usize) -> u64 {

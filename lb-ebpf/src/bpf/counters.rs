@@ -8,7 +8,8 @@ use super::maps::{BACKEND_COUNTERS, EVENTS, OUTCOMES};
 #[inline(always)]
 pub fn count(outcome: Outcome) {
     if let Some(counter) = OUTCOMES.get_ptr_mut(outcome as u32) {
-        // SAFETY: the entry is this CPU's own, and XDP programs of one CPU do not interrupt each other.
+        // SAFETY: the entry is this CPU's own, and XDP programs of one CPU do not interrupt each
+        // other.
         unsafe { *counter += 1 };
     }
 }

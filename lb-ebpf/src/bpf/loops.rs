@@ -14,8 +14,8 @@ pub enum Turn {
 /// Calls `turn` with 0, 1, 2, … below `count`, until it returns [`Turn::Stop`].
 #[inline(always)]
 pub fn repeat<S>(count: u32, turn: extern "C" fn(u32, &mut S) -> Turn, state: &mut S) {
-    // SAFETY: `turn` has the signature that the helper calls: a 64-bit number of the turn, of which the upper half is
-    // zero, and the state; `state` outlives the call.
+    // SAFETY: `turn` has the signature that the helper calls: a 64-bit number of the turn, of which
+    // the upper half is zero, and the state; `state` outlives the call.
     unsafe {
         bpf_loop(count, turn as *mut core::ffi::c_void, (&raw mut *state).cast(), 0);
     }

@@ -1,4 +1,5 @@
-//! The maps, from the rows of `lb_common::maps`. The controller sets their capacity when it loads the programs.
+//! The maps, from the rows of `lb_common::maps`. The controller sets their capacity when it loads
+//! the programs.
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},

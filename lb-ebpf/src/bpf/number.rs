@@ -1,7 +1,8 @@
 //! Values that cross a call as a number.
 //!
-//! The verifier wants functions that are not inlined to return a number. What does not fit a register is returned through
-//! memory; the register then holds whatever was in it, and the verifier refuses a pointer to the stack there.
+//! The verifier wants functions that are not inlined to return a number. What does not fit a
+//! register is returned through memory; the register then holds whatever was in it, and the
+//! verifier refuses a pointer to the stack there.
 
 use lb_common::{Outcome, Phase, flow_table::Refused};
 

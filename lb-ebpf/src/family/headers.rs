@@ -27,8 +27,9 @@ pub trait Headers: Family {
     /// Whether the offset of the fragment is zero.
     fn is_first_fragment(transport: &Transport) -> bool;
 
-    /// Writes both addresses and decrements the hop limit, with the header's own checksum. `addresses` is the change of a
-    /// checksum by the addresses. The transport header stays unchanged.
+    /// Writes both addresses and decrements the hop limit, with the header's own checksum.
+    /// `addresses` is the change of a checksum by the addresses. The transport header stays
+    /// unchanged.
     fn write_ip(
         packet: &Packet,
         l3: usize,
@@ -40,12 +41,13 @@ pub trait Headers: Family {
     /// Decrements the hop limit.
     fn hop_down(packet: &Packet, l3: usize) -> Result<(), Outcome>;
 
-    /// Reads the fixed header of a packet that an ICMP error quotes at `l3`: addresses, protocol, and length of the header.
-    /// The quoted packet can be cut off. One without a transport header is an error.
+    /// Reads the fixed header of a packet that an ICMP error quotes at `l3`: addresses, protocol,
+    /// and length of the header. The quoted packet can be cut off. One without a transport header
+    /// is an error.
     fn quoted(packet: &Packet, l3: usize) -> Result<(Self::Address, Self::Address, u8, usize), Outcome>;
 
-    /// Writes both addresses of a quoted packet. `addresses` is the change of a checksum by the addresses. Adds all other
-    /// changes to `message`.
+    /// Writes both addresses of a quoted packet. `addresses` is the change of a checksum by the
+    /// addresses. Adds all other changes to `message`.
     fn write_quoted(
         packet: &Packet,
         l3: usize,
@@ -68,6 +70,7 @@ pub trait Headers: Family {
     /// Fills the family's part of a route look-up, from the IP header at `l3`.
     fn route(packet: &Packet, l3: usize, lookup: &mut bpf_fib_lookup) -> Result<(), Outcome>;
 
-    /// The part of an address that identifies a client: all of an IPv4 address, the first 64 bits of an IPv6 address.
+    /// The part of an address that identifies a client: all of an IPv4 address, the first 64 bits
+    /// of an IPv6 address.
     fn network(address: &Self::Address) -> Self::Address;
 }

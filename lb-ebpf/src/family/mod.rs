@@ -1,4 +1,5 @@
-//! The two address families in the packet path: IP headers, maps, and functions with one body for both.
+//! The two address families in the packet path: IP headers, maps, and functions with one body for
+//! both.
 
 mod headers;
 pub mod subprogram;

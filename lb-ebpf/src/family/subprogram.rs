@@ -1,13 +1,16 @@
 //! Functions that the verifier checks once, not for each call: "global functions" in its words.
 //!
-//! They take numbers and pointers to plain values, and return a number. The verifier assumes that they write to every value
-//! that they get, and that every pointer can be null. [`subprogram!`] hides that from callers and implementations.
+//! They take numbers and pointers to plain values, and return a number. The verifier assumes that
+//! they write to every value that they get, and that every pointer can be null. [`subprogram!`]
+//! hides that from callers and implementations.
 
-/// Makes one global function for each family of an implementation for both: `subprogram! { fn NAME<F>(…) -> … = BODY; }`.
+/// Makes one global function for each family of an implementation for both: `subprogram! { fn
+/// NAME<F>(…) -> … = BODY; }`.
 ///
-/// Arguments are the packet (`packet: Packet`), or values that are read (`key: in FlowKey`) or written (`flow: out Flow`),
-/// and after a semicolon numbers. Numbers and result are a [`Number`](crate::bpf::number::Number). In the object, the
-/// functions are `NAME_v4` and `NAME_v6`.
+/// Arguments are the packet (`packet: Packet`), or values that are read (`key: in FlowKey`) or
+/// written (`flow: out Flow`), and after a semicolon numbers. Numbers and result are a
+/// [`Number`](crate::bpf::number::Number). In the object, the functions are `NAME_v4` and
+/// `NAME_v6`.
 macro_rules! subprogram {
     (@reference in $type:ty) => { &$type };
     (@reference out $type:ty) => { &mut $type };
@@ -72,7 +75,8 @@ macro_rules! subprogram {
                 ($($argument: $access $type),*), ($($($number),+)?));
             subprogram!(@values concat!(stringify!($name), "_v6"), v6, V6, $body,
                 ($($argument: $access $type),*), ($($($number),+)?));
-            // The types of the other family's branch do not matter: it is never compiled into the caller.
+            // The types of the other family's branch do not matter: it is never compiled into the
+            // caller.
             $crate::bpf::number::Number::from_number(if $family::NUMBER == <lb_common::V4 as lb_common::Family>::NUMBER {
                 v4(
                     $(subprogram!(@pointer $access $argument),)*

@@ -10,7 +10,8 @@ pub fn mode(backend: &Backend) -> Mode {
     Mode::from_number(backend.mode).unwrap_or(Mode::Nat)
 }
 
-/// Whether a client's packet goes to the backend of its flow. If not, the flow or its backend has ended.
+/// Whether a client's packet goes to the backend of its flow. If not, the flow or its backend has
+/// ended.
 #[inline(always)]
 pub fn follows<F: Family>(parsed: &Parsed<F>, meta: Meta, backend: &Backend) -> bool {
     if parsed.is_syn() && meta.phase().is_over() {

@@ -1,4 +1,5 @@
-//! Client hops: where packets of clients come from. Flows of the same router or neighbour share one.
+//! Client hops: where packets of clients come from. Flows of the same router or neighbour share
+//! one.
 
 use lb_common::{Event, NextHop, flow_table::binding::HOPS, hash, next_hop::ClientHop};
 
@@ -18,8 +19,8 @@ pub fn get(index: u32) -> Option<&'static NextHop> {
     entry.hop.is_resolved().then_some(&entry.hop)
 }
 
-/// Whether the hop at an index leads back to the sender of a packet. The source address of replies can differ from the
-/// destination of the packet: see `router_mac::origin`.
+/// Whether the hop at an index leads back to the sender of a packet. The source address of replies
+/// can differ from the destination of the packet: see `router_mac::origin`.
 #[inline(always)]
 pub fn leads_to(index: u32, origin: &NextHop) -> bool {
     get(index).is_some_and(|hop| hop.is_same_neighbour(origin))

@@ -1,4 +1,5 @@
-//! How many flows backends and services have. The counts are exact: exactly one CPU makes each change of a phase.
+//! How many flows backends and services have. The counts are exact: exactly one CPU makes each
+//! change of a phase.
 
 use lb_common::{
     Backend, BackendLoad, Event, Phase,

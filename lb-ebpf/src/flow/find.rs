@@ -1,7 +1,7 @@
 //! Find: from a 5-tuple to an entry of the flow table.
 //!
-//! `find_*` looks at the first slot of the first bucket that can match, for the fast path. `search_*` looks everywhere, and
-//! ends entries of removed backends.
+//! `find_*` looks at the first slot of the first bucket that can match, for the fast path.
+//! `search_*` looks everywhere, and ends entries of removed backends.
 
 use lb_common::{
     Backend, FlowKey,
@@ -72,8 +72,8 @@ pub fn find_reply<F: Tables>(key: &FlowKey<F>) -> Option<Found<F>> {
 }
 
 subprogram! {
-    /// Finds the flow of a client's packet wherever it is. Returns whether it found one; [`Flow::was_left`] says whether it
-    /// found an entry of a removed backend.
+    /// Finds the flow of a client's packet wherever it is. Returns whether it found one;
+    /// [`Flow::was_left`] says whether it found an entry of a removed backend.
     pub fn search_flow<F>(key: in FlowKey, flow: out Flow) -> bool = search;
 }
 
@@ -135,8 +135,8 @@ fn search_worker<F: Ip>(key: &FlowKey<F>, flow: &mut Flow<F>) -> bool {
     false
 }
 
-/// Whether the backend that an entry names is the one that it was created for. An entry of a removed backend is never
-/// followed: another flow with the same 5-tuple can be beside it.
+/// Whether the backend that an entry names is the one that it was created for. An entry of a
+/// removed backend is never followed: another flow with the same 5-tuple can be beside it.
 #[inline(always)]
 pub fn is_current<F: Layout>(hit: &Hit<F>, backend: &Backend) -> bool {
     hit.meta.is_generation(backend.status.generation())
@@ -148,7 +148,8 @@ pub fn is_of_client<F: Layout>(key: &FlowKey<F>, backend: &Backend) -> bool {
     *F::view(&backend.virtual_address) == key.destination
 }
 
-/// Ends an entry whose backend was removed. Returns whether it was one. The counts no longer include it.
+/// Ends an entry whose backend was removed. Returns whether it was one. The counts no longer
+/// include it.
 #[inline(always)]
 fn end_stale<F: Layout>(cells: Bucket, hit: &Hit<F>, backend: &Backend) -> bool {
     if is_current(hit, backend) {

@@ -1,7 +1,8 @@
 //! The flow table in the packet path: find, claim, touch, release.
 //!
-//! A flow of a mode that translates has two entries. Its client's packets find the first, its worker's replies the second.
-//! The first is the flow: its phase is the connection's, and it is what is counted. The second follows its phase.
+//! A flow of a mode that translates has two entries. Its client's packets find the first, its
+//! worker's replies the second. The first is the flow: its phase is the connection's, and it is
+//! what is counted. The second follows its phase.
 
 pub mod backend;
 pub mod claim;

@@ -23,8 +23,8 @@ use crate::{
 };
 
 subprogram! {
-    /// Counts a client's packet that changed the phase, and gives the entry for replies the same phase. Returns whether there
-    /// is one.
+    /// Counts a client's packet that changed the phase, and gives the entry for replies the same
+    /// phase. Returns whether there is one.
     pub fn flow_changed<F>(flow: in Flow; before: Phase, after: Phase) -> bool = changed;
 }
 
@@ -39,8 +39,8 @@ subprogram! {
 }
 
 subprogram! {
-    /// Removes the evicted entry at `by` in the scratch memory from the counts, and the entry of its other direction from the
-    /// table. Returns whether its backend exists.
+    /// Removes the evicted entry at `by` in the scratch memory from the counts, and the entry of
+    /// its other direction from the table. Returns whether its backend exists.
     pub fn flow_evicted<F>(; by: usize) -> bool = evicted;
 }
 
@@ -59,7 +59,8 @@ fn is_pair<F: Layout>(one: &Hit<F>, other: &Hit<F>) -> bool {
         && (one.binding.0 ^ other.binding.0) & Binding::REPLIES == 0
 }
 
-/// Finds the entry of the other direction of a flow, into `scratch.other`. Returns whether it found it.
+/// Finds the entry of the other direction of a flow, into `scratch.other`. Returns whether it found
+/// it.
 #[inline(always)]
 fn find_other<F: Ip>(hit: &Hit<F>, backend: &Backend, scratch: &mut Scratch<F>) -> bool {
     let key = &mut scratch.other_key;

@@ -29,7 +29,8 @@ pub fn destination<'a, F: Family>(backend: &Backend, binding: Binding, client: &
     client
 }
 
-/// Whether a worker's packet is a reply of the flow of this entry. The destination port is compared already.
+/// Whether a worker's packet is a reply of the flow of this entry. The destination port is compared
+/// already.
 #[inline(always)]
 pub fn is_reply<F: Layout>(key: &FlowKey<F>, hit: &Hit<F>, backend: &Backend) -> bool {
     *F::view(&backend.address) == key.source

@@ -1,4 +1,5 @@
-//! Scratch memory of each CPU: the working memory of the slow path, because the stack is too small for it.
+//! Scratch memory of each CPU: the working memory of the slow path, because the stack is too small
+//! for it.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use lb_common::{
@@ -35,9 +36,11 @@ impl Reserved {
     }
 }
 
-/// Index in [`Scratch::evicted`]: the entry that was evicted for the one that the client's packets find.
+/// Index in [`Scratch::evicted`]: the entry that was evicted for the one that the client's packets
+/// find.
 pub const BY_FLOW: usize = 0;
-/// Index in [`Scratch::evicted`]: the entry that was evicted for the one that the worker's replies find.
+/// Index in [`Scratch::evicted`]: the entry that was evicted for the one that the worker's replies
+/// find.
 pub const BY_REPLIES: usize = 1;
 
 /// The backend for a packet.
@@ -56,11 +59,13 @@ pub struct Chosen {
     pub is_entered: u32,
     /// 1 where the connection is not established yet.
     pub is_handshake: u32,
-    /// 1 where the packet belongs to an established connection that moves, because its backend is down.
+    /// 1 where the packet belongs to an established connection that moves, because its backend is
+    /// down.
     pub is_moved: u32,
 }
 
-/// The scratch memory. It keeps the values of the packet before: everything is written before it is read.
+/// The scratch memory. It keeps the values of the packet before: everything is written before it is
+/// read.
 #[repr(C)]
 pub struct Scratch<F: Layout> {
     /// The packet.
@@ -75,11 +80,13 @@ pub struct Scratch<F: Layout> {
     pub new: NewEntry<F>,
     /// The 5-tuple of the replies of the new flow.
     pub reply_key: FlowKey<F>,
-    /// The entries that were evicted for those of the new flow, at [`BY_FLOW`] and [`BY_REPLIES`]; free where none was.
+    /// The entries that were evicted for those of the new flow, at [`BY_FLOW`] and [`BY_REPLIES`];
+    /// free where none was.
     pub evicted: [Hit<F>; 2],
     /// The entry that is reserved.
     pub reserved: Reserved,
-    /// The entry for the replies of the new flow, as it was committed; only in modes that translate.
+    /// The entry for the replies of the new flow, as it was committed; only in modes that
+    /// translate.
     pub replies: Reserved,
     /// Headers that are moved: Ethernet with two tags, IPv6 and TCP.
     pub headers: [u8; 96],
@@ -100,7 +107,7 @@ pub fn scratch<F: Layout>() -> Option<&'static mut Scratch<F>> {
     } else {
         SCRATCH_V6.get_ptr_mut(0)?.cast()
     };
-    // SAFETY: the entry is this CPU's own, XDP programs of one CPU do not interrupt each other, and the type is that of the
-    // family's map.
+    // SAFETY: the entry is this CPU's own, XDP programs of one CPU do not interrupt each other, and
+    // the type is that of the family's map.
     Some(unsafe { &mut *scratch })
 }

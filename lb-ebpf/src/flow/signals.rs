@@ -19,20 +19,23 @@ pub fn answered<F: Layout>(hit: &Hit<F>, before: Phase, flags: u8) {
             accepted(hit.meta.backend());
         }
     } else if is_opening && flags & REFUSED == REFUSED {
-        // RFC 9293, section 3.10.7.1: the reset that answers a SYN acknowledges it. One that does not is the answer to another
-        // segment, which a client can send to make a worker look faulty.
+        // RFC 9293, section 3.10.7.1: the reset that answers a SYN acknowledges it. One that does
+        // not is the answer to another segment, which a client can send to make a worker look
+        // faulty.
         refused(hit.meta.backend());
     }
 }
 
-/// The backend answered a SYN. Known facts are not written again, because many CPUs share the entry.
+/// The backend answered a SYN. Known facts are not written again, because many CPUs share the
+/// entry.
 #[inline(always)]
 fn accepted(backend: u32) {
     let Some(signals) = BACKEND_SIGNALS.get_ptr_mut(backend) else {
         return;
     };
     let mark = BackendSignals::mark(now());
-    // SAFETY: a pointer to a map value, whose words other CPUs and the controller change one by one.
+    // SAFETY: a pointer to a map value, whose words other CPUs and the controller change one by
+    // one.
     unsafe {
         let BackendSignals {
             answered,

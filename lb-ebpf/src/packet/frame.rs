@@ -18,7 +18,8 @@ pub struct Link {
 
 /// Reads the header of a frame with up to two VLAN tags.
 ///
-/// There is no branch: to the verifier, the offset of the IP header is one number, not three programs.
+/// There is no branch: to the verifier, the offset of the IP header is one number, not three
+/// programs.
 #[inline(always)]
 pub fn link(packet: &Packet) -> Result<Link, Outcome> {
     let header: Window<{ eth::LONGEST }> = packet.window(0)?;
@@ -118,8 +119,8 @@ fn addresses(header: &Window<{ eth::LENGTH }>) -> (Mac, Mac) {
     (to, from)
 }
 
-/// The address words of a frame from `to` to `from`: the reverse direction. Words lie as in memory on this little-endian
-/// target.
+/// The address words of a frame from `to` to `from`: the reverse direction. Words lie as in memory
+/// on this little-endian target.
 #[inline(always)]
 pub fn swapped(to: Mac, from: Mac) -> [u32; 3] {
     [from.0, from.1 as u32 | to.0 << 16, to.0 >> 16 | (to.1 as u32) << 16]

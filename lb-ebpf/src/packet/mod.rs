@@ -1,4 +1,5 @@
-//! Access to the bytes of a packet: one bounds check for a header, then whole-word loads and stores.
+//! Access to the bytes of a packet: one bounds check for a header, then whole-word loads and
+//! stores.
 
 use aya_ebpf::{
     EbpfContext,
@@ -13,8 +14,8 @@ pub mod parsed;
 
 use crate::bpf::{maps::PROGRAMS, opaque};
 
-/// The largest offset of a window, all ones: no header that is read begins after it. The verifier wants a bound for offsets
-/// that were loaded from memory.
+/// The largest offset of a window, all ones: no header that is read begins after it. The verifier
+/// wants a bound for offsets that were loaded from memory.
 pub const MOST_OFFSET: usize = 0x3fff;
 
 /// A packet as the driver passed it.
@@ -73,17 +74,18 @@ impl Packet {
         // SAFETY: the helper checks its arguments.
         match unsafe { bpf_xdp_adjust_tail(self.context.ctx, change) } {
             0 => Ok(()),
-            _ => Err(Outcome::NoRoom),
+            _ => Err(Outcome::NoSpace),
         }
     }
 
-    /// Adds `bytes` before the frame, or removes them when negative. Windows taken before are invalid after.
+    /// Adds `bytes` before the frame, or removes them when negative. Windows taken before are
+    /// invalid after.
     #[inline(always)]
     pub fn grow_front(&self, bytes: i32) -> Result<(), Outcome> {
         // SAFETY: the helper checks its arguments.
         match unsafe { bpf_xdp_adjust_head(self.context.ctx, -bytes) } {
             0 => Ok(()),
-            _ => Err(Outcome::NoRoom),
+            _ => Err(Outcome::NoSpace),
         }
     }
 
@@ -151,9 +153,9 @@ impl<const N: usize> Window<N> {
     /// The number at `offset`, as it lies in memory.
     #[inline(always)]
     pub fn load<T: Word>(&self, offset: usize) -> T {
-        // SAFETY: within the window by the callers' constant offsets, which the verifier checks. Packet memory may be
-        // misaligned for `T`: this target loads it as one word anyway. `read_unaligned` would become one load for each
-        // byte.
+        // SAFETY: within the window by the callers' constant offsets, which the verifier checks.
+        // Packet memory may be misaligned for `T`: this target loads it as one word anyway.
+        // `read_unaligned` would become one load for each byte.
         unsafe { core::ptr::read_volatile(self.start.add(offset).cast::<T>()) }
     }
 

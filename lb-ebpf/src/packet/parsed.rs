@@ -20,14 +20,15 @@ pub struct Transport {
     pub packet_length: usize,
     /// Time to live or hop limit.
     pub ttl: u8,
-    /// The fragment word, in the host's byte order: not zero in a fragment. The family decides where the offset is, see
-    /// `Headers::is_first_fragment`.
+    /// The fragment word, in the host's byte order: not zero in a fragment. The family decides
+    /// where the offset is, see `Headers::is_first_fragment`.
     pub fragment: u16,
     /// Identification of a fragment's packet, in network byte order.
     pub identification: u32,
 }
 
-/// A packet as far as it is parsed: first the IP header, with ports of zero, then the TCP or UDP header.
+/// A packet as far as it is parsed: first the IP header, with ports of zero, then the TCP or UDP
+/// header.
 pub struct Parsed<F: Family> {
     /// Its 5-tuple.
     pub key: FlowKey<F>,

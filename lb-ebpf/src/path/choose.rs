@@ -1,4 +1,5 @@
-//! The slow path of a packet without a flow: chooses a backend, creates a flow, or refuses the packet.
+//! The slow path of a packet without a flow: chooses a backend, creates a flow, or refuses the
+//! packet.
 
 use aya_log_ebpf::debug;
 use lb_common::{Event, Mode, Outcome, Ring, Scheduler, Service, flow_table::Binding, wire::tcp};
@@ -32,13 +33,14 @@ subprogram! {
 }
 
 subprogram! {
-    /// Chooses a backend for the packet in the scratch memory, which has no flow. Or answers or relays the packet.
+    /// Chooses a backend for the packet in the scratch memory, which has no flow. Or answers or
+    /// relays the packet.
     pub fn choose_backend<F>(packet: Packet) -> Result<Next, Outcome> = choose;
 }
 
 subprogram! {
-    /// Creates a flow to the chosen backend for the packet in the scratch memory. The chosen backend is another one where
-    /// another CPU was faster.
+    /// Creates a flow to the chosen backend for the packet in the scratch memory. The chosen
+    /// backend is another one where another CPU was faster.
     pub fn enter_flow<F>(packet: Packet) -> Result<Next, Outcome> = enter;
 }
 
@@ -70,11 +72,13 @@ fn choose<F: Ip>(packet: &Packet) -> Result<Next, Outcome> {
         Err(Outcome::ConnectionLimit) if !begins => true,
         Err(outcome) => return Err(outcome),
     };
-    // A scheduler that chooses the same for each SYN needs no entry until the client has answered the SYN-ACK.
+    // A scheduler that chooses the same for each SYN needs no entry until the client has answered
+    // the SYN-ACK.
     let is_repeatable = is_stateless(ring) && parsed.is_syn();
     let is_tracked = translates || parsed.is_udp() || !(is_repeatable || is_full || parsed.flags & tcp::RST != 0);
     let is_flooded = is_tracked && !translates && guard::is_flooded(service_index, service);
-    // A packet of an unknown established connection goes to the backend that all balancers choose by hash.
+    // A packet of an unknown established connection goes to the backend that all balancers choose
+    // by hash.
     let chosen = if (begins || translates) && !is_flooded {
         select::backend(parsed, service_index, service, ring)
     } else {
@@ -98,7 +102,8 @@ fn choose<F: Ip>(packet: &Packet) -> Result<Next, Outcome> {
     Ok(Next::Continue)
 }
 
-/// Relays or resets a segment of a connection that is unknown here, unless any balancer would choose the same backend.
+/// Relays or resets a segment of a connection that is unknown here, unless any balancer would
+/// choose the same backend.
 #[inline(always)]
 fn refuse_unknown<F: Ip>(
     packet: &Packet,

@@ -58,7 +58,8 @@ impl From<Outcome> for Exit {
     }
 }
 
-/// The outcome of a packet, or the index in the map `PROGRAMS` of the program that continues with it.
+/// The outcome of a packet, or the index in the map `PROGRAMS` of the program that continues with
+/// it.
 #[inline(always)]
 pub fn run(packet: &Packet) -> Result<Outcome, u32> {
     let (decision, program) = match frame::link(packet) {

@@ -86,7 +86,8 @@ fn forward<F: Ip>(packet: &Packet, scratch: &Scratch<F>) -> Result<Outcome, Outc
     }
 }
 
-/// Mode `nat`: adds the TOA option to segments of the handshake where the service wants it, and translates.
+/// Mode `nat`: adds the TOA option to segments of the handshake where the service wants it, and
+/// translates.
 #[inline(always)]
 fn nat<F: Ip>(packet: &Packet, scratch: &Scratch<F>, backend: &Backend, hop: &NextHop) -> Result<Outcome, Outcome> {
     let parsed = &scratch.parsed;

@@ -1,5 +1,5 @@
-//! The slow path: packets that open or end a flow, fragments, ICMP errors, packets without a resolved next hop, and packets
-//! that are not for this balancer after all.
+//! The slow path: packets that open or end a flow, fragments, ICMP errors, packets without a
+//! resolved next hop, and packets that are not for this balancer after all.
 
 use lb_common::{
     Action, AddressClass, Outcome,
@@ -55,7 +55,8 @@ fn pass<F: Ip>(packet: &Packet, outcome: Outcome) -> Outcome {
     }
 }
 
-/// Decides what a packet is. Returns its direction, with client or worker in the scratch memory; or its outcome.
+/// Decides what a packet is. Returns its direction, with client or worker in the scratch memory; or
+/// its outcome.
 #[inline(always)]
 fn classify<F: Ip>(packet: &Packet) -> Result<Direction, Outcome> {
     let scratch = scratch::<F>().ok_or(Outcome::Inconsistent)?;

@@ -61,7 +61,8 @@ fn write<F: Headers>(packet: &Packet, parsed: &Parsed<F>, reason: Outcome) -> Re
     Ok(reason)
 }
 
-/// RFC 9293, section 3.4: "SEG.LEN = the number of octets occupied by the data in the segment (counting SYN and FIN)".
+/// RFC 9293, section 3.4: "SEG.LEN = the number of octets occupied by the data in the segment
+/// (counting SYN and FIN)".
 #[inline(always)]
 fn segment_length<F: Headers>(parsed: &Parsed<F>, segment: &Window<{ tcp::LENGTH }>) -> u32 {
     let header_length = (segment.load::<u8>(tcp::DATA_OFFSET) >> 4) as u32 * 4;

@@ -13,16 +13,19 @@ use crate::{
     packet::{Packet, frame, parsed::Parsed},
 };
 
-/// How much of the packet is quoted, in bytes: more than its headers. The packet is longer, or it would fit.
+/// How much of the packet is quoted, in bytes: more than its headers. The packet is longer, or it
+/// would fit.
 const QUOTE: usize = 128;
-/// RFC 791: "Every internet module must be able to forward a datagram of 68 octets without further fragmentation";
-/// RFC 8200, section 5: "every link in the Internet have an MTU of 1280 octets or greater". A smaller MTU gets no answer.
+/// RFC 791: "Every internet module must be able to forward a datagram of 68 octets without further
+/// fragmentation"; RFC 8200, section 5: "every link in the Internet have an MTU of 1280 octets or
+/// greater". A smaller MTU gets no answer.
 const SMALLEST: usize = 576;
 
 /// Turns the packet into the ICMP message that announces `mtu`.
 ///
-/// RFC 1191, section 4: code 4 with "the MTU of that next-hop network in the low-order 16 bits". RFC 4443, section 3.2:
-/// packet too big, with "the Maximum Transmission Unit of the next-hop link".
+/// RFC 1191, section 4: code 4 with "the MTU of that next-hop network in the low-order 16 bits".
+/// RFC 4443, section 3.2: packet too big, with "the Maximum Transmission Unit of the next-hop
+/// link".
 #[inline(never)]
 pub fn answer<F: Headers>(packet: &Packet, parsed: &Parsed<F>, mtu: usize) -> Outcome {
     outcome(write(packet, parsed, mtu))
@@ -31,7 +34,8 @@ pub fn answer<F: Headers>(packet: &Packet, parsed: &Parsed<F>, mtu: usize) -> Ou
 #[inline(always)]
 fn write<F: Headers>(packet: &Packet, parsed: &Parsed<F>, mtu: usize) -> Result<Outcome, Outcome> {
     let transport = &parsed.transport;
-    // The generic hook can merge frames into one that is larger than any link. The kernel splits it again when it sends it.
+    // The generic hook can merge frames into one that is larger than any link. The kernel splits it
+    // again when it sends it.
     if transport.packet_length < QUOTE || mtu < SMALLEST {
         return Err(Outcome::Malformed);
     }

@@ -34,7 +34,8 @@ pub fn leave(packet: &Packet, hop: &NextHop) -> Outcome {
     if hop.ifindex == packet.interface() {
         return Outcome::Forwarded;
     }
-    // SAFETY: the helper only notes the interface. The kernel counts a frame that the interface cannot send.
+    // SAFETY: the helper only notes the interface. The kernel counts a frame that the interface
+    // cannot send.
     unsafe { bpf_redirect(hop.ifindex, 0) };
     Outcome::Redirected
 }
@@ -49,8 +50,8 @@ fn retag<F: Headers>(packet: &Packet, hop: &NextHop) -> Result<(), Outcome> {
     frame::write_header(packet, hop, F::ETHER_TYPE)
 }
 
-/// Sends a rewritten packet with an unresolved next hop: by the kernel's tables, else by the controller. `length` is in bytes,
-/// from the IP header at `l3` on.
+/// Sends a rewritten packet with an unresolved next hop: by the kernel's tables, else by the
+/// controller. `length` is in bytes, from the IP header at `l3` on.
 #[inline(never)]
 pub fn unresolved<F: Headers>(packet: &Packet, l3: usize, length: usize, tags: Tags) -> Outcome {
     outcome(match routed::<F>(packet, l3, length) {
@@ -60,7 +61,8 @@ pub fn unresolved<F: Headers>(packet: &Packet, l3: usize, length: usize, tags: T
     })
 }
 
-/// The next hop by the kernel's routes and neighbours. The kernel answers only if forwarding is on for the interface.
+/// The next hop by the kernel's routes and neighbours. The kernel answers only if forwarding is on
+/// for the interface.
 #[inline(always)]
 fn routed<F: Headers>(packet: &Packet, l3: usize, length: usize) -> Result<Option<NextHop>, Outcome> {
     // SAFETY: plain numbers, for which zero is a valid value.

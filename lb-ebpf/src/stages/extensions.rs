@@ -1,4 +1,5 @@
-//! Packets whose transport header does not follow the fixed IP header: IPv6 extension headers, fragments. And ICMP.
+//! Packets whose transport header does not follow the fixed IP header: IPv6 extension headers,
+//! fragments. And ICMP.
 
 use lb_common::{
     Outcome,
@@ -17,7 +18,8 @@ use crate::{
 };
 
 subprogram! {
-    /// Parses the rest of the packet in the scratch memory, after the fixed IP header. An ICMP message itself is not parsed.
+    /// Parses the rest of the packet in the scratch memory, after the fixed IP header. An ICMP
+    /// message itself is not parsed.
     pub fn read_extensions<F>(packet: Packet) -> Result<Next, Outcome> = read;
 }
 

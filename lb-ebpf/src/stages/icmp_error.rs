@@ -1,4 +1,5 @@
-//! ICMP errors that quote a packet of a flow: forwarded to the sender of that packet, and translated like it.
+//! ICMP errors that quote a packet of a flow: forwarded to the sender of that packet, and
+//! translated like it.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use lb_common::{
@@ -29,7 +30,8 @@ use crate::{
     },
 };
 
-/// An ICMP error that is being translated. It is in memory of each CPU, because the stack is too small for it.
+/// An ICMP error that is being translated. It is in memory of each CPU, because the stack is too
+/// small for it.
 #[repr(C)]
 pub struct Draft<F: Family> {
     /// The 5-tuple of the packet that it quotes.
@@ -58,14 +60,14 @@ fn draft<F: Family>() -> Option<&'static mut Draft<F>> {
     } else {
         DRAFT_V6.get_ptr_mut(0)?.cast()
     };
-    // SAFETY: the entry is this CPU's own, XDP programs of one CPU do not interrupt each other, and the type is that of the
-    // family's map.
+    // SAFETY: the entry is this CPU's own, XDP programs of one CPU do not interrupt each other, and
+    // the type is that of the family's map.
     Some(unsafe { &mut *draft })
 }
 
 subprogram! {
-    /// Sends the ICMP error in the scratch memory, if it belongs to a flow. If it continues, it goes unchanged to the chosen
-    /// backend.
+    /// Sends the ICMP error in the scratch memory, if it belongs to a flow. If it continues, it
+    /// goes unchanged to the chosen backend.
     pub fn send_error<F>(packet: Packet) -> Result<Next, Outcome> = send;
 }
 
@@ -127,7 +129,8 @@ fn is_error<F: Family>(kind: u8) -> bool {
     }
 }
 
-/// Reads 5-tuple and offsets of the quoted packet. RFC 792 promises only 8 bytes after its IP header.
+/// Reads 5-tuple and offsets of the quoted packet. RFC 792 promises only 8 bytes after its IP
+/// header.
 #[inline(always)]
 fn quoted<F: Headers>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>) -> Result<(), Outcome> {
     let l3 = ip.transport.offset + icmp::LENGTH;
@@ -175,7 +178,8 @@ fn to_worker<F: Ip>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>, flow:
     outcome(translate(packet, ip, draft))
 }
 
-/// Translates an error about a packet to a worker, for its client. Returns [`Outcome::Forwarded`] if it did.
+/// Translates an error about a packet to a worker, for its client. Returns [`Outcome::Forwarded`]
+/// if it did.
 #[inline(never)]
 fn to_client<F: Ip>(packet: &Packet, ip: &Parsed<F>, draft: &mut Draft<F>, flow: &Flow<F>) -> Outcome {
     let Some(backend) = flow.backend() else {

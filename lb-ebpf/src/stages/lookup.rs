@@ -10,7 +10,8 @@ use crate::{
 
 /// Reads the IP header. Most packets that are not for this balancer get [`Outcome::NotOurs`] here.
 ///
-/// An ICMP packet can be an error that a router sends to a client of `dnat`. It passes without a class.
+/// An ICMP packet can be an error that a router sends to a client of `dnat`. It passes without a
+/// class.
 #[inline(always)]
 pub fn read<F: Headers>(packet: &Packet, link: &Link, parsed: &mut Parsed<F>) -> Result<(), Outcome> {
     F::parse_ip(packet, link.l3, parsed)?;
@@ -26,14 +27,15 @@ pub fn read<F: Headers>(packet: &Packet, link: &Link, parsed: &mut Parsed<F>) ->
     Ok(())
 }
 
-/// Adds whether the packet can come from a worker, which [`read`] leaves out for a destination that can be ours. The address
-/// of a client can have the same hash as one of ours.
+/// Adds whether the packet can come from a worker, which [`read`] leaves out for a destination that
+/// can be ours. The address of a client can have the same hash as one of ours.
 #[inline(always)]
 pub fn read_source<F: Headers>(parsed: &mut Parsed<F>) {
     parsed.class.0 |= class(&parsed.key.source).0 & AddressClass::WORKER;
 }
 
-/// Whether a packet can be a worker's reply. NAT sources are often virtual addresses too: then only the port decides.
+/// Whether a packet can be a worker's reply. NAT sources are often virtual addresses too: then only
+/// the port decides.
 #[inline(always)]
 pub fn may_be_reply<F: Headers>(parsed: &Parsed<F>) -> bool {
     let class = parsed.class;
@@ -58,8 +60,8 @@ fn class<A: AsRef<[u32]>>(address: &A) -> AddressClass {
     AddressClass((word >> shift) as u8)
 }
 
-/// The service of a 5-tuple's destination, and its index; [`Outcome::NotOurs`] where there is none. `class` is that of the
-/// destination.
+/// The service of a 5-tuple's destination, and its index; [`Outcome::NotOurs`] where there is none.
+/// `class` is that of the destination.
 #[inline(always)]
 pub fn service<F: Tables>(key: &FlowKey<F>, class: AddressClass) -> Result<(u32, &'static Service), Outcome> {
     let port = key.ports.destination();

@@ -1,6 +1,8 @@
-//! Punt: hands a rewritten packet with an unresolved next hop to the controller, which sends it through the kernel.
+//! Punt: hands a rewritten packet with an unresolved next hop to the controller, which sends it
+//! through the kernel.
 //!
-//! The packet cannot pass to the kernel: the virtual address is local and no socket listens, so the kernel would send RST.
+//! The packet cannot pass to the kernel: the virtual address is local and no socket listens, so the
+//! kernel would send RST.
 
 use lb_common::{
     Family, Outcome,
@@ -15,7 +17,8 @@ const SHORTEST: usize = 20;
 /// Copies `length` bytes from the IP header at `l3` on into the queue.
 #[inline(always)]
 pub fn packet<F: Family>(packet: &Packet, l3: usize, length: usize) -> Result<Outcome, Outcome> {
-    // Two comparisons with two outcomes, neither with zero: the verifier of Linux 6.1 derives bounds only from these.
+    // Two comparisons with two outcomes, neither with zero: the verifier of Linux 6.1 derives
+    // bounds only from these.
     if length < SHORTEST {
         return Err(Outcome::Malformed);
     }

@@ -16,9 +16,9 @@ use crate::{
 };
 
 subprogram! {
-    /// Notes that the SYN in the scratch memory was retransmitted, and chooses another backend if that is better. Returns
-    /// whether it did. Then `chosen` has that backend, and the flow in the scratch memory, which is no longer counted, must
-    /// be released.
+    /// Notes that the SYN in the scratch memory was retransmitted, and chooses another backend if
+    /// that is better. Returns whether it did. Then `chosen` has that backend, and the flow in the
+    /// scratch memory, which is no longer counted, must be released.
     pub fn reschedule<F>() -> bool = choose_other;
 }
 

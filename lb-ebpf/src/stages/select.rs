@@ -138,10 +138,12 @@ fn after(ring: Ring, position: u32) -> u32 {
     if position + 1 >= ring.length() { 0 } else { position + 1 }
 }
 
-/// How many slots are searched for another backend. Every sender of SYNs can cause the search, so it must be short.
+/// How many slots are searched for another backend. Every sender of SYNs can cause the search, so
+/// it must be short.
 const SEARCHED: u32 = 1024;
 
-/// A backend for a flow whose own backend, `avoided`, does not answer; `None` where the search finds no other.
+/// A backend for a flow whose own backend, `avoided`, does not answer; `None` where the search
+/// finds no other.
 #[inline(always)]
 pub fn other<F: Ip>(parsed: &Parsed<F>, service: &Service, ring: Ring, avoided: u32) -> Option<u32> {
     let length = ring.length();
@@ -150,7 +152,8 @@ pub fn other<F: Ip>(parsed: &Parsed<F>, service: &Service, ring: Ring, avoided: 
     }
     let scheduler = ring.scheduler()?;
     let first = match scheduler {
-        // Turns are for new flows. A retransmitted SYN that took one would give the next flow the same backend again.
+        // Turns are for new flows. A retransmitted SYN that took one would give the next flow the
+        // same backend again.
         Scheduler::RoundRobin | Scheduler::LeastConnection | Scheduler::Random => hash::reduce(random(), length),
         Scheduler::Maglev | Scheduler::SourceHash => {
             choice::by_hash(scheduler, &parsed.key, service.source_prefix, length)

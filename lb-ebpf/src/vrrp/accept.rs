@@ -11,11 +11,13 @@ use crate::{
 };
 
 subprogram! {
-    /// Drops the packet in the scratch memory, which belongs to no service, if its destination accepts no such packets.
+    /// Drops the packet in the scratch memory, which belongs to no service, if its destination
+    /// accepts no such packets.
     ///
-    /// RFC 9568, section 6.1: "Accept_Mode [...] Controls whether a VRRP Router in Active state will accept packets addressed
-    /// to the address owner's IPvX address as its own if it is not the IPvX address owner"; IPv6 Neighbor Solicitations and
-    /// Neighbor Advertisements are not dropped even then.
+    /// RFC 9568, section 6.1: "Accept_Mode [...] Controls whether a VRRP Router in Active state
+    /// will accept packets addressed to the address owner's IPvX address as its own if it is not
+    /// the IPvX address owner"; IPv6 Neighbor Solicitations and Neighbor Advertisements are not
+    /// dropped even then.
     pub fn refuse_unaccepted<F>(packet: Packet) -> Result<Next, Outcome> = refuse;
 }
 

@@ -1,4 +1,5 @@
-//! VRRP in the packet path: adverts, liveness echoes, ARP and neighbour discovery, relay, virtual router MAC addresses.
+//! VRRP in the packet path: adverts, liveness echoes, ARP and neighbour discovery, relay, virtual
+//! router MAC addresses.
 //!
 //! Adverts, echoes and neighbour solicitations are packets of this link, with a hop limit of 255.
 
@@ -32,17 +33,17 @@ use crate::{
 /// Whether the packet can be an advert, an echo or a neighbour solicitation.
 #[inline(always)]
 pub fn concerns<F: Headers>(parsed: &Parsed<F>) -> bool {
-    // RFC 9568, section 5.1.1.3: "A VRRP Router receiving a packet with the TTL not equal to 255 MUST discard the packet";
-    // RFC 4861, section 7.1.1: a solicitation has a "Hop Limit [...] of 255, i.e., the packet could not possibly have been
-    // forwarded by a router".
+    // RFC 9568, section 5.1.1.3: "A VRRP Router receiving a packet with the TTL not equal to 255
+    // MUST discard the packet"; RFC 4861, section 7.1.1: a solicitation has a "Hop Limit [...] of
+    // 255, i.e., the packet could not possibly have been forwarded by a router".
     parsed.transport.ttl == 255
         && (parsed.key.protocol == vrrp::PROTOCOL
             || parsed.key.protocol == udp::PROTOCOL
             || F::NUMBER == V6::NUMBER && parsed.key.protocol == F::ICMP)
 }
 
-/// The outcome of a packet that [`concerns`] this module, or an ARP packet; or the index in the map `PROGRAMS` of the program
-/// that continues with it.
+/// The outcome of a packet that [`concerns`] this module, or an ARP packet; or the index in the map
+/// `PROGRAMS` of the program that continues with it.
 #[inline(always)]
 pub fn run(packet: &Packet) -> Result<Outcome, u32> {
     match frame::link(packet) {

@@ -5,10 +5,11 @@ use lb_common::{Family, Outcome, wire::eth};
 use super::router::{self, sender};
 use crate::packet::{Packet, parsed::Parsed};
 
-/// Forwards a segment of an unknown connection: from the master to the balancer that was master before, while that exists;
-/// or from the former master to the new one.
+/// Forwards a segment of an unknown connection: from the master to the balancer that was master
+/// before, while that exists; or from the former master to the new one.
 ///
-/// Each balancer keeps its flows, and sends replies to clients itself: no connection breaks when an address moves.
+/// Each balancer keeps its flows, and sends replies to clients itself: no connection breaks when an
+/// address moves.
 #[inline(always)]
 pub fn relay<F: Family>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome, Outcome> {
     let (router, _) = router::of_destination(packet, parsed)?;

@@ -1,4 +1,5 @@
-//! Address resolution: drops ARP requests and neighbour solicitations for addresses that this balancer does not hold.
+//! Address resolution: drops ARP requests and neighbour solicitations for addresses that this
+//! balancer does not hold.
 //!
 //! Otherwise the kernel would answer them for an address that another balancer can have.
 

@@ -39,7 +39,8 @@ pub fn by_key(key: &RouterKey) -> Option<*mut VirtualRouter> {
     VIRTUAL_ROUTERS.get_ptr_mut(*index)
 }
 
-/// The virtual router of an address, and whether the address refuses packets that belong to no service.
+/// The virtual router of an address, and whether the address refuses packets that belong to no
+/// service.
 #[inline(always)]
 pub fn by_address(address: &RouterAddress) -> Result<(*mut VirtualRouter, bool), Outcome> {
     // SAFETY: the value is one word that the controller writes whole.
@@ -114,7 +115,8 @@ pub fn version(router: *mut VirtualRouter) -> u64 {
 /// Notes sender, priority and time of an advert.
 #[inline(always)]
 pub fn note_advert(router: *mut VirtualRouter, from: &[u32; 4], priority: u8) {
-    // SAFETY: within the value; only the packet path writes these fields, each whole, and the last advert counts.
+    // SAFETY: within the value; only the packet path writes these fields, each whole, and the last
+    // advert counts.
     unsafe {
         let mut i = 0;
         while i < from.len() {

@@ -13,9 +13,10 @@ const PREFIX: u32 = u32::from_ne_bytes(mac::PREFIX);
 
 /// Drops a frame to a virtual router of which this balancer is not master.
 ///
-/// RFC 9568, section 6.4.2: a backup "MUST discard packets with a destination link-layer MAC address equal to the Virtual
-/// Router MAC address". Network cards do that, except those in promiscuous mode. A master that releases its address
-/// still takes such frames until the next master has sent one from the address: until then, switches forward them here.
+/// RFC 9568, section 6.4.2: a backup "MUST discard packets with a destination link-layer MAC
+/// address equal to the Virtual Router MAC address". Network cards do that, except those in
+/// promiscuous mode. A master that releases its address still takes such frames until the next
+/// master has sent one from the address: until then, switches forward them here.
 #[inline(always)]
 pub fn check(packet: &Packet, tags: Tags) -> Result<(), Outcome> {
     match addressed(packet, tags) {
@@ -24,8 +25,9 @@ pub fn check(packet: &Packet, tags: Tags) -> Result<(), Outcome> {
     }
 }
 
-/// The sender of the packet, as the hop for replies. Their source is the interface's own address: the virtual router's can
-/// be on another balancer by then, and switches would forward it to this one again.
+/// The sender of the packet, as the hop for replies. Their source is the interface's own address:
+/// the virtual router's can be on another balancer by then, and switches would forward it to this
+/// one again.
 #[inline(always)]
 pub fn origin(packet: &Packet, tags: Tags) -> Result<NextHop, Outcome> {
     let mut hop = frame::origin(packet, tags)?;

@@ -1,7 +1,8 @@
 //! `bench packets`: nanoseconds per packet of the program, by BPF_PROG_TEST_RUN.
 //!
-//! A wrapper restores the packet before each run, and each figure is taken right after that of a floor program with the
-//! same packet. Before a case is measured, the counters of outcomes show that it takes the way it claims to take.
+//! A wrapper restores the packet before each run. Each figure is taken directly after that of a
+//! floor program with the same packet. The counters of outcomes prove that all packets of a case
+//! end as its name says.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -60,20 +61,20 @@ pub(super) struct Figure {
     pub(super) over_floor_ns: f64,
 }
 
-/// Where in a case a packet stands.
+/// The kind of packet that a case measures.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Of a flow that is there.
+    /// A packet of an existing flow.
     Hit,
-    /// The answer of a worker.
+    /// A worker's reply.
     Reply,
-    /// The first of a flow, each time.
+    /// The first packet of a flow, each time.
     New,
-    /// An ICMP error about an answer.
+    /// An ICMP error about a reply.
     Error,
-    /// Of nobody.
+    /// A packet that passes to the kernel.
     Pass,
-    /// None: a floor program by itself, by its index among the targets.
+    /// None: the floor program at this index of the targets.
     Floor(u32),
 }
 
@@ -132,16 +133,17 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Backends of each service; a prime, so that ports and turns do not go in step.
+/// Backends of each service; a prime, so that ports and turns of round-robin do not coincide.
 const BACKENDS: u8 = 61;
-/// Packets for one figure of new flows: as many flows stand in the table after it.
+/// Packets for one figure of new flows, and so flows in the table after it.
 const NEW: u32 = 100_000;
 
 /// Measures all cases.
 ///
 /// # Errors
 ///
-/// When the kernel refuses a program, or a case does not take the way it claims to take.
+/// When the kernel refuses a program, or packets of a case end with another outcome than its name
+/// says.
 pub fn run(options: &Options) -> Result<()> {
     machine::pin()?;
     eprintln!("{}", machine::describe());
@@ -194,7 +196,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// `entries` is how many the flow table of each family is meant to hold.
+    /// `entries` is the capacity of the flow table of each family.
     fn new(bpffs: &Path, name: &str, entries: u32) -> Result<Self> {
         let capacity = Capacity {
             flows_v4: entries,
@@ -268,7 +270,7 @@ impl Bench {
         })
     }
 
-    /// A figure of packets that all went the way that the case names.
+    /// A figure of packets that all ended with the outcome of the case.
     fn checked_figure(&mut self, case: &Case, script: &Script, repeat: u32) -> Result<f64> {
         let Some(expected) = expected(case) else {
             return self.figure(script, repeat);
@@ -314,14 +316,15 @@ impl Bench {
                 self.runner.rewind()?;
                 self.figure(&script(&first, case, mask), u32::try_from(flows)?)?;
                 if case.kind == Kind::Reply {
-                    return Ok(script(&self.answer(case)?, case, 0));
+                    return Ok(script(&self.reply(case)?, case, 0));
                 }
                 if case.kind == Kind::Error {
                     return Ok(error(&first, case));
                 }
                 let next = if case.protocol == UDP { first } else { tcp(case, ACK) };
                 let next = script(&next, case, mask);
-                // The first packet after the handshake's changes the phase where the worker is not seen.
+                // In modes without replies through the balancer, the first packet after the SYN
+                // changes the phase.
                 self.runner.rewind()?;
                 self.figure(&next, u32::try_from(flows)?)?;
                 Ok(next)
@@ -329,8 +332,8 @@ impl Bench {
         }
     }
 
-    /// The answer to the only flow.
-    fn answer(&self, case: &Case) -> Result<Packet> {
+    /// A reply of the only flow.
+    fn reply(&self, case: &Case) -> Result<Packet> {
         let mut keys = Vec::new();
         self.tables.for_each_flow(|flow| {
             if !flow.to_worker {
@@ -354,7 +357,7 @@ impl Bench {
     }
 }
 
-/// How the packets of a case end; a floor program counts nothing.
+/// The outcome of the packets of a case; a floor program counts none.
 fn expected(case: &Case) -> Option<Outcome> {
     match case.kind {
         Kind::Floor(_) => None,
@@ -381,7 +384,7 @@ fn udp(case: &Case) -> Packet {
     Packet::udp(client(case.v6), fixture::front(case.mode, case.v6), &[0; 8])
 }
 
-/// A packet to a host that is not ours, or to a port of a virtual address without a service.
+/// A packet to another host, or to a port of a virtual address without a service.
 fn elsewhere(packet: Packet, case: &Case) -> Packet {
     let mut destination = packet.destination;
     if case.name.ends_with("vip") {
@@ -394,11 +397,11 @@ fn elsewhere(packet: Packet, case: &Case) -> Packet {
     Packet { destination, ..packet }
 }
 
-/// A router's "fragmentation needed" about an answer of the flow that `first` began.
+/// A router's "fragmentation needed" about a reply of the flow that `first` opened.
 fn error(first: &Packet, case: &Case) -> Script {
     let router = SocketAddr::new(IpAddr::from([10, 79, 0, 1]), 0);
-    let answer = Packet::tcp(first.destination, first.source, ACK);
-    script_of(&answer.quoted_by(router, 3, 4, 1400, 8), case, 0)
+    let reply = Packet::tcp(first.destination, first.source, ACK);
+    script_of(&reply.quoted_by(router, 3, 4, 1400, 8), case, 0)
 }
 
 fn script(packet: &Packet, case: &Case, mask: u64) -> Script {

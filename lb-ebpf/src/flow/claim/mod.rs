@@ -1,4 +1,5 @@
-//! Claim: creates the entries of a new flow, in three steps each: reserve, check for a conflict, commit.
+//! Claim: creates the entries of a new flow, in three steps each: reserve, check for a conflict,
+//! commit.
 
 mod reply;
 mod reservation;
@@ -19,8 +20,9 @@ use super::{
 };
 use crate::family::Ip;
 
-/// Creates a flow to the chosen backend: one entry, or in modes that translate one for each direction. Afterwards
-/// `scratch.chosen` has the backend and the NAT binding, which are others where another CPU was faster.
+/// Creates a flow to the chosen backend: one entry, or in modes that translate one for each
+/// direction. Afterwards `scratch.chosen` has the backend and the NAT binding, which are others
+/// where another CPU was faster.
 #[inline(always)]
 pub fn claim<F: Ip>(scratch: &mut Scratch<F>, backend: &'static Backend, hop: u32) -> Result<(), Outcome> {
     let translates = mode(backend).translates();
@@ -38,7 +40,8 @@ pub fn claim<F: Ip>(scratch: &mut Scratch<F>, backend: &'static Backend, hop: u3
         && evicted.ports == scratch.new.ports;
     let mut allowed = Ok(());
     if is_own {
-        // The flow evicted its own entry for replies, which it just created: there is no space for both.
+        // The flow evicted its own entry for replies, which it just created: there is no space for
+        // both.
         evicted.meta = Meta(0);
         allowed = Err(Refused::Full);
     }
@@ -46,7 +49,8 @@ pub fn claim<F: Ip>(scratch: &mut Scratch<F>, backend: &'static Backend, hop: u3
         reservation::flow_conflict(&key, bucket, own)
     });
     let Err(refused) = result else {
-        // A full barrier: a CPU that evicts the entry for replies from now on finds the flow, and ends it.
+        // A full barrier: a CPU that evicts the entry for replies from now on finds the flow, and
+        // ends it.
         counts::begun(scratch.chosen.backend, scratch.chosen.service, scratch.new.record.phase);
         scratch.chosen.is_entered = 1;
         scratch.chosen.binding = scratch.new.binding;
@@ -92,7 +96,8 @@ fn prepare<F: Ip>(scratch: &mut Scratch<F>, backend: &Backend, hop: u32) {
     scratch.new.binding = Binding::new(scratch.parsed.key.ports.source(), hop, 0);
 }
 
-/// Creates the entry for the replies of the new flow; in `nat` with the first NAT binding that is free.
+/// Creates the entry for the replies of the new flow; in `nat` with the first NAT binding that is
+/// free.
 #[inline(always)]
 fn claim_replies<F: Ip>(backend: &Backend) -> Result<(), Outcome> {
     let tries = if matches!(mode(backend), Mode::Dnat) {
@@ -127,7 +132,8 @@ fn claim_replies<F: Ip>(backend: &Backend) -> Result<(), Outcome> {
 
 /// Ends the flow that this packet created if its entry for replies is gone. Returns whether it did.
 ///
-/// Another CPU can have evicted that entry before the flow was committed, and could not end the flow then.
+/// Another CPU can have evicted that entry before the flow was committed, and could not end the
+/// flow then.
 #[inline(always)]
 pub fn end_half<F: Ip>(scratch: &mut Scratch<F>) -> bool {
     if scratch.chosen.is_entered == 0 || reply::replies_exist::<F>() {

@@ -23,8 +23,8 @@ use crate::{
 pub const PORT_TRIES: u32 = 32;
 
 subprogram! {
-    /// Gives the new flow a NAT binding: in `nat` the client's own port at the first attempt; at others ports that a hash
-    /// selects, and each NAT source in turn. Returns whether it did.
+    /// Gives the new flow a NAT binding: in `nat` the client's own port at the first attempt; at
+    /// others ports that a hash selects, and each NAT source in turn. Returns whether it did.
     pub fn pick_port<F>(; attempt: u32) -> bool = bind;
 }
 
@@ -39,7 +39,8 @@ subprogram! {
 }
 
 subprogram! {
-    /// Whether the entry for replies of the flow that this packet created still exists, or its mode needs none.
+    /// Whether the entry for replies of the flow that this packet created still exists, or its mode
+    /// needs none.
     pub fn replies_exist<F>() -> bool = exists;
 }
 

@@ -22,8 +22,8 @@ subprogram! {
 }
 
 subprogram! {
-    /// Whether a bucket has an entry that conflicts with the reserved entry of the new flow. `own` is the slot of the reserved
-    /// entry, or `SLOTS` in the other bucket.
+    /// Whether a bucket has an entry that conflicts with the reserved entry of the new flow. `own`
+    /// is the slot of the reserved entry, or `SLOTS` in the other bucket.
     pub fn flow_conflict<F>(key: in FlowKey; bucket: u32, own: u32) -> Result<(), Refused> = find_conflict;
 }
 
@@ -37,8 +37,8 @@ fn reserve_by_flow<F: Ip>(key: &FlowKey<F>) -> Result<(), Refused> {
     reserve(key, scratch::BY_FLOW)
 }
 
-/// Reserves an entry of the new flow in the buckets of a 5-tuple. The entry that it evicts is kept in the scratch memory, at
-/// `by`.
+/// Reserves an entry of the new flow in the buckets of a 5-tuple. The entry that it evicts is kept
+/// in the scratch memory, at `by`.
 #[inline(always)]
 pub fn reserve<F: Ip>(key: &FlowKey<F>, by: usize) -> Result<(), Refused> {
     let scratch = scratch::<F>().ok_or(Refused::Full)?;

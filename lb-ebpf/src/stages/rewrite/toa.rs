@@ -1,7 +1,8 @@
 //! TOA: the TCP option with the client's address and port, for workers of `nat`.
 //!
-//! Kind 254 has port and IPv4 address, kind 253 port and IPv6 address, as kernel modules and proxies use them. Only segments of
-//! the handshake carry it: workers read it from the SYN, or from the segment that completes the handshake.
+//! Kind 254 has port and IPv4 address, kind 253 port and IPv6 address, as kernel modules and
+//! proxies use them. Only segments of the handshake carry it: workers read it from the SYN, or from
+//! the segment that completes the handshake.
 
 use lb_common::{
     Event, Family, V6,
@@ -30,9 +31,11 @@ const fn size<F: Headers>() -> usize {
     4 + 4 * F::WORDS
 }
 
-/// Inserts the option with the packet's source after the TCP header, before all other options. Returns whether it did.
+/// Inserts the option with the packet's source after the TCP header, before all other options.
+/// Returns whether it did.
 ///
-/// A segment gets no option if it has no space for one, or if its IP header has options or extensions.
+/// A segment gets no option if it has no space for one, or if its IP header has options or
+/// extensions.
 #[inline(never)]
 pub fn insert<F: Headers + Layout>(packet: &Packet, parsed: &Parsed<F>, mtu: u32) -> bool {
     let transport = &parsed.transport;
@@ -41,12 +44,12 @@ pub fn insert<F: Headers + Layout>(packet: &Packet, parsed: &Parsed<F>, mtu: u32
     if is_plain && fits && put(packet, parsed).is_some() {
         return true;
     }
-    counters::event(Event::ToaNoRoom);
+    counters::event(Event::ToaNoSpace);
     false
 }
 
-/// Whether a segment without our option can have one that the client made, which the worker would trust. Any byte of the
-/// options that equals a kind counts.
+/// Whether a segment without our option can have one that the client made, which the worker would
+/// trust. Any byte of the options that equals a kind counts.
 #[inline(never)]
 pub fn may_be_forged<F: Headers>(packet: &Packet, parsed: &Parsed<F>) -> bool {
     let offset = parsed.transport.offset;

@@ -1,8 +1,8 @@
 //! Tunnels: the packet travels inside another one. Only its hop limit changes.
 //!
 //! `ipip` is IP in IP (RFC 2003, RFC 2473, RFC 4213); `gue` is generic UDP encapsulation, variant 1
-//! (draft-ietf-intarea-gue, section 4: "direct encapsulation of IPv4 and IPv6"), in which the packet follows the UDP
-//! header directly.
+//! (draft-ietf-intarea-gue, section 4: "direct encapsulation of IPv4 and IPv6"), in which the
+//! packet follows the UDP header directly.
 
 use lb_common::{
     Backend, Family, Mode, NextHop, Outcome, Ports, Tags, V4, V6,
@@ -22,7 +22,8 @@ use crate::{
 const IPIP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
 
-/// Writes an outer header and the frame's header for `hop` before the packet. Returns the offset of the outer header.
+/// Writes an outer header and the frame's header for `hop` before the packet. Returns the offset of
+/// the outer header.
 #[inline(always)]
 pub fn encapsulate<F: Headers>(
     packet: &Packet,
@@ -78,13 +79,15 @@ pub fn encapsulate<F: Headers>(
         header.store(udp::SOURCE_PORT, (0xc000 | spread as u16).to_be());
         header.store(udp::DESTINATION_PORT, backend.tunnel_port.memory());
         header.store(udp::LENGTH_FIELD, (payload as u16).to_be());
-        // RFC 6935, section 5: a tunnel may send zero for no checksum, because the inner packet has its own.
+        // RFC 6935, section 5: a tunnel may send zero for no checksum, because the inner packet has
+        // its own.
         header.store(udp::CHECKSUM, 0_u16);
     }
     Ok(l3)
 }
 
-/// A hash of the flow for outer addresses and ports: it spreads flows over the receive queues of workers.
+/// A hash of the flow for outer addresses and ports: it spreads flows over the receive queues of
+/// workers.
 #[inline(always)]
 fn spread<F: Headers>(client: &F::Address, ports: Ports) -> u32 {
     let source = client.as_ref();
@@ -92,7 +95,8 @@ fn spread<F: Headers>(client: &F::Address, ports: Ports) -> u32 {
     mixed ^ mixed >> 15
 }
 
-/// The packet's traffic class, which is copied to the outer header (RFC 2983, section 4.1; RFC 6040, section 4.1).
+/// The packet's traffic class, which is copied to the outer header (RFC 2983, section 4.1; RFC
+/// 6040, section 4.1).
 #[inline(always)]
 fn traffic_class<F: Headers>(packet: &Packet, transport: &Transport) -> Result<u8, Outcome> {
     let header = packet.window::<2>(transport.l3)?;
