@@ -1295,7 +1295,7 @@ proptest! {
 }
 
 #[test]
-fn the_file_in_the_readme_is_right_and_has_the_backends_that_its_commands_name() {
+fn the_file_in_the_readme_is_valid_and_has_the_backends_that_its_commands_name() {
     let readme = include_str!("../../../../README.md");
     let (_, rest) = readme.split_once("```toml\n").unwrap();
     let (text, commands) = rest.split_once("```").unwrap();
