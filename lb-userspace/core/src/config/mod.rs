@@ -15,6 +15,7 @@ mod defaults;
 mod diagnostics;
 mod duration;
 mod error;
+mod foreign;
 mod guard;
 mod health;
 mod locate;

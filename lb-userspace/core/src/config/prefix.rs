@@ -1,4 +1,4 @@
-//! Prefixes of addresses.
+//! Parses address prefixes.
 
 use std::net::IpAddr;
 
@@ -9,25 +9,28 @@ use super::{
     diagnostics::Message,
 };
 
-/// What a prefix looks like.
+/// The expected form of a prefix.
 pub(super) const EXPECTED: &str = "a prefix such as \"192.0.2.0/24\" or \"2001:db8::/64\"";
 
-/// A prefix without host bits; an address alone is the prefix of only itself.
+/// Parses a prefix without host bits. An address without length is a prefix of one address.
 pub(super) fn prefix(text: &str) -> Result<IpNet, Message> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let prefix: IpNet = text
-        .parse()
-        .map_err(|_| Message::new(format!("\"{}\" is not a prefix", text.escape_debug()), EXPECTED))?;
+    let wrong = || {
+        // A word without a dot, such as "any", is hardly a host name here.
+        let name = text.contains('.').then(|| address::host_name(text, EXPECTED)).flatten();
+        name.unwrap_or_else(|| Message::new(format!("\"{}\" is not a prefix", text.escape_debug()), EXPECTED))
+    };
+    let prefix: IpNet = text.parse().map_err(|_| wrong())?;
     if prefix.addr() != prefix.network() {
-        let problem = format!("{prefix} has bits behind its length of {} bits", prefix.prefix_len());
+        let problem = format!("{prefix} has host bits: bits after the first {}", prefix.prefix_len());
         return Err(Message::new(problem, format!("\"{}\"", prefix.trunc())));
     }
     Ok(prefix)
 }
 
-/// A prefix of the family of `like`; `why` says why it must be.
+/// Parses a prefix of the family of `like`. `why` is the reason for that, for the error.
 pub(super) fn of_family(text: &str, like: Option<IpAddr>, why: &str) -> Result<IpNet, Message> {
     let prefix = prefix(text)?;
     match like {
@@ -43,20 +46,20 @@ pub(super) fn of_family(text: &str, like: Option<IpAddr>, why: &str) -> Result<I
     }
 }
 
-/// Addresses of this balancer, of which a word of 32 bits at most is chosen by the flow.
+/// Parses source addresses of tunnels: a prefix with at most 32 free bits, which are filled from the flow.
 pub(super) fn source(text: &str) -> Result<IpNet, Message> {
     let prefix = prefix(text)?;
     unicast(&prefix.addr().to_string())?;
     let (least, most) = if prefix.addr().is_ipv4() { (8, 32) } else { (96, 128) };
     if !(least..=most).contains(&prefix.prefix_len()) {
-        let problem = format!("{prefix} is too wide for a tunnel's source");
-        let expected = format!("/{least} to /{most}: at most 32 bits are filled from the flow");
+        let problem = format!("the prefix {prefix} of tunnel sources is too short");
+        let expected = format!("/{least} to /{most}");
         return Err(Message::new(problem, expected));
     }
     Ok(prefix)
 }
 
-/// A [`source`] that is IPv4 or IPv6, as its key says.
+/// Parses a [`source`] of one family. `what` names the family; `take` returns `None` for the other one.
 pub(super) fn source_of<T>(text: &str, what: &str, take: impl Fn(IpNet) -> Option<T>) -> Result<T, Message> {
     let source = source(text)?;
     take(source).ok_or_else(|| {
@@ -81,6 +84,7 @@ mod tests {
             ("2001:db8::1/64", Err("\"2001:db8::/64\"")),
             ("10.0.0.0/33", Err(EXPECTED)),
             ("10.0.0/8", Err(EXPECTED)),
+            ("example.org", Err(EXPECTED)),
             ("", Err(EXPECTED)),
         ] {
             let found = prefix(text)
@@ -91,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_begins_at_addresses_of_which_32_bits_at_most_are_free() {
+    fn a_prefix_of_tunnel_sources_has_at_most_32_free_bits() {
         for (text, expected) in [
             ("10.0.0.0/8", Ok(())),
             ("10.1.2.3", Ok(())),
             ("fd00:1::/96", Ok(())),
             ("fd00:1::1", Ok(())),
-            ("8.0.0.0/7", Err("too wide")),
-            ("fd00:1::/64", Err("too wide")),
+            ("8.0.0.0/7", Err("too short")),
+            ("fd00:1::/64", Err("too short")),
             ("224.0.0.0/8", Err("multicast")),
             ("127.0.0.0/8", Err("loopback")),
         ] {

@@ -1,7 +1,7 @@
-//! From text to [`raw`]: syntax, unknown keys and wrong types.
+//! Parses text into [`raw`] values: reports syntax errors, unknown keys and wrong types.
 //!
-//! Serde stops at the first error. To report them all, the culprit is taken out of the parsed document and the rest is
-//! read again.
+//! Serde stops at the first error. To report them all, the entry at fault is removed from the parsed document and the rest
+//! is read again.
 
 use serde::Deserialize;
 use toml::{
@@ -11,19 +11,19 @@ use toml::{
 
 use super::{
     diagnostics::{Diagnostics, Entry, Message, Span},
-    raw,
+    foreign, raw,
     words::nearest,
 };
 
-/// After so many errors the rest of the file is not worth another look: each one costs a pass over the file.
+/// Reading stops after this many errors, because each one costs a pass over the file.
 const MOST_ERRORS: usize = 20;
 
-/// Reads `text`.
+/// Parses `text`.
 pub(super) fn read(text: &str) -> Result<raw::File, Vec<Entry>> {
     let mut diagnostics = Diagnostics::default();
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        note_syntax_errors(text, &errors, &mut diagnostics);
+        add_syntax_errors(text, &errors, &mut diagnostics);
         return Err(diagnostics.into_vec());
     }
     let mut document = Spanned::new(document.span(), DeValue::Table(document.into_inner()));
@@ -32,9 +32,9 @@ pub(super) fn read(text: &str) -> Result<raw::File, Vec<Entry>> {
             Ok(file) => return diagnostics.into_result().map(|()| file),
             Err(error) => {
                 let span = error.span().unwrap_or_default();
-                let culprit = take_out(&mut document, &span);
-                let found = culprit.is_some();
-                diagnostics.add(span, structure_problem(&error, culprit));
+                let removed = remove_at(&mut document, &span);
+                let found = removed.is_some();
+                diagnostics.add(span, structure_problem(&error, removed));
                 if !found {
                     break;
                 }
@@ -44,41 +44,74 @@ pub(super) fn read(text: &str) -> Result<raw::File, Vec<Entry>> {
     Err(diagnostics.into_vec())
 }
 
-/// One finding a line: what follows on the same line is nearly always a consequence.
-fn note_syntax_errors(text: &str, errors: &[Error], diagnostics: &mut Diagnostics) {
+/// Adds one diagnostic for each line: further errors on a line are nearly always consequences.
+fn add_syntax_errors(text: &str, errors: &[Error], diagnostics: &mut Diagnostics) {
     let mut last_line = None;
     for error in errors.iter().take(MOST_ERRORS) {
         let span = error.span().unwrap_or(text.len()..text.len());
-        let line = text
-            .as_bytes()
-            .iter()
-            .take(span.start)
-            .filter(|byte| **byte == b'\n')
-            .count();
-        if last_line.replace(line) != Some(line) {
-            let (message, expected) = error.message().split_once(", expected ").unwrap_or_else(|| {
-                let expected = if error.message() == "duplicate key" {
-                    "each key once"
-                } else {
-                    "valid TOML"
-                };
-                (error.message(), expected)
-            });
-            diagnostics.add(span, Message::new(message, expected));
+        let line = line_of(text, span.start);
+        if last_line.replace(line.start) == Some(line.start) {
+            continue;
+        }
+        match unquoted(text, line) {
+            Some((span, message)) => diagnostics.add(span, message),
+            None => diagnostics.add(span, syntax_message(error.message())),
         }
     }
 }
 
-/// What was taken out of the document.
-struct Culprit {
-    /// The keys that lead to it, from the outermost; array indexes are left out.
+/// Splits an error of the TOML parser into what is wrong and what is expected.
+fn syntax_message(message: &str) -> Message {
+    let expected = match message {
+        "duplicate key" => "each key once",
+        _ => "valid TOML",
+    };
+    let (message, expected) = message.split_once(", expected ").unwrap_or((message, expected));
+    Message::new(message, expected)
+}
+
+/// The line that has the byte `at`, without its line break.
+fn line_of(text: &str, at: usize) -> Span {
+    let (before, after) = text.split_at(text.floor_char_boundary(at));
+    let start = before.rfind('\n').map_or(0, |line_break| line_break + 1);
+    let end = after.find('\n').map_or(text.len(), |length| before.len() + length);
+    start..end
+}
+
+/// For a line such as `address = 192.0.2.1`: the place of its value, and that the value needs quotes.
+fn unquoted(text: &str, line: Span) -> Option<(Span, Message)> {
+    let (key, value) = text[line.clone()].split_once('=')?;
+    let value_start = line.start + key.len() + 1;
+    let (key, value) = (key.trim(), value.split('#').next()?);
+    let start = value_start + value.len() - value.trim_start().len();
+    let value = value.trim();
+    let is_word = |c: char| c.is_alphanumeric() || "._-:/%* ".contains(c);
+    let is_plain = !value.is_empty() && value.chars().all(is_word) && value.contains(|c: char| !c.is_ascii_digit());
+    let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    if !is_plain || !is_key || value.parse::<toml::Value>().is_ok() {
+        return None;
+    }
+    let message = match value.to_lowercase().as_str() {
+        "yes" | "on" | "true" => Message::new(format!("`{key}` is not a TOML boolean"), "true"),
+        "no" | "off" | "false" => Message::new(format!("`{key}` is not a TOML boolean"), "false"),
+        _ => Message::new(
+            format!("the value of `{key}` has no quotes"),
+            format!("the value in quotes: \"{value}\""),
+        ),
+    };
+    Some((start..start + value.len(), message))
+}
+
+/// An entry that was removed from the document.
+struct Removed {
+    /// The keys that lead to it, the outermost first, without array indexes.
     path: Vec<String>,
     place: Place,
     /// The TOML type of the value, in words.
     kind: &'static str,
 }
 
-/// What an error was about.
+/// What an error is about.
 #[derive(PartialEq, Eq)]
 enum Place {
     /// The key that the path leads to.
@@ -89,13 +122,13 @@ enum Place {
     Entry,
 }
 
-/// Says in our words what serde says in its own.
-fn structure_problem(error: &Error, culprit: Option<Culprit>) -> Message {
+/// Translates an error of serde.
+fn structure_problem(error: &Error, removed: Option<Removed>) -> Message {
     let (message, expected) = error
         .message()
         .rsplit_once(", expected ")
         .unwrap_or((error.message(), ""));
-    let Some(Culprit { path, place, kind }) = culprit else {
+    let Some(Removed { path, place, kind }) = removed else {
         return Message::new(message, if expected.is_empty() { "another value" } else { expected });
     };
     let key = path.last().map_or("", String::as_str);
@@ -107,14 +140,14 @@ fn structure_problem(error: &Error, culprit: Option<Culprit>) -> Message {
             .map(|key| format!("`{key}`"))
             .collect::<Vec<_>>()
             .join(", ");
-        return Message::new(
-            format!("unknown key `{}`", key.escape_debug()),
-            format!("one of {expected}"),
-        )
-        .suggest(nearest(key, known.into_iter()));
+        let problem = format!("unknown key `{}`", key.escape_debug());
+        return match foreign::key(key) {
+            Some(instead) => Message::new(problem, instead),
+            None => Message::new(problem, format!("one of {expected}")).suggest(nearest(key, known.into_iter())),
+        };
     }
     let expected = match expected {
-        // A date is a map with a key of its own to serde.
+        // Serde sees a date as a map with one special key.
         _ if message.starts_with("unknown field") => TABLE.to_owned(),
         "" => "a smaller number".to_owned(),
         "i128" if kind == INTEGER => "a smaller number".to_owned(),
@@ -127,16 +160,16 @@ fn structure_problem(error: &Error, culprit: Option<Culprit>) -> Message {
     Message::new(format!("{subject}`{key}` is {kind}"), expected)
 }
 
-/// Takes the innermost entry that an error at `span` is about out of `value`.
-fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Span) -> Option<Culprit> {
+/// Removes the innermost entry at `span` from `value`.
+fn remove_at(value: &mut Spanned<DeValue<'_>>, span: &Span) -> Option<Removed> {
     match value.get_mut() {
         DeValue::Table(table) => {
             let inner = table
                 .iter_mut()
-                .find_map(|(key, value)| Some((key.get_ref().to_string(), take_out(value, span)?)));
-            if let Some((key, mut culprit)) = inner {
-                culprit.path.insert(0, key);
-                return Some(culprit);
+                .find_map(|(key, value)| Some((key.get_ref().to_string(), remove_at(value, span)?)));
+            if let Some((key, mut removed)) = inner {
+                removed.path.insert(0, key);
+                return Some(removed);
             }
             let (key, value) = table
                 .iter()
@@ -144,15 +177,15 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Span) -> Option<Culprit> {
             let place = if key.span() == *span { Place::Key } else { Place::Value };
             let (key, kind) = (key.get_ref().to_string(), kind(value.get_ref()));
             table.remove(key.as_str());
-            Some(Culprit {
+            Some(Removed {
                 path: vec![key],
                 place,
                 kind,
             })
         }
         DeValue::Array(array) => {
-            if let Some(culprit) = array.iter_mut().find_map(|element| take_out(element, span)) {
-                return Some(culprit);
+            if let Some(removed) = array.iter_mut().find_map(|element| remove_at(element, span)) {
+                return Some(removed);
             }
             let at = array.iter().position(|element| element.span() == *span)?;
             let kind = kind(array[at].get_ref());
@@ -161,7 +194,7 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Span) -> Option<Culprit> {
                 .filter(|(index, _)| *index != at)
                 .map(|(_, element)| element)
                 .collect();
-            Some(Culprit {
+            Some(Removed {
                 path: Vec::new(),
                 place: Place::Entry,
                 kind,

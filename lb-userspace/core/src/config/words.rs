@@ -2,7 +2,7 @@
 
 use lb_common::{Mode, OnBackendDown, Scheduler};
 
-use super::{PacketLog, Protocol, XdpMode, diagnostics::Message};
+use super::{PacketLog, Protocol, XdpMode, diagnostics::Message, foreign};
 
 /// A choice that the file, the command line and the API name by the same word.
 pub trait Word: Copy + PartialEq + 'static {
@@ -85,7 +85,7 @@ pub(super) fn choice<T: Word>(text: &str) -> Result<T, Message> {
         .join(" or ");
     Err(
         Message::new(format!("unknown {} \"{}\"", T::WHAT, text.escape_debug()), expected)
-            .suggest(nearest(text, words())),
+            .suggest(foreign::value(T::WHAT, text).or_else(|| nearest(text, words()))),
     )
 }
 
