@@ -10,8 +10,8 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
-    daemon::{self, MapChoice},
-    system::{fd_limit, preflight},
+    daemon::{self, MapChoice, preflight},
+    system::fd_limit,
 };
 use tracing_subscriber::EnvFilter;
 

@@ -17,9 +17,9 @@ use super::{
     error::CliError,
 };
 
-/// Asks the daemon at a socket.
+/// Sends requests to a daemon, over its socket or over TCP.
 pub(super) struct Client {
-    /// For messages, the endpoint where there is one.
+    /// Path of the socket, or the URL of the endpoint for messages.
     socket: PathBuf,
     endpoint: Option<Endpoint>,
 }
@@ -32,7 +32,7 @@ impl Client {
         }
     }
 
-    /// One that asks over TCP.
+    /// A client that uses `--endpoint`.
     pub(super) fn remote(place: &Place) -> Result<Self, CliError> {
         let url = place.endpoint.as_deref().unwrap_or_default();
         Ok(Self {
@@ -41,12 +41,12 @@ impl Client {
         })
     }
 
-    /// The answer to GET of `path`.
+    /// The response to `GET path`.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         self.send(Method::GET, path).await
     }
 
-    /// The answer to a request of `path`.
+    /// The response to a request, as JSON.
     pub(super) async fn send<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, CliError> {
         let (status, body) = self.ask(method, path).await?;
         if status == StatusCode::OK {
@@ -109,7 +109,7 @@ async fn exchange(
     Ok((status, body))
 }
 
-/// A name or value as part of a path or query (RFC 3986, section 2.1).
+/// Percent-encodes a name or value for a path or query (RFC 3986, section 2.1).
 pub(super) fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

@@ -1,4 +1,4 @@
-//! The way to an admin API over TCP: `http://HOST:PORT` or `https://HOST:PORT`, with a token.
+//! Connects to an admin API over TCP: `http://HOST:PORT` or `https://HOST:PORT`, with a token.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -11,18 +11,18 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{args::Place, error::CliError};
 
-/// An API that is reached over TCP.
+/// Where and how to connect.
 pub(super) struct Endpoint {
-    /// As it was given, for messages.
+    /// The URL as given, for messages.
     url: String,
     host: String,
     port: u16,
     tls: Option<TlsConnector>,
-    /// The value of the header `authorization`.
+    /// Value of the header `authorization`.
     pub(super) authorization: String,
 }
 
-/// What an endpoint without TLS may be that gives no usable answer.
+/// Hint after an unreadable response over plain TCP.
 pub(super) const PERHAPS_TLS: &str = "; if it speaks TLS, expected --endpoint https://HOST:PORT";
 
 /// A connection to an endpoint.
@@ -32,7 +32,7 @@ pub(super) enum Stream {
 }
 
 impl Endpoint {
-    /// What `--endpoint` and the options around it mean.
+    /// Reads `--endpoint`, the token and the trusted certificates.
     pub(super) fn new(url: &str, place: &Place) -> Result<Self, CliError> {
         let (tls, host, port) = parse(url).ok_or_else(|| {
             CliError::Usage(format!(
@@ -40,7 +40,7 @@ impl Endpoint {
             ))
         })?;
         let token = place.token_file.as_deref().ok_or_else(|| {
-            CliError::Usage("--endpoint wants a token; expected --token-file FILE, or LBCTL_TOKEN_FILE".to_owned())
+            CliError::Usage("--endpoint needs a token: use --token-file FILE or LBCTL_TOKEN_FILE".to_owned())
         })?;
         let text = fs::read_to_string(token).map_err(|error| unreadable(token, &error))?;
         let tls = tls.then(|| connector(&place.ca_file)).transpose()?;
@@ -53,7 +53,7 @@ impl Endpoint {
         })
     }
 
-    /// Connects; with TLS, only to a server whose certificate is good for the host.
+    /// Connects. With TLS, the certificate of the server must be valid for the host.
     pub(super) async fn connect(&self) -> Result<Stream, CliError> {
         let failed = |cause: String| CliError::Endpoint {
             url: self.url.clone(),
@@ -61,18 +61,20 @@ impl Endpoint {
         };
         let connected = TcpStream::connect((self.host.as_str(), self.port)).await;
         let stream =
-            connected.map_err(|error| failed(format!("{error}; is `listen` of [api] there, and lbd running?")))?;
+            connected.map_err(|error| failed(format!("{error}; check that lbd runs and that `[api]` has `listen`")))?;
         let Some(tls) = &self.tls else {
             return Ok(Stream::Plain(stream));
         };
         let name = ServerName::try_from(self.host.clone()).map_err(|error| failed(error.to_string()))?;
         match tls.connect(name, stream).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
-            // What is no TLS is read as a record of it.
+            // rustls read the start of a plain response as a TLS record.
             Err(error) if is_no_tls(&error) => Err(failed(format!(
-                "what answers there speaks no TLS; expected http://, where the network is trusted ({error})"
+                "the server speaks no TLS; expected http://, on a trusted network only ({error})"
             ))),
-            Err(error) => Err(failed(format!("{error}; --ca-file names the certificates to trust"))),
+            Err(error) => Err(failed(format!(
+                "{error}; use --ca-file to name the trusted certificates"
+            ))),
         }
     }
 }
@@ -87,7 +89,7 @@ fn is_no_tls(error: &std::io::Error) -> bool {
     )
 }
 
-/// Whether with TLS, host and port.
+/// Splits a URL into: whether it uses TLS, host, and port.
 fn parse(url: &str) -> Option<(bool, String, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let tls = match scheme {
@@ -110,7 +112,7 @@ fn connector(roots: &Path) -> Result<TlsConnector, CliError> {
     store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
     if store.is_empty() {
         return Err(CliError::Usage(format!(
-            "{} has no certificate in PEM; expected those to trust",
+            "{} has no certificate in PEM; expected the trusted certificates",
             roots.display()
         )));
     }

@@ -1,72 +1,72 @@
-//! What can be in the way of `lbctl`.
+//! Why `lbctl` failed, and the exit status for it.
 
 use std::{io, path::PathBuf};
 
 use crate::{api::Problem, dataplane::DataplaneError};
 use lb_core::config::ConfigError;
 
-/// What was in the way.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// Nothing says where the socket is.
-    #[error("{cause}\nlbctl finds the node by --config FILE, by default /etc/lbd/lbd.toml, or by --socket PATH")]
+    /// The configuration does not say where the socket is.
+    #[error("{cause}\nuse --config FILE (default /etc/lbd/lbd.toml) or --socket PATH to choose the node")]
     Config {
-        /// Why the configuration does not say it.
+        /// What is wrong with the configuration.
         cause: ConfigError,
     },
-    /// The socket does not answer.
+    /// Nobody answers at the socket.
     #[error("cannot reach lbd at {}: {cause}{}", path.display(), hint(cause))]
     Unreachable {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         cause: io::Error,
     },
-    /// The TCP listener does not answer.
+    /// Nobody answers at the endpoint.
     #[error("cannot reach lbd at {url}: {cause}")]
     Endpoint {
-        /// Where.
+        /// URL of the endpoint.
         url: String,
-        /// Why, and what to do.
+        /// Cause, and what to do.
         cause: String,
     },
-    /// The command line cannot be carried out.
+    /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
-    /// The daemon answered something that is no answer.
-    #[error("lbd at {} gave no usable answer: {cause}", path.display())]
+    /// The response of the daemon cannot be read.
+    #[error("cannot read the response of lbd at {}: {cause}", path.display())]
     Garbled {
-        /// The socket.
+        /// Path of the socket, or URL of the endpoint.
         path: PathBuf,
-        /// What was wrong.
+        /// What is wrong with the response.
         cause: String,
     },
-    /// The daemon refused.
+    /// The daemon refused the request.
     #[error("{}", .0.detail)]
     Refused(Problem),
-    /// What the command is about is there no more.
-    #[error("{0} is not there any more")]
+    /// The backend does not exist any more.
+    #[error("{0} does not exist any more")]
     Gone(String),
-    /// A drain that was followed ended before its flows did.
+    /// A drain was cancelled while `lbctl` followed it.
     #[error("{name} is not drained: it is {state} ({cause})")]
     NotDrained {
-        /// Service and backend.
+        /// The backend, as SERVICE/BACKEND.
         name: String,
-        /// What it is now.
+        /// State of the backend.
         state: String,
-        /// Why.
+        /// Cause of the state.
         cause: String,
     },
     /// The maps cannot be read.
     #[error("{}{}", .0, maps_hint(.0))]
     Maps(#[from] DataplaneError),
-    /// The answer cannot be written.
-    #[error("cannot write: {0}")]
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
 
 impl CliError {
-    /// The status to end with.
+    /// The exit status.
     pub fn exit_code(&self) -> u8 {
         match self {
             _ if self.is_forbidden() => 4,
@@ -76,7 +76,7 @@ impl CliError {
         }
     }
 
-    /// Whether it is for want of a right.
+    /// Whether a permission is missing.
     fn is_forbidden(&self) -> bool {
         match self {
             Self::Refused(problem) => [401, 403].contains(&problem.status),
@@ -86,9 +86,9 @@ impl CliError {
         }
     }
 
-    /// Whether the daemon is not there, or went away while it was asked.
+    /// Whether the daemon does not run, or stopped during the request.
     pub(super) fn is_absence(&self) -> bool {
-        // Whoever forbids is there.
+        // A daemon that refuses runs.
         !self.is_forbidden()
             && matches!(
                 self,
@@ -96,7 +96,7 @@ impl CliError {
             )
     }
 
-    /// What was in the way as problem details (RFC 9457): the daemon's own, where it refused.
+    /// The error as problem details (RFC 9457). A refusal keeps the details of the daemon.
     pub fn problem(&self) -> serde_json::Value {
         match self {
             Self::Refused(problem) => serde_json::json!(problem),
@@ -109,16 +109,16 @@ impl CliError {
             _ if self.is_forbidden() => "Not allowed",
             Self::Config { .. } | Self::Usage(_) => "Wrong usage",
             Self::Unreachable { .. } | Self::Endpoint { .. } => "lbd cannot be reached",
-            Self::Garbled { .. } => "No usable answer",
+            Self::Garbled { .. } => "The response cannot be read",
             Self::Refused(_) => "Refused",
             Self::NotDrained { .. } => "Not drained",
-            Self::Gone(_) => "Not there any more",
+            Self::Gone(_) => "Does not exist any more",
             Self::Maps(_) => "The maps cannot be read",
-            Self::Output(_) => "The answer cannot be written",
+            Self::Output(_) => "The output cannot be written",
         }
     }
 
-    /// Whether the reader of the answer has gone, which is no failure.
+    /// Whether the reader of the output has closed it. That is no failure.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -126,18 +126,18 @@ impl CliError {
 
 fn hint(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        io::ErrorKind::NotFound => "; is it running, and is this its socket? (the map commands work without it)",
+        io::ErrorKind::NotFound => "; check that lbd runs and that this is its socket (`lbctl map` works without lbd)",
         io::ErrorKind::ConnectionRefused => {
-            "; it left its socket behind and does not run (the map commands work without it)"
+            "; lbd does not run: the socket is left over (`lbctl map` works without lbd)"
         }
-        io::ErrorKind::PermissionDenied => "; the socket is for its owner and group: use sudo, or join the group",
+        io::ErrorKind::PermissionDenied => "; use sudo, or join the group of the socket",
         _ => "",
     }
 }
 
 fn maps_hint(error: &DataplaneError) -> &'static str {
     if error.is_for_want_of_rights() {
-        "; the maps are for root: use sudo"
+        "; only root can read the maps: use sudo"
     } else {
         ""
     }

@@ -4,13 +4,13 @@ use std::{io::IsTerminal, sync::OnceLock};
 
 use terminal_size::{Width, terminal_size_of};
 
-/// Blanks between columns, as the table writes them.
+/// Blanks on each side of a cell.
 const GAP: usize = 1;
-/// Text is not cut below this many characters while there are columns that matter less.
+/// Texts stay this wide, in characters, while a less important column can be left out.
 const READABLE: usize = 24;
-/// Text is not cut below this many characters at all.
+/// Narrowest text, in characters.
 const NARROWEST: usize = 10;
-/// Columns whose cells mean nothing, or something else, when they are cut.
+/// Columns whose cells are never cut: a part of an address or a state would mislead.
 const WHOLE: &[&str] = &[
     "address",
     "addresses",
@@ -23,7 +23,7 @@ const WHOLE: &[&str] = &[
     "state",
     "virtual address",
 ];
-/// Columns that are left out first, in this order.
+/// The least important columns, which are left out first, in this order.
 const FIRST_TO_GO: &[&str] = &[
     "to client",
     "to worker",
@@ -38,17 +38,17 @@ const FIRST_TO_GO: &[&str] = &[
     "idle",
     "virtual address",
 ];
-/// Columns that are left out when nothing else is left.
+/// The most important columns, which are left out last.
 const LAST_TO_GO: &[&str] = &["cause", "help", "holds", "meaning", "phase", "role", "state", "finding"];
 
 static TO_TERMINAL: OnceLock<()> = OnceLock::new();
 
-/// From now on, tables are as wide as the terminal at standard output, if there is one.
+/// From now on, tables fit the terminal at standard output, if it is one.
 pub fn fit_to_terminal() {
     let _ = TO_TERMINAL.set(());
 }
 
-/// The width to fit to; `None`: whatever it takes.
+/// The width to fit, in characters; `None` if there is no limit.
 pub(super) fn width() -> Option<usize> {
     let output = std::io::stdout();
     if TO_TERMINAL.get().is_none() || !output.is_terminal() {
@@ -60,20 +60,21 @@ pub(super) fn width() -> Option<usize> {
         .filter(|width| *width > 0)
 }
 
-/// What becomes of texts in the last column that are too long.
+/// What happens to long texts in the last column.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Last {
-    /// They are cut like others.
+    /// They are cut, as in other columns.
     Cut,
-    /// They go on in further lines.
+    /// They continue on more lines.
     Wraps,
 }
 
-/// How wide a table of these rows is that nothing is cut of.
+/// Width of a table of these rows when nothing is cut, in characters.
 pub(super) fn natural_width(rows: &[Vec<String>]) -> usize {
-    total(&widths(rows))
+    total(widths(rows))
 }
 
+/// The widest cell of each column.
 fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widest = |at: usize| {
@@ -83,79 +84,124 @@ fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     (0..columns).map(widest).collect()
 }
 
-/// The table keeps a blank at both sides of each cell; those at the ends of a line are cut.
-fn total(widths: &[usize]) -> usize {
-    widths.iter().sum::<usize>() + (2 * GAP) * widths.len().saturating_sub(1)
+/// Width of a line with these columns. The blanks at both ends of a line do not count, because they are removed.
+fn total(widths: impl IntoIterator<Item = usize>) -> usize {
+    let (columns, sum) = widths
+        .into_iter()
+        .fold((0_usize, 0), |(columns, sum), width| (columns + 1, sum + width));
+    sum + 2 * GAP * columns.saturating_sub(1)
 }
 
-/// Makes rows at most `width` characters long: long texts are cut a little, columns that matter least are left out, texts
-/// are cut more, and then further columns go from the right. Addresses, numbers and states are never cut. The first row is
-/// the head; `numbers` says which columns hold numbers, and goes on saying so of those that stay.
+/// Makes rows at most `width` characters wide, by these steps until they fit:
+///
+/// 1. Cut texts, down to [`READABLE`].
+/// 2. Leave out the columns of [`FIRST_TO_GO`].
+/// 3. Cut texts more, down to [`NARROWEST`].
+/// 4. Leave out columns from the right; those of [`LAST_TO_GO`] last.
+///
+/// The first row is the head. `numbers` marks the columns with numbers, which are never cut; it loses the columns that
+/// are left out.
 pub(super) fn fit(rows: &mut Vec<Vec<String>>, numbers: &mut Vec<bool>, width: usize, last: Last) {
-    let Some(head) = rows.first().cloned() else {
+    let Some(head) = rows.first() else {
         return;
     };
-    let natural = widths(rows);
-    let mut widths = natural.clone();
-    let prose = head.len().checked_sub(1).filter(|_| last == Last::Wraps);
-    if let Some(at) = prose {
-        widths[at] = widths[at].min(READABLE);
-    }
-    let mut kept: Vec<usize> = (0..head.len()).collect();
-    let total = |kept: &[usize], widths: &[usize]| total(&kept.iter().map(|at| widths[*at]).collect::<Vec<_>>());
-    let is_text = |at: usize| !numbers.get(at).copied().unwrap_or(false) && !WHOLE.contains(&head[at].as_str());
-    while total(&kept, &widths) > width && kept.len() > 1 {
-        let cut = |least: usize| {
-            let texts = kept.iter().copied().filter(|at| is_text(*at) && widths[*at] > least);
-            texts.max_by_key(|at| widths[*at])
-        };
-        let place = |name: &str| kept.iter().position(|at| head[*at] == name);
-        if let Some(at) = cut(READABLE) {
-            widths[at] -= 1;
-        } else if let Some(place) = FIRST_TO_GO.iter().find_map(|name| place(name)) {
-            kept.remove(place);
-        } else if let Some(at) = cut(NARROWEST) {
-            widths[at] -= 1;
-        } else {
-            let spare = |at: &usize| *at > 0 && !LAST_TO_GO.contains(&head[*at].as_str());
-            kept.remove(kept.iter().rposition(spare).unwrap_or(kept.len() - 1));
-        }
-    }
-    if let [only] = kept[..] {
-        widths[only] = widths[only].min(width.max(1));
-    }
-    let prose = prose.filter(|at| kept.last() == Some(at));
-    if let Some(at) = prose {
-        let rest = width.saturating_sub(total(&kept, &widths) - widths[at]);
-        widths[at] = rest.clamp(widths[at], natural[at].max(widths[at]));
-    }
-    let fitted = rows.iter().flat_map(|row| {
-        let cells = kept.iter().filter_map(|at| Some((*at, row.get(*at)?)));
-        let mut first: Vec<_> = cells
-            .map(|(at, cell)| {
-                if Some(at) == prose {
-                    cell.clone()
-                } else {
-                    shortened(cell, widths[at])
-                }
-            })
-            .collect();
-        let Some(at) = prose else { return vec![first] };
-        let text = first.pop().unwrap_or_default();
-        let mut lines = wrapped(text.split(' '), " ", widths[at]).into_iter();
-        let empty = vec![String::new(); first.len()];
-        first.push(lines.next().unwrap_or_default());
-        let further = lines.map(|line| [empty.clone(), vec![line]].concat());
-        std::iter::once(first).chain(further).collect()
-    });
-    *rows = fitted.collect();
-    *numbers = kept
+    let wrapped = head.len().checked_sub(1).filter(|_| last == Last::Wraps);
+    let layout = Layout::fitting(rows, numbers, width, wrapped);
+    *rows = rows.iter().flat_map(|row| layout.lines(row)).collect();
+    *numbers = layout
+        .kept
         .iter()
         .map(|at| numbers.get(*at).copied().unwrap_or(false))
         .collect();
 }
 
-/// Lines of words that are at most `width` characters long, unless a word alone is longer.
+/// Which columns are shown, and how wide.
+struct Layout {
+    /// The columns that are shown.
+    kept: Vec<usize>,
+    /// Width of every column, in characters.
+    widths: Vec<usize>,
+    /// The column that wraps.
+    wrapped: Option<usize>,
+}
+
+impl Layout {
+    fn fitting(rows: &[Vec<String>], numbers: &[bool], width: usize, wrapped: Option<usize>) -> Self {
+        let head = &rows[0];
+        let natural = widths(rows);
+        let mut layout = Self {
+            kept: (0..head.len()).collect(),
+            widths: natural.clone(),
+            wrapped,
+        };
+        if let Some(at) = wrapped {
+            layout.widths[at] = layout.widths[at].min(READABLE);
+        }
+        let is_text = |at: usize| !numbers.get(at).copied().unwrap_or(false) && !WHOLE.contains(&head[at].as_str());
+        while layout.total() > width && layout.kept.len() > 1 {
+            layout.shrink(head, is_text);
+        }
+        if let [only] = layout.kept[..] {
+            layout.widths[only] = layout.widths[only].min(width.max(1));
+        }
+        layout.wrapped = wrapped.filter(|at| layout.kept.last() == Some(at));
+        if let Some(at) = layout.wrapped {
+            let rest = width.saturating_sub(layout.total() - layout.widths[at]);
+            layout.widths[at] = rest.clamp(layout.widths[at], natural[at].max(layout.widths[at]));
+        }
+        layout
+    }
+
+    fn total(&self) -> usize {
+        total(self.kept.iter().map(|at| self.widths[*at]))
+    }
+
+    /// Takes one character from a text, or leaves out one column.
+    fn shrink(&mut self, head: &[String], is_text: impl Fn(usize) -> bool) {
+        let widest_over = |least: usize| {
+            let texts = self.kept.iter().copied();
+            let texts = texts.filter(|at| is_text(*at) && self.widths[*at] > least);
+            texts.max_by_key(|at| self.widths[*at])
+        };
+        let place = |name: &str| self.kept.iter().position(|at| head[*at] == name);
+        if let Some(at) = widest_over(READABLE) {
+            self.widths[at] -= 1;
+        } else if let Some(place) = FIRST_TO_GO.iter().find_map(|name| place(name)) {
+            self.kept.remove(place);
+        } else if let Some(at) = widest_over(NARROWEST) {
+            self.widths[at] -= 1;
+        } else {
+            let can_go = |at: &usize| *at > 0 && !LAST_TO_GO.contains(&head[*at].as_str());
+            let place = self.kept.iter().rposition(can_go);
+            self.kept.remove(place.unwrap_or(self.kept.len() - 1));
+        }
+    }
+
+    /// The lines of a row.
+    fn lines(&self, row: &[String]) -> Vec<Vec<String>> {
+        let cells = self.kept.iter().filter_map(|at| Some((*at, row.get(*at)?)));
+        let mut first: Vec<_> = cells
+            .map(|(at, cell)| {
+                if Some(at) == self.wrapped {
+                    cell.clone()
+                } else {
+                    shortened(cell, self.widths[at])
+                }
+            })
+            .collect();
+        let Some(at) = self.wrapped else {
+            return vec![first];
+        };
+        let text = first.pop().unwrap_or_default();
+        let mut lines = wrapped(text.split(' '), " ", self.widths[at]).into_iter();
+        let empty = vec![String::new(); first.len()];
+        first.push(lines.next().unwrap_or_default());
+        let more = lines.map(|line| [empty.clone(), vec![line]].concat());
+        std::iter::once(first).chain(more).collect()
+    }
+}
+
+/// Fills lines of at most `width` characters with words. A longer word has a line of its own.
 pub(super) fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, gap: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {
@@ -182,7 +228,7 @@ mod tests {
     use super::{Last, fit, natural_width};
 
     #[test]
-    fn addresses_and_states_stay_whole_and_what_matters_least_goes_first() {
+    fn addresses_and_states_are_never_cut_and_less_important_columns_go_first() {
         let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
         let fitted = |width| {
             let mut rows = vec![
@@ -217,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_first_and_then_columns_go_from_the_right() {
+    fn texts_are_cut_first_then_columns_go_from_the_right() {
         assert_eq!(fitted(80), ["web", "1234567", "status 503 from everywhere"]);
         assert_eq!(fitted(30), ["web", "1234567", "status 503 …"]);
         assert_eq!(fitted(20), ["web", "status 50…"]);
@@ -226,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_column_goes_on_in_further_lines_where_it_may() {
+    fn the_last_column_wraps_where_it_may() {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let mut rows = vec![
             row(["stage", "finding"]),

@@ -1,4 +1,13 @@
-//! `lbctl`: asks the admin API, or the pinned maps, and shows the answer.
+//! `lbctl`: sends a request to the admin API or reads the pinned maps, and shows the result.
+//!
+//! | file | task |
+//! |---|---|
+//! | `args` | the command line |
+//! | `locate` | finds the daemon or the maps that the options mean |
+//! | `client`, `endpoint` | talk to the daemon |
+//! | `commands` | carry out one command, one file for each noun |
+//! | `render`, `fit` | results as text, fitted to the terminal |
+//! | `complete` | shell completions |
 
 mod args;
 mod client;
@@ -20,16 +29,16 @@ pub use complete::complete_if_asked;
 pub use error::CliError;
 pub use fit::fit_to_terminal;
 
-/// Carries a command out and writes what it found to `out`.
+/// Carries a command out and writes the result to `out`.
 ///
 /// # Errors
 ///
-/// What was in the way; [`CliError::exit_code`] says with which status to end.
+/// If the command fails; [`CliError::exit_code`] has the exit status.
 pub async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), CliError> {
     commands::run(arguments, out).await
 }
 
-/// Carries the command of this process out, with `--watch` again and again until it fails or is interrupted.
+/// As [`run`]; `--watch` repeats the command until it fails or is interrupted.
 ///
 /// # Errors
 ///
@@ -43,16 +52,16 @@ pub async fn run_or_watch(mut arguments: Arguments, out: &mut dyn Write) -> Resu
     let redraw = std::io::stdout().is_terminal() && !arguments.json;
     let mut is_first = true;
     loop {
-        // Whole before it is shown, so that a terminal does not flicker.
+        // Show complete output at once, so that the terminal does not flicker.
         let mut shown = Vec::new();
         match run(arguments, &mut shown).await {
-            // It is being restarted, perhaps.
+            // The daemon may be restarting.
             Err(error) if error.is_absence() && !is_first => {
                 let sentence = format!("{error}; trying again\n");
                 if redraw {
                     shown = sentence.into_bytes();
                 } else {
-                    // Whoever read this may be gone.
+                    // Standard error may be closed.
                     let _ = write!(std::io::stderr(), "lbctl: {sentence}");
                 }
             }

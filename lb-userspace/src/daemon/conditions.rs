@@ -36,14 +36,14 @@ fn begun(condition: Condition) -> Option<(Kind, &'static str)> {
     match condition {
         Condition::Unknown | Condition::Well => None,
         Condition::Panic => Some((
-            Kind::PanicBegun,
+            Kind::PanicStarted,
             "fewer backends are well than `panic_threshold`; all of them take packets",
         )),
         Condition::Fallback => Some((
-            Kind::FallbackBegun,
+            Kind::FallbackStarted,
             "no backend is up; new connections go to the fallback",
         )),
-        Condition::Unserved => Some((Kind::ServiceUnserved, "no backend is up; new connections are refused")),
+        Condition::Unserved => Some((Kind::ServiceDown, "no backend is up; new connections are refused")),
     }
 }
 
@@ -55,7 +55,7 @@ fn ended(condition: Condition) -> Option<(Kind, &'static str)> {
             "health is heeded; backends that are not well take no packets",
         )),
         Condition::Fallback => Some((Kind::FallbackEnded, "the fallback takes no new connections any more")),
-        Condition::Unserved => Some((Kind::ServiceServed, "new connections are taken again")),
+        Condition::Unserved => Some((Kind::ServiceUp, "new connections are taken again")),
     }
 }
 
@@ -70,15 +70,15 @@ mod tests {
         for (new, kinds) in [
             (Some(Unknown), &[][..]),
             (Some(Well), &[]),
-            (Some(Fallback), &[Kind::FallbackBegun]),
+            (Some(Fallback), &[Kind::FallbackStarted]),
             (Some(Fallback), &[]),
             // A reload gives it backends that were not checked yet.
             (Some(Unknown), &[]),
-            (Some(Unserved), &[Kind::FallbackEnded, Kind::ServiceUnserved]),
-            (Some(Panic), &[Kind::ServiceServed, Kind::PanicBegun]),
+            (Some(Unserved), &[Kind::FallbackEnded, Kind::ServiceDown]),
+            (Some(Panic), &[Kind::ServiceUp, Kind::PanicStarted]),
             (Some(Well), &[Kind::PanicEnded]),
-            (Some(Unserved), &[Kind::ServiceUnserved]),
-            (None, &[Kind::ServiceServed]),
+            (Some(Unserved), &[Kind::ServiceDown]),
+            (None, &[Kind::ServiceUp]),
         ] {
             let services = new.map(|condition| ("web".to_owned(), condition));
             let told = take(&mut conditions, services.into_iter().collect());

@@ -302,9 +302,9 @@ impl Controller {
         match &error {
             // Once, not every five seconds.
             Some(error) if before.as_ref() != Some(error) => {
-                self.events.record(Happening::new(Kind::MapsWrong, error));
+                self.events.record(Happening::new(Kind::ReconcileFailed, error));
             }
-            None if before.is_some() => self.events.record(Happening::new(Kind::MapsRight, "")),
+            None if before.is_some() => self.events.record(Happening::new(Kind::ReconcileRecovered, "")),
             _ => {}
         }
         if steps > 0 {

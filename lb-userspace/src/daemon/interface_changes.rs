@@ -42,10 +42,10 @@ pub(super) fn happenings(before: Option<&Seen>, now: &Seen) -> Vec<Happening> {
     match (before, now.program) {
         (None, Some(Program::Found)) => {
             let cause = format!("taken over {program}; what an earlier start attached goes on");
-            tell(Kind::InterfaceAttached, cause);
+            tell(Kind::ProgramAttached, cause);
         }
-        (None, Some(Program::Attached)) => tell(Kind::InterfaceAttached, program),
-        (None, None) => tell(Kind::InterfaceLost, problem()),
+        (None, Some(Program::Attached)) => tell(Kind::ProgramAttached, program),
+        (None, None) => tell(Kind::InterfaceMissing, problem()),
         (Some(before), Some(_)) if !was(before) => tell(Kind::InterfaceReturned, format!("attached {program}")),
         (Some(before), Some(_)) if before.status.ifindex != *ifindex => {
             let cause = format!(
@@ -56,12 +56,12 @@ pub(super) fn happenings(before: Option<&Seen>, now: &Seen) -> Vec<Happening> {
         }
         (Some(_), Some(Program::Attached)) => {
             tell(
-                Kind::InterfaceAttached,
+                Kind::ProgramAttached,
                 format!("it had been taken off: attached again {program}"),
             );
         }
         (Some(before), None) if was(before) || before.status.problem != now.status.problem => {
-            tell(Kind::InterfaceLost, problem());
+            tell(Kind::InterfaceMissing, problem());
         }
         _ => {}
     }
@@ -115,17 +115,21 @@ mod tests {
         // The look before, the one now, and what is told.
         type Case = (Option<Seen>, Seen, &'static [(&'static str, &'static str)]);
         let given_then: &[Case] = &[
-            (None, fine(Attached), &[("interface-attached", "in native mode")]),
-            (None, fine(Found), &[("interface-attached", "taken over")]),
-            (None, missing(), &[("interface-lost", "eth0 is missing")]),
+            (None, fine(Attached), &[("program-attached", "in native mode")]),
+            (None, fine(Found), &[("program-attached", "taken over")]),
+            (None, missing(), &[("interface-missing", "eth0 is missing")]),
             (Some(missing()), missing(), &[]),
             (Some(fine(Attached)), fine(Found), &[]),
             (
                 Some(fine(Found)),
                 fine(Attached),
-                &[("interface-attached", "had been taken off")],
+                &[("program-attached", "had been taken off")],
             ),
-            (Some(fine(Found)), missing(), &[("interface-lost", "eth0 is missing")]),
+            (
+                Some(fine(Found)),
+                missing(),
+                &[("interface-missing", "eth0 is missing")],
+            ),
             (
                 Some(missing()),
                 seen(3, Some(Attached), true, &["192.0.2.9"]),

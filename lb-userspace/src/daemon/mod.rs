@@ -15,6 +15,7 @@ mod interfaces;
 mod link_facts;
 mod naming;
 mod overriding;
+pub mod preflight;
 mod readiness;
 mod reloading;
 mod returned;
@@ -41,7 +42,7 @@ use crate::{
     events::{Events, Happening, Kind},
     health::Monitor,
     network::{neighbour::Neighbours, raw_socket::Sender, reserve},
-    system::{capabilities, lock::NodeLock, preflight, wall_clock},
+    system::{capabilities, lock::NodeLock, wall_clock},
     vrrp,
 };
 use commands::Remote;
@@ -232,7 +233,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
 
     let outcome = controller.run_until(ended, hangup).await;
     vrrp.finish().await;
-    events.record(Happening::new(Kind::DaemonEnding, outcome));
+    events.record(Happening::new(Kind::DaemonStopping, outcome));
     events.close();
     let _ = stop.send(true);
     if tokio::time::timeout(SHUTDOWN, async { while tasks.join_next().await.is_some() {} })

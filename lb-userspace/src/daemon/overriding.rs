@@ -62,7 +62,7 @@ impl Controller {
                 flows => format!("{flows} flows go on"),
             };
             self.events
-                .record(Happening::new(Kind::DrainBegun, cause).of_backend(&id.service, &id.backend));
+                .record(Happening::new(Kind::DrainStarted, cause).of_backend(&id.service, &id.backend));
         }
         self.in_force.send_modify(|in_force| {
             *in_force = Arc::new(super::InForce {

@@ -9,14 +9,14 @@ use super::{
     InForce,
     controller::Controller,
     entries::{Entries, front},
-    interfaces, overriding,
+    interfaces, overriding, preflight,
 };
 use crate::{
     admin::{ListenError, Ways},
     events::{Happening, Kind},
     health::Targets,
     network::neighbour::{NextHopState, RESOLVING},
-    system::{preflight, wall_clock},
+    system::wall_clock,
 };
 use lb_core::config::BackendId;
 use lb_core::{
@@ -208,7 +208,7 @@ impl Controller {
             report.warnings.push(error.to_string());
         }
         for name in before.iter().filter(|name| !after.contains(name)) {
-            let happening = Happening::new(Kind::InterfaceDetached, "it is not in the configuration any more");
+            let happening = Happening::new(Kind::ProgramDetached, "it is not in the configuration any more");
             self.events.record(happening.of_interface(name));
         }
     }

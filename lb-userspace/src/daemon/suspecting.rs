@@ -126,7 +126,7 @@ impl Suspecting {
         let is_well = health.is_some_and(|health| health.verdict == Verdict::Up);
         watched.check.checked(is_well);
         if is_well {
-            self.tell(Kind::BackendCleared, id, "its check succeeded");
+            self.tell(Kind::BackendSuspectCleared, id, "its check succeeded");
         }
     }
 

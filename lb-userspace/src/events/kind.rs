@@ -1,8 +1,8 @@
-//! The kinds of events: one list.
+//! The kinds of events, declared once: word, whether it is a warning, and sentence.
 
 macro_rules! kinds {
     ($( $variant:ident, $word:literal, $alarming:literal, $sentence:literal; )+) => {
-        /// What kind of thing happened.
+        /// The kind of an event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind {
             $( #[doc = $sentence] $variant, )+
@@ -12,17 +12,17 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )+ ];
 
-            /// The word that API and CLI use.
+            /// The word in the API and in `lbctl`.
             pub const fn word(self) -> &'static str {
                 match self { $( Self::$variant => $word, )+ }
             }
 
-            /// What happened, for people.
+            /// What happened, as a sentence for operators.
             pub const fn sentence(self) -> &'static str {
                 match self { $( Self::$variant => $sentence, )+ }
             }
 
-            /// Whether somebody may have to do something.
+            /// Whether an operator may have to act. Such events are logged as warnings.
             pub const fn is_alarming(self) -> bool {
                 match self { $( Self::$variant => $alarming, )+ }
             }
@@ -31,49 +31,49 @@ macro_rules! kinds {
 }
 
 kinds! {
-    DaemonStarted, "daemon-started", false, "the daemon is ready";
-    DaemonEnding, "daemon-ending", false, "the daemon ends; packets are forwarded on, without health checks (`lbd detach` ends that)";
-    BackendUp, "backend-up", false, "backend is up";
-    BackendDown, "backend-down", true, "backend is down";
-    BackendSuspect, "backend-suspect", true, "backend fails its clients' SYNs and is checked at once";
-    BackendCleared, "backend-cleared", false, "backend is not suspect any more";
-    BackendUnknown, "backend-unknown", false, "backend is not checked yet";
-    PanicBegun, "panic-begun", true, "too few backends are well: health is not heeded";
-    PanicEnded, "panic-ended", false, "health is heeded again";
-    FallbackBegun, "fallback-begun", true, "no backend is up: the fallback takes new flows";
-    FallbackEnded, "fallback-ended", false, "the fallback is not needed any more, or is down too";
-    ServiceUnserved, "service-unserved", true, "no backend of a service is up: new flows are refused";
-    ServiceServed, "service-served", false, "a service takes new flows again";
-    OverrideSet, "override-set", false, "an operator's override is set";
-    OverrideCleared, "override-cleared", false, "an operator's override is cleared";
-    OverridesUnreadable, "overrides-unreadable", true, "the operator's overrides cannot be read";
-    OverridesUnsaved, "overrides-unsaved", true, "the operator's overrides cannot be saved";
-    DrainBegun, "drain-begun", false, "drain begins";
-    DrainEnded, "drain-ended", false, "drain has ended";
-    ReloadApplied, "reload-applied", false, "the configuration is applied";
-    ReloadRefused, "reload-refused", true, "the configuration is refused, the one before stays in force";
-    FlowsFlushed, "flows-flushed", false, "flows were ended by an operator";
-    InterfaceLost, "interface-lost", true, "an interface is gone, or cannot have the program";
-    InterfaceReturned, "interface-returned", false, "an interface is back and has the program";
-    InterfaceAttached, "interface-attached", false, "the program is attached to an interface";
-    InterfaceDetached, "interface-detached", false, "the program is taken off an interface";
+    DaemonStarted, "daemon-started", false, "lbd is ready";
+    DaemonStopping, "daemon-stopping", false, "lbd stops; packets are still forwarded, without health checks (`lbd detach` stops forwarding)";
+    BackendUp, "backend-up", false, "a backend is up";
+    BackendDown, "backend-down", true, "a backend is down";
+    BackendSuspect, "backend-suspect", true, "a backend does not accept SYNs of clients; its health is checked at once";
+    BackendSuspectCleared, "backend-suspect-cleared", false, "a health check succeeded: a backend is no longer suspect";
+    BackendUnknown, "backend-unknown", false, "a backend was not checked yet";
+    PanicStarted, "panic-started", true, "fewer healthy backends than panic_threshold: health is ignored";
+    PanicEnded, "panic-ended", false, "enough backends are healthy again: health is used";
+    FallbackStarted, "fallback-started", true, "no other backend is up: the fallback takes new flows";
+    FallbackEnded, "fallback-ended", false, "the fallback is no longer needed, or is down too";
+    ServiceDown, "service-down", true, "a service has no backend that is up: new flows are refused";
+    ServiceUp, "service-up", false, "a service takes new flows again";
+    OverrideSet, "override-set", false, "an operator set an override";
+    OverrideCleared, "override-cleared", false, "an operator cleared an override";
+    OverridesUnreadable, "overrides-unreadable", true, "the file with the overrides cannot be read";
+    OverridesUnsaved, "overrides-unsaved", true, "the overrides cannot be saved";
+    DrainStarted, "drain-started", false, "a drain started: the backend gets no new flows";
+    DrainEnded, "drain-ended", false, "a drain is done";
+    ReloadApplied, "reload-applied", false, "the changed configuration is applied";
+    ReloadRefused, "reload-refused", true, "the changed configuration is refused; the one before stays in force";
+    FlowsFlushed, "flows-flushed", false, "an operator ended flows";
+    InterfaceMissing, "interface-missing", true, "an interface does not exist, or the XDP program cannot be attached to it";
+    InterfaceReturned, "interface-returned", false, "an interface exists again, and the XDP program is attached to it";
+    ProgramAttached, "program-attached", false, "the XDP program is attached to an interface";
+    ProgramDetached, "program-detached", false, "the XDP program was detached from an interface";
     VrrpMaster, "vrrp-master", false, "this balancer is master of a virtual router";
     VrrpBackup, "vrrp-backup", false, "this balancer is backup of a virtual router";
-    VrrpGrace, "vrrp-grace", true, "the master's adverts are missing, and its packets still pass";
-    VrrpPriority, "vrrp-priority", false, "the priority of this balancer for a virtual router changed";
-    VrrpOddAdverts, "vrrp-odd-adverts", true, "adverts of another balancer are not as they should be";
+    VrrpGrace, "vrrp-grace", true, "adverts of the master are missing, but its packet path still answers";
+    VrrpPriorityChanged, "vrrp-priority-changed", false, "the priority of this balancer in a virtual router changed";
+    VrrpAdvertMismatch, "vrrp-advert-mismatch", true, "adverts of another balancer are invalid or do not match the configuration";
     VrrpMaintained, "vrrp-maintained", false, "an operator keeps this balancer backup of a virtual router";
-    VrrpResumed, "vrrp-resumed", false, "an operator lets this balancer take part in a virtual router as before";
-    VrrpHookFailed, "vrrp-hook-failed", true, "the hook of a virtual router did not succeed";
-    VrrpFault, "vrrp-fault", true, "something keeps this balancer out of a virtual router";
-    VrrpOut, "vrrp-out", false, "this balancer takes no part in a virtual router, or not yet";
-    LinkDown, "link-down", true, "an interface has no link";
-    LinkUp, "link-up", false, "an interface has a link again";
-    AddressAdded, "address-added", false, "an interface has an address more";
-    AddressRemoved, "address-removed", false, "an interface has an address less";
-    MapsMigrated, "maps-migrated", false, "maps of a former layout are taken over";
-    MapsWrong, "maps-wrong", true, "the maps are not as they should be";
-    MapsRight, "maps-right", false, "the maps are as they should be again";
+    VrrpResumed, "vrrp-resumed", false, "an operator ended maintenance of a virtual router";
+    VrrpHookFailed, "vrrp-hook-failed", true, "the hook of a virtual router failed";
+    VrrpFault, "vrrp-fault", true, "a fault keeps this balancer out of a virtual router";
+    VrrpOut, "vrrp-out", false, "this balancer is not active in a virtual router, or not yet";
+    LinkDown, "link-down", true, "the link of an interface is down";
+    LinkUp, "link-up", false, "the link of an interface is up again";
+    AddressAdded, "address-added", false, "an address was added to an interface";
+    AddressRemoved, "address-removed", false, "an address was removed from an interface";
+    MapsMigrated, "maps-migrated", false, "the maps were converted from an older layout";
+    ReconcileFailed, "reconcile-failed", true, "the maps cannot be brought in sync with the configuration";
+    ReconcileRecovered, "reconcile-recovered", false, "the maps are in sync with the configuration again";
 }
 
 #[cfg(test)]

@@ -6,5 +6,4 @@ pub mod config_file;
 pub mod fd_limit;
 pub mod lock;
 pub(crate) mod overrides_file;
-pub mod preflight;
 pub mod wall_clock;

@@ -149,7 +149,7 @@ impl Reporter {
             // Before anything was reporter nothing moved.
             if self.status.priority != 0 {
                 let cause = format!("{priority}, was {}{reason}", self.status.priority);
-                self.tell(config, Kind::VrrpPriority, &cause);
+                self.tell(config, Kind::VrrpPriorityChanged, &cause);
             }
         }
         if tracks != self.status.tracks {

@@ -217,7 +217,7 @@ fn a_dump_has_what_is_in_use_and_says_where_there_is_more() {
         "dump",
         "OUTCOMES",
     ];
-    let more = "there are more; --limit shows them";
+    let more = "there are more; use --limit to show them";
     for (further, is_said) in [
         (&["--limit", "1"][..], true),
         (&["--limit", "1", "--json"], true),

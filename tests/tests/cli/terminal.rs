@@ -80,5 +80,5 @@ fn what_is_shown_fits_eighty_columns_and_loses_nothing_that_matters() {
     let service = at_terminal(&lbd, "map dump SERVICES");
     assert!(service.contains("on_backend_down=reset"), "{service}");
     let none = at_terminal(&lbd, "map dump PUNTS");
-    assert!(none.contains("cannot be told"), "{none}");
+    assert!(none.contains("cannot be read"), "{none}");
 }

@@ -179,8 +179,12 @@ fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_fi
     let outcomes = &node["outcomes"];
     assert!(outcomes["reset_no_backend"].as_u64().unwrap() >= 2, "{outcomes}");
     let unserved = targets().len() as u64;
-    assert_eq!(node["services"], serde_json::json!({ "no-backend": unserved }), "{node}");
-    assert_eq!(told(&lbd, "service-unserved"), targets().len());
+    assert_eq!(
+        node["services"],
+        serde_json::json!({ "no-backend": unserved }),
+        "{node}"
+    );
+    assert_eq!(told(&lbd, "service-down"), targets().len());
     workers[1].revive().unwrap();
     for (service, target) in targets() {
         lbd.await_state(service, "worker-2", "up");
@@ -188,7 +192,7 @@ fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_fi
         report.assert_flawless();
         assert_eq!(report.of("worker-2"), 100, "{service}");
     }
-    assert_eq!(told(&lbd, "service-served"), targets().len());
+    assert_eq!(told(&lbd, "service-up"), targets().len());
 }
 
 /// How often something of a kind happened.

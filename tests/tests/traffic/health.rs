@@ -162,9 +162,9 @@ fn while_too_few_backends_are_well_all_of_them_are_used() {
     }
     // One of two is enough.
     lbd.await_state("web", "worker-2", "down");
-    assert_eq!(causes(&lbd, "panic-begun"), Vec::<String>::new());
+    assert_eq!(causes(&lbd, "panic-started"), Vec::<String>::new());
     probes[0].kill();
-    eventually(PATIENCE, "panic begins", || !causes(&lbd, "panic-begun").is_empty());
+    eventually(PATIENCE, "panic begins", || !causes(&lbd, "panic-started").is_empty());
     lbd.await_all_up("web");
     let cause = backend(&lbd, "worker-2")["cause"].as_str().unwrap().to_owned();
     assert!(

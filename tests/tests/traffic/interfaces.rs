@@ -70,8 +70,8 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
             .map(|event| event["kind"].as_str().unwrap().to_owned())
             .collect()
     };
-    let mut expected = vec!["interface-lost"];
-    expected.extend(["interface-returned", "interface-lost"].repeat(3));
+    let mut expected = vec!["interface-missing"];
+    expected.extend(["interface-returned", "interface-missing"].repeat(3));
     let kinds: Vec<_> = told(&lbd)
         .into_iter()
         .filter(|kind| kind.starts_with("interface-"))
@@ -86,7 +86,7 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
         .ip("link delete eth9\nlink add eth9 type veth peer name eth8")
         .unwrap();
     lbd.restart().unwrap();
-    assert_eq!(told(&lbd), ["interface-attached", "link-down"]);
+    assert_eq!(told(&lbd), ["program-attached", "link-down"]);
     balancer
         .namespace
         .ip("address add 192.0.2.99/32 dev eth9\naddress delete 192.0.2.99/32 dev eth9")

@@ -162,7 +162,7 @@ fn a_worker_that_answers_its_checks_is_cleared_and_stays_up() {
     let lbd = balance(&lab, Forwarding::Nat, &format!("{RARE_CHECK}port = 81\n"));
     workers[0].kill();
     let (service, target) = targets()[0];
-    let cleared = || causes(&lbd, "backend-cleared", service, "worker-1");
+    let cleared = || causes(&lbd, "backend-suspect-cleared", service, "worker-1");
     eventually(PATIENCE, "the worker is cleared", || {
         Load::new(target).requests(2).run(&lab.client.namespace);
         !cleared().is_empty()

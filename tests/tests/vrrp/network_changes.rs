@@ -293,7 +293,9 @@ fn adverts_that_do_not_fit_are_told() {
     let others = "interval = \"200ms\"\ngrace = \"1s\"\n";
     let second = floating::balancer(&lab, 1, 100, others).unwrap();
     eventually(PATIENCE, "the other interval is told once of each", || {
-        let events = second.lbctl(&["event", "list", "--kind", "vrrp-odd-adverts"]).unwrap();
+        let events = second
+            .lbctl(&["event", "list", "--kind", "vrrp-advert-mismatch"])
+            .unwrap();
         let events = events["events"].as_array().cloned().unwrap_or_default();
         let mut routers: Vec<_> = events.iter().map(|event| event["vrrp"].as_str().unwrap()).collect();
         routers.sort_unstable();

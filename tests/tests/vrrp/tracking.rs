@@ -136,7 +136,9 @@ fn files_and_commands_count_with_either_sign() {
     fs::remove_file(&flag).unwrap();
     await_roles(&first, "master");
     assert_eq!(effective(&first), 200);
-    let events = first.lbctl(&["event", "list", "--kind", "vrrp-priority"]).unwrap();
+    let events = first
+        .lbctl(&["event", "list", "--kind", "vrrp-priority-changed"])
+        .unwrap();
     let events = events["events"].as_array().unwrap().iter();
     let of_v4 = events.filter(|event| event["vrrp"] == "v4");
     let causes: Vec<_> = of_v4.map(|event| event["cause"].as_str().unwrap()).collect();

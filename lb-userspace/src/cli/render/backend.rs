@@ -42,7 +42,7 @@ pub(in crate::cli) fn backends(backends: &[BackendStatus]) -> String {
     )
 }
 
-/// The weight in force, and that of the configuration where an operator gave another.
+/// The weight in force, followed by the configured one if an operator overrode it.
 fn weight(backend: &BackendStatus) -> String {
     let overridden = backend.overridden.as_ref().and_then(|own| own.weight);
     match overridden {
@@ -64,7 +64,7 @@ fn state(backend: &BackendStatus) -> String {
     }
 }
 
-/// What is held against a backend, or why it is in its state, and how far the way out of that is.
+/// Why a backend is suspect or else in its state, and the progress of checks towards another state.
 fn cause(backend: &BackendStatus) -> String {
     let cause = suspicion(backend).unwrap_or(&backend.cause);
     match backend.health.as_ref().and_then(|health| health.progress.as_ref()) {
@@ -79,7 +79,7 @@ mod tests {
     use crate::api::{OverrideStatus, samples};
 
     #[test]
-    fn ports_that_a_packet_keeps_and_weights_that_do_not_count_are_not_shown() {
+    fn a_kept_port_and_the_weight_of_a_fallback_are_not_shown() {
         let mut fallback = samples::backends().remove(0);
         fallback.fallback = true;
         fallback.address.set_port(0);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_by_an_operator_shows_beside_that_of_the_configuration() {
+    fn an_overridden_weight_shows_beside_the_configured_one() {
         let mut backend = samples::backends().remove(0);
         (backend.weight, backend.configured_weight) = (7, 1);
         backend.overridden = Some(OverrideStatus {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_shows_with_what_is_held_against_it() {
+    fn a_suspect_backend_shows_the_reason() {
         let mut suspect = samples::backends().remove(0);
         let why = "3 SYNs in a row were refused".to_owned();
         suspect.health.as_mut().unwrap().suspect = Some(why.clone());

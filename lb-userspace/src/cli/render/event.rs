@@ -10,7 +10,7 @@ pub(in crate::cli) fn event_line(event: &Event) -> String {
     format!("{}  {:<20} {}  {}", event.at, event.kind, subject(event), event.cause)
 }
 
-/// What an event is about.
+/// What changed.
 fn subject(event: &Event) -> String {
     match (&event.service, &event.backend) {
         (Some(service), Some(backend)) => format!("{service}/{backend}"),
@@ -47,7 +47,7 @@ pub(in crate::cli) fn events(events: &[Event]) -> String {
     prose(COLUMNS, events.iter().map(|event| row(short(&event.at, newest), event)))
 }
 
-/// A moment without what goes without saying beside the newest one: fractions of seconds, the year, the same day.
+/// A time without fractions of seconds and year, and without the day if the newest event is of the same day.
 fn short(at: &str, newest: &str) -> String {
     const DAY: Range<usize> = 0..10;
     let from = if at.get(DAY) == newest.get(DAY) { 11 } else { 5 };
@@ -60,7 +60,7 @@ mod tests {
     use super::short;
 
     #[test]
-    fn short_moments_have_the_day_where_it_is_another() {
+    fn a_short_time_has_the_day_if_the_newest_event_is_of_another() {
         let newest = "2026-11-27T05:12:36.123Z";
         assert_eq!(short(newest, newest), "05:12:36Z");
         assert_eq!(short("2026-11-26T23:59:59.999Z", newest), "11-26 23:59:59Z");

@@ -43,20 +43,20 @@ fn summary(explanation: &Explanation) -> String {
     let backend = match (&explanation.backend, explanation.worker) {
         (Some(name), Some(worker)) if !name.is_empty() => format!("{service}/{name} ({worker})"),
         (_, Some(worker)) => format!("{worker} of {service}"),
-        (_, None) => format!("any of the candidates of {service}"),
+        (_, None) => format!("one of the candidates of {service}"),
     };
     let when = match explanation.certainty {
         Some(Certainty::IfNext) => ", if no other flow comes first",
-        Some(Certainty::Drawn) => ", which is drawn",
+        Some(Certainty::Drawn) => ", chosen at random",
         Some(Certainty::Always) | None => "",
     };
     match explanation.verdict {
-        Verdict::HasFlow => format!("it has a flow to {backend}"),
-        Verdict::WouldBegin => format!("it would begin a flow to {backend}{when}"),
-        Verdict::Untracked => format!("it goes to {backend}, without a flow"),
-        Verdict::IsAnswer => format!("it is a worker's answer of {service}"),
+        Verdict::HasFlow => format!("the packet belongs to a flow to {backend}"),
+        Verdict::WouldBegin => format!("the packet would begin a flow to {backend}{when}"),
+        Verdict::Untracked => format!("the packet goes to {backend}, without a flow"),
+        Verdict::IsAnswer => format!("the packet is a reply of a worker of {service}"),
         Verdict::Refused => format!(
-            "it goes to no backend: {}",
+            "the packet goes to no backend: {}",
             explanation.outcome.as_deref().unwrap_or("no reason")
         ),
     }

@@ -3,10 +3,10 @@
 use super::table::{Column, table};
 use crate::api::{FlowCount, FlowPage, FlowStatus};
 
-/// Flows by phase and by service.
+/// Number of flows by phase and by service.
 pub(in crate::cli) fn flow_count(count: &FlowCount) -> String {
     let service = |name: &String| match name.as_str() {
-        "" => "no longer configured".to_owned(),
+        "" => "not configured any more".to_owned(),
         name => format!("service {name}"),
     };
     let phases = count.phases.iter().map(|(phase, flows)| (phase.clone(), flows));

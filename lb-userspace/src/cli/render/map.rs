@@ -43,7 +43,8 @@ pub(in crate::cli) fn usage(usage: &[MapUsage]) -> String {
     )
 }
 
-/// Entries of a map: the fields of the first are the columns. What is too wide for that is shown entry by entry.
+/// Entries of a map as a table with the fields of the first entry as columns. If that is wider than the terminal,
+/// entries are shown one by one.
 pub(in crate::cli) fn entries(entries: &[Value]) -> String {
     let Some(Value::Object(first)) = entries.first() else {
         return "no entries in use\n".to_owned();
@@ -63,7 +64,7 @@ pub(in crate::cli) fn entries(entries: &[Value]) -> String {
     }
 }
 
-/// An entry by itself: its key, and then its fields that hold something, in lines of at most `width` characters.
+/// One entry: its key and its non-empty fields, in lines of at most `width` characters.
 fn record(columns: &[Column<'_>], row: Vec<String>, width: usize) -> String {
     const INDENT: &str = "\n  ";
     let mut cells = columns.iter().zip(row);
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_by_itself_has_its_key_and_the_fields_that_hold_something() {
+    fn a_single_entry_shows_its_key_and_non_empty_fields() {
         let columns = [
             ("key", false),
             ("state", false),

@@ -46,7 +46,7 @@ pub(in crate::cli) fn node(status: &NodeStatus) -> String {
     text + "\n" + &prose(&[("outcome", false), ("packets", true), ("meaning", false)], counted)
 }
 
-/// An interface, and how the program is attached to it.
+/// An interface, and how the XDP program is attached to it.
 fn attached(interface: &InterfaceStatus) -> String {
     let InterfaceStatus {
         name,
@@ -55,8 +55,8 @@ fn attached(interface: &InterfaceStatus) -> String {
         ..
     } = interface;
     match (ifindex, xdp_mode.as_str()) {
-        (0, _) => format!("{name}: is not there"),
-        (index, "none") => format!("{name} (index {index}): has no program"),
+        (0, _) => format!("{name}: does not exist"),
+        (index, "none") => format!("{name} (index {index}): no XDP program attached"),
         (index, mode) => format!("{name} (index {index}): {mode} XDP"),
     }
 }

@@ -25,9 +25,9 @@ pub(in crate::cli) fn report(report: &Report) -> String {
         number(report.steps as u64, "write")
     );
     text += &match (report.changes.len(), report.applied) {
-        (0, _) => format!("{}: nothing differs from what is in force\n", report.file),
+        (0, _) => format!("{}: valid, no changes\n", report.file),
         (_, true) => format!("{}: applied, {size}\n", report.file),
-        (_, false) => format!("{}: valid, {size}; nothing is applied\n", report.file),
+        (_, false) => format!("{}: valid, {size}; dry run, nothing is applied\n", report.file),
     };
     for warning in &report.warnings {
         text += &format!("warning: {warning}\n");
@@ -35,7 +35,7 @@ pub(in crate::cli) fn report(report: &Report) -> String {
     text
 }
 
-/// The service or the virtual router that it is about.
+/// The service or virtual router that changes.
 fn subject(change: &Change) -> Option<String> {
     let service = change.service.as_ref().map(|name| format!("service {name}"));
     service.or_else(|| change.vrrp.as_ref().map(|name| format!("virtual router {name}")))
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_shown_below_what_they_are_of() {
+    fn changes_are_grouped_by_service_and_virtual_router() {
         let change = |action, service: Option<&str>, backend: Option<&str>, key: Option<&str>| Change {
             action,
             service: service.map(str::to_owned),
@@ -112,7 +112,7 @@ mod tests {
         let expected = "~ node\n    tunnel.gue_port: 1 -> default\n~ service web\n    slow_start: 1 -> default\n    \
                         backend w1: weight: 1 -> default\n    - backend w2 (so)\n+ service dns (so)\n\
                         ~ virtual router v\n    priority: 1 -> default\n- virtual router w (so)\n\
-                        f: valid, 7 changes, 7 writes to maps; nothing is applied\nwarning: beware\n";
+                        f: valid, 7 changes, 7 writes to maps; dry run, nothing is applied\nwarning: beware\n";
         assert_eq!(super::report(&report), expected);
     }
 }

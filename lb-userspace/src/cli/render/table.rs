@@ -7,17 +7,17 @@ use super::super::fit::{self, Last};
 /// A column: its head, and whether it holds numbers.
 pub(super) type Column<'a> = (&'a str, bool);
 
-/// A table whose long texts are cut where it does not fit.
+/// A table. Long texts are cut if it does not fit the terminal.
 pub(super) fn table(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     draw(columns, with_head(columns, rows), Last::Cut)
 }
 
-/// A table whose last column is prose, which goes on in further lines where it does not fit.
+/// A table whose last column wraps if it does not fit the terminal.
 pub(super) fn prose(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     draw(columns, with_head(columns, rows), Last::Wraps)
 }
 
-/// A sentence that goes on in further lines where it does not fit.
+/// A sentence that wraps at the width of the terminal.
 pub(super) fn sentence(text: &str) -> String {
     match fit::width() {
         Some(width) => fit::wrapped(text.split(' '), " ", width).join("\n"),
@@ -25,7 +25,7 @@ pub(super) fn sentence(text: &str) -> String {
     }
 }
 
-/// Whether a table is wider than the terminal that it is for.
+/// Whether a table is wider than the terminal.
 pub(super) fn is_too_wide(columns: &[Column<'_>], rows: &[Vec<String>]) -> bool {
     fit::width().is_some_and(|width| fit::natural_width(&with_head(columns, rows.to_vec())) > width)
 }
@@ -65,7 +65,7 @@ fn cell(text: String, number: bool) -> Cell {
     })
 }
 
-/// A count of bytes for people.
+/// A number of bytes with a unit, such as `1.5 KiB`.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
@@ -80,7 +80,7 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A line of a table without the blank before its first column and those behind its last.
+/// Removes the blanks before the first column and after the last one.
 fn without_edges(line: &str) -> String {
     format!("{}\n", line.strip_prefix(' ').unwrap_or(line).trim_end())
 }

@@ -46,12 +46,12 @@ pub(in crate::cli) fn vrrp(routers: &[VrrpStatus]) -> String {
     table(COLUMNS, rows)
 }
 
-/// How many adverts were refused, for each reason.
+/// Invalid adverts by reason.
 fn refused(refused: &BTreeMap<String, u64>) -> String {
-    let told = refused.iter().filter(|(_, count)| **count > 0);
-    let told: Vec<_> = told.map(|(reason, count)| format!("{count} {reason}")).collect();
-    if told.is_empty() {
+    let counted = refused.iter().filter(|(_, count)| **count > 0);
+    let counted: Vec<_> = counted.map(|(reason, count)| format!("{count} {reason}")).collect();
+    if counted.is_empty() {
         return "0".to_owned();
     }
-    told.join(", ")
+    counted.join(", ")
 }

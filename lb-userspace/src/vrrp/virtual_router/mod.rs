@@ -370,7 +370,7 @@ impl VirtualRouter {
 
     fn report_mismatches(&mut self, odd: impl IntoIterator<Item = String>) {
         for cause in odd {
-            self.reporter.tell(&self.config, Kind::VrrpOddAdverts, &cause);
+            self.reporter.tell(&self.config, Kind::VrrpAdvertMismatch, &cause);
         }
     }
 
