@@ -113,7 +113,7 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, diagnostics: &mut 
         );
         return None;
     }
-    let health = if checks.are_right() { health? } else { None };
+    let health = if checks.are_valid() { health? } else { None };
     if let (Some(front), Some(check)) = (front.address, &health)
         && check.target == (CheckTarget::Virtual { source: None })
         && front.is_ipv4() != address.is_ipv4()

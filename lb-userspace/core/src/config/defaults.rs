@@ -45,25 +45,25 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Weight of a backend.
 pub(super) const WEIGHT: u32 = 1;
 
-/// From one health check to the next.
+/// From the start of one health check to the start of the next.
 pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a health check may take, where the interval is not shorter.
+/// The timeout of a health check, unless the interval is shorter.
 pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Successes that bring a backend up.
+/// Successes in a row that bring a backend up.
 pub(super) const RISE: u32 = 2;
-/// Failures that take a backend down.
+/// Failures in a row that take a backend down.
 pub(super) const FALL: u32 = 3;
-/// By how many percent the intervals of checks vary.
+/// The jitter of intervals, in percent.
 pub(super) const JITTER: u32 = 10;
-/// The time in which falls of a backend are counted.
+/// The period for which falls of a backend are counted.
 pub(super) const FLAP_PERIOD: Duration = Duration::from_secs(5 * 60);
-/// The user that commands of checks run as.
+/// The user that runs the commands of checks.
 pub(super) const COMMAND_USER: &str = "nobody";
 /// Method of an HTTP check.
 pub(super) const METHOD: &str = "GET";
 /// Path of an HTTP check.
 pub(super) const PATH: &str = "/";
-/// Status codes that an HTTP check takes for success.
+/// Status codes that are a success of an HTTP check.
 pub(super) const STATUS: (u16, u16) = (200, 399);
 
 /// Folder for what survives a restart of the node `name`.

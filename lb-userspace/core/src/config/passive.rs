@@ -1,4 +1,4 @@
-//! Checks of `passive` in `[service.health]`.
+//! Validates `passive` in `[service.health]`.
 
 use lb_common::Mode;
 
@@ -8,7 +8,8 @@ use super::{
     raw, tunnel,
 };
 
-/// Whether what the packet path sees of a backend has it checked: only TCP whose answers pass here tells anything.
+/// Whether the service has passive checks. They need TCP, and a mode in which replies pass the
+/// balancer.
 pub(super) fn check(
     raw: &raw::Service,
     mode: Option<Mode>,
@@ -27,7 +28,7 @@ pub(super) fn check(
         return None;
     }
     if protocol? != Protocol::Tcp {
-        let problem = "`passive` looks at connections of TCP, and the service is UDP";
+        let problem = "`passive` needs TCP, and the service is UDP";
         let expected = "no `passive`, or `protocol` = \"tcp\"";
         diagnostics.add(given.span(), Message::new(problem, expected));
         return None;

@@ -55,13 +55,13 @@ pub(super) fn check(
     let tunnel = tunnel::service(raw, mode, &node.copied().unwrap_or_default(), diagnostics);
     let guard = guard::check(raw, address, mode, diagnostics);
     let timeouts = timeouts(&raw.timeouts, diagnostics);
-    let health_front = health::Front {
+    let context = health::ServiceContext {
         address,
         mode,
         ports,
         protocol,
     };
-    let checks = Checks::of_service(raw.health.as_ref(), health_front, diagnostics);
+    let checks = Checks::of_service(raw.health.as_ref(), context, diagnostics);
     let panic_threshold = panic_threshold(raw, diagnostics);
     let passive = passive::check(raw, mode, protocol, diagnostics);
     let front = Front { address, ports, mode };
@@ -70,7 +70,7 @@ pub(super) fn check(
         tunnel::check_sources(mode, tunnel, backends, diagnostics);
     }
 
-    if !checks.are_right() {
+    if !checks.are_valid() {
         return None;
     }
 

@@ -441,13 +441,13 @@ fn values_of_a_service_are_checked() {
         (
             "health = { type = \"http\", path = \"/a b\" }",
             34,
-            "cannot be asked for",
+            "is not valid in a request",
             "/healthz",
         ),
         (
             "health = { type = \"http\", path = \"/a#b\" }",
             34,
-            "cannot be asked for",
+            "is not valid in a request",
             "/healthz",
         ),
         (
@@ -641,7 +641,7 @@ fn failures_that_packets_show_are_looked_at_where_they_can_be_seen() {
         ),
         (
             "protocol = \"udp\"",
-            "`passive` looks at connections of TCP, and the service is UDP",
+            "`passive` needs TCP, and the service is UDP",
             "`protocol` = \"tcp\"",
         ),
     ] {
@@ -1209,12 +1209,9 @@ fn headers_that_differ_in_case_alone_are_refused_where_they_are_and_take_no_serv
     let backend = "[[service.backend]]\naddress = \"10.0.0.1\"\n";
     let twice = "headers = { \"X-Probe\" = \"a\", \"x-probe\" = \"b\" }";
     let text = format!("{WEB}health = {{ type = \"http\", {twice} }}\n{backend}");
-    check(&text, &[(8, 56, "the header \"x-probe\" is there twice", "all differ")]);
+    check(&text, &[(8, 56, "duplicate header \"x-probe\"", "all differ")]);
     let text = format!("{WEB}{backend}health = {{ type = \"http\", {twice} }}\n");
-    check(
-        &text,
-        &[(10, 56, "the header \"x-probe\" is there twice", "all differ")],
-    );
+    check(&text, &[(10, 56, "duplicate header \"x-probe\"", "all differ")]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Keys of the type `command`.
+//! The keys of `type = "command"`, and of other commands of the configuration.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,21 @@ use crate::config::{
 
 use super::model::CommandProbe;
 
+/// The most items of `argv`, with the program.
 const MOST_ARGUMENTS: usize = 64;
+/// The most variables in `environment`.
 const MOST_VARIABLES: usize = 64;
+/// The longest argument or value of a variable, in bytes.
 const LONGEST: usize = 4096;
 
-/// Program and arguments, environment, user.
+/// `argv`, `environment` and `user`.
 type Keys<'a> = (
     &'a Option<raw::List<String>>,
     &'a raw::Given<raw::Words>,
     &'a raw::Given<String>,
 );
 
-/// A command.
+/// Validates the keys of a command.
 pub(in crate::config) fn command(
     (argv_given, environment_given, user_given): Keys<'_>,
     table: &Span,
@@ -51,7 +54,7 @@ pub(in crate::config) fn command(
                 "an unprivileged user, such as \"nobody\"",
             )),
             _ if name.is_empty() || name.contains(['\0', ':', '/']) => Err(Message::new(
-                format!("\"{}\" cannot be the name of a user", name.escape_debug()),
+                format!("\"{}\" is not a user name", name.escape_debug()),
                 "a user of this machine",
             )),
             _ => Ok(name.clone()),
@@ -67,7 +70,7 @@ pub(in crate::config) fn command(
 fn argv(given: &Spanned<Vec<Spanned<String>>>, diagnostics: &mut Diagnostics) -> Option<Vec<String>> {
     let items = given.get_ref();
     let Some((program, arguments)) = items.split_first().filter(|_| items.len() <= MOST_ARGUMENTS) else {
-        let problem = format!("{} words are given", items.len());
+        let problem = format!("`argv` has {} items", items.len());
         diagnostics.add(
             given.span(),
             Message::new(
@@ -105,7 +108,7 @@ fn environment(
             if is_name && !name.starts_with("LBD_") {
                 return Ok(name.clone());
             }
-            let problem = format!("\"{}\" cannot be a variable of the environment", name.escape_debug());
+            let problem = format!("\"{}\" is not allowed as an environment variable", name.escape_debug());
             Err(Message::new(
                 problem,
                 "letters, digits and `_`, not beginning with `LBD_`",
@@ -119,9 +122,10 @@ fn environment(
     (found.len() == entries.len()).then_some(found)
 }
 
+/// Validates an argument or a value.
 fn word(text: &str, what: &str) -> Result<String, Message> {
     if text.contains('\0') || text.len() > LONGEST {
-        let problem = format!("{what} is too long or has a NUL character in it");
+        let problem = format!("{what} is too long or contains a NUL character");
         return Err(Message::new(problem, format!("at most {LONGEST} bytes without NUL")));
     }
     Ok(text.to_owned())

@@ -1,4 +1,4 @@
-//! Keys of the types `udp` and `dns`.
+//! The keys of `type = "udp"` and `type = "dns"`.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -15,14 +15,16 @@ use super::{
     model::{DnsProbe, UdpProbe},
 };
 
-/// Bytes of the largest payload: it fits any link unfragmented.
+/// The largest payload, in bytes: it fits every link without fragmentation.
 const LARGEST_PAYLOAD: usize = 1200;
+/// The most items of `answers`.
 const MOST_ANSWERS: usize = 32;
+/// The longest item of `answers`, in bytes.
 const LONGEST_ANSWER: usize = 255;
-/// The types of records whose answers can be compared.
+/// The record types whose answers can be compared.
 const RECORDS: [&str; 9] = ["A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"];
 
-/// A check by one datagram.
+/// Validates the keys of a `udp` check.
 pub(super) fn udp(raw: &raw::Health, table: &Span, diagnostics: &mut Diagnostics) -> Option<UdpProbe> {
     let payload = payload(raw, table, diagnostics);
     let reply = pattern(
@@ -31,9 +33,10 @@ pub(super) fn udp(raw: &raw::Health, table: &Span, diagnostics: &mut Diagnostics
         diagnostics,
     );
     let require_reply = raw.require_reply.as_ref().is_none_or(|given| *given.get_ref());
-    if let (Some(Some(_)), false, Some(given)) = (&reply, require_reply, &raw.require_reply) {
-        let problem = "a reply is described and not required";
-        let expected = "no `require_reply` = false, or nothing about the reply";
+    let expects_reply = reply.as_ref().is_some_and(Option::is_some);
+    if let (true, false, Some(given)) = (expects_reply, require_reply, &raw.require_reply) {
+        let problem = "`require_reply` = false excludes `reply_contains` and `reply_matches`";
+        let expected = "no `require_reply` = false, or no expected reply";
         diagnostics.add(given.span(), Message::new(problem, expected));
         return None;
     }
@@ -44,6 +47,7 @@ pub(super) fn udp(raw: &raw::Health, table: &Span, diagnostics: &mut Diagnostics
     })
 }
 
+/// The payload, from `send` or `send_hex`.
 fn payload(raw: &raw::Health, table: &Span, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
     let fits = |payload: Vec<u8>| match payload.len() {
         0 => Err(Message::new("the payload is empty", "at least one byte")),
@@ -57,7 +61,7 @@ fn payload(raw: &raw::Health, table: &Span, diagnostics: &mut Diagnostics) -> Op
         (Some(_), Some(given)) => {
             diagnostics.add(
                 given.span(),
-                Message::new("there is `send_hex` beside `send`", "one of the two"),
+                Message::new("`send` and `send_hex` exclude each other", "one of the two"),
             );
             None
         }
@@ -65,24 +69,19 @@ fn payload(raw: &raw::Health, table: &Span, diagnostics: &mut Diagnostics) -> Op
         (None, Some(given)) => diagnostics.value(given, |text| {
             let bytes = unhex(text).ok_or_else(|| {
                 let problem = format!("\"{}\" is not hexadecimal", text.escape_debug());
-                Message::new(
-                    problem,
-                    "an even number of hexadecimal digits, blanks between them do not matter",
-                )
+                Message::new(problem, "an even number of hexadecimal digits; blanks are ignored")
             })?;
             fits(bytes)
         }),
         (None, None) => {
-            diagnostics.missing(
-                table,
-                "send",
-                "the text that is sent, or `send_hex` = bytes in hexadecimal",
-            );
+            diagnostics.missing(table, "send", "the text to send, or `send_hex` = bytes in hexadecimal");
             None
         }
     }
 }
 
+/// Decodes hexadecimal digits. `None`: the text contains something else, or an odd number of
+/// digits.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text
         .chars()
@@ -95,14 +94,14 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
-/// A check by a question to a name server.
+/// Validates the keys of a `dns` check.
 pub(super) fn dns(
     raw: &raw::Health,
     table: &Span,
     protocol: Option<Protocol>,
     diagnostics: &mut Diagnostics,
 ) -> Option<DnsProbe> {
-    let expected = "the name to ask for, such as \"example.org\"";
+    let expected = "the name to resolve, such as \"example.org\"";
     let name = diagnostics.required(
         &raw.query,
         table,
@@ -121,7 +120,7 @@ pub(super) fn dns(
             return Ok(text.clone());
         }
         let known = RECORDS.into_iter().find(|known| known.eq_ignore_ascii_case(text));
-        let problem = format!("unknown type of records \"{}\"", text.escape_debug());
+        let problem = format!("unknown record type \"{}\"", text.escape_debug());
         Err(Message::new(problem, format!("one of {}", RECORDS.join(", "))).suggest(known))
     });
     let answers = match &raw.answers {
@@ -138,7 +137,7 @@ pub(super) fn dns(
     })
 }
 
-/// An answer as `dig +short` shows it.
+/// Validates an item of `answers`, which looks as `dig +short` prints it.
 fn answer(text: &str, record: &str) -> Result<String, Message> {
     if text.is_empty() || text.len() > LONGEST_ANSWER {
         let problem = format!("an answer has {} bytes", text.len());
@@ -155,7 +154,7 @@ fn answer(text: &str, record: &str) -> Result<String, Message> {
         (Some(family), Some(address)) if (family == 4) == address.is_ipv4() => Ok(address.to_string()),
         (Some(family), _) => Err(Message::new(
             format!("\"{}\" is not an IPv{family} address", text.escape_debug()),
-            format!("an address, which is what {record} records say"),
+            format!("an IPv{family} address, as in {record} records"),
         )),
     }
 }
@@ -165,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_written_in_hexadecimal() {
+    fn bytes_are_decoded_from_hexadecimal() {
         assert_eq!(unhex("00 fF10"), Some(vec![0, 255, 16]));
         assert_eq!(unhex(""), Some(vec![]));
         for wrong in ["0", "0x00", "gg", "é0", "000"] {

@@ -1,4 +1,4 @@
-//! Keys of the types `http`, `https` and `grpc`.
+//! The keys of `type = "http"`, `"https"` and `"grpc"`.
 
 use std::collections::BTreeMap;
 
@@ -21,14 +21,18 @@ use super::{
     tls,
 };
 
+/// The most items of `status`.
 const MOST_STATUS: usize = 32;
+/// The most `headers`.
 const MOST_HEADERS: usize = 32;
+/// The longest `grpc_service`, in bytes.
 const LONGEST_SERVICE: usize = 256;
+/// The methods to suggest for a misspelled one.
 const METHODS: [&str; 5] = ["GET", "HEAD", "OPTIONS", "POST", "PUT"];
-/// Headers that are made of other keys, or that the check needs as they are.
+/// Headers that the check sets itself.
 const OWN_HEADERS: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "te"];
 
-/// An HTTP check, without TLS.
+/// Validates the keys of an `http` check. TLS is not among them.
 pub(super) fn http(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<HttpProbe> {
     let method = diagnostics.optional(&raw.method, defaults::METHOD.to_owned(), |text| method(text));
     let path = diagnostics.optional(&raw.path, defaults::PATH.to_owned(), |text| path(text));
@@ -47,8 +51,8 @@ pub(super) fn http(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<H
         && method == "HEAD"
     {
         let problem = Message::new(
-            "an answer to HEAD has no body",
-            "another method, or nothing about the body",
+            "a response to HEAD has no body",
+            "another method, or no `body_contains` and no `body_matches`",
         );
         diagnostics.add(given.span(), problem);
     }
@@ -63,11 +67,11 @@ pub(super) fn http(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<H
     })
 }
 
-/// A check by the gRPC health checking protocol.
+/// Validates the keys of a `grpc` check.
 pub(super) fn grpc(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<GrpcProbe> {
     let service = diagnostics.optional(&raw.grpc_service, String::new(), |name| {
         if name.len() > LONGEST_SERVICE || name.chars().any(char::is_control) {
-            let problem = format!("\"{}\" is not the name of a gRPC service", name.escape_debug());
+            let problem = format!("\"{}\" is not a gRPC service name", name.escape_debug());
             return Err(Message::new(
                 problem,
                 format!("at most {LONGEST_SERVICE} bytes, such as \"shop.Cart\""),
@@ -76,8 +80,8 @@ pub(super) fn grpc(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<G
         Ok(name.clone())
     });
     let host = diagnostics.optional(&raw.host, None, |text| host(text).map(Some));
-    let wanted = raw.tls.as_ref().is_some_and(|tls| *tls.get_ref());
-    let tls = if wanted {
+    let uses_tls = raw.tls.as_ref().is_some_and(|tls| *tls.get_ref());
+    let tls = if uses_tls {
         tls::client(raw, diagnostics).map(Some)
     } else {
         tls::refuse(raw, diagnostics).then_some(None)
@@ -89,24 +93,25 @@ pub(super) fn grpc(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<G
     })
 }
 
-/// What a text has to say: words or a regular expression.
+/// The text to search for, as a plain text or as a regular expression. The inner `None`: neither
+/// key is given. Each argument is a key and its value.
 pub(super) fn pattern(
     contains: (&str, &raw::Given<String>),
     matches: (&str, &raw::Given<String>),
     diagnostics: &mut Diagnostics,
 ) -> Option<Option<Pattern>> {
-    let (words_key, words) = contains;
+    let (text_key, text) = contains;
     let (regex_key, regex) = matches;
-    match (words, regex) {
+    match (text, regex) {
         (None, None) => Some(None),
         (Some(_), Some(given)) => {
-            let problem = format!("there is `{regex_key}` beside `{words_key}`");
+            let problem = format!("`{text_key}` and `{regex_key}` exclude each other");
             diagnostics.add(given.span(), Message::new(problem, "one of the two"));
             None
         }
         (Some(given), None) => diagnostics
             .value(given, |text| match text.as_str() {
-                "" => Err(Message::new("the text is empty", "text that has to be there")),
+                "" => Err(Message::new("the text is empty", "a text to search for")),
                 text => Ok(Pattern::contains(text)),
             })
             .map(Some),
@@ -114,7 +119,7 @@ pub(super) fn pattern(
             .value(given, |text| {
                 Pattern::matches(text).map_err(|error| {
                     let why = error.to_string();
-                    // The last line says what is wrong; those before it draw where.
+                    // The last line is the error. Those before it show its position.
                     let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
                     Message::new(
                         format!("\"{}\" is not a regular expression: {why}", text.escape_debug()),
@@ -126,6 +131,7 @@ pub(super) fn pattern(
     }
 }
 
+/// Validates `headers`.
 fn headers(
     given: Option<&Spanned<BTreeMap<Spanned<String>, Spanned<String>>>>,
     diagnostics: &mut Diagnostics,
@@ -151,13 +157,13 @@ fn headers(
         let value = diagnostics.value(value, |value| match HeaderValue::from_str(value) {
             Ok(_) => Ok(value.clone()),
             Err(_) => Err(Message::new(
-                format!("\"{}\" cannot be the value of a header", value.escape_debug()),
+                format!("\"{}\" is not a valid header value", value.escape_debug()),
                 "visible characters",
             )),
         });
         if let (Some(name), Some(value)) = (name, value)
             && names.is_new(diagnostics, name.clone(), given.span(), || {
-                let problem = format!("the header \"{name}\" is there twice: case does not matter");
+                let problem = format!("duplicate header \"{name}\" (names are not case-sensitive)");
                 Message::new(problem, "headers that all differ")
             })
         {
@@ -172,7 +178,7 @@ fn header_name(name: &str) -> Result<String, Message> {
         let expected = if name.eq_ignore_ascii_case("host") {
             "`host` of the health check"
         } else {
-            "other headers: this one belongs to the connection"
+            "other headers; the check sets this one itself"
         };
         return Err(Message::new(
             format!("the header \"{name}\" cannot be set here"),
@@ -182,21 +188,21 @@ fn header_name(name: &str) -> Result<String, Message> {
     match HeaderName::from_bytes(name.as_bytes()) {
         Ok(name) => Ok(name.as_str().to_owned()),
         Err(_) => Err(Message::new(
-            format!("\"{}\" is not the name of a header", name.escape_debug()),
+            format!("\"{}\" is not a header name", name.escape_debug()),
             "a name such as \"authorization\"",
         )),
     }
 }
 
 fn method(text: &str) -> Result<String, Message> {
-    // Methods are case-sensitive (RFC 9110, 9.1), and no server knows `get`.
+    // Methods are case-sensitive (RFC 9110, section 9.1): `get` is not `GET`.
     let known = METHODS.into_iter().find(|known| known.eq_ignore_ascii_case(text));
     match Method::from_bytes(text.as_bytes()) {
         Ok(Method::CONNECT) | Err(_) => {}
         Ok(_) if known.is_some_and(|known| known != text) => {}
         Ok(method) => return Ok(method.as_str().to_owned()),
     }
-    let problem = format!("\"{}\" is not a method that can be asked", text.escape_debug());
+    let problem = format!("\"{}\" is not a method for health checks", text.escape_debug());
     let known = known.or_else(|| nearest(text, METHODS.into_iter()));
     Err(Message::new(problem, "an HTTP method such as \"GET\" or \"HEAD\"").suggest(known))
 }
@@ -215,7 +221,7 @@ fn path(text: &str) -> Result<String, Message> {
     match text.parse::<PathAndQuery>() {
         Ok(path) if path.as_str() == text => Ok(text.to_owned()),
         _ => refused(format!(
-            "the path \"{}\" cannot be asked for as it is",
+            "the path \"{}\" is not valid in a request",
             text.escape_debug()
         )),
     }

@@ -1,4 +1,4 @@
-//! The types of health checks, and which keys belong to which.
+//! The types of health checks, and the keys of each type.
 
 use toml::Spanned;
 
@@ -35,12 +35,13 @@ impl Word for Kind {
     ];
 }
 
-/// The key that all have to have.
+/// The values of `type`, which every check needs.
 pub(super) const EXPECTED: &str = "\"tcp\", \"http\", \"https\", \"grpc\", \"udp\", \"dns\", \"icmp\" or \"command\"";
 
-/// A key that does not belong to every type.
+/// A key that only some types have.
 struct Key {
     name: &'static str,
+    /// Where it is in the file. `None`: it is not given.
     place: fn(&raw::Health) -> Option<Span>,
     kinds: &'static [Kind],
 }
@@ -55,7 +56,7 @@ macro_rules! keys {
             },
         )+ )+ ];
 
-        /// Takes those that are missing from `other`.
+        /// Copies the keys that `raw` lacks from `other`.
         pub(super) fn inherit(raw: &mut raw::Health, other: &raw::Health) {
             $( $(
                 if raw.$key.is_none() {
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_that_are_expected_are_all_there_are() {
+    fn the_expected_values_are_all_types() {
         for (word, _) in Kind::WORDS {
             assert!(EXPECTED.contains(&format!("\"{word}\"")), "{word}");
         }

@@ -1,4 +1,4 @@
-//! Checks of `[service.health]` and of what backends have in its place.
+//! Validates `[service.health]`, and the keys that backends have in its place.
 
 pub(super) mod command;
 mod datagram;
@@ -24,85 +24,86 @@ use super::{
 };
 use kind::Kind;
 
-/// What the check of a service or of a backend has to fit to.
+/// The keys of a service that its health check depends on. `None`: the key is not valid.
 #[derive(Clone, Copy)]
-pub(super) struct Front {
+pub(super) struct ServiceContext {
     pub(super) address: Option<IpAddr>,
     pub(super) mode: Option<Mode>,
     pub(super) ports: Option<PortRange>,
     pub(super) protocol: Option<Protocol>,
 }
 
-/// The checks of a service.
+/// The health check of a service, and of its backends.
 pub(super) struct Checks<'a> {
     given: Option<&'a Spanned<raw::Health>>,
-    front: Front,
-    /// What backends have that say nothing else; `None`: it is wrong.
+    service: ServiceContext,
+    /// The check of backends without keys of their own. The outer `None`: it is not valid. The
+    /// inner one: there is no check.
     common: Option<Option<Arc<HealthCheck>>>,
 }
 
 impl<'a> Checks<'a> {
-    /// Checks `[service.health]`.
+    /// Validates `[service.health]`.
     pub(super) fn of_service(
         given: Option<&'a Spanned<raw::Health>>,
-        front: Front,
+        service: ServiceContext,
         diagnostics: &mut Diagnostics,
     ) -> Self {
         let common = match given {
             None => Some(None),
-            Some(given) => check(given, front, diagnostics).map(|check| Some(Arc::new(check))),
+            Some(given) => check(given, service, diagnostics).map(|check| Some(Arc::new(check))),
         };
-        Self { given, front, common }
+        Self { given, service, common }
     }
 
-    /// Whether nothing is wrong with the keys of the service.
-    pub(super) fn are_right(&self) -> bool {
+    /// Whether the keys of the service are valid.
+    pub(super) fn are_valid(&self) -> bool {
         self.common.is_some()
     }
 
-    /// How a backend is checked; `own` is what it has in place of the keys of its service.
+    /// The check of a backend. `own` are the keys that it has in place of those of its service.
     pub(super) fn of_backend(
         &self,
         own: &raw::Given<raw::Health>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Option<Arc<HealthCheck>>> {
         let Some(own) = own else { return self.common.clone() };
-        if !is_of_one_backend(own.get_ref(), diagnostics) {
+        if !is_for_one_backend(own.get_ref(), diagnostics) {
             return None;
         }
-        // What is wrong with the service's keys was told where they are.
+        // Errors in the service's keys are already reported there.
         self.common.as_ref()?;
         let merged = Spanned::new(own.span(), merge(own.get_ref(), self.given.map(Spanned::get_ref)));
-        check(&merged, self.front, diagnostics).map(|check| Some(Arc::new(check)))
+        check(&merged, self.service, diagnostics).map(|check| Some(Arc::new(check)))
     }
 }
 
-/// Refuses keys that are about all backends of a service.
-fn is_of_one_backend(own: &raw::Health, diagnostics: &mut Diagnostics) -> bool {
+/// Refuses keys that apply to all backends of a service. Returns whether none was given.
+fn is_for_one_backend(own: &raw::Health, diagnostics: &mut Diagnostics) -> bool {
     let keys = [
         ("panic_threshold", own.panic_threshold.as_ref().map(Spanned::span)),
         ("passive", own.passive.as_ref().map(Spanned::span)),
     ];
-    let mut is_right = true;
+    let mut is_valid = true;
     for (key, span) in keys {
         if let Some(span) = span {
-            is_right = false;
-            let problem = format!("`{key}` is about all backends of a service");
+            is_valid = false;
+            let problem = format!("`{key}` applies to all backends of a service");
             diagnostics.add(span, Message::new(problem, format!("`{key}` in `[service.health]`")));
         }
     }
-    is_right
+    is_valid
 }
 
-/// The keys of a backend, and of its service those that it does not have. Another type of check takes over only keys that
-/// belong to all types.
+/// The keys of a backend, completed by those of its service. A check of another type takes over
+/// only the keys of all types.
 fn merge(own: &raw::Health, service: Option<&raw::Health>) -> raw::Health {
     let mut merged = own.clone();
     let Some(service) = service else { return merged };
     let word = |raw: &raw::Health| raw.kind.as_ref().map(|kind| kind.get_ref().clone());
     if own.kind.is_none() || word(own) == word(service) {
         kind::inherit(&mut merged, service);
-        // Whoever does not verify needs nobody to trust.
+        // Without verification, `ca_file` is not allowed.
         if own.ca_file.is_none() && own.verify.as_ref().is_some_and(|verify| !verify.get_ref()) {
             merged.ca_file = None;
         }
@@ -113,11 +114,12 @@ fn merge(own: &raw::Health, service: Option<&raw::Health>) -> raw::Health {
     merged
 }
 
-fn check(raw: &Spanned<raw::Health>, front: Front, diagnostics: &mut Diagnostics) -> Option<HealthCheck> {
-    diagnostics.table(raw.span(), |diagnostics| keys(raw, front, diagnostics))
+/// Validates a whole table of health keys.
+fn check(raw: &Spanned<raw::Health>, service: ServiceContext, diagnostics: &mut Diagnostics) -> Option<HealthCheck> {
+    diagnostics.table(raw.span(), |diagnostics| keys(raw, service, diagnostics))
 }
 
-fn keys(raw: &Spanned<raw::Health>, front: Front, diagnostics: &mut Diagnostics) -> Option<HealthCheck> {
+fn keys(raw: &Spanned<raw::Health>, service: ServiceContext, diagnostics: &mut Diagnostics) -> Option<HealthCheck> {
     let table = raw.span();
     let raw = raw.get_ref();
 
@@ -127,17 +129,17 @@ fn keys(raw: &Spanned<raw::Health>, front: Front, diagnostics: &mut Diagnostics)
     let probe = match kind {
         Some(kind) => {
             kind::refuse_foreign(raw, kind, diagnostics);
-            probe(raw, kind, &table, front, diagnostics)
+            probe(raw, kind, &table, service, diagnostics)
         }
         None => None,
     };
     let port = diagnostics.optional(&raw.port, None, |port| numbers::port(port).map(Some));
-    let target = target::target(raw, front, diagnostics);
+    let target = target::target(raw, service, diagnostics);
     let timing = timing::timing(raw, diagnostics);
     let rules = timing::rules(raw, diagnostics);
     let (probe, port) = (probe?, port?);
-    if probe.has_port() && port.is_none() && front.ports.is_some_and(|ports| ports.count() > 1) {
-        let expected = "the port to check, since backends of a service with several ports have none of their own";
+    if probe.has_port() && port.is_none() && service.ports.is_some_and(|ports| ports.count() > 1) {
+        let expected = "the port to check, because the service has several ports";
         diagnostics.missing(&table, "port", expected);
         return None;
     }
@@ -150,11 +152,12 @@ fn keys(raw: &Spanned<raw::Health>, front: Front, diagnostics: &mut Diagnostics)
     })
 }
 
+/// Validates the keys of one type of check.
 fn probe(
     raw: &raw::Health,
     kind: Kind,
     table: &super::diagnostics::Span,
-    front: Front,
+    service: ServiceContext,
     diagnostics: &mut Diagnostics,
 ) -> Option<Probe> {
     match kind {
@@ -170,7 +173,7 @@ fn probe(
         }
         Kind::Grpc => http::grpc(raw, diagnostics).map(Probe::Grpc),
         Kind::Udp => datagram::udp(raw, table, diagnostics).map(Probe::Udp),
-        Kind::Dns => datagram::dns(raw, table, front.protocol, diagnostics).map(Probe::Dns),
+        Kind::Dns => datagram::dns(raw, table, service.protocol, diagnostics).map(Probe::Dns),
         Kind::Icmp => Some(Probe::Icmp),
         Kind::Command => {
             command::command((&raw.argv, &raw.environment, &raw.user), table, diagnostics).map(Probe::Command)

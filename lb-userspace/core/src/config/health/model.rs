@@ -1,4 +1,4 @@
-//! Health checks as the file means them.
+//! Health checks after validation.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -9,26 +9,27 @@ use crate::config::Tls;
 /// How a backend is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// What is asked.
+    /// What the check asks.
     pub probe: Probe,
-    /// Whom it asks.
+    /// The address that it asks.
     pub target: CheckTarget,
-    /// Port to ask; `None`: the backend's own.
+    /// The port that it asks. `None`: the backend's port.
     pub port: Option<u16>,
-    /// When.
+    /// When it is made.
     pub timing: Timing,
-    /// What the answers mean.
+    /// What its results mean.
     pub rules: Rules,
 }
 
-/// Whom a check asks.
+/// The address that a check asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckTarget {
     /// The worker's own address.
     Backend,
-    /// The virtual address, by the way that clients' packets take to this worker.
+    /// The virtual address, by the same path to this worker as packets of clients.
     Virtual {
-        /// The address of this machine that it comes from; `None`: the one that packets to the worker come from.
+        /// The source address of the check. `None`: the source address that this machine uses
+        /// towards the worker.
         source: Option<IpAddr>,
     },
 }
@@ -36,72 +37,73 @@ pub enum CheckTarget {
 /// When a backend is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// From the start of one check to the start of the next.
+    /// From the start of one check to the start of the next: 10 ms to 24 h, default 2 s.
     pub interval: Duration,
-    /// The same while results speak against the verdict, or there is none; not longer than `interval`.
+    /// The interval while results contradict the verdict, and without a verdict: 10 ms to
+    /// `interval`, default `interval`.
     pub fast_interval: Duration,
-    /// By how many percent intervals vary at random, in both directions.
+    /// Percent by which intervals vary at random, in both directions: 0 to 50, default 10.
     pub jitter: u32,
-    /// How long a check may take; not longer than `interval`.
+    /// How long a check may take: 1 ms to `interval`, default 1 s or `interval` if that is shorter.
     pub timeout: Duration,
 }
 
 /// When results change the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Successes in a row that bring a backend up.
+    /// Successes in a row that bring a backend up: 1 to 100, default 2.
     pub rise: u32,
-    /// Failures in a row that take a backend down.
+    /// Failures in a row that take a backend down: 1 to 100, default 3.
     pub fall: u32,
-    /// What is thought of a backend before its first check.
+    /// The state of a backend before its first verdict.
     pub initial: Initial,
-    /// When a backend goes up and down too often; `None`: never.
+    /// Flap damping. `None`: off, which is the default.
     pub flaps: Option<Flaps>,
 }
 
-/// What is thought of a backend before its first check.
+/// The state of a backend before its first verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Initial {
-    /// It takes no new flows, and the first result decides.
+    /// It takes no new flows. The first result decides.
     #[default]
     Unknown,
-    /// It takes flows; `fall` failures take it down.
+    /// It takes flows. `fall` failures take it down.
     Up,
-    /// It takes no new flows; `rise` successes bring it up.
+    /// It takes no new flows. `rise` successes bring it up.
     Down,
 }
 
-/// When a backend goes up and down too often.
+/// Flap damping: a backend that goes down too often must stay healthy for longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flaps {
-    /// How often it may go down within `period`; the last of these times it has to be well for a whole `period` before it
-    /// comes up.
+    /// A backend that went down so often within `period` comes up only after it was healthy for a
+    /// whole `period`: 1 to 100.
     pub limit: u32,
-    /// See `limit`.
+    /// The period for `limit`: 1 s to 24 h, default 5 min.
     pub period: Duration,
 }
 
 /// What a health check asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// A TCP connection is accepted.
+    /// The backend must accept a TCP connection.
     Tcp,
-    /// An HTTP/1.1 request is answered as expected.
+    /// The response to an HTTP/1.1 request must be as expected.
     Http(HttpProbe),
-    /// The gRPC health service says that it serves.
+    /// The gRPC health service must report `SERVING`.
     Grpc(GrpcProbe),
-    /// A datagram is answered as expected.
+    /// The reply to a datagram must be as expected.
     Udp(UdpProbe),
-    /// A name is resolved as expected.
+    /// The backend must resolve a name as expected.
     Dns(DnsProbe),
-    /// An echo request is answered.
+    /// The backend must reply to an echo request.
     Icmp,
-    /// A command ends with status 0.
+    /// A command must end with status 0.
     Command(CommandProbe),
 }
 
 impl Probe {
-    /// What makes its connections confidential.
+    /// Its TLS client. `None`: it does not use TLS.
     pub fn tls(&self) -> Option<&TlsClient> {
         match self {
             Self::Http(probe) => probe.tls.as_ref(),
@@ -110,7 +112,7 @@ impl Probe {
         }
     }
 
-    /// Whether it asks a port.
+    /// Whether it asks a port: all but `icmp` and `command`.
     pub fn has_port(&self) -> bool {
         !matches!(self, Self::Icmp | Self::Command(_))
     }
@@ -123,79 +125,80 @@ pub struct HttpProbe {
     pub method: String,
     /// Path and query, beginning with `/`.
     pub path: String,
-    /// Host header; `None`: the backend's address and port.
+    /// Host header. `None`: the backend's address and port.
     pub host: Option<String>,
-    /// Other headers.
+    /// Further headers, by their name.
     pub headers: BTreeMap<String, String>,
     /// Inclusive ranges of status codes that count as success.
     pub status: Vec<(u16, u16)>,
-    /// What the body has to say; `None`: it is not read.
+    /// What the body must contain. `None`: it is not read.
     pub body: Option<Pattern>,
-    /// `None`: plain HTTP.
+    /// The TLS client of `https`. `None`: `http`.
     pub tls: Option<TlsClient>,
 }
 
 /// A check by the gRPC health checking protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcProbe {
-    /// Name of the service that is asked about; empty: the server as a whole.
+    /// Name of the service to ask about. Empty: the server as a whole.
     pub service: String,
-    /// `:authority`; `None`: the backend's address and port.
+    /// `:authority`. `None`: the backend's address and port.
     pub host: Option<String>,
-    /// `None`: HTTP/2 without TLS.
+    /// The TLS client. `None`: HTTP/2 without TLS.
     pub tls: Option<TlsClient>,
 }
 
-/// The side of TLS that a check is on.
+/// How a check uses TLS, as the client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsClient {
-    /// The name that the certificate has to be for, which is sent in the clear (SNI) if it is no address; `None`: the
-    /// backend's address.
+    /// The name that the certificate must have. It is sent as SNI unless it is an address. `None`:
+    /// the backend's address.
     pub server_name: Option<String>,
-    /// Whether the certificate has to be trusted.
+    /// Whether the certificate is verified. Default: true.
     pub verify: bool,
-    /// Certificates that are trusted, in PEM; `None`: those of the system.
+    /// File with trusted certificates, in PEM. `None`: those of the system.
     pub ca_file: Option<PathBuf>,
-    /// What the check shows of itself.
+    /// Client certificate and its key. `None`: the check has none.
     pub identity: Option<Tls>,
 }
 
 /// A check by one datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpProbe {
-    /// What is sent.
+    /// The datagram, 1 to 1200 bytes.
     pub payload: Vec<u8>,
-    /// What the reply has to say; `None`: anything.
+    /// What the reply must contain. `None`: anything.
     pub reply: Option<Pattern>,
-    /// Whether there has to be a reply; else it is enough that nobody says that the port is closed.
+    /// Whether a reply is required. If not, the check succeeds unless an ICMP error arrives before
+    /// the timeout. Default: true.
     pub require_reply: bool,
 }
 
-/// A check by a question to a name server.
+/// A check of a name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsProbe {
-    /// The name that is asked for.
+    /// The name to resolve.
     pub name: String,
-    /// The type of its records, such as `A`.
+    /// The record type, such as `A`.
     pub record: String,
-    /// At least one of these has to be among the answers; empty: one of any kind.
+    /// Expected answers, at least one of which must be present. Empty: any answer.
     pub answers: Vec<String>,
-    /// Whether it is asked by TCP.
+    /// Whether the query is sent by TCP; else by UDP.
     pub tcp: bool,
 }
 
 /// A check by a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandProbe {
-    /// Program, by its whole path, and arguments.
+    /// Program, by its absolute path, and arguments: 1 to 64 items.
     pub argv: Vec<String>,
-    /// What is in its environment besides what every command gets.
+    /// Variables of its environment, in addition to those that every command gets.
     pub environment: BTreeMap<String, String>,
-    /// The user that it runs as, by name; never root.
+    /// Name of the user that runs it. Not root.
     pub user: String,
 }
 
-/// What a text has to contain.
+/// A text to search for.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,
@@ -203,7 +206,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// These words.
+    /// Searches for a plain text.
     pub fn contains(text: &str) -> Self {
         Self {
             text: text.to_owned(),
@@ -211,11 +214,11 @@ impl Pattern {
         }
     }
 
-    /// What a regular expression finds.
+    /// Searches for a match of a regular expression.
     ///
     /// # Errors
     ///
-    /// When it is none, or takes too much memory.
+    /// When the expression is not valid, or compiles to more than 1 MiB.
     pub fn matches(text: &str) -> Result<Self, regex::Error> {
         let regex = regex::bytes::RegexBuilder::new(text).size_limit(1 << 20).build()?;
         Ok(Self {
@@ -224,7 +227,7 @@ impl Pattern {
         })
     }
 
-    /// Whether it is in `bytes`.
+    /// Whether `bytes` contain it.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         match &self.regex {
             Some(regex) => regex.is_match(bytes),

@@ -1,4 +1,4 @@
-//! Whom a check asks.
+//! The keys `target` and `source`: the address that a check asks, and the one that it comes from.
 
 use crate::config::{
     address::{family, unicast},
@@ -9,40 +9,40 @@ use crate::config::{
 };
 use lb_common::Mode;
 
-use super::{Front, model::CheckTarget};
+use super::{ServiceContext, model::CheckTarget};
 
-/// The words of `target`.
+/// The values of `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whom {
+enum TargetKind {
     Backend,
     Virtual,
 }
 
-impl Word for Whom {
+impl Word for TargetKind {
     const WHAT: &'static str = "target of health checks";
     const WORDS: &'static [(&'static str, Self)] = &[("backend", Self::Backend), ("virtual", Self::Virtual)];
 }
 
-/// Whom a check asks.
-pub(super) fn target(raw: &raw::Health, front: Front, diagnostics: &mut Diagnostics) -> Option<CheckTarget> {
-    let whom = diagnostics.optional(&raw.target, Whom::Backend, |word| words::choice(word));
+/// Validates `target` and `source`.
+pub(super) fn target(raw: &raw::Health, service: ServiceContext, diagnostics: &mut Diagnostics) -> Option<CheckTarget> {
+    let kind = diagnostics.optional(&raw.target, TargetKind::Backend, |word| words::choice(word));
     let source = diagnostics.optional(&raw.source, None, |text| {
         let source = unicast(text)?;
-        match front.address {
-            Some(service) if service.is_ipv4() != source.is_ipv4() => Err(Message::new(
+        match service.address {
+            Some(address) if address.is_ipv4() != source.is_ipv4() => Err(Message::new(
                 format!(
-                    "{source} is {} and the service's address {service} is {}",
+                    "{source} is {} and the service's address {address} is {}",
                     family(source),
-                    family(service)
+                    family(address)
                 ),
-                format!("an {} address of this machine", family(service)),
+                format!("an {} address of this machine", family(address)),
             )),
             _ => Ok(Some(source)),
         }
     });
-    let (whom, source) = (whom?, source?);
-    match whom {
-        Whom::Backend => {
+    let (kind, source) = (kind?, source?);
+    match kind {
+        TargetKind::Backend => {
             if let Some(given) = &raw.source {
                 let problem = "`source` has no meaning without `target` = \"virtual\"";
                 diagnostics.add(
@@ -53,8 +53,8 @@ pub(super) fn target(raw: &raw::Health, front: Front, diagnostics: &mut Diagnost
             }
             Some(CheckTarget::Backend)
         }
-        Whom::Virtual => {
-            let mode = front.mode?;
+        TargetKind::Virtual => {
+            let mode = service.mode?;
             if let (Some(given), true) = (&raw.target, mode.translates()) {
                 let problem = not_in("target = \"virtual\"", &[Mode::Dsr, Mode::Ipip, Mode::Gue], mode);
                 diagnostics.add(given.span(), problem);

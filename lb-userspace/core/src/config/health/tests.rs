@@ -1,4 +1,5 @@
-//! Keys of health checks: what is taken, what it means, and how what is refused is explained.
+//! The keys of health checks: which are accepted, what they mean, and the errors of those that are
+//! refused.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +24,7 @@ fn check_of(protocol: &str, health: &str) -> Result<Arc<HealthCheck>, String> {
 }
 
 #[test]
-fn every_type_takes_its_keys() {
+fn every_type_accepts_its_keys() {
     for (protocol, health) in [
         ("tcp", "type = 'tcp'"),
         ("tcp", "type = 'http', headers = { x-a = 'b' }, body_contains = 'ok'"),
@@ -53,7 +54,7 @@ fn every_type_takes_its_keys() {
 }
 
 #[test]
-fn keys_mean_what_they_say() {
+fn keys_have_their_documented_meaning() {
     let check = check_of(
         "tcp",
         "type = 'https', host = 'a.example:8443', interval = '4s', fast_interval = '500ms', jitter = 0, timeout = '2s', \
@@ -78,7 +79,7 @@ fn keys_mean_what_they_say() {
     };
     assert_eq!(probe.body, Some(Pattern::contains("ok")));
     let tls = probe.tls.as_ref().unwrap();
-    // The name of the server is that of the host, without its port.
+    // The server name comes from `host`, without the port.
     assert_eq!((tls.server_name.as_deref(), tls.verify), (Some("a.example"), true));
     let identity = Tls {
         certificate: "/c".into(),
@@ -103,7 +104,7 @@ fn keys_mean_what_they_say() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn invalid_keys_are_reported() {
     for (health, message) in [
         ("type = 'htp'", "unknown type of health check \"htp\""),
         (
@@ -118,7 +119,7 @@ fn what_is_wrong_is_told() {
         ("type = 'http', body_contains = ''", "the text is empty"),
         (
             "type = 'http', body_contains = 'a', body_matches = 'b'",
-            "there is `body_matches` beside `body_contains`",
+            "`body_contains` and `body_matches` exclude each other",
         ),
         (
             "type = 'http', body_matches = '('",
@@ -130,7 +131,7 @@ fn what_is_wrong_is_told() {
         ),
         (
             "type = 'http', method = 'HEAD', body_contains = 'a'",
-            "an answer to HEAD has no body",
+            "a response to HEAD has no body",
         ),
         (
             "type = 'http', headers = { Host = 'a' }",
@@ -138,15 +139,15 @@ fn what_is_wrong_is_told() {
         ),
         (
             "type = 'http', headers = { X-Probe = 'a', y = 'b', x-probe = 'c' }",
-            "the header \"x-probe\" is there twice",
+            "duplicate header \"x-probe\"",
         ),
         (
             "type = 'http', headers = { 'a b' = 'c' }",
-            "\"a b\" is not the name of a header",
+            "\"a b\" is not a header name",
         ),
         (
             "type = 'http', headers = { a = \"b\\n\" }",
-            "\"b\\n\" cannot be the value of a header",
+            "\"b\\n\" is not a valid header value",
         ),
         (
             "type = 'https', ca_file = 'ca.pem'",
@@ -158,10 +159,7 @@ fn what_is_wrong_is_told() {
         ),
         ("type = 'https', certificate = '/c'", "`certificate` without `key`"),
         ("type = 'https', key = '/c'", "`key` without `certificate`"),
-        (
-            "type = 'https', server_name = 'a b'",
-            "\"a b\" is not the name of a server",
-        ),
+        ("type = 'https', server_name = 'a b'", "\"a b\" is not a server name"),
         (
             "type = 'grpc', server_name = 'a'",
             "`server_name` has no meaning without TLS",
@@ -171,29 +169,26 @@ fn what_is_wrong_is_told() {
         ("type = 'udp', send = ''", "the payload is empty"),
         (
             "type = 'udp', send = 'a', send_hex = '00'",
-            "there is `send_hex` beside `send`",
+            "`send` and `send_hex` exclude each other",
         ),
         ("type = 'udp', send_hex = '0'", "\"0\" is not hexadecimal"),
         (
             "type = 'udp', send = 'a', reply_contains = 'b', require_reply = false",
-            "a reply is described and not required",
+            "`require_reply` = false excludes `reply_contains`",
         ),
         ("type = 'dns'", "`query` is missing"),
         ("type = 'dns', query = 'a..b'", "\"a..b\" is not a domain name"),
-        (
-            "type = 'dns', query = 'a', record = 'a'",
-            "unknown type of records \"a\"",
-        ),
+        ("type = 'dns', query = 'a', record = 'a'", "unknown record type \"a\""),
         (
             "type = 'dns', query = 'a', record = 'ANY'",
-            "unknown type of records \"ANY\"",
+            "unknown record type \"ANY\"",
         ),
         (
             "type = 'dns', query = 'a', answers = ['2001:db8::1']",
             "\"2001:db8::1\" is not an IPv4 address",
         ),
         ("type = 'command'", "`argv` is missing"),
-        ("type = 'command', argv = []", "0 words are given"),
+        ("type = 'command', argv = []", "`argv` has 0 items"),
         (
             "type = 'command', argv = ['check']",
             "\"check\" is not an absolute path",
@@ -204,14 +199,14 @@ fn what_is_wrong_is_told() {
         ),
         (
             "type = 'command', argv = ['/check'], environment = { LBD_PORT = '1' }",
-            "\"LBD_PORT\" cannot be a variable of the environment",
+            "\"LBD_PORT\" is not allowed as an environment variable",
         ),
         (
             "type = 'tcp', fast_interval = '3s'",
             "the fast interval 3s is longer than the interval",
         ),
         ("type = 'tcp', jitter = 51", "jitter 51 is out of range"),
-        ("type = 'tcp', initial = 'well'", "unknown initial state \"well\""),
+        ("type = 'tcp', initial = 'healthy'", "unknown initial state \"healthy\""),
         (
             "type = 'tcp', flap_period = '5s'",
             "`flap_period` has no meaning without `flap_limit`",
@@ -228,12 +223,12 @@ fn what_is_wrong_is_told() {
     ] {
         let found = check_of("tcp", health).expect_err(health);
         assert!(found.contains(message), "{health}: {found}");
-        assert!(!found.contains("; "), "{health}: told once: {found}");
+        assert!(!found.contains("; "), "{health}: reported once: {found}");
     }
 }
 
 #[test]
-fn the_virtual_address_is_asked_only_where_that_is_another_way() {
+fn the_virtual_address_is_checked_only_in_modes_that_keep_it() {
     let check = |mode: &str, health: &str| {
         let tunnel = if mode == "ipip" {
             "tunnel_source = \"198.18.0.0/24\"\n"
@@ -318,7 +313,7 @@ fn merged(service: &str, own: &str) -> Result<Option<Arc<HealthCheck>>, String> 
 }
 
 #[test]
-fn a_backend_takes_the_keys_of_its_service_that_it_does_not_have() {
+fn a_backend_inherits_the_keys_that_it_does_not_have() {
     let service = "type = 'http', path = '/a', host = 'h', interval = '4s', timeout = '3s', fall = 7, port = 81";
     for (own, same_as) in [
         (
@@ -329,7 +324,7 @@ fn a_backend_takes_the_keys_of_its_service_that_it_does_not_have() {
             "type = 'http', path = '/b'",
             "type = 'http', path = '/b', host = 'h', interval = '4s', timeout = '3s', fall = 7, port = 81",
         ),
-        // What belongs to another type is not taken over, the port neither.
+        // The keys of another type are not inherited, and neither is the port.
         (
             "type = 'tcp'",
             "type = 'tcp', interval = '4s', timeout = '3s', fall = 7",
@@ -338,7 +333,7 @@ fn a_backend_takes_the_keys_of_its_service_that_it_does_not_have() {
             "type = 'icmp', fall = 1",
             "type = 'icmp', interval = '4s', timeout = '3s', fall = 1",
         ),
-        // Other intervals have other timeouts.
+        // With another interval, the timeout is not inherited.
         (
             "interval = '1s'",
             "type = 'http', path = '/a', host = 'h', interval = '1s', fall = 7, port = 81",
@@ -361,7 +356,7 @@ fn a_backend_takes_the_keys_of_its_service_that_it_does_not_have() {
         (
             "type = 'tcp'",
             "panic_threshold = 1",
-            "`panic_threshold` is about all backends",
+            "`panic_threshold` applies to all backends",
         ),
         ("type = 'tcp'", "path = '/'", "`path` belongs to"),
         (
@@ -369,7 +364,7 @@ fn a_backend_takes_the_keys_of_its_service_that_it_does_not_have() {
             "timeout = '2s'",
             "the timeout 2s is longer",
         ),
-        // Once, where it is wrong.
+        // An error of the service is reported once, at the service.
         ("type = 'tcp', fall = 0", "rise = 1", "fall 0 is out of range"),
     ] {
         let found = merged(service, own).expect_err(own);

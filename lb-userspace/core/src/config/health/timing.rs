@@ -1,4 +1,5 @@
-//! When a check is made, and what its results mean.
+//! The keys that say when a check is made and what its results mean: intervals, timeout, rise,
+//! fall, flap damping.
 
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 const SHORTEST_FLAP_PERIOD: Duration = Duration::from_secs(1);
-const MOST_IN_A_ROW: u32 = 100;
+/// The most results in a row, and the highest flap limit.
+const MOST_RESULTS: u32 = 100;
+/// The highest jitter, in percent.
 const MOST_JITTER: u32 = 50;
 
 impl Word for Initial {
@@ -26,7 +29,7 @@ impl Word for Initial {
         &[("unknown", Self::Unknown), ("up", Self::Up), ("down", Self::Down)];
 }
 
-/// Takes what is missing from `other`.
+/// Copies the keys that `raw` lacks from `other`.
 pub(super) fn inherit(raw: &mut raw::Health, other: &raw::Health) {
     macro_rules! missing {
         ($($key:ident),+) => {
@@ -34,13 +37,13 @@ pub(super) fn inherit(raw: &mut raw::Health, other: &raw::Health) {
         };
     }
     missing!(interval, jitter, rise, fall, initial, flap_limit, flap_period);
-    // A shorter interval of a backend does not make the service's other times wrong.
+    // With an interval of its own, the service's fast interval and timeout might be longer than it.
     if raw.interval == other.interval {
         missing!(fast_interval, timeout);
     }
 }
 
-/// When a check is made.
+/// Validates the times of a check.
 pub(super) fn timing(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<Timing> {
     let interval = diagnostics.optional(
         &raw.interval,
@@ -72,12 +75,12 @@ pub(super) fn timing(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option
     })
 }
 
-/// What the results of a check mean.
+/// Validates rise, fall, initial state and flap damping.
 pub(super) fn rules(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<Rules> {
-    let rise = diagnostics.optional(&raw.rise, defaults::RISE, number("rise", 1, MOST_IN_A_ROW));
-    let fall = diagnostics.optional(&raw.fall, defaults::FALL, number("fall", 1, MOST_IN_A_ROW));
+    let rise = diagnostics.optional(&raw.rise, defaults::RISE, number("rise", 1, MOST_RESULTS));
+    let fall = diagnostics.optional(&raw.fall, defaults::FALL, number("fall", 1, MOST_RESULTS));
     let initial = diagnostics.optional(&raw.initial, Initial::default(), |word| words::choice(word));
-    let limit = diagnostics.optional(&raw.flap_limit, 0, number("flap limit", 0, MOST_IN_A_ROW));
+    let limit = diagnostics.optional(&raw.flap_limit, 0, number("flap limit", 0, MOST_RESULTS));
     let period = diagnostics.optional(
         &raw.flap_period,
         defaults::FLAP_PERIOD,
@@ -87,7 +90,10 @@ pub(super) fn rules(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<
         let problem = "`flap_period` has no meaning without `flap_limit`";
         diagnostics.add(
             given.span(),
-            Message::new(problem, "`flap_limit` = how often a backend may go down in that time"),
+            Message::new(
+                problem,
+                "`flap_limit` = how often a backend may go down within `flap_period`",
+            ),
         );
         return None;
     }

@@ -1,4 +1,4 @@
-//! Keys of checks that speak TLS.
+//! The keys of checks that use TLS.
 
 use std::path::PathBuf;
 
@@ -13,14 +13,14 @@ use crate::config::{
 
 use super::model::TlsClient;
 
-/// How a check speaks TLS.
+/// Validates the TLS keys.
 pub(super) fn client(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<TlsClient> {
     let verify = raw.verify.as_ref().is_none_or(|verify| *verify.get_ref());
     let server_name = diagnostics.optional(&raw.server_name, None, |name| {
         match ServerName::try_from(name.clone()) {
             Ok(_) => Ok(Some(name.clone())),
             Err(_) => Err(Message::new(
-                format!("\"{}\" is not the name of a server", name.escape_debug()),
+                format!("\"{}\" is not a server name", name.escape_debug()),
                 "a host name or an address, such as \"www.example.org\"",
             )),
         }
@@ -40,7 +40,7 @@ pub(super) fn client(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option
     })
 }
 
-/// Refuses what has no meaning without TLS; whether there was none of it.
+/// Refuses the TLS keys of a check without TLS. Returns whether none was given.
 pub(super) fn refuse(raw: &raw::Health, diagnostics: &mut Diagnostics) -> bool {
     let keys: [(&str, Option<Span>); 5] = [
         ("server_name", raw.server_name.as_ref().map(Spanned::span)),
@@ -60,7 +60,7 @@ pub(super) fn refuse(raw: &raw::Health, diagnostics: &mut Diagnostics) -> bool {
     is_clean
 }
 
-/// The name of the Host header, without port, where it is one that certificates are for.
+/// The name in `host`, without the port. `None`: there is none, or a certificate cannot be for it.
 fn host_name(raw: &raw::Health) -> Option<String> {
     let host = raw.host.as_ref()?.get_ref();
     let authority: http::uri::Authority = host.parse().ok()?;
@@ -68,6 +68,7 @@ fn host_name(raw: &raw::Health) -> Option<String> {
     ServerName::try_from(name.to_owned()).ok().map(|_| name.to_owned())
 }
 
+/// Validates `certificate` and `key`, which need each other. The inner `None`: neither is given.
 fn identity(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<Option<Tls>> {
     let path = |given: &raw::Given<String>, diagnostics: &mut Diagnostics| -> Option<Option<PathBuf>> {
         diagnostics.optional(given, None, |path| names::absolute(path).map(Some))
@@ -81,7 +82,7 @@ fn identity(raw: &raw::Health, diagnostics: &mut Diagnostics) -> Option<Option<T
     };
     if let Some((span, key, other)) = alone {
         let problem = format!("`{key}` without `{other}`");
-        diagnostics.add(span, Message::new(problem, "both, or none of the two"));
+        diagnostics.add(span, Message::new(problem, "both or neither"));
         return None;
     }
     match (certificate?, key?) {
