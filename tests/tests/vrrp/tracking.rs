@@ -121,7 +121,7 @@ fn files_and_commands_count_with_either_sign() {
     fs::set_permissions(lab.directory(), fs::Permissions::from_mode(0o755)).unwrap();
     let tracks = format!(
         "[[vrrp.track]]\nfile = \"{}\"\nexpect = \"absent\"\nweight = -120\n\
-         [[vrrp.track]]\nargv = [\"/usr/bin/test\", \"-e\", \"{}\"]\ninterval = \"100ms\"\nfall = 2\nweight = 20\n",
+         [[vrrp.track]]\nargv = [\"/usr/bin/test\", \"-e\", \"{}\"]\ninterval = \"1s\"\ntimeout = \"1s\"\nfall = 2\nweight = 20\n",
         flag.display(),
         good.display()
     );

@@ -21,7 +21,7 @@ use self::tally::{Reader, Tally};
 use self::timings::Timings;
 use crate::build_ebpf;
 use crate::cargo;
-use crate::process::announce;
+use crate::process::{self, announce};
 use crate::project::Project;
 use crate::setup;
 
@@ -87,8 +87,10 @@ fn test(project: &Project, args: &Args) -> Result<Tally> {
         setup::ensure(project, &[setup::Group::Build, setup::Group::Test])?;
         build_ebpf::build(project)?;
     }
-    announce("building the tests (about 3 minutes the first time)");
-    let programs = match programs::build(project, &workspace, &selection) {
+    let building = process::step("building the tests", "about three minutes the first time", || {
+        programs::build(project, &workspace, &selection)
+    });
+    let programs = match building {
         Ok(programs) => programs,
         Err(error) => {
             announce(format_args!("counted as one failure: {error:#}"));
@@ -154,7 +156,7 @@ impl<'a> Run<'a> {
             args,
             workspace,
             selection,
-            runner: Runner::new(project, &folder, Duration::from_secs(args.limit), &args.arguments)?,
+            runner: Runner::new(project, &folder, Duration::from_secs(args.limit), args)?,
             timings: Timings::read(&folder),
             tally: Tally::default(),
             finished: Vec::new(),
@@ -173,7 +175,10 @@ impl<'a> Run<'a> {
                 continue;
             }
             let group = schedule::group(&test, self.is_area(test.program));
-            let (_, tests) = groups.iter_mut().find(|(known, _)| *known == group).expect("all groups are listed");
+            let (_, tests) = groups
+                .iter_mut()
+                .find(|(known, _)| *known == group)
+                .expect("all groups are listed");
             tests.push(test);
         }
         let cpus = thread::available_parallelism().map_or(1, usize::from);
