@@ -85,8 +85,8 @@ fn returns_within_the_grace(keys: &str) {
     assert!(count(&second, "vrrp-grace") >= 2, "it is told");
 
     if keys.contains("group") {
-        // One of them is known to be well later than the other.
-        let track = "[[vrrp.track]]\nargv = [\"/bin/sh\", \"-c\", \"sleep 0.5\"]\n";
+        // The health of one virtual router is known later than that of the other.
+        let track = "[[vrrp.track]]\nargv = [\"/bin/sleep\", \"0.5\"]\ninterval = \"10s\"\ntimeout = \"10s\"\n";
         first.reconfigure(|config| config.node_keys += track).unwrap();
     }
     first.restart().unwrap();

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Print the 20 slowest tests at the end
     #[arg(long)]
     timings: bool,
-    /// How many tests that wait run at the same time (default: three per CPU)
+    /// How many tests that wait run at the same time (default: two per CPU)
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// After how many seconds a test is killed

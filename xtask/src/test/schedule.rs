@@ -18,7 +18,7 @@ impl Group {
     pub(super) fn width(self, cpus: usize) -> usize {
         match self {
             Self::Compute => cpus,
-            Self::Network => 3 * cpus,
+            Self::Network => 2 * cpus,
             Self::Alone => 1,
         }
     }
@@ -60,7 +60,9 @@ const RULES: &[Rule] = &[
 /// The last rule that fits a test.
 fn rule(id: &str) -> Option<Place> {
     let mut latest_first = RULES.iter().rev();
-    latest_first.find(|rule| id.starts_with(rule.tests)).map(|rule| rule.place)
+    latest_first
+        .find(|rule| id.starts_with(rule.tests))
+        .map(|rule| rule.place)
 }
 
 /// The group of a test.
