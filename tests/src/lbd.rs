@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use crate::{config::Config, netns::Namespace, process::Process, tools, topology::Host, wait};
 
+/// The longest time until `lbd` is ready. The verifier alone takes a second of a CPU that other tests may need, too.
+const STARTING: Duration = Duration::from_secs(120);
+
 /// Path of a binary of the project: in the folder that `LBD_BIN_DIR` names, else beside the running executable or in a
 /// folder above it.
 ///
@@ -113,7 +116,7 @@ impl<'a> Lbd<'a> {
     pub fn restart_with(&mut self, arguments: &[&str]) -> Result<()> {
         let mut process = self.run(arguments)?;
         let mut ended = None;
-        let ready = wait::until(wait::PATIENCE, || {
+        let ready = wait::until(STARTING, || {
             ended = process.status().ok().flatten();
             ended.is_some() || self.answers(process.id())
         });
@@ -125,8 +128,7 @@ impl<'a> Lbd<'a> {
             (None, false) => {
                 let error = self.lbctl(&["node", "status"]).err();
                 bail!(
-                    "lbd is not ready after {:?}: {error:?}; its log:\n{}",
-                    wait::PATIENCE,
+                    "lbd is not ready after {STARTING:?}: {error:?}; its log:\n{}",
                     process.log()
                 )
             }

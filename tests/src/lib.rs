@@ -35,3 +35,9 @@ pub mod wait;
 pub mod witness;
 pub mod worker;
 pub mod xdp_pass;
+
+/// Whether tests take as long as they take at night: `cargo xtask test --all` says so in the environment.
+#[must_use]
+pub fn is_nightly() -> bool {
+    std::env::var_os("LBD_NIGHTLY").is_some()
+}

@@ -1,7 +1,8 @@
-//! A client that asks again and again on new connections, and tells for how long nobody answered.
+//! A client that sends requests on new connections again and again, and measures for how long none was answered.
 
 use std::{
     net::SocketAddr,
+    os::fd::AsRawFd as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -10,22 +11,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::libc;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 
 use crate::netns::Namespace;
 
-/// A request failed that was not answered by then: less than a lost SYN takes to be sent again.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// A request of which a segment was lost has failed when it takes longer: less than a lost SYN takes to be sent again.
+const PROMPT: Duration = Duration::from_millis(500);
+/// Any request has failed that takes longer. One that takes between the two without a lost segment waited for a CPU.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What it found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outage {
     /// The longest time between the beginnings of two requests that were answered, and after which one was.
     pub longest: Duration,
-    /// Requests that were not answered in time.
+    /// Requests without a response: refused, reset, late because a segment was lost, or later than ten seconds.
     pub failed: u64,
     /// All requests.
     pub requests: u64,
@@ -54,22 +59,23 @@ impl Prober {
             runtime.expect("a runtime can be built").block_on(async {
                 let mut ticks = tokio::time::interval(pause);
                 ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+                let mut open = JoinSet::new();
                 while !stopped.load(Ordering::Relaxed) {
                     ticks.tick().await;
                     let found = Arc::clone(&found);
-                    tokio::spawn(async move {
+                    while open.try_join_next().is_some() {}
+                    open.spawn(async move {
                         let begin = Instant::now();
-                        let answered = tokio::time::timeout(PATIENCE, ask(target))
-                            .await
-                            .is_ok_and(|answer| answer.is_ok());
+                        let response = tokio::time::timeout(LIMIT, ask(target)).await;
+                        let answered = matches!(response, Ok(Ok(lost)) if lost == 0 || begin.elapsed() < PROMPT);
                         found
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
                             .push((begin, answered));
                     });
                 }
-                // Those that are under way still count.
-                tokio::time::sleep(PATIENCE).await;
+                // Requests that are still open count, too.
+                open.join_all().await;
             });
         });
         Self { stop, answers, thread }
@@ -82,7 +88,7 @@ impl Prober {
         (answered as u64, (answers.len() - answered) as u64)
     }
 
-    /// Stops, and tells what it found.
+    /// Stops when all open requests have ended, and returns what it found.
     ///
     /// # Panics
     ///
@@ -96,16 +102,33 @@ impl Prober {
     }
 }
 
-async fn ask(target: SocketAddr) -> std::io::Result<()> {
+/// Sends a request and waits for the response. Returns how many segments had to be sent again.
+async fn ask(target: SocketAddr) -> std::io::Result<u32> {
     let mut stream = TcpStream::connect(target).await?;
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         .await?;
     let mut first = [0; 12];
     stream.read_exact(&mut first).await?;
-    // A reset leaves nothing here that would stand in the way of the next ones.
+    let lost = retransmissions(&stream)?;
+    // A reset leaves no connection in TIME-WAIT, so that the port is free for the next request.
     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-    Ok(())
+    Ok(lost)
+}
+
+/// How many segments of the connection were sent again.
+fn retransmissions(stream: &TcpStream) -> std::io::Result<u32> {
+    // SAFETY: the structure is plain numbers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that long and lives until it returns.
+    let result = unsafe { libc::getsockopt(stream.as_raw_fd(), level, name, (&raw mut info).cast(), &raw mut length) };
+    if result == 0 {
+        Ok(info.tcpi_total_retrans)
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }
 
 fn outage(answers: &[(Instant, bool)]) -> Outage {

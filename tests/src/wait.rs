@@ -5,22 +5,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long to wait for what should happen at once but may not on a busy machine.
+/// How long to wait for what happens at once on an idle machine, and later on a busy one.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-const STEP: Duration = Duration::from_millis(10);
+/// The pauses between two evaluations of a condition. Most conditions start a process, so that a fixed short pause would
+/// keep a CPU busy that other tests need.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks `condition` until it holds or `patience` is over; tells whether it held.
+/// Evaluates `condition` until it holds or `patience` is over; returns whether it held.
 pub fn until(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
+    let begin = Instant::now();
     loop {
         if condition() {
             return true;
         }
-        if Instant::now() >= deadline {
+        let waited = begin.elapsed();
+        if waited >= patience {
             return false;
         }
-        thread::sleep(STEP);
+        thread::sleep((waited / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
     }
 }
 

@@ -36,11 +36,13 @@ pub(crate) fn run(project: &Project, Args {}: Args) -> Result<ExitCode> {
 /// When something needed cannot be installed, the crate does not compile, or an object cannot be written.
 pub(crate) fn build(project: &Project) -> Result<()> {
     setup::ensure(project, &[Group::Build])?;
-    announce("building the programs for the kernel");
     let linker = linker::find(project).map_err(anyhow::Error::msg)?;
     // The objects are dated by the start of their build: a source that changes meanwhile makes them stale.
     let started = SystemTime::now();
-    let binaries = compile(project, &linker)?;
+    let usually = "about a minute the first time";
+    let binaries = process::step("building the programs for the kernel", usually, || {
+        compile(project, &linker)
+    })?;
     if binaries.is_empty() {
         bail!("lb-ebpf built without a binary: its manifest must name at least the binary `lb-ebpf`");
     }

@@ -4,15 +4,35 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 /// Folders that hold administration tools and are missing from the search path of ordinary users.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Says on standard error what is being done.
+/// Prints on standard error what is being done.
 pub(crate) fn announce(what: impl std::fmt::Display) {
     eprintln!("==> {what}");
+}
+
+/// A step that takes at least this long prints how long it took.
+const NOTABLE: Duration = Duration::from_secs(3);
+
+/// Does a step of the work. Prints what it is and how long it usually takes, and afterwards how long it took.
+///
+/// # Errors
+///
+/// When the step fails.
+pub(crate) fn step<T>(what: &str, usually: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    announce(format_args!("{what} ({usually})"));
+    let begin = Instant::now();
+    let result = work()?;
+    let took = begin.elapsed();
+    if took >= NOTABLE {
+        announce(format_args!("{what}: done in {} s", took.as_secs()));
+    }
+    Ok(result)
 }
 
 /// Runs the command to its end. Its output goes to standard error, and it reads nothing.

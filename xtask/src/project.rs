@@ -38,7 +38,12 @@ impl Project {
         self.target().join("bpf")
     }
 
-    /// Where `lbd`, `lbctl`, the demo and the benches are built.
+    /// Where `lbd`, `lbctl`, tests and the demo are built.
+    pub(crate) fn debug(&self) -> PathBuf {
+        self.target().join("debug")
+    }
+
+    /// Where the programs of benches and the fuzz are built.
     pub(crate) fn release(&self) -> PathBuf {
         self.target().join("release")
     }

@@ -42,7 +42,7 @@ pub struct RoleChange {
 pub struct Summary {
     /// Requests, each on a new connection.
     pub requests: u64,
-    /// Requests that were not answered within half a second.
+    /// Requests without a response, as the prober counts them.
     pub failed: u64,
     /// The longest time between the beginnings of two requests that were answered.
     pub outage_ms: f64,
@@ -95,33 +95,33 @@ pub fn run(seconds: u32, stop: &AtomicBool) -> Result<Summary> {
         PAUSE.as_millis()
     );
     let prober = Prober::start(&lab.client.namespace, (address, 80).into(), PAUSE);
-    let mut stage = Stage::new();
-    let length = Duration::from_secs(seconds.into());
-    let (mut is_dead, mut is_back) = (false, false);
-    while stage.begin.elapsed() < length && !stop.load(Ordering::Relaxed) {
-        let time = stage.begin.elapsed();
-        if !is_dead && time >= length / 3 {
-            is_dead = true;
-            lab.fabric.set_silent(&lab.balancers[0], true)?;
-            first.kill9()?;
-            // A machine that lost its power remembers no flow.
-            first.detach()?;
-            stage.tell("lb1 is cut off and killed");
-        } else if is_dead && !is_back && time >= length * 2 / 3 {
-            is_back = true;
-            lab.fabric.set_silent(&lab.balancers[0], false)?;
-            first.restart()?;
-            stage.tell("lb1 is started again");
+    let mut stage = Stage::new(Duration::from_secs(seconds.into()));
+    let mut act = Act::Serving;
+    while !stage.is_over(&act) && !stop.load(Ordering::Relaxed) {
+        match act {
+            Act::Serving if stage.is_due(1) => {
+                lab.fabric.set_silent(&lab.balancers[0], true)?;
+                first.kill9()?;
+                // A machine that lost its power remembers no flow.
+                first.detach()?;
+                stage.announce("lb1 is cut off and killed");
+                act = Act::Dead;
+            }
+            Act::Dead if stage.is_due(2) && stage.last[1] == "master" => {
+                lab.fabric.set_silent(&lab.balancers[0], false)?;
+                first.restart()?;
+                stage.announce("lb1 is started again");
+                act = Act::Returning;
+            }
+            Act::Returning if stage.last[0] == "master" => act = Act::Back,
+            _ => {}
         }
-        let now = [
-            if is_dead && !is_back {
-                "dead".to_owned()
-            } else {
-                role(&first)
-            },
-            role(&second),
-        ];
-        stage.note(now, prober.so_far());
+        let first_role = if act == Act::Dead {
+            "dead".to_owned()
+        } else {
+            role(&first)
+        };
+        stage.note([first_role, role(&second)], prober.so_far());
         thread::sleep(STEP);
     }
     let outage = prober.stop();
@@ -143,25 +143,49 @@ fn role(lbd: &Lbd<'_>) -> String {
     roles(lbd).into_iter().next().unwrap_or_default()
 }
 
+/// What has become of the first balancer.
+#[derive(PartialEq, Eq)]
+enum Act {
+    Serving,
+    Dead,
+    Returning,
+    /// It is master again.
+    Back,
+}
+
 /// What has been seen so far.
 struct Stage {
     begin: Instant,
+    /// How long the demo takes where every event comes in time.
+    length: Duration,
     line: Duration,
     last: [String; 2],
     roles: Vec<RoleChange>,
 }
 
 impl Stage {
-    fn new() -> Self {
+    fn new(length: Duration) -> Self {
         Self {
             begin: Instant::now(),
+            length,
             line: Duration::ZERO,
             last: Default::default(),
             roles: Vec::new(),
         }
     }
 
-    fn tell(&self, text: &str) {
+    /// Whether so many thirds of the time have passed.
+    fn is_due(&self, thirds: u32) -> bool {
+        self.begin.elapsed() >= self.length * thirds / 3
+    }
+
+    /// Whether the demo ends: the time has passed, and the last event has come or is not waited for any longer.
+    fn is_over(&self, act: &Act) -> bool {
+        let late = self.begin.elapsed() >= self.length + wait::PATIENCE * 3;
+        late || (self.is_due(3) && *act == Act::Back)
+    }
+
+    fn announce(&self, text: &str) {
         println!("{:5.1} s  *** {text} ***", self.begin.elapsed().as_secs_f64());
     }
 

@@ -20,7 +20,7 @@ use crate::{
     config::{Config, QUICK_HTTP_CHECK, Service},
     lab::{Lab, Plan, virtual_addresses},
     lbd::{Lbd, binary},
-    tools,
+    tools, wait,
     worker::Worker,
 };
 
@@ -112,8 +112,12 @@ fn play(scene: &mut Scene<'_>, victim: &mut Worker<'_>, length: Duration, stop: 
     let name = victim.name().to_owned();
     let (mut act, mut window, mut revived) = (Act::Serving, Window::default(), begin);
     let mut screen = Screen::new();
-    while begin.elapsed() < length && !stop.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) {
         let time = begin.elapsed();
+        // The last event is waited for, but not for ever.
+        if time >= length && (matches!(act, Act::Back) || time >= length + wait::PATIENCE) {
+            break;
+        }
         match act {
             Act::Serving if time >= length / 3 => {
                 window.killed = Some(Instant::now());

@@ -1,7 +1,6 @@
 //! What operators type and read: `lbctl` beside a running `lbd`.
 
 mod completion;
-mod explain;
 mod lbctl;
 mod operating;
 mod terminal;

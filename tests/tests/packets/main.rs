@@ -2,6 +2,7 @@
 
 mod bucket_spills;
 mod edge_cases;
+mod explain;
 mod flow_entries;
 mod forwarding;
 mod fuzz;

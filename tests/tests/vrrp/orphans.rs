@@ -85,8 +85,8 @@ fn returns_within_the_grace(keys: &str) {
     assert!(count(&second, "vrrp-grace") >= 2, "it is told");
 
     if keys.contains("group") {
-        // One of them is known to be well later than the other.
-        let track = "[[vrrp.track]]\nargv = [\"/bin/sh\", \"-c\", \"sleep 0.5\"]\n";
+        // The health of one virtual router is known later than that of the other.
+        let track = "[[vrrp.track]]\nargv = [\"/bin/sleep\", \"0.5\"]\ninterval = \"10s\"\ntimeout = \"10s\"\n";
         first.reconfigure(|config| config.node_keys += track).unwrap();
     }
     first.restart().unwrap();
@@ -110,11 +110,11 @@ fn returns_within_the_grace(keys: &str) {
 fn a_controller_that_returns_within_the_grace_waits_for_no_checks() {
     let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
-    let keys = "interval = \"300ms\"\ngrace = \"6s\"\n";
+    let keys = "interval = \"300ms\"\ngrace = \"60s\"\n";
     let mut config = floating::config(&lab, 0, 200, keys);
     for service in &mut config.services {
-        // Nobody is there, and it takes longer than the grace until that is known again.
-        service.health = "type = \"tcp\"\nport = 4711\ninterval = \"5s\"\nrise = 3\nfall = 1\n".to_owned();
+        // No worker listens there. Until the checks know that again, the grace is over.
+        service.health = "type = \"tcp\"\nport = 4711\ninterval = \"30s\"\nrise = 3\nfall = 1\n".to_owned();
     }
     let mut first = Lbd::start(&lab.balancers[0], config).unwrap();
     await_roles(&first, "master");
@@ -123,7 +123,10 @@ fn a_controller_that_returns_within_the_grace_waits_for_no_checks() {
     first.kill9().unwrap();
     first.restart().unwrap();
     await_roles(&first, "master");
-    std::thread::sleep(Duration::from_secs(7));
+    eventually(PATIENCE, "the backup hears its adverts again", || {
+        let status = second.lbctl(&["vrrp", "status"]).unwrap();
+        status.as_array().unwrap().iter().all(|row| row["graced"] == false)
+    });
     assert_eq!(count(&second, "vrrp-master"), 0, "{}", second.log());
     assert_eq!(roles(&first), ["master"; 2]);
 }

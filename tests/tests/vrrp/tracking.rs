@@ -89,7 +89,8 @@ fn a_master_stays_when_it_depends_on_something_more_that_is_up() {
     let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [mut first, second] = pair(&lab, "");
-    let tracks = "[[vrrp.track]]\ninterface = \"lo\"\n[[vrrp.track]]\nargv = [\"/bin/sh\", \"-c\", \"sleep 0.3\"]\n";
+    let slow = "argv = [\"/bin/sleep\", \"0.3\"]\ninterval = \"10s\"\ntimeout = \"10s\"\n";
+    let tracks = format!("[[vrrp.track]]\ninterface = \"lo\"\n[[vrrp.track]]\n{slow}");
     first
         .reconfigure(|config| config.node_keys = floating::routers(200, &format!("{FAST}{tracks}")))
         .unwrap();
@@ -121,7 +122,7 @@ fn files_and_commands_count_with_either_sign() {
     fs::set_permissions(lab.directory(), fs::Permissions::from_mode(0o755)).unwrap();
     let tracks = format!(
         "[[vrrp.track]]\nfile = \"{}\"\nexpect = \"absent\"\nweight = -120\n\
-         [[vrrp.track]]\nargv = [\"/usr/bin/test\", \"-e\", \"{}\"]\ninterval = \"100ms\"\nfall = 2\nweight = 20\n",
+         [[vrrp.track]]\nargv = [\"/usr/bin/test\", \"-e\", \"{}\"]\ninterval = \"1s\"\ntimeout = \"1s\"\nfall = 2\nweight = 20\n",
         flag.display(),
         good.display()
     );

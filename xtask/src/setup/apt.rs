@@ -49,13 +49,16 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     if absent.is_empty() {
         return Ok(());
     }
-    announce(format_args!("installing packages: {}", absent.join(" ")));
-    let known = absent.iter().all(|package| has_candidate(package));
-    if !(known && try_install(&absent).is_ok()) {
-        update();
-        refuse_unknown(&absent)?;
-        try_install(&absent).with_context(|| format!("cannot install the packages {names}"))?;
-    }
+    let what = format!("installing packages: {}", absent.join(" "));
+    process::step(&what, "one to two minutes for all of them", || {
+        let known = absent.iter().all(|package| has_candidate(package));
+        if !(known && try_install(&absent).is_ok()) {
+            update();
+            refuse_unknown(&absent)?;
+            try_install(&absent).with_context(|| format!("cannot install the packages {names}"))?;
+        }
+        Ok(())
+    })?;
     disable_services(&absent)
 }
 

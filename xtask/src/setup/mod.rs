@@ -6,11 +6,13 @@ mod needs;
 mod rust;
 
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Result, bail};
 
 use self::needs::{NEEDS, Need, Source};
-use crate::process::announce;
+use crate::cargo;
+use crate::process::{self, announce};
 use crate::project::Project;
 
 /// Install what building, testing and measuring need
@@ -79,21 +81,38 @@ pub(crate) fn ensure(project: &Project, groups: &[Group]) -> Result<()> {
         missing.iter().map(|need| need.name).collect::<Vec<_>>().join(", ")
     ));
 
-    let packages: Vec<&str> = missing.iter().filter_map(|need| need.package()).collect();
-    if !packages.is_empty() {
-        apt::install(&packages)?;
-    }
-    for need in &missing {
-        match need.source {
-            Source::Component(component) => rust::install(component)?,
-            Source::Linker => linker::install(project)?,
-            Source::Package { .. } | Source::Llvm(_) | Source::Compiler | Source::Rights => {}
-        }
+    download(project, &missing)?;
+    if missing.iter().any(|need| need.source == Source::Linker) {
+        linker::install(project)?;
     }
     match missing.iter().find_map(|need| Some((need, need.found(project).err()?))) {
         Some((need, problem)) => bail!("{} is still not usable after its installation: {problem}", need.name),
         None => Ok(()),
     }
+}
+
+/// Installs packages, and meanwhile components of the compiler; downloads the sources of all crates beside them.
+fn download(project: &Project, missing: &[&Need]) -> Result<()> {
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages()).collect();
+    thread::scope(|scope| {
+        let rust = scope.spawn(|| -> Result<()> {
+            for need in missing {
+                if let Source::Component(component) = need.source {
+                    rust::install(component)?;
+                }
+            }
+            // What cannot be fetched now is fetched by the build, which says what is wrong.
+            process::succeeds(cargo::host(project, "fetch").arg("--locked"));
+            Ok(())
+        });
+        let installed = if packages.is_empty() {
+            Ok(())
+        } else {
+            apt::install(&packages)
+        };
+        rust.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        installed
+    })
 }
 
 /// Prints the table of all tools; returns whether all are there.

@@ -133,12 +133,13 @@ impl Need {
         }
     }
 
-    /// The Debian package that brings it.
-    pub(super) fn package(&self) -> Option<&'static str> {
+    /// The Debian packages that it needs, or that it is in.
+    pub(super) fn packages(&self) -> Vec<&'static str> {
         match self.source {
-            Source::Package { package, .. } => Some(package),
-            Source::Llvm(_) => Some(linker::LLVM_PACKAGE),
-            Source::Compiler | Source::Component(_) | Source::Linker | Source::Rights => None,
+            Source::Package { package, .. } => vec![package],
+            Source::Llvm(_) => vec![linker::LLVM_PACKAGE],
+            Source::Linker => linker::packages().to_vec(),
+            Source::Compiler | Source::Component(_) | Source::Rights => Vec::new(),
         }
     }
 }

@@ -21,7 +21,7 @@ use self::tally::{Reader, Tally};
 use self::timings::Timings;
 use crate::build_ebpf;
 use crate::cargo;
-use crate::process::announce;
+use crate::process::{self, announce};
 use crate::project::Project;
 use crate::setup;
 
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Print the 20 slowest tests at the end
     #[arg(long)]
     timings: bool,
-    /// How many tests that wait run at the same time (default: three per CPU)
+    /// How many tests that wait run at the same time (default: two per CPU)
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// After how many seconds a test is killed
@@ -87,8 +87,10 @@ fn test(project: &Project, args: &Args) -> Result<Tally> {
         setup::ensure(project, &[setup::Group::Build, setup::Group::Test])?;
         build_ebpf::build(project)?;
     }
-    announce("building the tests (about 3 minutes the first time)");
-    let programs = match programs::build(project, &workspace, &selection) {
+    let building = process::step("building the tests", "about three minutes the first time", || {
+        programs::build(project, &workspace, &selection)
+    });
+    let programs = match building {
         Ok(programs) => programs,
         Err(error) => {
             announce(format_args!("counted as one failure: {error:#}"));
@@ -154,7 +156,7 @@ impl<'a> Run<'a> {
             args,
             workspace,
             selection,
-            runner: Runner::new(project, &folder, Duration::from_secs(args.limit), &args.arguments)?,
+            runner: Runner::new(project, &folder, Duration::from_secs(args.limit), args)?,
             timings: Timings::read(&folder),
             tally: Tally::default(),
             finished: Vec::new(),

@@ -16,6 +16,9 @@ use super::tally::SKIPPED;
 use crate::process;
 use crate::project::Project;
 
+/// Set for tests that take longer at night.
+const NIGHTLY: &str = "LBD_NIGHTLY";
+
 /// What became of a test.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -55,7 +58,7 @@ impl Runner {
     /// # Errors
     ///
     /// When root cannot be had, or the folder of the logs cannot be made.
-    pub(super) fn new(project: &Project, folder: &Path, limit: Duration, arguments: &[String]) -> Result<Self> {
+    pub(super) fn new(project: &Project, folder: &Path, limit: Duration, args: &super::Args) -> Result<Self> {
         let mut prefix: Vec<OsString> = Vec::new();
         if !process::is_root() {
             prefix.push("sudo".into());
@@ -69,14 +72,18 @@ impl Runner {
             fs::remove_dir_all(&logs).with_context(|| format!("cannot empty {}", logs.display()))?;
         }
         fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+        let mut environment = vec![
+            ("LBD_BIN_DIR", project.debug().into()),
+            ("LBD_BPF_DIR", project.objects().into()),
+            ("PATH", process::search_path(&[])),
+        ];
+        if args.all {
+            environment.push((NIGHTLY, "1".into()));
+        }
         Ok(Self {
             prefix,
-            environment: vec![
-                ("LBD_BIN_DIR", project.target().join("debug").into()),
-                ("LBD_BPF_DIR", project.objects().into()),
-                ("PATH", process::search_path(&[])),
-            ],
-            arguments: arguments.to_vec(),
+            environment,
+            arguments: args.arguments.clone(),
             logs,
             limit,
         })
@@ -102,7 +109,7 @@ impl Runner {
                 });
             }
             drop(sender);
-            results.into_iter().try_for_each(|result| Ok(report(result?)))
+            results.into_iter().try_for_each(|result| result.map(&mut report))
         })
     }
 

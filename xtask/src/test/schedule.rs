@@ -18,7 +18,7 @@ impl Group {
     pub(super) fn width(self, cpus: usize) -> usize {
         match self {
             Self::Compute => cpus,
-            Self::Network => 3 * cpus,
+            Self::Network => 2 * cpus,
             Self::Alone => 1,
         }
     }
@@ -47,12 +47,22 @@ const RULES: &[Rule] = &[
         tests: "packets hammer::",
         place: Place::In(Group::Alone),
     },
+    Rule {
+        tests: "vrrp stalls::busy_processors",
+        place: Place::In(Group::Alone),
+    },
+    Rule {
+        tests: "vrrp pair::a_clean_stop_is_heard_on_both_sides",
+        place: Place::Nightly,
+    },
 ];
 
 /// The last rule that fits a test.
 fn rule(id: &str) -> Option<Place> {
-    let fitting = RULES.iter().filter(|rule| id.starts_with(rule.tests));
-    fitting.last().map(|rule| rule.place)
+    let mut latest_first = RULES.iter().rev();
+    latest_first
+        .find(|rule| id.starts_with(rule.tests))
+        .map(|rule| rule.place)
 }
 
 /// The group of a test.

@@ -49,7 +49,7 @@ pub(super) fn build(project: &Project, tests: bool) -> Result<Vec<Program>> {
     process::run(cargo::host(project, "build").args(["-p", "lb-userspace", "--bins"]))?;
     programs.extend(["lbd", "lbctl"].map(|name| Program {
         name: name.to_owned(),
-        path: project.target().join("debug").join(name),
+        path: project.debug().join(name),
     }));
     let wanted: Vec<&str> = steps::TESTS
         .iter()

@@ -219,12 +219,12 @@ mod tests {
 
     #[test]
     fn a_step_that_does_not_end_or_begin_has_failed() {
-        let verdicts = judge(false, &["@@ begin load", LOADED, "@@ end load 0", "@@ begin dataplane"]);
+        let verdicts = judge(false, &["@@ begin load", LOADED, "@@ end load 0", "@@ begin packets"]);
         let remarks: Vec<_> = verdicts[1..]
             .iter()
             .map(|(passed, remark)| (*passed, remark.as_str()))
             .collect();
-        assert_eq!(remarks[..2], [(false, "did not end"), (false, "was not begun")]);
+        assert_eq!(remarks[..], [(false, "did not end"), (false, "was not begun")]);
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn tests_count_one_by_one_and_none_is_a_failure() {
         let program = |lines: &[&str]| {
-            let mut all = vec!["@@ begin load", LOADED, "@@ end load 0", "@@ begin dataplane"];
+            let mut all = vec!["@@ begin load", LOADED, "@@ end load 0", "@@ begin packets"];
             all.extend(lines);
             judge(false, &all).swap_remove(1)
         };
@@ -261,7 +261,7 @@ mod tests {
             "failures:",
             "    c",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
-            "@@ end dataplane 101",
+            "@@ end packets 101",
         ]);
         assert_eq!(
             ran,
@@ -273,9 +273,9 @@ mod tests {
         let none = [
             "running 0 tests",
             "test result: ok. 0 passed; 0 failed; 0 ignored",
-            "@@ end dataplane 0",
+            "@@ end packets 0",
         ];
         assert_eq!(program(&none), (false, "ran no test".to_owned()));
-        assert!(!program(&["running 3 tests", "killed@@ end dataplane 137"]).0);
+        assert!(!program(&["running 3 tests", "killed@@ end packets 137"]).0);
     }
 }

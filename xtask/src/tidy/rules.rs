@@ -1,6 +1,8 @@
 //! The rules: one table, and one function for each.
 
+use super::columns;
 use super::markdown;
+use super::names::{self, Banned};
 use super::source::{code, has_word, modules_of, product_code};
 use super::tree::Tree;
 
@@ -69,6 +71,25 @@ pub(super) const RULES: &[Rule] = &[
         name: "folders",
         demand: "the folders of the root are the known ones",
         check: folders,
+    },
+    Rule {
+        name: "names",
+        demand: "identifiers and file names have the words of the field (xtask/src/tidy/names.rs)",
+        check: |tree| banned_names(tree, names::BANNED),
+    },
+];
+
+/// Rules that the tree does not follow yet. `tidy --pending` checks them; an entry moves up when nothing breaks it.
+pub(super) const PENDING: &[Rule] = &[
+    Rule {
+        name: "pending-names",
+        demand: "identifiers and file names have the words of the field (xtask/src/tidy/names.rs)",
+        check: |tree| banned_names(tree, names::PENDING),
+    },
+    Rule {
+        name: "columns",
+        demand: "lines of comments and of Markdown have at most 100 columns",
+        check: wide_lines,
     },
 ];
 
@@ -227,6 +248,39 @@ fn folders(tree: &Tree) -> Vec<Finding> {
             place: folder.to_owned(),
             problem: problem(),
         })
+        .collect()
+}
+
+fn banned_names(tree: &Tree, banned: &[Banned]) -> Vec<Finding> {
+    let problem = |name: &str| {
+        let (word, instead) = names::banned_in(name, banned)?;
+        Some(format!("`{name}` has the word \"{word}\": write {instead}"))
+    };
+    let files = tree.ending(".rs").filter(|(path, _)| !path.starts_with(OWN));
+    files
+        .flat_map(|(path, text)| {
+            let file = names::banned_in(path, banned).and_then(|_| Some(finding(path, 1, problem(path)?)));
+            let code = names::identifiers(text).into_iter();
+            file.into_iter()
+                .chain(code.filter_map(move |(line, name)| Some(finding(path, line, problem(name)?))))
+        })
+        .collect()
+}
+
+fn wide_lines(tree: &Tree) -> Vec<Finding> {
+    let comments = tree.ending(".rs").flat_map(|(path, text)| {
+        columns::wide_comments(text)
+            .into_iter()
+            .map(move |(line, width)| (path, line, width))
+    });
+    let prose = tree.ending(".md").flat_map(|(path, text)| {
+        columns::wide_prose(text)
+            .into_iter()
+            .map(move |(line, width)| (path, line, width))
+    });
+    comments
+        .chain(prose)
+        .map(|(path, line, width)| finding(path, line, format!("has {width} columns")))
         .collect()
 }
 
