@@ -83,6 +83,13 @@ impl Program {
         reconcile::apply(&plan, &mut self.tables).unwrap();
     }
 
+    /// Replaces all services by these, without flows of the former ones. To load the program again would take a second.
+    pub fn serve(&mut self, services: Vec<DesiredService>) {
+        self.desire(Vec::new());
+        self.desire(services);
+        self.forget();
+    }
+
     /// Sends a frame; returns what comes out, and the names of the outcomes that were counted.
     pub fn run_bytes(&mut self, frame: &[u8]) -> (Run, Vec<&'static str>) {
         let program: &Xdp = (&*self.object.program_mut("lb_xdp").unwrap()).try_into().unwrap();

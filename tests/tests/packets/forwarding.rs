@@ -53,9 +53,10 @@ fn packet(v6: bool, protocol: u8, port: u16, flags: u8) -> Packet {
 
 #[test]
 fn packets_are_translated_both_ways() {
+    let mut program = Program::with(Vec::new());
     for v6 in [false, true] {
         for protocol in [TCP, UDP] {
-            let mut program = Program::with(vec![service(v6, protocol, &[1])]);
+            program.serve(vec![service(v6, protocol, &[1])]);
             let first = packet(v6, protocol, 30_000, SYN);
             let out = program.forward(&first);
             assert_eq!(
