@@ -1,7 +1,8 @@
 //! `bench packets`: nanoseconds per packet of the program, by BPF_PROG_TEST_RUN.
 //!
-//! A wrapper restores the packet before each run, and each figure is taken right after that of a floor program with the
-//! same packet. Before a case is measured, the counters of outcomes show that it takes the way it claims to take.
+//! A wrapper restores the packet before each run, and each figure is taken right after that of a
+//! floor program with the same packet. Before a case is measured, the counters of outcomes show
+//! that it takes the way it claims to take.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -321,7 +322,8 @@ impl Bench {
                 }
                 let next = if case.protocol == UDP { first } else { tcp(case, ACK) };
                 let next = script(&next, case, mask);
-                // The first packet after the handshake's changes the phase where the worker is not seen.
+                // The first packet after the handshake's changes the phase where the worker is not
+                // seen.
                 self.runner.rewind()?;
                 self.figure(&next, u32::try_from(flows)?)?;
                 Ok(next)

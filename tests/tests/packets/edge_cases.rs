@@ -1,4 +1,5 @@
-//! Packet tables of what is not the plain way: every mode, ICMP errors, fragments, tags, extension headers, guards, schedulers.
+//! Packet tables of what is not the plain way: every mode, ICMP errors, fragments, tags, extension
+//! headers, guards, schedulers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -149,7 +150,8 @@ fn icmp_errors_about_answers_reach_the_worker_translated() {
                     router
                 };
                 let mut wanted = expected.quoted_by(from, kind, code, 1400, quoted);
-                // The error itself goes one hop, with the frame of the worker; the rest must be the same to the byte.
+                // The error itself goes one hop, with the frame of the worker; the rest must be the
+                // same to the byte.
                 let ttl = if v6 { 14 + 7 } else { 14 + 8 };
                 wanted[..12].copy_from_slice(&run.bytes[..12]);
                 wanted[ttl] -= 1;
