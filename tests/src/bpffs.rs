@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::netns::{PREFIX, is_leftover};
 
-/// A temporary folder with a BPF file system mounted on its subfolder `bpf`; both are gone after drop.
+/// A temporary folder with a BPF file system mounted on its subfolder `bpf`; both are gone after
+/// drop.
 ///
 /// Programs, maps and links that are pinned in it and nowhere else go with it.
 #[derive(Debug)]

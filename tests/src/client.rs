@@ -267,7 +267,8 @@ async fn ask(shared: Arc<Shared>) {
                     cause,
                 };
                 shared.report.lock().expect("no client panics").failures.push(failure);
-                // A refused connection fails in microseconds: without a rest, one dead second is a million failures.
+                // A refused connection fails in microseconds: without a rest, one dead second is a
+                // million failures.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }

@@ -8,7 +8,8 @@ use std::{
 
 use crate::lab::Lab;
 
-/// A configuration in the making: all keys that a test does not name have the balancer's own defaults.
+/// A configuration in the making: all keys that a test does not name have the balancer's own
+/// defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Name of the node.
@@ -54,7 +55,8 @@ pub struct Service {
     pub backend_keys: Vec<(String, String)>,
 }
 
-/// A health check that notices within about a quarter of a second, and is not fooled by a busy machine.
+/// A health check that notices within about a quarter of a second, and is not fooled by a busy
+/// machine.
 pub const QUICK_HTTP_CHECK: &str =
     "type = \"http\"\npath = \"/healthz\"\ninterval = \"100ms\"\ntimeout = \"100ms\"\nrise = 2\nfall = 2\n";
 
@@ -100,8 +102,8 @@ impl Config {
 }
 
 impl Service {
-    /// A TCP service whose backends are all workers of the lab, with port 80 on both sides, equal weights, mode `nat`,
-    /// round-robin and no health check.
+    /// A TCP service whose backends are all workers of the lab, with port 80 on both sides, equal
+    /// weights, mode `nat`, round-robin and no health check.
     pub fn http(lab: &Lab, name: &str, address: IpAddr) -> Self {
         let backends = lab.workers.iter().map(|worker| {
             let address = SocketAddr::new(worker.address_like(address), 80);

@@ -7,7 +7,8 @@ pub fn bytes(length: usize) -> Bytes {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut content = Vec::with_capacity(length + 8);
     while content.len() < length {
-        // Xorshift: any sequence will do as long as a lost, doubled or swapped segment changes the hash.
+        // Xorshift: any sequence will do as long as a lost, doubled or swapped segment changes the
+        // hash.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

@@ -1,7 +1,8 @@
-//! Unpacks the tunnels of the modes `ipip` and `gue` on a worker, for kernels that have no modules for these.
+//! Unpacks the tunnels of the modes `ipip` and `gue` on a worker, for kernels that have no modules
+//! for these.
 //!
-//! Sockets receive the outer packets, and a tun device takes what was in them: to the worker's kernel it is as if the
-//! tunnel were a device of its own.
+//! Sockets receive the outer packets, and a tun device takes what was in them: to the worker's
+//! kernel it is as if the tunnel were a device of its own.
 
 use std::{
     fs::{File, OpenOptions},
@@ -129,7 +130,8 @@ impl Entrance {
         }
     }
 
-    /// The inner packet, and whether it is IPv6; `None` when it is not what the outer one says, or not all there.
+    /// The inner packet, and whether it is IPv6; `None` when it is not what the outer one says, or
+    /// not all there.
     fn inner<'a>(&self, received: &'a [u8]) -> Option<(&'a [u8], bool)> {
         let header = if self.with_header {
             usize::from(received.first()? & 0xf) * 4
@@ -163,7 +165,8 @@ fn entrances(tunnel: Tunnel) -> io::Result<Vec<Entrance>> {
                         socket: open_socket(outer_v6, Type::RAW, protocol)?,
                         outer_v6,
                         inner_v6: Some(inner_v6),
-                        // raw(7): "the IPv4 header is included"; ipv6(7) says that of IPv6 it is not.
+                        // raw(7): "the IPv4 header is included"; ipv6(7) says that of IPv6 it is
+                        // not.
                         with_header: !outer_v6,
                     });
                 }
@@ -191,7 +194,8 @@ fn open_gue(v6: bool) -> io::Result<Socket> {
     let socket = open_socket(v6, Type::DGRAM, libc::IPPROTO_UDP)?;
     let address: SocketAddr = if v6 {
         socket.set_only_v6(true)?;
-        // RFC 6935, section 5: tunnels may do without a checksum; a socket takes such packets only when told to.
+        // RFC 6935, section 5: tunnels may do without a checksum; a socket takes such packets only
+        // when told to.
         set_option(&socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)?;
         (Ipv6Addr::UNSPECIFIED, GUE_PORT).into()
     } else {
@@ -203,7 +207,8 @@ fn open_gue(v6: bool) -> io::Result<Socket> {
 
 fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel reads an integer, which lives through the call and has the length that is given.
+    // SAFETY: the kernel reads an integer, which lives through the call and has the length that is
+    // given.
     let answer = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
     if answer < 0 {
         return Err(io::Error::last_os_error());

@@ -1,4 +1,5 @@
-//! Services of every mode over maps that no daemon keeps: for packet tables, the fuzz and the packet bench.
+//! Services of every mode over maps that no daemon keeps: for packet tables, the fuzz and the
+//! packet bench.
 
 use std::net::{IpAddr, SocketAddr};
 

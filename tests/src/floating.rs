@@ -58,7 +58,8 @@ pub fn routers(priority: u8, keys: &str) -> String {
 /// A configuration with those, and a service at each address that moves.
 pub fn config(lab: &Lab, index: usize, priority: u8, keys: &str) -> Config {
     let service = |name: &str, address: IpAddr| {
-        // With a source of its own, a balancer's connections never meet those of another one at a worker.
+        // With a source of its own, a balancer's connections never meet those of another one at a
+        // worker.
         let own = lab.balancers[index].address_like(address);
         Service::http(lab, name, address).keys(&format!("source = [\"{own}\"]"))
     };
@@ -114,7 +115,8 @@ pub fn turns(lbd: &Lbd<'_>) -> usize {
     events["events"].as_array().map_or(0, Vec::len)
 }
 
-/// Waits until a balancer has become master of both virtual routers since it had had so many turns, be it for a short time.
+/// Waits until a balancer has become master of both virtual routers since it had had so many turns,
+/// be it for a short time.
 ///
 /// # Panics
 ///
@@ -124,8 +126,8 @@ pub fn await_turn(lbd: &Lbd<'_>, before: usize) {
     eventually(PATIENCE, "it becomes master", || turns(lbd) >= before + ROUTERS.len());
 }
 
-/// Lets a while pass in which a backup of all virtual routers stays one, because it understands the adverts of a master of that
-/// priority.
+/// Lets a while pass in which a backup of all virtual routers stays one, because it understands the
+/// adverts of a master of that priority.
 ///
 /// # Panics
 ///
@@ -145,7 +147,8 @@ pub fn stays_backup(lbd: &Lbd<'_>, master_priority: u8, length: Duration) {
     }
 }
 
-/// Tables of virtual routers with a link-local address before the IPv6 one, as other implementations have it.
+/// Tables of virtual routers with a link-local address before the IPv6 one, as other
+/// implementations have it.
 #[must_use]
 pub fn with_link_local(tables: &str) -> String {
     let [_, v6] = floating();

@@ -1,4 +1,5 @@
-//! Forwarding modes: labs whose workers are set up for one, as docs/operations.md tells operators to.
+//! Forwarding modes: labs whose workers are set up for one, as docs/operations.md tells operators
+//! to.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +12,8 @@ use crate::{
     topology::Host,
 };
 
-/// Outer source addresses of tunnels, of each family. Nobody has a route to them, for nobody answers them.
+/// Outer source addresses of tunnels, of each family. Nobody has a route to them, for nobody
+/// answers them.
 const TUNNEL_SOURCES: [&str; 2] = ["198.18.0.0/24", "2001:db8:ffff::/112"];
 
 /// A forwarding mode, and the way to its workers.
@@ -33,7 +35,8 @@ pub enum Forwarding {
 }
 
 impl Forwarding {
-    /// A lab whose workers are ready for it. What unpacks tunnels there is to be held as long as traffic flows.
+    /// A lab whose workers are ready for it. What unpacks tunnels there is to be held as long as
+    /// traffic flows.
     ///
     /// # Errors
     ///
@@ -81,7 +84,8 @@ impl Forwarding {
             .keys(&format!("tunnel_source = \"{source}\"\n"))
     }
 
-    /// The address that a worker's server answers from: its own where the balancer puts the virtual one back.
+    /// The address that a worker's server answers from: its own where the balancer puts the virtual
+    /// one back.
     pub fn answering(self, worker: &Host, service: IpAddr) -> IpAddr {
         match self {
             Self::Nat | Self::Dnat => worker.address_like(service),

@@ -1,7 +1,8 @@
-//! FRR's vrrpd on a balancer: another implementation of VRRP, which moves addresses by their link-layer address alone.
+//! FRR's vrrpd on a balancer: another implementation of VRRP, which moves addresses by their
+//! link-layer address alone.
 //!
-//! It makes no devices: each virtual router needs a macvlan one with its link-layer address and its addresses, which vrrpd
-//! switches on and off.
+//! It makes no devices: each virtual router needs a macvlan one with its link-layer address and its
+//! addresses, which vrrpd switches on and off.
 
 use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
@@ -27,7 +28,8 @@ pub struct Frr {
 }
 
 impl Frr {
-    /// Starts it on a balancer of a lab; `name` tells its files from those of others. Intervals are in seconds.
+    /// Starts it on a balancer of a lab; `name` tells its files from those of others. Intervals are
+    /// in seconds.
     ///
     /// # Errors
     ///

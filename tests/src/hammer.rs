@@ -34,8 +34,9 @@ pub struct Crowd {
     pub ports: u64,
 }
 
-/// Runs `packets` packets on each of two CPUs, all of flows of the crowd to the services of every mode. Both CPUs take
-/// their flows in the same order, so that packets of a flow meet; what its packet is differs.
+/// Runs `packets` packets on each of two CPUs, all of flows of the crowd to the services of every
+/// mode. Both CPUs take their flows in the same order, so that packets of a flow meet; what its
+/// packet is differs.
 ///
 /// # Errors
 ///

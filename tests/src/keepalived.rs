@@ -27,7 +27,8 @@ pub struct Router {
 ///
 /// When it is not installed, or a file cannot be written.
 pub fn start(lab: &Lab, balancer: usize, name: &str, version: u8, routers: &[Router]) -> Result<Process> {
-    // Like lbd, it runs with real-time priority: on a busy machine it would send its adverts late otherwise.
+    // Like lbd, it runs with real-time priority: on a busy machine it would send its adverts late
+    // otherwise.
     let mut text = format!("global_defs {{\n  vrrp_version {version}\n  script_user root\n  vrrp_rt_priority 50\n}}\n");
     for router in routers {
         let length = if router.address.is_ipv4() { 24 } else { 64 };

@@ -1,4 +1,5 @@
-//! What the running kernel offers beyond what every test needs, and how a test that misses it is counted.
+//! What the running kernel offers beyond what every test needs, and how a test that misses it is
+//! counted.
 //!
 //! ```no_run
 //! if harness::kernel::lacks(&["ipip"]) {
@@ -33,8 +34,8 @@ pub fn has(module: &str) -> bool {
     is_present(module) || (modprobe(module) && (is_present(module) || is_built_in(module)))
 }
 
-/// Whether the kernel lacks any of these modules. If so, the calling test is counted as skipped by `cargo xtask test`,
-/// with its name and the reason, and has to return.
+/// Whether the kernel lacks any of these modules. If so, the calling test is counted as skipped by
+/// `cargo xtask test`, with its name and the reason, and has to return.
 pub fn lacks(modules: &[&str]) -> bool {
     let absent: Vec<_> = modules.iter().copied().filter(|module| !has(module)).collect();
     if absent.is_empty() {
@@ -44,7 +45,8 @@ pub fn lacks(modules: &[&str]) -> bool {
     true
 }
 
-/// Counts the calling test as skipped. The line goes past libtest, which hides what passing tests print.
+/// Counts the calling test as skipped. The line goes past libtest, which hides what passing tests
+/// print.
 pub fn skip(reason: &str) {
     let thread = thread::current();
     let line = format!("\nskipped: {}: {reason}\n", thread.name().unwrap_or("a test"));

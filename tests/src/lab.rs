@@ -1,4 +1,5 @@
-//! The standard environment of a test: client, balancers and workers on one network, and a place for pins and files.
+//! The standard environment of a test: client, balancers and workers on one network, and a place
+//! for pins and files.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,7 +19,8 @@ const FIRST_BALANCER: u8 = 11;
 const FIRST_WORKER: u8 = 21;
 const FIRST_VIRTUAL: u8 = 100;
 
-/// One environment is up at a time in a process: the machine's few cores are part of what is tested.
+/// One environment is up at a time in a process: the machine's few cores are part of what is
+/// tested.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// How many hosts there are, and where the client is.

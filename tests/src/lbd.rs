@@ -1,4 +1,5 @@
-//! The balancer under test: `lbd` as a child process in a balancer's namespace, and `lbctl` to ask it.
+//! The balancer under test: `lbd` as a child process in a balancer's namespace, and `lbctl` to ask
+//! it.
 
 use std::{
     env, fs,
@@ -13,11 +14,12 @@ use serde_json::Value;
 
 use crate::{config::Config, netns::Namespace, process::Process, tools, topology::Host, wait};
 
-/// The longest time until `lbd` is ready. The verifier alone takes a second of a CPU that other tests may need, too.
+/// The longest time until `lbd` is ready. The verifier alone takes a second of a CPU that other
+/// tests may need, too.
 const STARTING: Duration = Duration::from_secs(120);
 
-/// Path of a binary of the project: in the folder that `LBD_BIN_DIR` names, else beside the running executable or in a
-/// folder above it.
+/// Path of a binary of the project: in the folder that `LBD_BIN_DIR` names, else beside the running
+/// executable or in a folder above it.
 ///
 /// # Errors
 ///
@@ -42,7 +44,8 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// An `lbd` in a balancer's namespace. On drop it is ended, and what it left in the kernel is detached.
+/// An `lbd` in a balancer's namespace. On drop it is ended, and what it left in the kernel is
+/// detached.
 #[derive(Debug)]
 pub struct Lbd<'a> {
     namespace: &'a Namespace,
@@ -148,7 +151,8 @@ impl<'a> Lbd<'a> {
         Process::start("lbd", command)
     }
 
-    /// Whether the daemon with that process id answers at the socket; a predecessor or `lbctl` alone does not count.
+    /// Whether the daemon with that process id answers at the socket; a predecessor or `lbctl`
+    /// alone does not count.
     fn answers(&self, process: u32) -> bool {
         self.lbctl(&["node", "status"])
             .is_ok_and(|status| status["pid"] == process)
@@ -185,7 +189,8 @@ impl<'a> Lbd<'a> {
         tools::output(&mut command)
     }
 
-    /// The state that each backend of a service is in, by name: `up`, `down`, `draining` or `unknown`.
+    /// The state that each backend of a service is in, by name: `up`, `down`, `draining` or
+    /// `unknown`.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
-//! What integration tests, the demo and the benches are built from: networks, processes, clients and servers.
+//! What integration tests, the demo and the benches are built from: networks, processes, clients
+//! and servers.
 //!
-//! Everything that is created here disappears when the value that stands for it is dropped, and what a killed run left
-//! behind is removed by the next one.
+//! Everything that is created here disappears when the value that stands for it is dropped, and
+//! what a killed run left behind is removed by the next one.
 
 pub mod bench;
 pub mod bpffs;
@@ -36,7 +37,8 @@ pub mod witness;
 pub mod worker;
 pub mod xdp_pass;
 
-/// Whether tests take as long as they take at night: `cargo xtask test --all` says so in the environment.
+/// Whether tests take as long as they take at night: `cargo xtask test --all` says so in the
+/// environment.
 #[must_use]
 pub fn is_nightly() -> bool {
     std::env::var_os("LBD_NIGHTLY").is_some()

@@ -18,7 +18,8 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::tools;
 
-/// First part of the names of all namespaces and folders of the harness; the id of the process that made them follows.
+/// First part of the names of all namespaces and folders of the harness; the id of the process that
+/// made them follows.
 pub const PREFIX: &str = "lbt";
 
 const FOLDER: &str = "/run/netns";
@@ -60,8 +61,8 @@ impl Namespace {
         &self.name
     }
 
-    /// Runs `work` on a thread of its own inside the namespace and waits for it. Sockets made there stay there,
-    /// whichever thread uses them later.
+    /// Runs `work` on a thread of its own inside the namespace and waits for it. Sockets made there
+    /// stay there, whichever thread uses them later.
     ///
     /// Child processes of the harness die with the *thread* that started them: start those with
     /// [`command`](Self::command) instead.
@@ -92,13 +93,14 @@ impl Namespace {
         })
     }
 
-    /// A command that will run inside the namespace. Unlike with `ip netns exec`, mounts stay as they are.
+    /// A command that will run inside the namespace. Unlike with `ip netns exec`, mounts stay as
+    /// they are.
     pub fn command(&self, program: &str) -> Command {
         use std::os::unix::process::CommandExt as _;
         let mut command = Command::new(tools::find(program).unwrap_or_else(|| program.into()));
         let handle = Arc::clone(&self.handle);
-        // SAFETY: between fork and exec the closure only calls setns(2), which is async-signal-safe and touches no
-        // memory of the process; the closure keeps the descriptor open.
+        // SAFETY: between fork and exec the closure only calls setns(2), which is async-signal-safe
+        // and touches no memory of the process; the closure keeps the descriptor open.
         unsafe {
             command.pre_exec(move || enter(&handle));
         }
@@ -165,7 +167,8 @@ pub(crate) fn is_leftover(name: &str) -> bool {
 
 fn reap_leftovers() {
     for name in names().filter(|name| is_leftover(name)) {
-        // Another run may be reaping at the same time: whoever comes second finds nothing, which is as good.
+        // Another run may be reaping at the same time: whoever comes second finds nothing, which is
+        // as good.
         let _ = delete(&name);
     }
 }

@@ -95,8 +95,9 @@ impl Packet {
         }
     }
 
-    /// The frame of an ICMP error from `router` to the sender of this packet, which it quotes with `quoted` bytes behind
-    /// its IP header. `rest` are the lower 16 (ICMP) or all 32 bits (ICMPv6) behind the checksum, such as an MTU.
+    /// The frame of an ICMP error from `router` to the sender of this packet, which it quotes with
+    /// `quoted` bytes behind its IP header. `rest` are the lower 16 (ICMP) or all 32 bits (ICMPv6)
+    /// behind the checksum, such as an MTU.
     ///
     /// # Panics
     ///
@@ -111,7 +112,8 @@ impl Packet {
         carrier.around(if self.source.is_ipv4() { 1 } else { 58 }, &message)
     }
 
-    /// A frame with this packet's addresses and a message of ICMP or ICMPv6, whose checksum it sets.
+    /// A frame with this packet's addresses and a message of ICMP or ICMPv6, whose checksum it
+    /// sets.
     fn around(&self, protocol: u8, message: &[u8]) -> Vec<u8> {
         let mut message = message.to_vec();
         message[2..4].fill(0);
@@ -314,7 +316,8 @@ fn word32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// The pseudo-header of RFC 9293 or RFC 8200; the sum is the same for both layouts of length and protocol.
+/// The pseudo-header of RFC 9293 or RFC 8200; the sum is the same for both layouts of length and
+/// protocol.
 fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
     let mut header = Vec::new();
     for address in [source, destination] {
@@ -328,7 +331,8 @@ fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: usiz
     header
 }
 
-/// The Internet checksum of RFC 1071 over pieces that each start at an even offset; 0 over data with a right checksum.
+/// The Internet checksum of RFC 1071 over pieces that each start at an even offset; 0 over data
+/// with a right checksum.
 fn checksum(pieces: &[&[u8]]) -> u16 {
     let mut sum = 0_u64;
     for piece in pieces {

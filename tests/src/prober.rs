@@ -1,4 +1,5 @@
-//! A client that sends requests on new connections again and again, and measures for how long none was answered.
+//! A client that sends requests on new connections again and again, and measures for how long none
+//! was answered.
 
 use std::{
     net::SocketAddr,
@@ -20,17 +21,21 @@ use tokio::{
 
 use crate::netns::Namespace;
 
-/// A request of which a segment was lost has failed when it takes longer: less than a lost SYN takes to be sent again.
+/// A request of which a segment was lost has failed when it takes longer: less than a lost SYN
+/// takes to be sent again.
 const PROMPT: Duration = Duration::from_millis(500);
-/// Any request has failed that takes longer. One that takes between the two without a lost segment waited for a CPU.
+/// Any request has failed that takes longer. One that takes between the two without a lost segment
+/// waited for a CPU.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What it found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outage {
-    /// The longest time between the beginnings of two requests that were answered, and after which one was.
+    /// The longest time between the beginnings of two requests that were answered, and after which
+    /// one was.
     pub longest: Duration,
-    /// Requests without a response: refused, reset, late because a segment was lost, or later than ten seconds.
+    /// Requests without a response: refused, reset, late because a segment was lost, or later than
+    /// ten seconds.
     pub failed: u64,
     /// All requests.
     pub requests: u64,
@@ -122,7 +127,8 @@ fn retransmissions(stream: &TcpStream) -> std::io::Result<u32> {
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
-    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that long and lives until it returns.
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that long and lives
+    // until it returns.
     let result = unsafe { libc::getsockopt(stream.as_raw_fd(), level, name, (&raw mut info).cast(), &raw mut length) };
     if result == 0 {
         Ok(info.tcpi_total_retrans)

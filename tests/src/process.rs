@@ -22,7 +22,8 @@ use crate::wait;
 
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A running program with its output captured. Ended on drop: SIGTERM, and SIGKILL if that takes too long.
+/// A running program with its output captured. Ended on drop: SIGTERM, and SIGKILL if that takes
+/// too long.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -32,7 +33,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command. The kernel kills it when the calling *thread* ends, so call this from one that stays.
+    /// Starts a command. The kernel kills it when the calling *thread* ends, so call this from one
+    /// that stays.
     ///
     /// # Errors
     ///
@@ -44,7 +46,8 @@ impl Process {
             .stderr(Stdio::piped());
         // Ctrl-C in the terminal is for the harness, which then ends its children in order.
         command.process_group(0);
-        // SAFETY: between fork and exec the closure only calls prctl(2), which is async-signal-safe.
+        // SAFETY: between fork and exec the closure only calls prctl(2), which is
+        // async-signal-safe.
         unsafe {
             command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from));
         }

@@ -83,6 +83,14 @@ impl Program {
         reconcile::apply(&plan, &mut self.tables).unwrap();
     }
 
+    /// Replaces all services by these, without flows of the former ones. To load the program again
+    /// would take a second.
+    pub fn serve(&mut self, services: Vec<DesiredService>) {
+        self.desire(Vec::new());
+        self.desire(services);
+        self.forget();
+    }
+
     /// Sends a frame; returns what comes out, and the names of the outcomes that were counted.
     pub fn run_bytes(&mut self, frame: &[u8]) -> (Run, Vec<&'static str>) {
         let program: &Xdp = (&*self.object.program_mut("lb_xdp").unwrap()).try_into().unwrap();
@@ -95,7 +103,8 @@ impl Program {
         (run, risen.collect())
     }
 
-    /// Sends a packet; it must end as `outcome`, with that outcome's action. Returns the frame that comes out.
+    /// Sends a packet; it must end as `outcome`, with that outcome's action. Returns the frame that
+    /// comes out.
     pub fn send(&mut self, packet: &Packet, outcome: Outcome) -> Vec<u8> {
         let (run, outcomes) = self.run_bytes(&packet.bytes());
         assert_eq!(outcomes, [outcome.name()], "{packet:?}");
@@ -108,7 +117,8 @@ impl Program {
         run.bytes
     }
 
-    /// Sends a packet that is forwarded; returns it as it comes out. Parsing checks lengths and checksums.
+    /// Sends a packet that is forwarded; returns it as it comes out. Parsing checks lengths and
+    /// checksums.
     pub fn forward(&mut self, packet: &Packet) -> Packet {
         let out = Packet::parse(&self.send(packet, Outcome::Forwarded)).unwrap();
         assert_eq!(out.ttl, packet.ttl - 1);

@@ -15,7 +15,8 @@ use crate::{bpffs::Bpffs, kernel, tools};
 pub struct Loaded {
     /// Release of the kernel.
     pub kernel: String,
-    /// Instructions that the verifier walked through, all branches and turns of loops counted; 5.16 and newer tell.
+    /// Instructions that the verifier walked through, all branches and turns of loops counted; 5.16
+    /// and newer tell.
     pub verified_instructions: Option<u32>,
     /// Length of the program as the kernel keeps it, in bytes; an instruction has eight.
     pub translated_bytes: Option<u32>,
@@ -68,7 +69,8 @@ pub fn load() -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// The end of an error, whose log of the verifier may be as long as the program, and then its reason in one line.
+/// The end of an error, whose log of the verifier may be as long as the program, and then its
+/// reason in one line.
 pub fn ending(message: &str, most: usize) -> String {
     let lines: Vec<&str> = message.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(most)..];
@@ -78,7 +80,8 @@ pub fn ending(message: &str, most: usize) -> String {
     format!("{}\n\n{}", last.join("\n"), reason.join(" | "))
 }
 
-/// Whether a line of the verifier's log says what is wrong, instead of where it is and what it did to get there.
+/// Whether a line of the verifier's log says what is wrong, instead of where it is and what it did
+/// to get there.
 fn is_complaint(line: &str) -> bool {
     let numbers = ["verification time", "stack depth", "processed ", "from ", "; ", ":"];
     !numbers.iter().any(|start| line.starts_with(start)) && !line.starts_with(|c: char| c.is_ascii_digit())

@@ -49,7 +49,8 @@ struct Attributes {
     reserved: u32,
 }
 
-/// Runs the program `repeat` times on the frame. The frame seems to come in on the loopback interface, whose index is 1.
+/// Runs the program `repeat` times on the frame. The frame seems to come in on the loopback
+/// interface, whose index is 1.
 ///
 /// # Errors
 ///
@@ -66,7 +67,8 @@ pub fn run(program: impl AsFd, frame: &[u8], repeat: u32) -> Result<Run> {
         repeat,
         ..Attributes::default()
     };
-    // SAFETY: the attributes have the layout that the kernel reads; both buffers outlive the call and are as long as said.
+    // SAFETY: the attributes have the layout that the kernel reads; both buffers outlive the call
+    // and are as long as said.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

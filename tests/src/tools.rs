@@ -13,7 +13,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 ///
 /// # Errors
 ///
-/// When it cannot be started or does not succeed; the message has the command and its standard error.
+/// When it cannot be started or does not succeed; the message has the command and its standard
+/// error.
 pub fn output(command: &mut Command) -> Result<String> {
     finish(command, None)
 }
@@ -36,7 +37,8 @@ fn finish(command: &mut Command, input: Option<&str>) -> Result<String> {
         .spawn()
         .with_context(|| format!("{:?} cannot be started", command.get_program()))?;
     if let (Some(text), Some(mut pipe)) = (input, child.stdin.take()) {
-        // A program that fails early closes its input; what it says about that is in its standard error.
+        // A program that fails early closes its input; what it says about that is in its standard
+        // error.
         let _ = pipe.write_all(text.as_bytes());
     }
     let output = child.wait_with_output()?;

@@ -1,7 +1,8 @@
-//! The standard network: hosts on one bridge, each a namespace with one interface `eth0`, and optionally a router.
+//! The standard network: hosts on one bridge, each a namespace with one interface `eth0`, and
+//! optionally a router.
 //!
-//! Addresses follow from a host's number `n`: `10.77.0.n`, `fd77::n` (n in decimal digits) and `02:77:00:00:00:nn`
-//! (n in hexadecimal).
+//! Addresses follow from a host's number `n`: `10.77.0.n`, `fd77::n` (n in decimal digits) and
+//! `02:77:00:00:00:nn` (n in hexadecimal).
 
 use std::{
     collections::BTreeSet,
@@ -95,7 +96,8 @@ impl Host {
         self.subnet.mac(self.number)
     }
 
-    /// Gives it one more address on `eth0`, alone in its prefix, such as a service's virtual address.
+    /// Gives it one more address on `eth0`, alone in its prefix, such as a service's virtual
+    /// address.
     ///
     /// # Errors
     ///
@@ -107,8 +109,8 @@ impl Host {
         }
     }
 
-    /// Runs a script of sh(1) on it, such as the set-up of a worker: it sees the host's network and everybody's files,
-    /// and ends at the first command that fails. Answers with what it printed.
+    /// Runs a script of sh(1) on it, such as the set-up of a worker: it sees the host's network and
+    /// everybody's files, and ends at the first command that fails. Answers with what it printed.
     ///
     /// # Errors
     ///
@@ -330,7 +332,8 @@ fn port_of(host: &Host) -> String {
     format!("port{}", host.number)
 }
 
-/// Lets packets be on the veth what they would be on a wire: complete checksums, no frame above the MTU.
+/// Lets packets be on the veth what they would be on a wire: complete checksums, no frame above the
+/// MTU.
 fn disable_offloads(namespace: &Namespace, interface: &str) -> Result<()> {
     let features = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"];
     tools::output(namespace.command("ethtool").args(["-K", interface]).args(features)).map(drop)

@@ -84,8 +84,8 @@ pub struct UdpReport {
     pub failures: Vec<String>,
 }
 
-/// Sends `count` datagrams of `payload`, each from a socket of its own and so as a flow of its own, and waits up to
-/// `patience` for each answer.
+/// Sends `count` datagrams of `payload`, each from a socket of its own and so as a flow of its own,
+/// and waits up to `patience` for each answer.
 pub fn ask(namespace: &Namespace, target: SocketAddr, count: usize, payload: &[u8], patience: Duration) -> UdpReport {
     let mut report = UdpReport::default();
     namespace.run(|| {
@@ -105,7 +105,8 @@ pub fn ask(namespace: &Namespace, target: SocketAddr, count: usize, payload: &[u
     report
 }
 
-/// A socket in the caller's namespace that talks to one target and gives up waiting after `patience`.
+/// A socket in the caller's namespace that talks to one target and gives up waiting after
+/// `patience`.
 ///
 /// # Errors
 ///

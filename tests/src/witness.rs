@@ -1,4 +1,5 @@
-//! Traffic that notices whatever a client could: a long download, many connections that stay, and ever new ones.
+//! Traffic that notices whatever a client could: a long download, many connections that stay, and
+//! ever new ones.
 
 use std::{
     io::{Read as _, Write as _},
@@ -23,7 +24,8 @@ use crate::{
 
 /// Length of the download in bytes.
 const LENGTH: usize = 48 << 20;
-/// The download is read in pieces of this size, with a pause between them, as long as it should last.
+/// The download is read in pieces of this size, with a pause between them, as long as it should
+/// last.
 const PIECE: usize = 16 << 10;
 const PIECE_PAUSE: Duration = Duration::from_millis(25);
 /// Connections that stay.
@@ -42,7 +44,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Starts it to port 80 of the IPv4 address of the first balancer of a lab, and waits until all connections are open.
+    /// Starts it to port 80 of the IPv4 address of the first balancer of a lab, and waits until all
+    /// connections are open.
     ///
     /// # Panics
     ///
@@ -100,7 +103,8 @@ impl Witness {
     ///
     /// # Panics
     ///
-    /// When traffic does not go on, a request failed, a connection broke or the download was not what it should be.
+    /// When traffic does not go on, a request failed, a connection broke or the download was not
+    /// what it should be.
     #[track_caller]
     pub fn assert_flawless(self, what: &str) {
         let is_flowing = self.is_flowing();
@@ -140,7 +144,8 @@ struct Verdict {
 }
 
 impl Verdict {
-    /// Prints the numbers. Returns what became of new connections, where the others are as they should be.
+    /// Prints the numbers. Returns what became of new connections, where the others are as they
+    /// should be.
     #[track_caller]
     fn assert_kept(self, what: &str) -> Report {
         self.print(what);

@@ -128,7 +128,8 @@ impl<'a> Worker<'a> {
         self.shared.delay_us.store(delay.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// Ends the server like a crash of its process would: listener and connections are closed by the kernel.
+    /// Ends the server like a crash of its process would: listener and connections are closed by
+    /// the kernel.
     pub fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             let _ = running.stop.send(());

@@ -1,7 +1,8 @@
 //! The smallest XDP program, for the far ends of veth pairs.
 //!
-//! What an XDP program transmits out of a veth is delivered at once only if the peer runs an XDP program too; on a real
-//! wire the far end is a switch and there is nothing to do. Two instructions do not need a compiler or an ELF file.
+//! What an XDP program transmits out of a veth is delivered at once only if the peer runs an XDP
+//! program too; on a real wire the far end is a switch and there is nothing to do. Two instructions
+//! do not need a compiler or an ELF file.
 
 use std::{
     io,
@@ -22,7 +23,8 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// `r0 = 2; exit`, where 2 is XDP_PASS.
 const INSTRUCTIONS: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
 
-/// The part of `union bpf_attr` for BPF_PROG_LOAD that matters here; the kernel takes the rest as zero.
+/// The part of `union bpf_attr` for BPF_PROG_LOAD that matters here; the kernel takes the rest as
+/// zero.
 #[repr(C)]
 struct ProgramLoad {
     program_type: u32,
@@ -92,8 +94,8 @@ impl PassProgram {
 
 /// Calls bpf(2) with a command that answers with a file descriptor.
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attributes` is a live value of the given size, all its pointers are to static data, and both commands
-    // only read it.
+    // SAFETY: `attributes` is a live value of the given size, all its pointers are to static data,
+    // and both commands only read it.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
     if answer < 0 {
         return Err(io::Error::last_os_error());

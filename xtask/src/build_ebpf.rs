@@ -13,14 +13,15 @@ use crate::process::{self, announce};
 use crate::project::Project;
 use crate::setup::{self, Group, linker};
 
-/// What goes into the objects; an object older than the newest file here is stale. `lb-userspace/build.rs` refuses such
-/// an object by the same rule.
+/// What goes into the objects; an object older than the newest file here is stale.
+/// `lb-userspace/build.rs` refuses such an object by the same rule.
 const SOURCES: [&str; 2] = ["lb-ebpf/src", "lb-common/src"];
 
 /// Build the programs for the kernel into target/bpf
 ///
-/// Builds every binary of lb-ebpf with the active stable toolchain (RUSTC_BOOTSTRAP, build-std), links it with
-/// bpf-linker, and strips what is not BTF. lb-userspace embeds target/bpf/lb-ebpf.o and will not build without it.
+/// Builds every binary of lb-ebpf with the active stable toolchain (RUSTC_BOOTSTRAP, build-std),
+/// links it with bpf-linker, and strips what is not BTF. lb-userspace embeds target/bpf/lb-ebpf.o
+/// and will not build without it.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -33,11 +34,13 @@ pub(crate) fn run(project: &Project, Args {}: Args) -> Result<ExitCode> {
 ///
 /// # Errors
 ///
-/// When something needed cannot be installed, the crate does not compile, or an object cannot be written.
+/// When something needed cannot be installed, the crate does not compile, or an object cannot be
+/// written.
 pub(crate) fn build(project: &Project) -> Result<()> {
     setup::ensure(project, &[Group::Build])?;
     let linker = linker::find(project).map_err(anyhow::Error::msg)?;
-    // The objects are dated by the start of their build: a source that changes meanwhile makes them stale.
+    // The objects are dated by the start of their build: a source that changes meanwhile makes them
+    // stale.
     let started = SystemTime::now();
     let usually = "about a minute the first time";
     let binaries = process::step("building the programs for the kernel", usually, || {
@@ -77,8 +80,8 @@ fn linked_object(message: &str) -> Option<PathBuf> {
     message["executable"].as_str().map(PathBuf::from)
 }
 
-/// Strips the object into its public place. An object that is the same and not older than the sources stays untouched,
-/// so that nothing which embeds it is built again.
+/// Strips the object into its public place. An object that is the same and not older than the
+/// sources stays untouched, so that nothing which embeds it is built again.
 fn publish(project: &Project, linked: &Path, started: SystemTime) -> Result<()> {
     let name = linked.file_stem().context("a linked object has a name")?;
     let public = project.objects().join(name).with_extension("o");

@@ -1,4 +1,5 @@
-//! Calls of cargo, for the host and for the kernel, without what the outer cargo left in the environment.
+//! Calls of cargo, for the host and for the kernel, without what the outer cargo left in the
+//! environment.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -38,7 +39,8 @@ const HOST_ONLY_PREFIXES: &[&str] = &[
     "CARGO_UNSTABLE_",
 ];
 
-/// Cargo for the host: the user's flags hold, but what is built lies where the project looks for it.
+/// Cargo for the host: the user's flags hold, but what is built lies where the project looks for
+/// it.
 pub(crate) fn host(project: &Project, subcommand: &str) -> Command {
     let mut command = bare(project, subcommand);
     command
@@ -47,7 +49,8 @@ pub(crate) fn host(project: &Project, subcommand: &str) -> Command {
     command
 }
 
-/// Cargo for a tool of the build: as on any machine, whatever the user's flags for this project are.
+/// Cargo for a tool of the build: as on any machine, whatever the user's flags for this project
+/// are.
 pub(crate) fn tool(project: &Project, subcommand: &str) -> Command {
     let mut command = bare(project, subcommand);
     remove(&mut command, |name| matches(name, HOST_ONLY, HOST_ONLY_PREFIXES));
@@ -56,8 +59,8 @@ pub(crate) fn tool(project: &Project, subcommand: &str) -> Command {
 
 /// Cargo for the kernel: `subcommand` on the crate `lb-ebpf` with the pinned recipe.
 ///
-/// The stable compiler builds it, told by `RUSTC_BOOTSTRAP` to accept what the target still needs (`build-std`), so
-/// that one compiler serves all crates.
+/// The stable compiler builds it, told by `RUSTC_BOOTSTRAP` to accept what the target still needs
+/// (`build-std`), so that one compiler serves all crates.
 pub(crate) fn kernel(project: &Project, subcommand: &str, linker: &Path) -> Command {
     let mut command = tool(project, subcommand);
     command

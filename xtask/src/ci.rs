@@ -10,7 +10,8 @@ use crate::test;
 
 /// Run lint and test, as continuous integration does
 ///
-/// The tests run even when lint complains, so that one run tells everything. The last line says `N passed, N failed`.
+/// The tests run even when lint complains, so that one run tells everything. The last line says `N
+/// passed, N failed`.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 

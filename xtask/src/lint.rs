@@ -13,8 +13,9 @@ use crate::tidy;
 
 /// Check format, compiler and clippy warnings, and layout
 ///
-/// Runs `cargo fmt --check`, clippy with `-D warnings` on the host's crates and on the kernel's, and `tidy`; all of them
-/// even when the first complains. The kernel's object is built first, because lb-userspace embeds it.
+/// Runs `cargo fmt --check`, clippy with `-D warnings` on the host's crates and on the kernel's,
+/// and `tidy`; all of them even when the first complains. The kernel's object is built first,
+/// because lb-userspace embeds it.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 

@@ -1,4 +1,5 @@
-//! Starting other programs: announced on standard error, without standard input, with a precise error.
+//! Starting other programs: announced on standard error, without standard input, with a precise
+//! error.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -19,7 +20,8 @@ pub(crate) fn announce(what: impl std::fmt::Display) {
 /// A step that takes at least this long prints how long it took.
 const NOTABLE: Duration = Duration::from_secs(3);
 
-/// Does a step of the work. Prints what it is and how long it usually takes, and afterwards how long it took.
+/// Does a step of the work. Prints what it is and how long it usually takes, and afterwards how
+/// long it took.
 ///
 /// # Errors
 ///
@@ -53,7 +55,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What the command prints, on either stream, whether it succeeds or not. `None` when it cannot be started.
+/// What the command prints, on either stream, whether it succeeds or not. `None` when it cannot be
+/// started.
 pub(crate) fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -72,7 +75,8 @@ pub(crate) fn search_path(first: &[PathBuf]) -> OsString {
     let inherited = std::env::var_os("PATH").unwrap_or_default();
     let folders = first.iter().cloned().chain(std::env::split_paths(&inherited));
     let folders = folders.chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
-    // Only a folder with a colon in its name cannot be joined; the inherited path has none after the split.
+    // Only a folder with a colon in its name cannot be joined; the inherited path has none after
+    // the split.
     std::env::join_paths(folders).unwrap_or(inherited)
 }
 

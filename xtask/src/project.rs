@@ -23,7 +23,8 @@ impl Project {
         &self.root
     }
 
-    /// Everything built, also when `CARGO_TARGET_DIR` says otherwise: other programs look for the objects here.
+    /// Everything built, also when `CARGO_TARGET_DIR` says otherwise: other programs look for the
+    /// objects here.
     pub(crate) fn target(&self) -> PathBuf {
         self.root.join("target")
     }

@@ -1,4 +1,5 @@
-//! `cargo xtask demo`, `cargo xtask bench` and `cargo xtask fuzz`: build everything, then become the program.
+//! `cargo xtask demo`, `cargo xtask bench` and `cargo xtask fuzz`: build everything, then become
+//! the program.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -15,8 +16,9 @@ use crate::setup::{self, Group};
 
 /// Show the balancer at work in network namespaces of this machine
 ///
-/// Sets up, builds, and runs the program `demo` with all arguments given here, for example `--seconds 10` or `--json`.
-/// Needs root. Standard output has nothing but what that program prints.
+/// Sets up, builds, and runs the program `demo` with all arguments given here, for example
+/// `--seconds 10` or `--json`. Needs root. Standard output has nothing but what that program
+/// prints.
 #[derive(clap::Args)]
 pub(crate) struct DemoArgs {
     /// Arguments of the program; `-- --help` shows them
@@ -26,9 +28,9 @@ pub(crate) struct DemoArgs {
 
 /// Measure the balancer: `bench packets`, `scale`, `flows`, `idle` or `http`
 ///
-/// Sets up, builds, and runs the program `bench` with all arguments given here, for example `packets --json`. `packets`
-/// measures the cost of a packet in the XDP program; `http` compares with other balancers. Needs root. Standard output
-/// has nothing but what that program prints.
+/// Sets up, builds, and runs the program `bench` with all arguments given here, for example
+/// `packets --json`. `packets` measures the cost of a packet in the XDP program; `http` compares
+/// with other balancers. Needs root. Standard output has nothing but what that program prints.
 #[derive(clap::Args)]
 pub(crate) struct BenchArgs {
     /// What to measure, `packets` or `http`, and arguments of the program; `-- --help` shows them
@@ -38,8 +40,9 @@ pub(crate) struct BenchArgs {
 
 /// Compare the XDP program with a model of it, packet by packet, for as long as wanted
 ///
-/// Sets up, builds, and runs the program `fuzz` with all arguments given here, for example `--seconds 60` or
-/// `--seed 1`. Needs root. Where both diverge, it prints the packets that show it.
+/// Sets up, builds, and runs the program `fuzz` with all arguments given here, for example
+/// `--seconds 60` or `--seed 1`. Needs root. Where both diverge, it prints the packets that show
+/// it.
 #[derive(clap::Args)]
 pub(crate) struct FuzzArgs {
     /// Arguments of the program; `-- --help` shows them
@@ -95,7 +98,8 @@ impl Profile {
     }
 }
 
-/// Replaces this process, so that signals and the exit code are the program's own. Returns only an error.
+/// Replaces this process, so that signals and the exit code are the program's own. Returns only an
+/// error.
 fn become_program(
     project: &Project,
     program: &str,

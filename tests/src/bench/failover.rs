@@ -1,4 +1,5 @@
-//! `bench failover`: for how long nobody answers at a virtual address that moves, by what happened, beside keepalived.
+//! `bench failover`: for how long nobody answers at a virtual address that moves, by what happened,
+//! beside keepalived.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -36,7 +37,8 @@ pub struct Options {
     /// Intervals of adverts, in milliseconds.
     #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1000])]
     intervals: Vec<u64>,
-    /// Let the address have a link-layer address of its own that moves with it: `router_mac`, and keepalived's `use_vmac`.
+    /// Let the address have a link-layer address of its own that moves with it: `router_mac`, and
+    /// keepalived's `use_vmac`.
     #[arg(long)]
     router_mac: bool,
 }

@@ -1,4 +1,5 @@
-//! `bench flows`: how long `lbctl` takes to list, filter and count the flows of a full table, and to end them.
+//! `bench flows`: how long `lbctl` takes to list, filter and count the flows of a full table, and
+//! to end them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

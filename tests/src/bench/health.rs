@@ -105,8 +105,9 @@ fn measure(options: &Options, kind: &str, lbd: &Lbd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel alone takes for the same connections: nothing but `connect` and `close`, as often, one after the other,
-/// in a thread that does nothing else. The network is in this machine, so that the far side's part is in it, too.
+/// What the kernel alone takes for the same connections: nothing but `connect` and `close`, as
+/// often, one after the other, in a thread that does nothing else. The network is in this machine,
+/// so that the far side's part is in it, too.
 fn floor(options: &Options, lab: &Lab, backends: &[(String, SocketAddr, u32)]) -> Result<()> {
     let (checks, used, elapsed) = lab.balancers[0].namespace.run(|| {
         let thread_time = || -> Result<Duration> { Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into()) };

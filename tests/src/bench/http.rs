@@ -1,4 +1,5 @@
-//! `bench http`: requests per second, and what they cost in CPU, beside others who do the same on the same network.
+//! `bench http`: requests per second, and what they cost in CPU, beside others who do the same on
+//! the same network.
 
 use std::{
     fs,
@@ -59,7 +60,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 ///
-/// When the network cannot be built, or a system does not serve. One that is not installed is skipped by name.
+/// When the network cannot be built, or a system does not serve. One that is not installed is
+/// skipped by name.
 pub fn run(options: &Options) -> Result<()> {
     tools::require(&["wrk"])?;
     eprintln!("{}", machine::describe());
@@ -75,11 +77,12 @@ pub fn run(options: &Options) -> Result<()> {
     report(options, &samples)
 }
 
-/// Measures a system once, on a network of its own: workers keep TIME-WAIT for connections of the system before, which
-/// another one's translated ports would run into.
+/// Measures a system once, on a network of its own: workers keep TIME-WAIT for connections of the
+/// system before, which another one's translated ports would run into.
 fn measure(system: &'static str, options: &Options) -> Result<Vec<Sample>> {
     let lab = Lab::new()?;
-    // Tens of thousands of connections a run to one address would leave the client without ports for a minute.
+    // Tens of thousands of connections a run to one address would leave the client without ports
+    // for a minute.
     lab.client.namespace.sysctl("ipv4/tcp_tw_reuse", "1")?;
     let _workers = lab
         .workers

@@ -1,4 +1,5 @@
-//! `bench idle`: what `lbd` costs while nothing happens: CPU and memory, by services and by whether they are checked.
+//! `bench idle`: what `lbd` costs while nothing happens: CPU and memory, by services and by whether
+//! they are checked.
 
 use std::{fs, thread, time::Duration};
 
@@ -92,7 +93,8 @@ fn measure(options: &Options, services: u16, check: &str) -> Result<()> {
 fn used(process: u32) -> Result<Duration> {
     let path = format!("/proc/{process}/stat");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    // The name of the program, in brackets, may hold anything; utime and stime are the 12th and 13th word after it.
+    // The name of the program, in brackets, may hold anything; utime and stime are the 12th and
+    // 13th word after it.
     let rest = text.rsplit_once(") ").map(|(_, rest)| rest);
     let words: Vec<&str> = rest.with_context(|| path.clone())?.split(' ').collect();
     let ticks = |index: usize| words.get(index).and_then(|word| word.parse::<u64>().ok());
@@ -101,7 +103,8 @@ fn used(process: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64((ticks.0 + ticks.1) as f64 / per_second as f64))
 }
 
-/// Memory of a process that is not shared with files, in megabytes: what the maps share with it is the kernel's.
+/// Memory of a process that is not shared with files, in megabytes: what the maps share with it is
+/// the kernel's.
 fn resident(process: u32) -> Result<u64> {
     let path = format!("/proc/{process}/status");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;

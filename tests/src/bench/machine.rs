@@ -35,7 +35,8 @@ pub(super) fn pin() -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one CPU")
 }
 
-/// CPU seconds that all processes together have used since the start of the machine, interrupts included.
+/// CPU seconds that all processes together have used since the start of the machine, interrupts
+/// included.
 pub(super) fn busy_seconds() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let line = stat.lines().next().context("/proc/stat is empty")?;

@@ -15,8 +15,8 @@ const GAP: f64 = 10.0;
 const TOP: f64 = 46.0;
 const COLOURS: [&str; 4] = ["#1b6ca8", "#e08e0b", "#8a3ffc", "#198038"];
 
-/// Reads the lines from standard input and prints the picture as SVG: nanoseconds above the floor, by case, a bar for each number
-/// of flows.
+/// Reads the lines from standard input and prints the picture as SVG: nanoseconds above the floor,
+/// by case, a bar for each number of flows.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! `bench scale`: how the cost of a packet, and of a change of the configuration, grows with what is configured.
+//! `bench scale`: how the cost of a packet, and of a change of the configuration, grows with what
+//! is configured.
 
 use std::{net::Ipv4Addr, time::Instant};
 
@@ -156,8 +157,8 @@ fn measure(bench: &mut Bench, what: &'static str, size: u64, flows: u64, options
     })
 }
 
-/// How long it takes to compare the maps of many services with what they should be, and to bring a changed backend
-/// there.
+/// How long it takes to compare the maps of many services with what they should be, and to bring a
+/// changed backend there.
 fn change(bench: &mut Bench, what: &'static str, services: Vec<DesiredService>, options: &Options) -> Result<()> {
     let size = services.len();
     let mut desired = Desired {

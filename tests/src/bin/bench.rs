@@ -14,9 +14,11 @@ struct Arguments {
 enum What {
     /// Nanoseconds per packet of the XDP program, against floor programs.
     Packets(packets::Options),
-    /// How the cost of a packet grows with services, backends and flows, and how long a change takes.
+    /// How the cost of a packet grows with services, backends and flows, and how long a change
+    /// takes.
     Scale(packets::Options),
-    /// A picture, as SVG on standard output, of what `packets --json` prints, given on standard input.
+    /// A picture, as SVG on standard output, of what `packets --json` prints, given on standard
+    /// input.
     Plot,
     /// How long `lbctl` takes to list, filter and count the flows of a full table, and to end them.
     Flows(flows::Options),

@@ -1,5 +1,5 @@
-//! `demo`: real traffic through a real `lbd` while a worker dies and comes back, or a balancer, in network namespaces of its
-//! own.
+//! `demo`: real traffic through a real `lbd` while a worker dies and comes back, or a balancer, in
+//! network namespaces of its own.
 
 use std::{
     process::ExitCode,
@@ -15,23 +15,26 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Shows the load balancer at work: a client, a balancer and three workers on a network of their own, real HTTP, and a
-/// worker that is killed after a third of the time and revived after two thirds.
+/// Shows the load balancer at work: a client, a balancer and three workers on a network of their
+/// own, real HTTP, and a worker that is killed after a third of the time and revived after two
+/// thirds.
 ///
-/// Ends with status 1 when a request failed that the death of the worker does not excuse, or when nothing was served.
+/// Ends with status 1 when a request failed that the death of the worker does not excuse, or when
+/// nothing was served.
 #[derive(Parser)]
 #[command(name = "demo")]
 struct Arguments {
     /// How long it takes.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=3600))]
     seconds: u32,
-    /// End standard output with one line of JSON: requests, errors, errors_after_detection (failed requests that ended
-    /// before the kill or started after the worker was declared down), per_backend, detection_ms, xdp_mode.
+    /// End standard output with one line of JSON: requests, errors, errors_after_detection (failed
+    /// requests that ended before the kill or started after the worker was declared down),
+    /// per_backend, detection_ms, xdp_mode.
     #[arg(long)]
     json: bool,
-    /// Show failover in place of that: two balancers share an address, the master dies under load after a third of the time and
-    /// comes back after two thirds. The JSON is then: requests, failed, outage_ms, roles. Ends with status 1 when the address did not
-    /// move there and back.
+    /// Show failover in place of that: two balancers share an address, the master dies under load
+    /// after a third of the time and comes back after two thirds. The JSON is then: requests,
+    /// failed, outage_ms, roles. Ends with status 1 when the address did not move there and back.
     #[arg(long)]
     failover: bool,
 }

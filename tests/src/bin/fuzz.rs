@@ -29,8 +29,8 @@ struct Arguments {
     /// Stop after this time.
     #[arg(long)]
     seconds: Option<u64>,
-    /// How many programs run side by side, each with maps of its own. Most of the time each waits for the kernel after a
-    /// change of backends.
+    /// How many programs run side by side, each with maps of its own. Most of the time each waits
+    /// for the kernel after a change of backends.
     #[arg(long, default_value_t = 8)]
     jobs: usize,
 }

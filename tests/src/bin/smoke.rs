@@ -1,4 +1,5 @@
-//! `smoke`: loads the XDP program into the running kernel and prints what the kernel says about it, as one line of JSON.
+//! `smoke`: loads the XDP program into the running kernel and prints what the kernel says about it,
+//! as one line of JSON.
 
 use std::process::ExitCode;
 

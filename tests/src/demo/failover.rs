@@ -179,7 +179,8 @@ impl Stage {
         self.begin.elapsed() >= self.length * thirds / 3
     }
 
-    /// Whether the demo ends: the time has passed, and the last event has come or is not waited for any longer.
+    /// Whether the demo ends: the time has passed, and the last event has come or is not waited for
+    /// any longer.
     fn is_over(&self, act: &Act) -> bool {
         let late = self.begin.elapsed() >= self.length + wait::PATIENCE * 3;
         late || (self.is_due(3) && *act == Act::Back)
@@ -189,7 +190,8 @@ impl Stage {
         println!("{:5.1} s  *** {text} ***", self.begin.elapsed().as_secs_f64());
     }
 
-    /// Notes what both are now; and shows it, with the requests so far, when it is new or time for a line.
+    /// Notes what both are now; and shows it, with the requests so far, when it is new or time for
+    /// a line.
     fn note(&mut self, now: [String; 2], (answered, failed): (u64, u64)) {
         let time = self.begin.elapsed();
         let mut is_new = false;

@@ -35,14 +35,16 @@ pub struct Summary {
     pub requests: u64,
     /// Requests that failed, whenever that was.
     pub errors: u64,
-    /// Failed requests that the death of the worker does not excuse. Excused is a failure that lies at least partly in
-    /// the time of detection: the request ended after the kill, and started before the worker was declared down. All
-    /// others count here: those that ended before the kill, and those that started after the worker was declared down,
-    /// be it before or after its revival; and every one, if it was never declared down.
+    /// Failed requests that the death of the worker does not excuse. Excused is a failure that lies
+    /// at least partly in the time of detection: the request ended after the kill, and started
+    /// before the worker was declared down. All others count here: those that ended before the
+    /// kill, and those that started after the worker was declared down, be it before or after its
+    /// revival; and every one, if it was never declared down.
     pub errors_after_detection: u64,
     /// Answered requests by the name of the backend.
     pub per_backend: BTreeMap<String, u64>,
-    /// Milliseconds from the kill until the daemon showed the backend as down; `None` if it never did.
+    /// Milliseconds from the kill until the daemon showed the backend as down; `None` if it never
+    /// did.
     pub detection_ms: Option<u64>,
     /// How the XDP program was attached, as the daemon says.
     pub xdp_mode: String,

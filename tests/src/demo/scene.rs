@@ -10,7 +10,8 @@ use crate::{
     lbd::Lbd,
 };
 
-/// Clients at the same time: half with a connection per request, half with fifty requests on each connection.
+/// Clients at the same time: half with a connection per request, half with fifty requests on each
+/// connection.
 pub(super) const CLIENTS: usize = 32;
 
 /// The running demo.
@@ -35,8 +36,9 @@ pub(super) struct Frame {
 impl<'a> Scene<'a> {
     /// Lets the clients begin.
     pub(super) fn start(lab: &Lab, lbd: &'a Lbd<'a>, target: SocketAddr) -> Self {
-        // Modest: the machine may have two cores, and an overloaded one would be what the demo shows. New connections
-        // stay below 800 a second, so that a minute of them fits into one client's ports.
+        // Modest: the machine may have two cores, and an overloaded one would be what the demo
+        // shows. New connections stay below 800 a second, so that a minute of them fits into one
+        // client's ports.
         let mut load = Load::new(target)
             .concurrency(CLIENTS / 2)
             .endless(Duration::from_millis(20));

@@ -20,7 +20,8 @@ impl Window {
         Some(self.declared_down?.duration_since(self.killed?))
     }
 
-    /// Whether a failure lies at least partly in this time. A death that nobody noticed excuses nothing.
+    /// Whether a failure lies at least partly in this time. A death that nobody noticed excuses
+    /// nothing.
     fn excuses(&self, failure: &Failure) -> bool {
         let after_kill = self.killed.is_some_and(|killed| failure.ended >= killed);
         let before_declared = self.declared_down.is_some_and(|declared| failure.started < declared);

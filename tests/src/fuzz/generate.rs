@@ -18,7 +18,8 @@ use crate::{
 /// The longest frame that a test run takes.
 const LONGEST: usize = 3400;
 
-/// The frame of a step. The same number makes the same frame of the same flow, as far as the flow is bound the same way.
+/// The frame of a step. The same number makes the same frame of the same flow, as far as the flow
+/// is bound the same way.
 pub fn frame(number: u64, focus: Focus, model: &Model) -> Vec<u8> {
     let mut random = Random::new(number);
     let index = if random.once_in(10) {
@@ -219,7 +220,8 @@ fn mutate(frame: &mut Vec<u8>, tags: usize, random: &mut Random) {
                 }
             }
             _ => {
-                // Not in the addresses and tags of the frame: where clients come from is kept for ever.
+                // Not in the addresses and tags of the frame: where clients come from is kept for
+                // ever.
                 let at = l3 - 2 + random.below((frame.len() + 2).saturating_sub(l3).clamp(1, 120));
                 if let Some(byte) = frame.get_mut(at) {
                     *byte = if random.once_in(2) {

@@ -1,4 +1,5 @@
-//! Differential fuzz: sequences of packets through the program, each compared with what the [model](crate::model) says.
+//! Differential fuzz: sequences of packets through the program, each compared with what the
+//! [model](crate::model) says.
 
 mod draft;
 mod generate;

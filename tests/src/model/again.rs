@@ -1,6 +1,8 @@
-//! SYNs that come again because nobody answered them: the program sends them to another backend after a while.
+//! SYNs that come again because nobody answered them: the program sends them to another backend
+//! after a while.
 //!
-//! The model's times are not the program's to the microsecond, so that there is a span between "not yet" and "by now".
+//! The model's times are not the program's to the microsecond, so that there is a span between "not
+//! yet" and "by now".
 
 use std::{
     collections::HashMap,

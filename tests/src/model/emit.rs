@@ -33,7 +33,8 @@ fn tags(out: &mut Vec<u8>, hop: &Hop, v6: bool) {
     out.extend(if v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
 }
 
-/// The same packet with other addresses and one hop less; with other ports where its transport header is here.
+/// The same packet with other addresses and one hop less; with other ports where its transport
+/// header is here.
 pub fn translated(frame: &[u8], ip: &Ip, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let mut out = one_hop_less(frame, ip);
     put_addresses(&mut out, ip.l3, ip.v6, from.ip(), to.ip());
@@ -111,8 +112,9 @@ fn turned(frame: &[u8], ip: &Ip) -> Vec<u8> {
     [&frame[6..12], &frame[..6], &frame[12..ip.l3]].concat()
 }
 
-/// The RST that answers a segment. RFC 9293, section 3.10.7.1: "If the ACK bit is off, sequence number zero is used,
-/// <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>. If the ACK bit is on, <SEQ=SEG.ACK><CTL=RST>."
+/// The RST that answers a segment. RFC 9293, section 3.10.7.1: "If the ACK bit is off, sequence
+/// number zero is used, <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>. If the ACK bit is on,
+/// <SEQ=SEG.ACK><CTL=RST>."
 pub fn reset(frame: &[u8], ip: &Ip, transport: &Transport) -> Vec<u8> {
     let flags = transport.flags;
     let word = |at| word32(frame, ip.l4 + at).expect("the header was read");
@@ -136,7 +138,8 @@ pub fn reset(frame: &[u8], ip: &Ip, transport: &Transport) -> Vec<u8> {
     out
 }
 
-/// The ICMP error that tells an MTU: RFC 1191, section 4; RFC 4443, section 3.2. It quotes 128 bytes.
+/// The ICMP error that tells an MTU: RFC 1191, section 4; RFC 4443, section 3.2. It quotes 128
+/// bytes.
 pub fn too_big(frame: &[u8], ip: &Ip, mtu: usize) -> Vec<u8> {
     let protocol = ICMP[usize::from(ip.v6)];
     let mut message = if ip.v6 { vec![2, 0, 0, 0] } else { vec![3, 4, 0, 0] };
@@ -219,7 +222,8 @@ pub struct Quote {
     pub destination: SocketAddr,
 }
 
-/// An ICMP error with other addresses, which quotes a packet with other addresses and ports. RFC 5508, section 4.2.
+/// An ICMP error with other addresses, which quotes a packet with other addresses and ports. RFC
+/// 5508, section 4.2.
 pub fn requoted(frame: &[u8], ip: &Ip, quote: &Quote, ends: [IpAddr; 2], quoted: [SocketAddr; 2]) -> Vec<u8> {
     let mut out = one_hop_less(frame, ip);
     put_addresses(&mut out, ip.l3, ip.v6, ends[0], ends[1]);

@@ -12,7 +12,8 @@ use super::{
 };
 
 impl Model {
-    /// What becomes of a message of ICMP or ICMPv6 to an address that is not ours: a client's, of `dnat`.
+    /// What becomes of a message of ICMP or ICMPv6 to an address that is not ours: a client's, of
+    /// `dnat`.
     pub(super) fn error_to_client(&mut self, frame: &[u8], ip: &Ip, seen: &Seen) -> Way {
         let is_to_sender = quote(frame, ip).is_ok_and(|quote| quote.source.ip() == ip.destination);
         match self.error(frame, ip, seen) {
@@ -69,8 +70,8 @@ impl Model {
 }
 
 impl Model {
-    /// What becomes of an error about an answer of a flow that is not known: where packets pass as they are, any backend may be
-    /// the one.
+    /// What becomes of an error about an answer of a flow that is not known: where packets pass as
+    /// they are, any backend may be the one.
     fn error_without_flow(&mut self, frame: &[u8], ip: &Ip, quote: &Quote, seen: &Seen) -> Way {
         let at = (quote.source, quote.protocol);
         let service = self.services.iter().position(|service| service.at == at);

@@ -1,8 +1,10 @@
-//! What the program promises, as a plain model: maps of the standard library, full checksums, one case after the other.
+//! What the program promises, as a plain model: maps of the standard library, full checksums, one
+//! case after the other.
 //!
-//! It shares no code with the program but the enums that name things. Where the program is free - which backend a new flow
-//! goes to, which port `nat` takes when the client's own is in use, what a tunnel spreads by - the model takes any allowed
-//! choice, and holds the program to it from then on.
+//! It shares no code with the program but the enums that name things. Where the program is free -
+//! which backend a new flow goes to, which port `nat` takes when the client's own is in use, what a
+//! tunnel spreads by - the model takes any allowed choice, and holds the program to it from then
+//! on.
 
 mod again;
 pub mod emit;
@@ -228,7 +230,8 @@ impl Model {
                     Ok(_) => Outcome::ResetBackendDown,
                     Err(outcome) => *outcome,
                 };
-                // What a backend that left has left behind may be found or not: its entry may be another one's by now.
+                // What a backend that left has left behind may be found or not: its entry may be
+                // another one's by now.
                 if !is_gone || seen.outcomes == [outcome.name()] {
                     return refused;
                 }

@@ -137,7 +137,8 @@ pub struct Model {
     pub services: Vec<Service>,
     /// The flows.
     pub flows: HashMap<Key, Flow>,
-    /// Whose the answers are that a worker sends to an address, and the backend that the worker was.
+    /// Whose the answers are that a worker sends to an address, and the backend that the worker
+    /// was.
     pub(super) answers: HashMap<(SocketAddr, SocketAddr, u8), (Key, u32)>,
     pub(super) fragments: HashMap<FragmentKey, (u16, u16)>,
     pub(super) spreads: HashMap<(IpAddr, u16, u16, u32), Spread>,
@@ -216,8 +217,8 @@ impl Model {
         self.services.iter().any(|service| is_to(service) || is_from(service))
     }
 
-    /// Whether the program may look further at a packet that is not ours: its first look is at a small hash of the addresses,
-    /// and at workers that were there once.
+    /// Whether the program may look further at a packet that is not ours: its first look is at a
+    /// small hash of the addresses, and at workers that were there once.
     pub(super) fn may_be_taken_for_ours(&self, frame: &[u8], outcome: Outcome) -> bool {
         if outcome != Outcome::NotOurs {
             return false;

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-/// The one's complement sum of RFC 1071 over pieces that each start at an even offset, modulo 65535.
+/// The one's complement sum of RFC 1071 over pieces that each start at an even offset, modulo
+/// 65535.
 fn sum(pieces: &[&[u8]]) -> u32 {
     let mut sum = 0_u64;
     for piece in pieces {
@@ -13,9 +14,9 @@ fn sum(pieces: &[&[u8]]) -> u32 {
     (sum % 65535) as u32
 }
 
-/// Sets the checksum field at `at` in `new`, which replaces `old`: a right one is right again, and a wrong one stays as
-/// wrong as it was, so that no error of the way before is hidden. `old_outside` and `new_outside` count too, as a
-/// pseudo-header does.
+/// Sets the checksum field at `at` in `new`, which replaces `old`: a right one is right again, and
+/// a wrong one stays as wrong as it was, so that no error of the way before is hidden.
+/// `old_outside` and `new_outside` count too, as a pseudo-header does.
 pub fn mend(old: &[u8], old_outside: &[u8], new: &mut [u8], new_outside: &[u8], at: usize) {
     new[at..at + 2].fill(0);
     let error = sum(&[old, old_outside]);
@@ -23,8 +24,8 @@ pub fn mend(old: &[u8], old_outside: &[u8], new: &mut [u8], new_outside: &[u8], 
     new[at..at + 2].copy_from_slice(&(field as u16).to_be_bytes());
 }
 
-/// As [`mend`] for UDP. RFC 768: "If the computed checksum is zero, it is transmitted as all ones", and zero means that
-/// there is none.
+/// As [`mend`] for UDP. RFC 768: "If the computed checksum is zero, it is transmitted as all ones",
+/// and zero means that there is none.
 pub fn mend_udp(old: &[u8], old_outside: &[u8], new: &mut [u8], new_outside: &[u8], at: usize) {
     if old[at..at + 2] == [0, 0] {
         return;
@@ -40,7 +41,8 @@ pub fn set(bytes: &mut [u8], outside: &[u8], at: usize) {
     mend(&[], &[], bytes, outside, at);
 }
 
-/// The pseudo-header of RFC 9293 or RFC 8200; the sum is the same for both layouts of length and protocol.
+/// The pseudo-header of RFC 9293 or RFC 8200; the sum is the same for both layouts of length and
+/// protocol.
 pub fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
     let mut header = [octets(source), octets(destination)].concat();
     header.extend((length as u32).to_be_bytes());

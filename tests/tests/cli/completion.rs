@@ -1,4 +1,5 @@
-//! Completions, by the shells themselves: keys are typed at a terminal, and what the shell makes of them is read.
+//! Completions, by the shells themselves: keys are typed at a terminal, and what the shell makes of
+//! them is read.
 
 use std::{
     io::{Read, Write},

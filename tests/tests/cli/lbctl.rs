@@ -1,4 +1,5 @@
-//! `lbctl` beside a daemon that runs: how it finds it, with which status it ends, and what it says beside its answers.
+//! `lbctl` beside a daemon that runs: how it finds it, with which status it ends, and what it says
+//! beside its answers.
 
 use std::{fs, path::Path, process::Output};
 
@@ -37,7 +38,8 @@ fn refusals(lbd: &Lbd<'_>) -> usize {
 fn a_reload_of_a_broken_file_is_refused_by_the_daemon_however_it_is_found() {
     let lab = Lab::new().unwrap();
     let mut config = web(&lab);
-    // Where sockets are by default, so that the daemon is found when the file says nothing any more.
+    // Where sockets are by default, so that the daemon is found when the file says nothing any
+    // more.
     config.socket = format!("/run/lbd/test-{}.sock", std::process::id()).into();
     let lbd = Lbd::start(&lab.balancers[0], config).unwrap();
     let (file, socket) = (lbd.config().file.clone(), lbd.config().socket.clone());

@@ -1,5 +1,5 @@
-//! What operators do while real clients are served: disable and enable, flush, follow events; and what a broken file of
-//! overrides, or a dead worker of a UDP service, costs.
+//! What operators do while real clients are served: disable and enable, flush, follow events; and
+//! what a broken file of overrides, or a dead worker of a UDP service, costs.
 
 use std::{
     fs,
@@ -26,7 +26,8 @@ fn web(lab: &Lab) -> Config {
     Config::new(lab, "one").with(Service::http(lab, "web", v4).health(PATIENT_CHECK))
 }
 
-/// Every failure of kept connections must be the end of one: what is asked on a new connection is answered.
+/// Every failure of kept connections must be the end of one: what is asked on a new connection is
+/// answered.
 #[track_caller]
 fn assert_only_kept_ones_ended(report: &Report, at_most: usize) {
     assert!(
@@ -126,8 +127,8 @@ fn flushed_connections_end_by_a_reset_and_new_ones_work() {
         kept.report().answered() > before + 4 * KEPT as u64
     });
     let report = kept.stop();
-    // A client that learns of it between two requests takes a new connection. The flush may meet that one too, for the
-    // table is walked while they come; none of those begun after it fails.
+    // A client that learns of it between two requests takes a new connection. The flush may meet
+    // that one too, for the table is walked while they come; none of those begun after it fails.
     let fresh = report.failures.iter().filter(|failure| !failure.reused);
     let connecting = fresh.clone().count() as u64;
     assert!(fresh.clone().all(|failure| failure.started < done), "{report:?}");
@@ -179,7 +180,8 @@ fn who_follows_events_is_told_of_a_restart_and_goes_on() {
     });
     assert_eq!(follower.status().unwrap(), None, "it goes on");
 
-    // Between the events of two daemons stands that some may be missing; within those of one, none is.
+    // Between the events of two daemons stands that some may be missing; within those of one, none
+    // is.
     let lines = lines(&follower);
     let gaps = lines.iter().filter(|line| line["gap"].is_string());
     assert_eq!(gaps.count(), 2, "{lines:?}");

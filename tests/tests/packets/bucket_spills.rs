@@ -1,4 +1,5 @@
-//! Marks of buckets that spilled: set where an entry goes to its second bucket, taken back by the controller.
+//! Marks of buckets that spilled: set where an entry goes to its second bucket, taken back by the
+//! controller.
 
 use std::net::SocketAddr;
 
@@ -10,7 +11,8 @@ use harness::{
 use lb_common::{Mode, Outcome};
 use lb_core::config::Capacity;
 
-/// Flows, of two entries each, that fill their table so far that many find their first bucket crowded.
+/// Flows, of two entries each, that fill their table so far that many find their first bucket
+/// crowded.
 const FLOWS: u16 = 36;
 const CAPACITY: u32 = 64;
 

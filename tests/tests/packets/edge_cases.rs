@@ -1,4 +1,5 @@
-//! Packet tables of what is not the plain way: every mode, ICMP errors, fragments, tags, extension headers, guards, schedulers.
+//! Packet tables of what is not the plain way: every mode, ICMP errors, fragments, tags, extension
+//! headers, guards, schedulers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -51,11 +52,12 @@ fn dsr_changes_nothing_but_the_frame() {
 
 #[test]
 fn tunnels_carry_the_packet_unchanged_but_for_one_hop() {
+    let mut program = Program::with(Vec::new());
     for mode in [Mode::Ipip, Mode::Gue] {
         for (v6, outer_v6) in [(false, false), (true, true), (false, true), (true, false)] {
             let mut service = fixture::service(mode, v6, TCP, []);
             service.backends = vec![fixture::backend(mode, v6, 1, outer_v6)];
-            let mut program = Program::with(vec![service]);
+            program.serve(vec![service]);
             let first = tcp(mode, v6, 40_000, SYN);
             let out = program.send(&first, Outcome::Forwarded);
             let carried = Packet::parse(&inner(&out, outer_v6, mode)).unwrap();
@@ -117,10 +119,11 @@ fn what_does_not_fit_is_answered_with_the_size_that_does() {
 
 #[test]
 fn icmp_errors_about_answers_reach_the_worker_translated() {
+    let mut program = Program::with(Vec::new());
     for mode in Mode::ALL {
         for v6 in [false, true] {
             for quoted in [8, 20] {
-                let mut program = Program::with(one(mode, v6, TCP));
+                program.serve(one(mode, v6, TCP));
                 let first = tcp(mode, v6, 40_000, SYN);
                 let out = program.send(&first, Outcome::Forwarded);
                 if !mode.translates() {
@@ -147,7 +150,8 @@ fn icmp_errors_about_answers_reach_the_worker_translated() {
                     router
                 };
                 let mut wanted = expected.quoted_by(from, kind, code, 1400, quoted);
-                // The error itself goes one hop, with the frame of the worker; the rest must be the same to the byte.
+                // The error itself goes one hop, with the frame of the worker; the rest must be the
+                // same to the byte.
                 let ttl = if v6 { 14 + 7 } else { 14 + 8 };
                 wanted[..12].copy_from_slice(&run.bytes[..12]);
                 wanted[ttl] -= 1;
@@ -162,9 +166,10 @@ fn icmp_errors_about_answers_reach_the_worker_translated() {
 
 #[test]
 fn icmp_errors_about_packets_to_workers_reach_the_client() {
+    let mut program = Program::with(Vec::new());
     for mode in [Mode::Nat, Mode::Dnat] {
         for v6 in [false, true] {
-            let mut program = Program::with(one(mode, v6, UDP));
+            program.serve(one(mode, v6, UDP));
             let first = Packet::udp(client(v6, 40_000), fixture::front(mode, v6), b"question");
             let sent = program.forward(&first);
             let (kind, code) = if v6 { (1, 4) } else { (3, 3) };
@@ -204,8 +209,9 @@ fn fragments(frame: &[u8], at: usize) -> [Vec<u8>; 2] {
 
 #[test]
 fn fragments_follow_their_first() {
+    let mut program = Program::with(Vec::new());
     for mode in Mode::ALL {
-        let mut program = Program::with(one(mode, false, UDP));
+        program.serve(one(mode, false, UDP));
         let datagram = Packet::udp(client(false, 40_000), fixture::front(mode, false), &[5; 64]);
         let [first, second] = fragments(&datagram.bytes(), 32);
         let (_, outcomes) = program.run_bytes(&second);
@@ -250,6 +256,7 @@ fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
 
 #[test]
 fn a_frame_leaves_with_the_tags_of_its_next_hop() {
+    let mut program = Program::with(Vec::new());
     let cases: [(&[(u16, u16)], Tags); 5] = [
         (&[(0x8100, 0x2007)], Tags::vlan(7)),
         (&[(0x8100, 7)], Tags::NONE),
@@ -267,7 +274,7 @@ fn a_frame_leaves_with_the_tags_of_its_next_hop() {
                 tags: leaves_with,
                 ..service.backends[0].next_hop.unwrap()
             });
-            let mut program = Program::with(vec![service]);
+            program.serve(vec![service]);
             for flags in [SYN, ACK] {
                 let frame = tagged(&tcp(mode, false, 40_000, flags).bytes(), tags);
                 let (run, outcomes) = program.run_bytes(&frame);
@@ -471,11 +478,12 @@ fn a_client_cannot_tell_the_worker_another_address_by_an_option_of_its_own() {
 
 #[test]
 fn icmp_errors_about_handshakes_without_an_entry_follow_them_by_hash() {
+    let mut program = Program::with(Vec::new());
     for scheduler in [Scheduler::Maglev, Scheduler::SourceHash] {
         for v6 in [false, true] {
             let mut service = fixture::service(Mode::Dsr, v6, TCP, [1, 2, 3]);
             service.scheduler = scheduler;
-            let mut program = Program::with(vec![service]);
+            program.serve(vec![service]);
             for host in 1..30 {
                 let mut syn = tcp(Mode::Dsr, v6, 40_000, SYN);
                 syn.source.set_ip(fixture::worker(Mode::Gue, v6, host).ip());

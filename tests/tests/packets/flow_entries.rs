@@ -1,4 +1,5 @@
-//! What enters the flow table, by which way it goes then, and that it stays true while the configuration changes.
+//! What enters the flow table, by which way it goes then, and that it stays true while the
+//! configuration changes.
 
 use std::{
     collections::HashSet,
@@ -17,7 +18,8 @@ use lb_common::{Event, Mode, Outcome, address_class, next_hop::ClientHop};
 use lb_core::config::{Capacity, Timeouts};
 use lb_userspace::daemon::flows::sweep::Sweeper;
 
-/// A client's address that stands in the same place among the classes of addresses as another address.
+/// A client's address that stands in the same place among the classes of addresses as another
+/// address.
 fn in_the_place_of(address: IpAddr) -> IpAddr {
     let IpAddr::V4(address) = address else {
         unreachable!("IPv4")

@@ -53,9 +53,10 @@ fn packet(v6: bool, protocol: u8, port: u16, flags: u8) -> Packet {
 
 #[test]
 fn packets_are_translated_both_ways() {
+    let mut program = Program::with(Vec::new());
     for v6 in [false, true] {
         for protocol in [TCP, UDP] {
-            let mut program = Program::with(vec![service(v6, protocol, &[1])]);
+            program.serve(vec![service(v6, protocol, &[1])]);
             let first = packet(v6, protocol, 30_000, SYN);
             let out = program.forward(&first);
             assert_eq!(
@@ -98,7 +99,8 @@ fn ipv4_options_are_walked_over() {
     let mut frame = [&plain[..34], &[1, 1, 1, 1], &plain[34..]].concat();
     frame[14] = 0x46;
     frame[17] += 4;
-    // The header's checksum: version and length changed by 0x0100 + 4, four options of 0x0101 twice.
+    // The header's checksum: version and length changed by 0x0100 + 4, four options of 0x0101
+    // twice.
     let sum = u16::from_be_bytes([frame[24], frame[25]]);
     let change = [0x0100_u32, 4, 0x0101, 0x0101].iter().sum::<u32>();
     let total = u32::from(!sum) + change;

@@ -93,8 +93,8 @@ impl Program {
         these.filter(|flow| self.tables.other_direction(flow).is_none()).count()
     }
 
-    /// Numbers of embryonic and active flows of each backend, and of the flows of each service, that are not what the
-    /// table holds: what it is, what it should be.
+    /// Numbers of embryonic and active flows of each backend, and of the flows of each service,
+    /// that are not what the table holds: what it is, what it should be.
     fn wrong_numbers(&self) -> Vec<String> {
         let mut backends: HashMap<u32, (u32, u32)> = HashMap::new();
         let mut services: HashMap<u32, u32> = HashMap::new();
@@ -141,7 +141,8 @@ fn doubles(flows: &[FlowEntry]) -> Vec<[FlowEntry; 2]> {
 /// How many walks compare every entry of the answers' direction once with its flow.
 const WALKS: usize = 16;
 
-/// Packets that meet may leave an entry of the answers' direction without its flow; a walk finds it later.
+/// Packets that meet may leave an entry of the answers' direction without its flow; a walk finds it
+/// later.
 #[test]
 fn packets_from_two_cpus_leave_no_flow_twice_and_exact_numbers() {
     let crowd = |clients, ports| Crowd { clients, ports };
@@ -177,7 +178,8 @@ fn packets_from_two_cpus_leave_no_flow_twice_and_exact_numbers() {
     }
 }
 
-/// SYNs that come again go to another worker while others of their flow, and answers, come on the other CPU.
+/// SYNs that come again go to another worker while others of their flow, and answers, come on the
+/// other CPU.
 #[test]
 fn flows_that_go_to_another_worker_under_two_cpus_leave_exact_numbers() {
     let program = Program::new(4096);

@@ -1,5 +1,5 @@
-//! Packet tables of virtual routers: adverts, questions, requests for addresses, frames to a link-layer address that moves,
-//! and segments that are sent on.
+//! Packet tables of virtual routers: adverts, questions, requests for addresses, frames to a
+//! link-layer address that moves, and segments that are sent on.
 
 use std::{
     collections::BTreeSet,

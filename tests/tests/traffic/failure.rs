@@ -34,7 +34,8 @@ fn targets() -> [(&'static str, SocketAddr); 2] {
     [("v4", (v4, 80).into()), ("v6", (v6, 80).into())]
 }
 
-/// Moderate traffic: a connection per request from two clients, connections of many requests from two more.
+/// Moderate traffic: a connection per request from two clients, connections of many requests from
+/// two more.
 fn traffic(lab: &Lab, target: SocketAddr) -> [Traffic; 2] {
     let mut load = Load::new(target).concurrency(2).endless(Duration::from_millis(10));
     load.patience = Duration::from_secs(3);
@@ -265,7 +266,8 @@ fn a_worker_that_announces_its_new_hardware_address_is_found_again() {
 #[test]
 fn a_worker_that_is_silent_about_its_new_hardware_address_is_found_again() {
     let lab = Lab::new().unwrap();
-    // The kernel trusts what it knows of a neighbour for up to 45 seconds, which is too long for a test.
+    // The kernel trusts what it knows of a neighbour for up to 45 seconds, which is too long for a
+    // test.
     for family in ["ipv4", "ipv6"] {
         let balancer = &lab.balancers[0].namespace;
         balancer
@@ -325,7 +327,8 @@ fn flows_of_workers_that_live_are_untouched_by_one_that_dies() {
             traffic.report().answered() > served + 100
         });
         let report = traffic.stop();
-        // Three connections were lost with their worker; while it was not noticed yet, a new one could fail again.
+        // Three connections were lost with their worker; while it was not noticed yet, a new one
+        // could fail again.
         let reused = report.failures.iter().filter(|failure| failure.reused).count();
         assert!(
             reused <= 3,

@@ -1,4 +1,5 @@
-//! The harness itself: before it may judge the balancer, it proves that what it builds works and goes away.
+//! The harness itself: before it may judge the balancer, it proves that what it builds works and
+//! goes away.
 
 use std::{
     io::Read as _,

@@ -43,7 +43,8 @@ fn causes(lbd: &Lbd<'_>, kind: &str) -> Vec<String> {
         .collect()
 }
 
-/// A server that accepts connections and never says anything, on port 80 of a worker. It ends with the process.
+/// A server that accepts connections and never says anything, on port 80 of a worker. It ends with
+/// the process.
 fn freeze(lab: &Lab, worker: usize) {
     lab.workers[worker].namespace.run(|| {
         let listener = TcpListener::bind(("::", 80)).unwrap();

@@ -188,7 +188,8 @@ fn a_link_that_flaps_takes_no_backend_down() {
     let lab = Lab::new().unwrap();
     let _workers = Worker::all(&lab);
     let balancer = &lab.balancers[0];
-    // Four checks fall into each flap. Three in a row do not time out because other processes keep the CPUs busy.
+    // Four checks fall into each flap. Three in a row do not time out because other processes keep
+    // the CPUs busy.
     let check = "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 2\nfall = 3\n";
     let [v4, _] = virtual_addresses(0);
     let config = Config::new(&lab, "one").with(Service::http(&lab, "web", v4).health(check));
@@ -254,7 +255,8 @@ fn a_bridge_below_works_in_generic_mode_and_its_port_may_leave_and_return() {
     lbd.await_all_up("web");
     assert_eq!(interface(&lbd, "br0")["xdp_mode"], "generic");
     let witness = Witness::of(&lab);
-    // A port that is up beside the bridge would hand packets of flows to the kernel, which answers with RST.
+    // A port that is up beside the bridge would hand packets of flows to the kernel, which answers
+    // with RST.
     balancer
         .namespace
         .ip("link set eth0 down\nlink set eth0 nomaster")

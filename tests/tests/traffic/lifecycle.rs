@@ -91,7 +91,8 @@ fn what_may_not_work_here_is_a_warning_and_no_error() {
 
 #[test]
 fn a_bad_file_is_refused_with_the_place_and_the_reason() {
-    // What is replaced, by what, and words that the message must have; the place is that of the replacement.
+    // What is replaced, by what, and words that the message must have; the place is that of the
+    // replacement.
     let cases: &[(&str, &str, &[&str])] = &[
         ("port = 80\nprotocol", "prot = 80\nprotocol", &["prot", "unknown"]),
         ("port = 80\nprotocol", "port = 70000\nprotocol", &["70000"]),

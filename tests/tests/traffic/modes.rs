@@ -1,4 +1,5 @@
-//! Every forwarding mode with traffic of real sockets: what arrives, who serves it, and what `lbctl` shows of it.
+//! Every forwarding mode with traffic of real sockets: what arrives, who serves it, and what
+//! `lbctl` shows of it.
 
 use std::{
     collections::BTreeMap,
@@ -187,7 +188,8 @@ fn datagrams_larger_than_the_mtu_are_echoed(way: Forwarding) {
                 "{way:?} {target}, {length} bytes: {}",
                 outcomes(&lbd)
             );
-            // Not exactly: a port that an earlier round has freed may come again, and is still the flow that it was.
+            // Not exactly: a port that an earlier round has freed may come again, and is still the
+            // flow that it was.
             assert_eq!(report.per_worker.len(), 2, "{way:?} {target}, {length} bytes");
         }
         let packets = flows_packets(&lbd, target);
@@ -261,7 +263,8 @@ fn upload(way: Forwarding, lab: &Lab, lbd: &Lbd<'_>, target: SocketAddr, body: &
     assert_eq!(digest, expected, "{way:?} {target}: {}", outcomes(lbd));
 }
 
-/// The flows of a service that `lbctl` shows, all of which must be of this client and virtual address.
+/// The flows of a service that `lbctl` shows, all of which must be of this client and virtual
+/// address.
 fn flows(lbd: &Lbd<'_>, target: SocketAddr) -> Vec<Value> {
     let page = lbd
         .lbctl(&["flow", "list", "--limit", "10000", "--service", name(target)])

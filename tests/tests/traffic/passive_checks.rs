@@ -1,4 +1,5 @@
-//! Workers that refuse connections, or do not answer them: noticed by the clients' own packets, under real traffic.
+//! Workers that refuse connections, or do not answer them: noticed by the clients' own packets,
+//! under real traffic.
 
 use std::{
     net::{SocketAddr, TcpStream},

@@ -1,4 +1,5 @@
-//! The controller under constant change: it keeps no more memory and no more descriptors than it began with.
+//! The controller under constant change: it keeps no more memory and no more descriptors than it
+//! began with.
 
 use std::{
     env, fs, thread,
@@ -13,7 +14,8 @@ use harness::{
     worker::Worker,
 };
 
-/// How long the change lasts, in seconds: 20 in the gate, 120 at night, or what `LBD_SOAK_SECONDS` says.
+/// How long the change lasts, in seconds: 20 in the gate, 120 at night, or what `LBD_SOAK_SECONDS`
+/// says.
 fn seconds() -> u64 {
     let default = if harness::is_nightly() { 120 } else { 20 };
     env::var("LBD_SOAK_SECONDS").map_or(default, |text| text.parse().unwrap())
@@ -21,12 +23,14 @@ fn seconds() -> u64 {
 
 /// What is grown to in this part of the time is what it needs.
 const WARM_UP: u32 = 3;
-/// How much more memory may be resident at the end, in KiB: the allocator's grain, not a leak of this much change.
+/// How much more memory may be resident at the end, in KiB: the allocator's grain, not a leak of
+/// this much change.
 const MEMORY: u64 = 3 << 10;
 /// How many more descriptors: connections of checks and of `lbctl` that are open at that moment.
 const DESCRIPTORS: usize = 12;
 
-/// Memory in KiB that is the process's own, and descriptors. Maps are shared with the kernel and do not count.
+/// Memory in KiB that is the process's own, and descriptors. Maps are shared with the kernel and do
+/// not count.
 fn holdings(process: u32) -> (u64, usize) {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
@@ -77,7 +81,8 @@ fn memory_and_descriptors_stay_flat_under_constant_change() {
     let mut turns = 0_u32;
     while begin.elapsed() < length {
         turns += 1;
-        // Workers that come and go, an interface that comes and goes, neighbours that change, answers to operators.
+        // Workers that come and go, an interface that comes and goes, neighbours that change,
+        // answers to operators.
         let worker = turns as usize % workers.len();
         workers[worker].kill();
         let commands = "link add eth9 type veth peer name eth8\nlink set eth9 up\nlink set eth8 up";

@@ -186,7 +186,8 @@ fn upgrades_to_another_build_and_back_cost_nothing() {
     lbd.await_all_up("web");
     let pins = pins(&lab, &lbd);
     let this = lbd::binary("lbd").unwrap();
-    // Another program in user space is another file; another one in the kernel is one that logs, whose instructions differ.
+    // Another program in user space is another file; another one in the kernel is one that logs,
+    // whose instructions differ.
     let other = lab.directory().join("lbd-other");
     let mut bytes = fs::read(&this).unwrap();
     bytes.extend_from_slice(b"another build");

@@ -47,7 +47,8 @@ fn gue_crossed() {
     a_worker_has_to_be_set_up_for_the_virtual_address(tunnel(Tunnel::Gue, true));
 }
 
-/// The keys of the check; by ways where families cross the check has to be told where it comes from.
+/// The keys of the check; by ways where families cross the check has to be told where it comes
+/// from.
 fn health(way: Forwarding, balancer: &Host, service: IpAddr) -> String {
     let source = match way {
         Forwarding::Tunnel { crossed: true, .. } => format!("source = \"{}\"\n", balancer.address_like(service)),

@@ -1,8 +1,8 @@
-//! How workers are set up to end the tunnels of a balancer: scripts, run on a worker, that then takes what is tunnelled
-//! to it and answers the client directly.
+//! How workers are set up to end the tunnels of a balancer: scripts, run on a worker, that then
+//! takes what is tunnelled to it and answers the client directly.
 //!
-//! The tunnels are ended by modules of the kernel. Where it has none of them these tests are counted as skipped; the
-//! kernels of `cargo xtask test-kernel` have them.
+//! The tunnels are ended by modules of the kernel. Where it has none of them these tests are
+//! counted as skipped; the kernels of `cargo xtask test-kernel` have them.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -20,7 +20,8 @@ struct Tunnel {
     v6: bool,
     /// Run on the worker. `$VIP` is the virtual address.
     worker: &'static str,
-    /// Run on the client: a device `tunnel` that encapsulates as a balancer does. `$PEER4` and `$PEER6` are the worker.
+    /// Run on the client: a device `tunnel` that encapsulates as a balancer does. `$PEER4` and
+    /// `$PEER6` are the worker.
     client: &'static str,
 }
 
@@ -86,8 +87,8 @@ ip link add tunnel type ipip remote $PEER4 local $OWN4 encap gue encap-sport aut
 };
 
 impl Tunnel {
-    /// Sends a datagram to the virtual address through the tunnel. It must arrive as the client sent it, and its answer
-    /// come back without the tunnel.
+    /// Sends a datagram to the virtual address through the tunnel. It must arrive as the client
+    /// sent it, and its answer come back without the tunnel.
     fn carries(&self) {
         if kernel::lacks(self.modules) {
             return;

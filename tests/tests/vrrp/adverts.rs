@@ -113,7 +113,8 @@ fn adverts_that_are_wrong_are_counted_and_change_nothing() {
     assert_eq!(refused(&only), expected);
 }
 
-/// Counts, for so long, how often an address is announced on the link: by ARP requests about itself, or by advertisements to all.
+/// Counts, for so long, how often an address is announced on the link: by ARP requests about
+/// itself, or by advertisements to all.
 fn listen(lab: &Lab, address: IpAddr, length: Duration) -> JoinHandle<usize> {
     let protocol = match address {
         IpAddr::V4(_) => libc::ETH_P_ARP,

@@ -1,4 +1,5 @@
-//! The pair of balancers of `examples/deployment`, with the configurations that are there, before HTTP servers on its ports.
+//! The pair of balancers of `examples/deployment`, with the configurations that are there, before
+//! HTTP servers on its ports.
 
 use std::{
     fs,
@@ -77,7 +78,8 @@ fn lab() -> Lab {
     lab
 }
 
-/// Servers on all ports of the example: of the first two workers, web front ends and APIs come first.
+/// Servers on all ports of the example: of the first two workers, web front ends and APIs come
+/// first.
 fn serve(lab: &Lab) -> Vec<Worker<'_>> {
     let ports = [WEB, API].into_iter().chain(OBJECTS);
     let of_workers = ports.flat_map(|port| lab.workers[..2].iter().map(move |host| (host, port)));
@@ -259,7 +261,8 @@ fn the_pair_survives_the_death_of_a_balancer_under_the_load_that_it_was_measured
         "new connections      {} asked every 5 ms, {} failed",
         outage.requests, outage.failed
     );
-    // A connection through the one that died ends with it, and its client asks again; nothing else fails.
+    // A connection through the one that died ends with it, and its client asks again; nothing else
+    // fails.
     assert!(failures.len() <= 2, "{failures:?}");
     assert!(outage.longest < PATIENCE, "{outage:?}");
     eventually(PATIENCE, "the address is back", || role(&first) == "master");

@@ -1,4 +1,5 @@
-//! VRRP between balancers, and with other implementations: addresses move between network namespaces.
+//! VRRP between balancers, and with other implementations: addresses move between network
+//! namespaces.
 
 mod adverts;
 mod deployment;

@@ -1,5 +1,5 @@
-//! What virtual routers stand on changes: their addresses, those that adverts come from, their devices, their controllers'
-//! sleep.
+//! What virtual routers stand on changes: their addresses, those that adverts come from, their
+//! devices, their controllers' sleep.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -270,7 +270,8 @@ fn a_balancer_that_was_cut_off_leaves_the_addresses_until_it_sees_its_workers() 
         }),
     ];
     for (what, cut) in cuts {
-        // A cut so short that its workers stay up: where its link was down, its neighbours are forgotten all the same.
+        // A cut so short that its workers stay up: where its link was down, its neighbours are
+        // forgotten all the same.
         cut(&lab, true);
         await_roles(&second, "master");
         await_service(&lab);
@@ -325,7 +326,8 @@ fn clients_find_the_addresses_while_they_are_handed_over() {
     let outage = prober.stop();
     await_roles(&second, "master");
     assert_eq!(has_addresses(&lab, 0).unwrap(), [false; 2]);
-    // Fewer than come in a tenth of a second: one that is asked for while it is forgotten may be lost.
+    // Fewer than come in a tenth of a second: one that is asked for while it is forgotten may be
+    // lost.
     assert!(outage.failed < 5, "{outage:?}");
 }
 

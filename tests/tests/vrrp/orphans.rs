@@ -1,4 +1,5 @@
-//! Controllers that die alone, return, are maintained or get other configurations, while addresses move by VRRP.
+//! Controllers that die alone, return, are maintained or get other configurations, while addresses
+//! move by VRRP.
 
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ fn outcome(lbd: &Lbd<'_>, name: &str) -> u64 {
 
 /// Lets the client ask anew who has the addresses.
 fn forget_neighbours(lab: &Lab) {
-    // To flush would also end what is being asked for, over and over, and with it the connections that wait for the answer.
+    // To flush would also end what is being asked for, over and over, and with it the connections
+    // that wait for the answer.
     for address in floating() {
         let forget = format!("ip neigh del {address} dev eth0 || true");
         lab.client.run_script(&forget).unwrap();

@@ -1,4 +1,5 @@
-//! Installing Debian packages: unattended, without extras, and without starting the services that come with them.
+//! Installing Debian packages: unattended, without extras, and without starting the services that
+//! come with them.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,8 +16,9 @@ const SERVICES: [(&str, &str); 4] = [
     ("nginx", "nginx.service"),
 ];
 
-/// Installs "$@" behind a policy that lets no service start, which is Debian's own mechanism. One shell does it, so that
-/// the policy goes away however the installation ends. A policy that the machine has already is respected.
+/// Installs "$@" behind a policy that lets no service start, which is Debian's own mechanism. One
+/// shell does it, so that the policy goes away however the installation ends. A policy that the
+/// machine has already is respected.
 const INSTALL: &str = r#"
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -35,7 +37,8 @@ pub(super) fn is_there() -> bool {
 ///
 /// # Errors
 ///
-/// When there is no apt-get, no root, no such package, or the installation fails; the message names the packages.
+/// When there is no apt-get, no root, no such package, or the installation fails; the message names
+/// the packages.
 pub(super) fn install(packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     if !is_there() {
@@ -125,7 +128,8 @@ fn has_candidate(package: &str) -> bool {
     policy.is_some_and(|policy| policy.contains("Candidate: ") && !policy.contains("Candidate: (none)"))
 }
 
-/// Debconf must not ask: nobody is there to answer. `env` carries it through sudo, which drops the environment.
+/// Debconf must not ask: nobody is there to answer. `env` carries it through sudo, which drops the
+/// environment.
 fn as_root(program: &str) -> Result<Command> {
     let mut command = process::as_root("env")?;
     command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", program]);

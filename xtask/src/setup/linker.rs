@@ -1,4 +1,5 @@
-//! bpf-linker, pinned together with the LLVM that the compiler uses: the linker reads the compiler's bitcode.
+//! bpf-linker, pinned together with the LLVM that the compiler uses: the linker reads the
+//! compiler's bitcode.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,15 +40,16 @@ fn is_pinned(linker: &Path) -> bool {
     output.is_some_and(|output| output.trim() == format!("bpf-linker {VERSION}"))
 }
 
-/// The packages to install before the linker is built. Without apt-get, what is installed has to do.
+/// The packages to install before the linker is built. Without apt-get, what is installed has to
+/// do.
 pub(super) fn packages() -> &'static [&'static str] {
     if apt::is_there() { &LLVM_DEVELOPMENT } else { &[] }
 }
 
 /// Builds the linker into the project's folder for tools, once.
 ///
-/// Without optimisation and debug information it is built in a third of the time, and links as fast: the work is done
-/// in the libraries of LLVM.
+/// Without optimisation and debug information it is built in a third of the time, and links as
+/// fast: the work is done in the libraries of LLVM.
 pub(super) fn install(project: &Project) -> Result<()> {
     let prefix = llvm_prefix();
     if !prefix.join("bin/llvm-config").is_file() {

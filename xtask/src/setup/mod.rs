@@ -17,9 +17,10 @@ use crate::project::Project;
 
 /// Install what building, testing and measuring need
 ///
-/// From the distribution: LLVM and the programs that tests and benches use (apt-get, as root or through sudo; no
-/// service is started or enabled). From rustup: components of the active toolchain. Into target/tools: bpf-linker,
-/// built against that LLVM. What is there already is left alone. The other commands call this for what they need.
+/// From the distribution: LLVM and the programs that tests and benches use (apt-get, as root or
+/// through sudo; no service is started or enabled). From rustup: components of the active
+/// toolchain. Into target/tools: bpf-linker, built against that LLVM. What is there already is left
+/// alone. The other commands call this for what they need.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install nothing; print a table, and fail when something is missing
@@ -62,7 +63,8 @@ pub(crate) fn run(project: &Project, args: Args) -> Result<ExitCode> {
     })
 }
 
-/// Installs what is missing for these groups. Rights cannot be installed: whoever needs them asks for them.
+/// Installs what is missing for these groups. Rights cannot be installed: whoever needs them asks
+/// for them.
 ///
 /// # Errors
 ///
@@ -91,7 +93,8 @@ pub(crate) fn ensure(project: &Project, groups: &[Group]) -> Result<()> {
     }
 }
 
-/// Installs packages, and meanwhile components of the compiler; downloads the sources of all crates beside them.
+/// Installs packages, and meanwhile components of the compiler; downloads the sources of all crates
+/// beside them.
 fn download(project: &Project, missing: &[&Need]) -> Result<()> {
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages()).collect();
     thread::scope(|scope| {

@@ -6,7 +6,8 @@ use super::{Group, linker, rust};
 use crate::process;
 use crate::project::Project;
 
-/// Capabilities that tests need in this process, with their bits in `CapEff`: namespaces, raw sockets, BPF.
+/// Capabilities that tests need in this process, with their bits in `CapEff`: namespaces, raw
+/// sockets, BPF.
 const CAPABILITIES: [(&str, u32); 5] = [
     ("CAP_NET_ADMIN", 12),
     ("CAP_NET_RAW", 13),
@@ -152,7 +153,8 @@ fn program_version(program: &str, argument: &str) -> Result<String, String> {
     Ok(version_in(&output).unwrap_or("of unknown version").to_owned())
 }
 
-/// The first thing in the text that looks like a version: digits, a dot, digits, and what hangs on to them.
+/// The first thing in the text that looks like a version: digits, a dot, digits, and what hangs on
+/// to them.
 fn version_in(text: &str) -> Option<&str> {
     let starts = text
         .char_indices()

@@ -30,14 +30,17 @@ const SLOWEST: usize = 20;
 
 /// Run tests; the last line says `N passed, N failed`
 ///
-/// Installs what is missing, builds what the chosen tests need, and runs each test in a process of its own. Tests that
-/// wait run several at a time, tests that compute one per CPU. Tests need root: for another user, they are started
-/// through sudo, builds are not. The log of a failed test stays in target/tests/logs.
+/// Installs what is missing, builds what the chosen tests need, and runs each test in a process of
+/// its own. Tests that wait run several at a time, tests that compute one per CPU. Tests need root:
+/// for another user, they are started through sudo, builds are not. The log of a failed test stays
+/// in target/tests/logs.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// An area (`packets`, `traffic`, `vrrp`, `cli`), a crate, or a part of a test's name; several are possible
+    /// An area (`packets`, `traffic`, `vrrp`, `cli`), a crate, or a part of a test's name; several
+    /// are possible
     ///
-    /// An area or a crate builds only what it needs. Without one, all tests run whose name has one of the parts.
+    /// An area or a crate builds only what it needs. Without one, all tests run whose name has one
+    /// of the parts.
     filter: Vec<String>,
     /// Also run the long tests that are kept for the night
     #[arg(long)]

@@ -57,8 +57,8 @@ pub(super) fn build(project: &Project, workspace: &Workspace, selection: &Select
     Ok(programs)
 }
 
-/// Each call of cargo: the subcommand and its arguments. Whatever needs `lbd` is built for the whole workspace, so that all calls agree
-/// on the features of the dependencies.
+/// Each call of cargo: the subcommand and its arguments. Whatever needs `lbd` is built for the
+/// whole workspace, so that all calls agree on the features of the dependencies.
 fn invocations(workspace: &Workspace, selection: &Selection) -> Vec<Vec<String>> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let whole = [

@@ -53,7 +53,8 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Tests run as root, through sudo for another user. A test that takes longer than `limit` is killed.
+    /// Tests run as root, through sudo for another user. A test that takes longer than `limit` is
+    /// killed.
     ///
     /// # Errors
     ///
@@ -89,7 +90,8 @@ impl Runner {
         })
     }
 
-    /// Runs the tests, `width` at a time, in the given order. Calls `report` for each as soon as it ends.
+    /// Runs the tests, `width` at a time, in the given order. Calls `report` for each as soon as it
+    /// ends.
     ///
     /// # Errors
     ///

@@ -80,7 +80,8 @@ pub(super) fn is_nightly(test: &Test<'_>) -> bool {
     matches!(rule(&test.id()), Some(Place::Nightly))
 }
 
-/// Rules that fit none of the tests of these programs, although a program of that label is among them.
+/// Rules that fit none of the tests of these programs, although a program of that label is among
+/// them.
 pub(super) fn stale<'a>(programs: &'a [Program], tests: &'a [Test<'_>]) -> impl Iterator<Item = &'static str> {
     let concerned = |rule: &&Rule| {
         let label = rule.tests.split(' ').next();

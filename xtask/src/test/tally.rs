@@ -42,7 +42,8 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Sums up what test programs of libtest print, line by line. Counts programs that end without a result.
+/// Sums up what test programs of libtest print, line by line. Counts programs that end without a
+/// result.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     tally: Tally,

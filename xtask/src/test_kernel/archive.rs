@@ -60,13 +60,15 @@ impl Cpio {
         }
     }
 
-    /// A header of numbers in hexadecimal, the name with a zero byte, the content; each part ends at a multiple of four.
+    /// A header of numbers in hexadecimal, the name with a zero byte, the content; each part ends
+    /// at a multiple of four.
     fn entry(&mut self, name: &str, mode: u32, content: &[u8], (major, minor): (u32, u32)) {
         self.entries += 1;
         let size = u32::try_from(content.len()).expect("no file here has four gigabytes");
         let name_size = name.len() as u32 + 1;
         self.bytes.extend_from_slice(b"070701");
-        // Inode, mode, owner, group, links, time, size, device of the file system, device, name, checksum.
+        // Inode, mode, owner, group, links, time, size, device of the file system, device, name,
+        // checksum.
         for number in [self.entries, mode, 0, 0, 1, 0, size, 0, 0, major, minor, name_size, 0] {
             self.bytes.extend_from_slice(format!("{number:08x}").as_bytes());
         }

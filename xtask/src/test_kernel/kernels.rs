@@ -1,4 +1,5 @@
-//! The kernels that are known, and how one of them comes onto the disk: unpacked from its package, never installed.
+//! The kernels that are known, and how one of them comes onto the disk: unpacked from its package,
+//! never installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -140,13 +141,15 @@ fn parts(release: &str) -> String {
     format!("^linux-(image|binary|modules)-{release}$")
 }
 
-/// The highest of the packages, by the numbers in their names; those of other versions and flavours do not count.
+/// The highest of the packages, by the numbers in their names; those of other versions and flavours
+/// do not count.
 fn newest(version: &str, packages: &[String]) -> Option<String> {
     let fits = |package: &&String| {
         let rest = package
             .strip_prefix(PACKAGE)
             .and_then(|rest| rest.strip_suffix(FLAVOUR));
-        // A name without a dot is one that only leads to others, and candidates for a release are not releases.
+        // A name without a dot is one that only leads to others, and candidates for a release are
+        // not releases.
         rest.is_some_and(|rest| {
             rest.matches('.').count() >= 2
                 && !rest.contains("rc")

@@ -1,5 +1,5 @@
-//! The virtual machine: QEMU without hardware's help, with two serial lines: what the kernel says goes to a file, what
-//! its programs print comes here.
+//! The virtual machine: QEMU without hardware's help, with two serial lines: what the kernel says
+//! goes to a file, what its programs print comes here.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -16,7 +16,8 @@ use crate::process::{self, announce};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
-/// The first version that is reliable without hardware's help; an older one serves when there is no other.
+/// The first version that is reliable without hardware's help; an older one serves when there is no
+/// other.
 const RELIABLE: u32 = 8;
 
 /// A QEMU, installed on this machine or unpacked for this purpose.
@@ -28,7 +29,8 @@ pub(super) struct Qemu {
 }
 
 impl Qemu {
-    /// The one of this machine if it is new enough, else one of the project's own, downloaded when it is not there yet.
+    /// The one of this machine if it is new enough, else one of the project's own, downloaded when
+    /// it is not there yet.
     ///
     /// # Errors
     ///
@@ -182,7 +184,8 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Until it is waited for, its id belongs to no other process; one that has ended is left alone.
+        // Until it is waited for, its id belongs to no other process; one that has ended is left
+        // alone.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -28,14 +28,17 @@ use crate::project::Project;
 use crate::setup::{self, Group};
 use crate::test::tally::Tally;
 
-/// Load the program and run tests on other kernels, in virtual machines; the last line says `N passed, N failed`
+/// Load the program and run tests on other kernels, in virtual machines; the last line says `N
+/// passed, N failed`
 ///
-/// Boots kernels of Debian in QEMU, which needs neither root nor virtualisation. Kernels, QEMU and busybox come from
-/// this machine's package sources and are unpacked into target/vm; nothing is installed. Prints for each kernel how many
-/// instructions its verifier walked through, and what became of the tests.
+/// Boots kernels of Debian in QEMU, which needs neither root nor virtualisation. Kernels, QEMU and
+/// busybox come from this machine's package sources and are unpacked into target/vm; nothing is
+/// installed. Prints for each kernel how many instructions its verifier walked through, and what
+/// became of the tests.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Beginnings of versions, such as `6.12`, or `newest`; without any, the oldest supported and the newest
+    /// Beginnings of versions, such as `6.12`, or `newest`; without any, the oldest supported and
+    /// the newest
     #[arg(value_name = "VERSION")]
     versions: Vec<String>,
     /// Only print the kernels that are known, and which of them are here

@@ -1,4 +1,5 @@
-//! Modules of a kernel, with those they need, read from the files themselves: an unpacked package has no list of them.
+//! Modules of a kernel, with those they need, read from the files themselves: an unpacked package
+//! has no list of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -85,7 +86,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// The modules that a module names in its section `.modinfo`, which is a row of texts with zero bytes between them.
+/// The modules that a module names in its section `.modinfo`, which is a row of texts with zero
+/// bytes between them.
 fn dependencies(bytes: &[u8]) -> Vec<String> {
     let mark = b"\0depends=";
     let Some(at) = bytes.windows(mark.len()).position(|window| window == mark) else {

@@ -1,5 +1,6 @@
-//! Debian packages for virtual machines: found and downloaded by apt with settings of its own, and unpacked below
-//! `target/`. Nothing is installed, and the machine's own lists and packages stay as they are.
+//! Debian packages for virtual machines: found and downloaded by apt with settings of its own, and
+//! unpacked below `target/`. Nothing is installed, and the machine's own lists and packages stay as
+//! they are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// One release of Debian, or part of one, from where this machine gets its packages or from `mirror`.
+    /// One release of Debian, or part of one, from where this machine gets its packages or from
+    /// `mirror`.
     ///
     /// # Errors
     ///
@@ -36,7 +38,8 @@ impl Archive {
         Self::new(machines, suite, &sources, None)
     }
 
-    /// This machine's own release, whose packages fit its libraries, with the newer versions from its backports preferred.
+    /// This machine's own release, whose packages fit its libraries, with the newer versions from
+    /// its backports preferred.
     ///
     /// # Errors
     ///
@@ -119,7 +122,8 @@ impl Archive {
         packages_in(&folder)
     }
 
-    /// A program of apt that reads this archive's sources and lists instead of the machine's, and writes only there.
+    /// A program of apt that reads this archive's sources and lists instead of the machine's, and
+    /// writes only there.
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");

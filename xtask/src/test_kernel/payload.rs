@@ -1,5 +1,5 @@
-//! The file system of the virtual machine: busybox, init, the project's programs with the tools and libraries that they
-//! use, and modules.
+//! The file system of the virtual machine: busybox, init, the project's programs with the tools and
+//! libraries that they use, and modules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,8 @@ use crate::project::Project;
 use crate::setup::linker;
 
 const INIT: &str = include_str!("init.sh");
-/// Programs of this machine that the harness uses. The shell of busybox would prefer its own `ip` to the one that is here.
+/// Programs of this machine that the harness uses. The shell of busybox would prefer its own `ip`
+/// to the one that is here.
 const TOOLS: [&str; 3] = ["ip", "ethtool", "sh"];
 /// Folders that init mounts on or fills.
 const FOLDERS: [&str; 12] = [
@@ -33,7 +34,8 @@ pub(super) struct Program {
     path: PathBuf,
 }
 
-/// Builds the programs that run in the machine: the loader, and with `tests` those and what they start.
+/// Builds the programs that run in the machine: the loader, and with `tests` those and what they
+/// start.
 pub(super) fn build(project: &Project, tests: bool) -> Result<Vec<Program>> {
     let mut programs = vec![Program {
         name: steps::LOADER.to_owned(),
@@ -80,7 +82,8 @@ fn cargo_messages(project: &Project, subcommand: &str, parts: &[&str]) -> Result
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The path of a program in the messages of cargo; a binary is also built as a test of itself, which is not meant.
+/// The path of a program in the messages of cargo; a binary is also built as a test of itself,
+/// which is not meant.
 fn executable(messages: &str, name: &str, kind: &str) -> Result<PathBuf> {
     let messages = messages
         .lines()
@@ -114,8 +117,8 @@ pub(super) fn busybox(machines: &Path, mirror: Option<&str>) -> Result<PathBuf> 
     find().context("the package busybox-static has no busybox")
 }
 
-/// The part of the file system that is the same for all kernels: programs without their debugging information, and the
-/// libraries they want.
+/// The part of the file system that is the same for all kernels: programs without their debugging
+/// information, and the libraries they want.
 pub(super) struct Userland {
     files: Vec<(String, Vec<u8>)>,
 }

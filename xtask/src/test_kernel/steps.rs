@@ -1,4 +1,5 @@
-//! What runs in the virtual machine: the program is loaded, then tests of the project run unchanged.
+//! What runs in the virtual machine: the program is loaded, then tests of the project run
+//! unchanged.
 
 /// A program of tests.
 pub(super) struct Tests {
@@ -13,8 +14,9 @@ pub(super) const LOAD: &str = "load";
 /// The binary that does.
 pub(super) const LOADER: &str = "smoke";
 
-/// In the order in which they run. Every packet costs much in a machine without hardware's help, so that tests with
-/// traffic are chosen: one for each path through the program, and those that were written for this.
+/// In the order in which they run. Every packet costs much in a machine without hardware's help, so
+/// that tests with traffic are chosen: one for each path through the program, and those that were
+/// written for this.
 pub(super) const TESTS: &[Tests] = &[
     Tests {
         program: "packets",

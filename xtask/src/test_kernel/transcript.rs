@@ -1,4 +1,5 @@
-//! Reads what the virtual machine prints, and judges it: what did not end, or was not begun, has failed.
+//! Reads what the virtual machine prints, and judges it: what did not end, or was not begun, has
+//! failed.
 
 use serde_json::Value;
 
@@ -78,7 +79,8 @@ impl Transcript {
         }
     }
 
-    /// Judges all steps of a kernel. One that is known to refuse the program has to, and nothing else is asked of it.
+    /// Judges all steps of a kernel. One that is known to refuse the program has to, and nothing
+    /// else is asked of it.
     pub(super) fn verdicts(&self, plan: Plan) -> Vec<Verdict> {
         plan.names()
             .map(|name| {

@@ -22,7 +22,8 @@ pub(super) fn wide_prose(text: &str) -> Vec<(usize, usize)> {
     }))
 }
 
-/// Lines that are too wide. One that a single long word makes too wide, such as an address, cannot be wrapped.
+/// Lines that are too wide. One that a single long word makes too wide, such as an address, cannot
+/// be wrapped.
 fn wide<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<(usize, usize)> {
     let widths = lines.map(|(index, line)| (index + 1, line, line.chars().count()));
     widths

@@ -1,6 +1,7 @@
 //! Links in Markdown.
 
-/// Targets of the inline links of a document, with their lines from 1; code blocks and code spans have none.
+/// Targets of the inline links of a document, with their lines from 1; code blocks and code spans
+/// have none.
 pub(super) fn links(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut in_block = false;
@@ -20,7 +21,8 @@ pub(super) fn links(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// A code span within the brackets of a link must not tear it apart, so only spans that hold a link are cut out.
+/// A code span within the brackets of a link must not tear it apart, so only spans that hold a link
+/// are cut out.
 fn pieces_of_prose(line: &str) -> impl Iterator<Item = &str> {
     let torn = line
         .split('`')
@@ -34,7 +36,8 @@ fn pieces_of_prose(line: &str) -> impl Iterator<Item = &str> {
     line.into_iter().step_by(step)
 }
 
-/// The path from the root that a relative link in `document` points at; `None` for links to elsewhere.
+/// The path from the root that a relative link in `document` points at; `None` for links to
+/// elsewhere.
 pub(super) fn path_of(document: &str, link: &str) -> Option<String> {
     let link = link.trim_start_matches('<').trim_end_matches('>');
     let path = link.split(['#', '?']).next().unwrap_or_default();

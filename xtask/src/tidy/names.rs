@@ -67,7 +67,8 @@ fn words_of(name: &str) -> Vec<String> {
     words
 }
 
-/// The identifiers of Rust source, with their lines from 1; those in comments, strings and characters are none.
+/// The identifiers of Rust source, with their lines from 1; those in comments, strings and
+/// characters are none.
 pub(super) fn identifiers(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut line = 1;

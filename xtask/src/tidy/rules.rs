@@ -79,7 +79,8 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Rules that the tree does not follow yet. `tidy --pending` checks them; an entry moves up when nothing breaks it.
+/// Rules that the tree does not follow yet. `tidy --pending` checks them; an entry moves up when
+/// nothing breaks it.
 pub(super) const PENDING: &[Rule] = &[
     Rule {
         name: "pending-names",

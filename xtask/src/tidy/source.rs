@@ -1,6 +1,7 @@
 //! What the rules need to understand of Rust source: which text is code, and which words are in it.
 
-/// The lines of code, with their numbers from 1: without line comments, and without the tests at the end of the file.
+/// The lines of code, with their numbers from 1: without line comments, and without the tests at
+/// the end of the file.
 pub(super) fn product_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     code(text).take_while(|(_, line)| line.trim() != "#[cfg(test)]")
 }
@@ -34,7 +35,8 @@ pub(super) fn has_word(text: &str, word: &str) -> bool {
         .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
-/// The modules that the code names directly below the crate: `b` and `c` for `a::b` and `a::{c::D, ..}`, with lines.
+/// The modules that the code names directly below the crate: `b` and `c` for `a::b` and `a::{c::D,
+/// ..}`, with lines.
 pub(super) fn modules_of<'a>(text: &'a str, krate: &str) -> Vec<(usize, &'a str)> {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -43,7 +45,8 @@ pub(super) fn modules_of<'a>(text: &'a str, krate: &str) -> Vec<(usize, &'a str)
         let mut rest = code;
         while !rest.is_empty() {
             if let Some(inside) = &mut depth {
-                // At depth 1 of a group, a name after `{` or `,` is a module; deeper ones are its contents.
+                // At depth 1 of a group, a name after `{` or `,` is a module; deeper ones are its
+                // contents.
                 let end = rest.find(|c: char| !part(c)).unwrap_or(rest.len());
                 if end > 0 {
                     found.extend((*inside == 1).then_some((line, &rest[..end])));

@@ -179,7 +179,8 @@ fn a_rust_file_may_have_600_lines_and_tests_any_number() {
 
 #[test]
 fn every_rule_has_a_tree_that_breaks_it() {
-    // The list of words that are free of findings may be empty; the same check is tested on the pending list.
+    // The list of words that are free of findings may be empty; the same check is tested on the
+    // pending list.
     let untested = ["file-length", "names"];
     let rules = RULES.iter().chain(PENDING);
     for rule in rules.filter(|rule| !untested.contains(&rule.name)) {
