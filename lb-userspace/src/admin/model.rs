@@ -142,7 +142,7 @@ pub struct VrrpStatus {
     pub version: u8,
     /// The addresses that move.
     pub addresses: Vec<String>,
-    /// `master`, `backup`, or `fault` where it takes no part.
+    /// `master`, `backup`, `initialize` (starts, waits or stops) or `fault`.
     pub role: String,
     /// Since when, see [`timestamp`].
     pub since: String,

@@ -82,7 +82,7 @@ fn whoever_has_no_address_to_send_from_is_master_of_nothing() {
         (vec![false, true], vec![true, false])
     );
     let refused = format!("{:#}", first.lbctl(&["vrrp", "take", "v4"]).unwrap_err());
-    assert!(refused.contains("v4 takes no part: "), "{refused}");
+    assert!(refused.contains("v4 is not active: "), "{refused}");
     let refused = format!("{:#}", first.lbctl(&["vrrp", "release", "v4"]).unwrap_err());
     assert!(refused.contains("not master of v4"), "{refused}");
     lab.balancers[0]
@@ -293,7 +293,9 @@ fn adverts_that_do_not_fit_are_told() {
     let others = "interval = \"200ms\"\ngrace = \"1s\"\n";
     let second = floating::balancer(&lab, 1, 100, others).unwrap();
     eventually(PATIENCE, "the other interval is told once of each", || {
-        let events = second.lbctl(&["event", "list", "--kind", "vrrp-odd-adverts"]).unwrap();
+        let events = second
+            .lbctl(&["event", "list", "--kind", "vrrp-advert-mismatch"])
+            .unwrap();
         let events = events["events"].as_array().cloned().unwrap_or_default();
         let mut routers: Vec<_> = events.iter().map(|event| event["vrrp"].as_str().unwrap()).collect();
         routers.sort_unstable();
