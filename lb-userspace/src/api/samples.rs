@@ -63,7 +63,7 @@ pub(crate) fn vrrp() -> VrrpStatus {
         addresses: vec!["192.0.2.10/24".to_owned()],
         role: "backup".to_owned(),
         since: "2026-01-02T03:04:05.678Z".to_owned(),
-        cause: "master 192.0.2.2 (priority 150) is heard".to_owned(),
+        cause: "listening for adverts".to_owned(),
         group: Some("edge".to_owned()),
         priority: 100,
         effective_priority: 100,
@@ -77,7 +77,7 @@ pub(crate) fn vrrp() -> VrrpStatus {
         tracks: vec![TrackStatus {
             what: "service web".to_owned(),
             up: false,
-            cause: Some("service web has 0 of 1 backends that must be up".to_owned()),
+            cause: Some("service web has 0 of 1 required backends up".to_owned()),
             weight: Some(-20),
         }],
         sent: 0,

@@ -17,7 +17,7 @@ pub struct VrrpStatus {
     pub version: u8,
     /// Virtual addresses, with prefix lengths.
     pub addresses: Vec<String>,
-    /// Role of this balancer: `master`, `backup`, or `fault` if it is neither.
+    /// Role of this balancer: `master`, `backup`, `initialize` (it starts, waits or stops) or `fault`.
     pub role: String,
     /// Time when the role began, as RFC 3339 in UTC.
     pub since: String,

@@ -79,7 +79,7 @@ impl Control for Remote {
             Maintained => ControlError::Refused(format!(
                 "{name} is maintained: it stays backup until `lbctl vrrp resume {name}`"
             )),
-            Inactive(cause) => ControlError::Refused(format!("{name} takes no part: {cause}")),
+            Inactive(cause) => ControlError::Refused(format!("{name} is not active: {cause}")),
             BetterMaster(master, priority) => ControlError::Refused(format!(
                 "{master} has priority {priority} and would take the addresses back at once: release or maintain {name} there"
             )),

@@ -141,7 +141,7 @@ impl Controller {
     pub(super) async fn run_until<T>(&mut self, end: impl Future<Output = T>, mut hangup: Hangup) -> T {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut questions = self.vrrp.fitness().questions();
+        let mut questions = self.vrrp.readiness_requests().subscribe();
         tokio::pin!(end);
         loop {
             let is_moving = self.returned.any() || self.is_draining();
@@ -266,7 +266,7 @@ impl Controller {
 
     /// Answers virtual routers that wait until this balancer can serve.
     fn answer_waiting(&mut self) {
-        let mut open = self.vrrp.fitness().open();
+        let mut open = self.vrrp.readiness_requests().pending();
         self.readiness.retain(|question, _| open.remove(question).is_some());
         if self.readiness.is_empty() && open.is_empty() {
             return;
@@ -288,7 +288,7 @@ impl Controller {
             .collect();
         for question in answered {
             self.readiness.remove(&question);
-            self.vrrp.answer(question);
+            self.vrrp.grant_readiness(question);
         }
     }
 

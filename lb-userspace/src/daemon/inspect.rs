@@ -492,9 +492,9 @@ fn vrrp_status(config: &config::Vrrp, status: &vrrp::Status) -> VrrpStatus {
         interval_ms: u64::try_from(config.interval.as_millis()).unwrap_or(u64::MAX),
         master: status.master.map(|(master, _)| master),
         master_priority: status.master.map(|(_, priority)| priority),
-        graced: status.is_graced,
-        asked: status.asked,
-        answered: status.answered,
+        graced: status.is_in_grace,
+        asked: status.echoes_sent,
+        answered: status.echo_replies,
         tracks: status
             .tracks
             .iter()

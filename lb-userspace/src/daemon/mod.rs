@@ -260,7 +260,7 @@ pub fn detach(config_path: &Path) -> Result<bool, DaemonError> {
     let _claim = pins.is_there().then(|| pins.claim()).transpose()?;
     let _claim = _claim.as_deref().map(NodeLock::claim).transpose()?;
     // While the packet path still keeps the kernel from answering for them.
-    for failure in vrrp::clear(&pins, &config.vrrp)? {
+    for failure in vrrp::remove_all(&pins, &config.vrrp)? {
         tracing::warn!("{failure}");
     }
     let removed = pins.remove()?;

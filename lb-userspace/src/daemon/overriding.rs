@@ -83,7 +83,7 @@ impl Controller {
         let together = config
             .vrrp
             .iter()
-            .filter(|other| other.moves_with() == router.moves_with());
+            .filter(|other| other.sync_group_key() == router.sync_group_key());
         let mut overrides = Overrides::clone(&in_force.overrides);
         if !overrides.maintain(together.map(|router| router.name.as_str()), is_maintained) {
             return Ok(());

@@ -66,7 +66,7 @@ kinds! {
     VrrpResumed, "vrrp-resumed", false, "an operator ended maintenance of a virtual router";
     VrrpHookFailed, "vrrp-hook-failed", true, "the hook of a virtual router failed";
     VrrpFault, "vrrp-fault", true, "a fault keeps this balancer out of a virtual router";
-    VrrpOut, "vrrp-out", false, "this balancer is not active in a virtual router, or not yet";
+    VrrpInitialize, "vrrp-initialize", false, "this balancer is not active in a virtual router: it starts, waits or stops";
     LinkDown, "link-down", true, "the link of an interface is down";
     LinkUp, "link-up", false, "the link of an interface is up again";
     AddressAdded, "address-added", false, "an address was added to an interface";

@@ -1,4 +1,4 @@
-//! Gives virtual addresses to an interface and takes them away, and knows what else an interface has.
+//! Adds, removes and lists addresses of an interface by netlink.
 
 use std::{
     collections::BTreeSet,
@@ -15,10 +15,10 @@ use netlink_packet_route::{
 use nix::libc;
 use rtnetlink::{AddressMessageBuilder, Handle};
 
-/// How often a list of addresses is asked for before that counts as failed.
-const LISTINGS: usize = 10;
+/// How often a list of addresses is requested before it counts as failed.
+const MAX_LISTINGS: usize = 10;
 
-/// What an instance needs to know of its interface.
+/// The link of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) index: u32,
@@ -27,7 +27,7 @@ pub(super) struct Link {
     pub(super) is_running: bool,
 }
 
-/// The interface, where there is one.
+/// The interface with that name. `None`: it does not exist.
 pub(super) async fn link(handle: &Handle, name: &str) -> io::Result<Option<Link>> {
     let mut found = handle.link().get().match_name(name.to_owned()).execute();
     match found.try_next().await {
@@ -50,7 +50,7 @@ pub(super) fn as_link(message: &LinkMessage) -> Option<Link> {
     })
 }
 
-/// The name of the interface with an index, where there is one.
+/// The name of the interface with that index. `None`: it does not exist.
 pub(super) async fn name(handle: &Handle, index: u32) -> io::Result<Option<String>> {
     let mut found = handle.link().get().match_index(index).execute();
     let message = match found.try_next().await {
@@ -84,15 +84,16 @@ fn message(index: u32, address: IpNet) -> AddressMessage {
     }
 }
 
-/// Gives an address to an interface; it may have it already.
+/// Adds an address to an interface. It may have it already.
 pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Result<()> {
     let mut message = message(index, address);
-    // The network is there by the interface's own address, or is none; and the address is ours at once.
+    // The interface's own address brings the route of the network, if there is one. Without duplicate address detection
+    // the address is usable at once.
     let mut flags = AddressFlags::Noprefixroute;
     if address.addr().is_ipv6() {
         flags |= AddressFlags::Nodad;
-        // RFC 4862, section 5.5.4: a deprecated address "SHOULD NOT be used as the source address in new communications". What
-        // this balancer asks on its own behalf comes from its own address, which answers find wherever the virtual one is.
+        // RFC 4862, section 5.5.4: a deprecated address "SHOULD NOT be used as the source address in new communications".
+        // This balancer's own requests use its own address, because replies find that one whoever is master.
         let mut times = CacheInfo::default();
         (times.ifa_preferred, times.ifa_valid) = (0, u32::MAX);
         message.attributes.push(AddressAttribute::CacheInfo(times));
@@ -100,23 +101,23 @@ pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Resu
     message.attributes.push(AddressAttribute::Flags(flags));
     let mut request = handle.address().add(index, address.addr(), address.prefix_len());
     *request.message_mut() = message;
-    settled(request.replace().execute().await, libc::EEXIST)
+    done_or(request.replace().execute().await, libc::EEXIST)
 }
 
-/// Takes addresses away from an interface, of those that it has.
+/// Removes addresses from an interface. It may not have them.
 pub(super) async fn remove(handle: &Handle, index: u32, nets: BTreeSet<IpNet>) -> io::Result<()> {
     for net in nets {
         let message = message(index, net);
-        settled(handle.address().del(message).execute().await, libc::EADDRNOTAVAIL)?;
+        done_or(handle.address().del(message).execute().await, libc::EADDRNOTAVAIL)?;
     }
     Ok(())
 }
 
-/// Takes addresses away from an interface that has them, whatever the length of their networks.
+/// Removes addresses from an interface, whatever their prefix lengths.
 pub(super) async fn clear(handle: &Handle, index: u32, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
     for message in messages(handle, index).await? {
         if address(&message).is_some_and(|address| addresses.contains(&address)) {
-            settled(handle.address().del(message).execute().await, libc::EADDRNOTAVAIL)?;
+            done_or(handle.address().del(message).execute().await, libc::EADDRNOTAVAIL)?;
         }
     }
     Ok(())
@@ -124,8 +125,8 @@ pub(super) async fn clear(handle: &Handle, index: u32, addresses: &BTreeSet<IpAd
 
 async fn messages(handle: &Handle, index: u32) -> io::Result<Vec<AddressMessage>> {
     let mut failed = None;
-    // The kernel interrupts a list while addresses change, such as by another virtual router here.
-    for _ in 0..LISTINGS {
+    // The kernel interrupts a list when addresses change, for example by another virtual router of this balancer.
+    for _ in 0..MAX_LISTINGS {
         let found = handle.address().get().set_link_index_filter(index).execute();
         match found.try_collect().await {
             Ok(messages) => return Ok(messages),
@@ -144,9 +145,9 @@ pub(super) fn address(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-/// An answer of the kernel, among which one error means that all is as it should be.
-fn settled(answer: Result<(), rtnetlink::Error>, fine: i32) -> io::Result<()> {
-    match answer {
+/// Result of a netlink request. The error `fine` counts as success.
+fn done_or(response: Result<(), rtnetlink::Error>, fine: i32) -> io::Result<()> {
+    match response {
         Ok(()) => Ok(()),
         Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -fine => Ok(()),
         Err(rtnetlink::Error::NetlinkError(error)) => Err(error.to_io()),

@@ -1,4 +1,4 @@
-//! Sockets that adverts come in and go out by.
+//! Raw sockets that receive and send adverts.
 
 use std::{
     io::{self, IoSliceMut},
@@ -14,24 +14,25 @@ use tokio::{io::Interest, net::UdpSocket};
 
 use lb_core::vrrp::advert::{GROUP_V4, GROUP_V6, HOP_LIMIT, PROTOCOL};
 
-/// Bytes of the largest advert that is looked at, with its IP header.
-const LARGEST: usize = 2048;
+/// Size of the receive buffer in bytes. The largest advert with its IP header is smaller.
+const BUFFER_SIZE: usize = 2048;
 
-/// Raw sockets on one interface. To the runtime all sockets of datagrams are alike.
+/// Raw sockets on one interface.
 pub(super) struct AdvertSocket {
+    /// Receives. The runtime handles a raw socket as a UDP socket.
     socket: UdpSocket,
-    /// A raw socket that is bound to an address gets nothing that is sent to a group: so there is one of its own to send by.
+    /// Sends. It is bound to the source address; a socket so bound receives no multicast.
     out: Socket,
     is_v4: bool,
     index: u32,
 }
 
 impl AdvertSocket {
-    /// Opens them; adverts go out from `source`.
+    /// Opens the sockets. `source` is the source of sent adverts.
     pub(super) fn open(interface: &str, index: u32, source: IpAddr, multicast: bool) -> io::Result<Self> {
         let socket = open(interface, source)?;
         let out = open(interface, source)?;
-        // What comes is read from the other one.
+        // Received packets are read from the other one.
         out.set_recv_buffer_size(0)?;
         match source {
             IpAddr::V4(_) => {
@@ -74,15 +75,16 @@ impl AdvertSocket {
         self.out.send_to(message, &destination).map(drop)
     }
 
-    /// Whether something may be there.
+    /// Whether a packet may have come.
     pub(super) fn poll_ready(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
         self.socket.poll_recv_ready(context)
     }
 
-    /// Takes what is there; [`io::ErrorKind::WouldBlock`] when there is nothing.
+    /// Reads the next packet. The error is [`io::ErrorKind::WouldBlock`] if there is none, and
+    /// [`io::ErrorKind::InvalidData`] if it is too short.
     pub(super) fn receive(&self) -> io::Result<Received> {
         self.socket.try_io(Interest::READABLE, || {
-            let mut buffer = [0; LARGEST];
+            let mut buffer = [0; BUFFER_SIZE];
             let mut control = nix::cmsg_space!(nix::libc::in6_pktinfo, nix::libc::c_int);
             let mut slices = [IoSliceMut::new(&mut buffer)];
             let got = recvmsg::<SockaddrStorage>(
@@ -122,7 +124,7 @@ impl AdvertSocket {
     }
 }
 
-/// What is in an IPv4 packet.
+/// Splits an IPv4 packet into header fields and message.
 fn without_header(packet: &[u8]) -> Option<Received> {
     let header = packet.first_chunk::<{ ipv4::LENGTH }>()?;
     let address = |at: usize| -> IpAddr { [header[at], header[at + 1], header[at + 2], header[at + 3]].into() };

@@ -1,5 +1,5 @@
-//! Frames that tell everybody on a link where an address is now: gratuitous ARP, unsolicited neighbour advertisements, and
-//! adverts from a virtual router's own link-layer address.
+//! Raw frames of a master: gratuitous ARP, unsolicited neighbour advertisements, and adverts from the
+//! virtual router's MAC address.
 
 use std::{
     io,
@@ -25,10 +25,11 @@ const OVERRIDE: u8 = 0x20;
 /// RFC 4861, section 4.6.1: target link-layer address, in units of eight bytes.
 const TARGET_ADDRESS: [u8; 2] = [2, 1];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-/// RFC 2474, section 4.2.2.2: precedence "Internetwork Control", as routing protocols have it.
+/// Traffic class of adverts. RFC 2474, section 4.2.2.2: precedence "Internetwork Control", as routing
+/// protocols use it.
 const CONTROL: u8 = 0xc0;
 
-/// Sends frames by one interface.
+/// Sends frames on one interface.
 pub(super) struct Announcer {
     socket: Socket,
     index: u32,
@@ -36,14 +37,14 @@ pub(super) struct Announcer {
 }
 
 impl Announcer {
-    /// Opens it; frames come from `mac`, and addresses are there.
+    /// Opens a socket. `mac` is the source of frames, and the address that announcements map to.
     pub(super) fn open(index: u32, mac: [u8; 6]) -> io::Result<Self> {
         // Protocol 0: it receives nothing.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
         Ok(Self { socket, index, mac })
     }
 
-    /// Tells where these addresses are. Returns those that it could not tell of, and why.
+    /// Announces these addresses. Returns those that failed, and why.
     pub(super) fn announce(&self, addresses: impl Iterator<Item = IpAddr>) -> Vec<(IpAddr, io::Error)> {
         let mut failed = Vec::new();
         for address in addresses {
@@ -57,10 +58,10 @@ impl Announcer {
         failed
     }
 
-    /// Sends an advert to a group from that link-layer address.
+    /// Sends an advert to a multicast group.
     ///
     /// RFC 9568, section 7.2: "Set the source MAC address to the Virtual Router MAC Address".
-    pub(super) fn advert(&self, message: &[u8], source: IpAddr, group: IpAddr) -> io::Result<()> {
+    pub(super) fn send_advert(&self, message: &[u8], source: IpAddr, group: IpAddr) -> io::Result<()> {
         let frame = match (source, group) {
             (IpAddr::V4(source), IpAddr::V4(group)) => packet_v4(self.mac, source, group, message),
             (IpAddr::V6(source), IpAddr::V6(group)) => packet_v6(self.mac, source, group, vrrp::PROTOCOL, message),
@@ -93,7 +94,7 @@ impl Announcer {
     }
 }
 
-/// A request and a reply (RFC 5227, section 3, says why some need the one and some the other).
+/// Gratuitous ARP as a request and as a reply: some hosts accept only one of them (RFC 5227, section 3).
 fn arp(mac: [u8; 6], address: [u8; 4]) -> [Vec<u8>; 2] {
     [1_u8, 2].map(|operation| {
         let mut frame = [[0xff; 6], mac].concat();
@@ -123,7 +124,7 @@ fn advertisement(mac: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
     packet_v6(mac, address, ALL_NODES, ICMPV6, &message)
 }
 
-/// A packet of one hop to a group. RFC 1112, section 6.4: "placing the low-order 23-bits of the IP address into the low-order
+/// An IPv4 packet with TTL 255 to a multicast group. RFC 1112, section 6.4: "placing the low-order 23-bits of the IP address into the low-order
 /// 23 bits of the Ethernet multicast address 01-00-5E-00-00-00".
 fn packet_v4(mac: [u8; 6], source: Ipv4Addr, group: Ipv4Addr, message: &[u8]) -> Vec<u8> {
     let [_, b, c, d] = group.octets();
@@ -146,14 +147,14 @@ fn packet_v4(mac: [u8; 6], source: Ipv4Addr, group: Ipv4Addr, message: &[u8]) ->
     frame
 }
 
-/// A packet of one hop to a group. RFC 2464, section 7: "the first two octets are the value 3333 hexadecimal and whose last
+/// An IPv6 packet with hop limit 255 to a multicast group. RFC 2464, section 7: "the first two octets are the value 3333 hexadecimal and whose last
 /// four octets are the last four octets of" the group.
 fn packet_v6(mac: [u8; 6], source: Ipv6Addr, group: Ipv6Addr, next_header: u8, message: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x33, 0x33];
     frame.extend_from_slice(&group.octets()[12..]);
     frame.extend_from_slice(&mac);
     frame.extend_from_slice(&IPV6.to_be_bytes());
-    // The traffic class lies across the first two bytes.
+    // The traffic class is split over the first two bytes.
     frame.extend_from_slice(&[0x60 | CONTROL >> 4, CONTROL << 4, 0, 0]);
     frame.extend_from_slice(&(message.len() as u16).to_be_bytes());
     // RFC 4861, section 7.1.2, and RFC 9568, section 5.1.2.3: hop limit 255.
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_say_whose_the_address_is() {
+    fn announcements_map_the_address_to_the_mac_address() {
         let mac = [2, 0, 0, 0, 0, 7];
         let [request, reply] = arp(mac, [192, 0, 2, 10]);
         assert_eq!(request.len(), 42);
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn adverts_come_from_the_virtual_router() {
+    fn adverts_are_sent_from_the_virtual_router_mac_address() {
         let mac = [0, 0, 0x5e, 0, 1, 51];
         let frame = packet_v4(mac, [192, 0, 2, 2].into(), lb_core::vrrp::advert::GROUP_V4, &[7; 12]);
         assert_eq!(frame[..6], [1, 0, 0x5e, 0, 0, 18]);

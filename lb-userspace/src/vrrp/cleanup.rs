@@ -1,4 +1,5 @@
-//! Takes away what a controller left when it died: addresses and devices of virtual routers that nobody wants any more.
+//! Removes what a dead controller left: addresses and devices of virtual routers that are not configured any
+//! longer.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -10,12 +11,12 @@ use crate::dataplane::{Access, Pins, Routers};
 use lb_core::config::Vrrp;
 use lb_core::vrrp::instance::OWNER;
 
-/// What virtual routers are there to stay, each with the name of its interface.
+/// The virtual routers that stay, each with the name of its interface.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// Family (4 or 6) and number of each.
+    /// Family (4 or 6) and number of each virtual router.
     routers: BTreeSet<(String, u8, u8)>,
-    /// What they are about.
+    /// Their addresses.
     addresses: BTreeSet<(String, IpAddr)>,
 }
 
@@ -36,24 +37,23 @@ impl<'a> FromIterator<&'a Vrrp> for Wanted {
     }
 }
 
-/// Takes off what is left of all others; those that are wanted look after themselves. Returns what could not be done, and
-/// why.
-pub(super) async fn reap(handle: &Handle, routers: &Routers, wanted: &Wanted) -> Vec<String> {
+/// Removes addresses and devices of all virtual routers that are not wanted. Returns a sentence for each failure.
+pub(super) async fn remove_unwanted(handle: &Handle, routers: &Routers, wanted: &Wanted) -> Vec<String> {
     let known = match routers.known() {
         Ok(known) => known,
-        Err(error) => return vec![format!("what virtual routers left cannot be read: {error}")],
+        Err(error) => return vec![format!("leftover virtual routers cannot be read: {error}")],
     };
     let mut failures = Vec::new();
     for (key, index) in known {
         let name = match addresses::name(handle, key.interface).await {
             Ok(Some(name)) => name,
             Ok(None) => {
-                // Its interface went, and so did the addresses.
+                // Its interface does not exist any longer, and neither do the addresses.
                 failures.extend(forget(routers, &key));
                 continue;
             }
             Err(error) => {
-                failures.push(format!("interface {} cannot be asked for: {error}", key.interface));
+                failures.push(format!("interface {} cannot be read: {error}", key.interface));
                 continue;
             }
         };
@@ -71,14 +71,12 @@ pub(super) async fn reap(handle: &Handle, routers: &Routers, wanted: &Wanted) ->
                 .filter(|address| !wanted.addresses.contains(&(name.clone(), *address)))
                 .collect(),
             Err(error) => {
-                failures.push(format!("what virtual routers left cannot be read: {error}"));
+                failures.push(format!("leftover virtual routers cannot be read: {error}"));
                 continue;
             }
         };
         if let Err(error) = addresses::clear(handle, key.interface, &stray).await {
-            failures.push(format!(
-                "addresses of a former virtual router could not be taken off {name}: {error}"
-            ));
+            failures.push(format!("leftover addresses could not be removed from {name}: {error}"));
         }
         if let Err(error) = device.remove(handle).await {
             failures.push(format!("{} could not be removed: {error}", device.name()));
@@ -90,18 +88,20 @@ pub(super) async fn reap(handle: &Handle, routers: &Routers, wanted: &Wanted) ->
 
 fn forget(routers: &Routers, key: &RouterKey) -> Option<String> {
     let error = routers.forget(key).err()?;
-    Some(format!("a former virtual router cannot be forgotten: {error}"))
+    Some(format!(
+        "the entry of a former virtual router could not be removed: {error}"
+    ))
 }
 
-/// Takes off all that virtual routers of a node left, but for addresses that are the balancer's own. Nothing runs. Returns
-/// what could not be done, and why.
+/// Removes all addresses and devices of virtual routers, except addresses that the balancer owns. No controller runs.
+/// Returns a sentence for each failure.
 ///
 /// # Errors
 ///
-/// When the kernel cannot be asked.
-pub fn clear(pins: &Pins, configs: &[Vrrp]) -> Result<Vec<String>, VrrpError> {
+/// When netlink cannot be used.
+pub fn remove_all(pins: &Pins, configs: &[Vrrp]) -> Result<Vec<String>, VrrpError> {
     let Ok(routers) = Routers::open(pins, Access::Write) else {
-        // Nothing is pinned, or nothing that this program knows.
+        // No maps are pinned, or maps of another layout.
         return Ok(Vec::new());
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -109,6 +109,6 @@ pub fn clear(pins: &Pins, configs: &[Vrrp]) -> Result<Vec<String>, VrrpError> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let own: Wanted = configs.iter().filter(|config| config.priority == OWNER).collect();
-        Ok(reap(&handle, &routers, &own).await)
+        Ok(remove_unwanted(&handle, &routers, &own).await)
     })
 }

@@ -1,4 +1,4 @@
-//! The thread that virtual routers run on: each group of them is a task.
+//! The VRRP thread. Each sync group runs as a task on it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,71 +20,73 @@ use super::{
     cleanup,
     netlink_threads::NetlinkThreads,
     readiness_requests::ReadinessRequests,
-    reporter::{ENDS, LEAVES},
-    runner::{Order, Runner},
+    runner::{Order, Runner, STOPS},
     status::StatusStore,
 };
 use crate::dataplane::Routers;
 use lb_core::config::Vrrp;
 use lb_core::vrrp::TrackResult;
 
-/// How long ending may take: the second in which the next master is waited for, and two for devices and addresses.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Priority among threads that run before all ordinary ones.
-const REAL_TIME: libc::c_int = 20;
+/// How long groups may take to end: one second to wait for the next master, and two for devices and addresses.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// Real-time priority of the thread: 1 to 99. Real-time threads run before all others.
+const REALTIME_PRIORITY: libc::c_int = 20;
 
-/// What the thread is told.
+/// Cause of the role initialize when a reload removes or replaces a virtual router.
+const REPLACED: &str = "removed or replaced by a reload";
+
+/// A command to the thread.
 pub(super) enum Command {
-    /// An order for the group of a virtual router.
+    /// An order to the sync group of the virtual router with that name.
     Order(String, Order),
-    /// Which virtual routers stay backup.
+    /// The virtual routers with these names stay backup, all others do not.
     Maintain(Arc<BTreeSet<String>>),
-    /// Which virtual routers there are from now on; says when that is so.
+    /// Run these virtual routers and no others. The sender reports when they run.
     Apply(Vec<TrackedRouter>, oneshot::Sender<()>),
 }
 
-/// A virtual router, and what it depends on means to it.
+/// Configuration of a virtual router, and the result of its tracks.
 pub(super) struct TrackedRouter {
     pub(super) config: Vrrp,
     pub(super) track_result: watch::Receiver<TrackResult>,
 }
 
-/// Lets the thread run before others, and keeps its memory, so that adverts go out and are heard in time.
+/// Gives the calling thread real-time priority and locks its memory, so that adverts are sent and read in time.
 fn set_realtime_priority() {
     let parameters = libc::sched_param {
-        sched_priority: REAL_TIME,
+        sched_priority: REALTIME_PRIORITY,
     };
     // SAFETY: the parameters live through the call; 0 is the calling thread.
     if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) } != 0
     {
         let error = io::Error::last_os_error();
-        tracing::warn!(%error, "VRRP runs without real-time priority (CAP_SYS_NICE): a busy processor may delay adverts");
+        tracing::warn!(%error, "VRRP runs without real-time priority: a busy processor may delay adverts; give `lbd` CAP_SYS_NICE");
     }
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
-        tracing::warn!(%error, "the memory of VRRP is not locked (CAP_IPC_LOCK): a machine that swaps may delay adverts");
+        tracing::warn!(%error, "the memory of VRRP is not locked: swapping may delay adverts; give `lbd` CAP_IPC_LOCK");
     }
 }
 
-/// The groups that run.
+/// The sync groups that run.
 pub(super) struct Driver {
-    kernel: NetlinkThreads,
+    netlink: NetlinkThreads,
     routers: Arc<Routers>,
     store: StatusStore,
-    /// Counts changes of what virtual routers depend on.
-    news: watch::Receiver<u64>,
-    fitness: Arc<ReadinessRequests>,
+    /// Counts changes of tracks and readiness.
+    conditions: watch::Receiver<u64>,
+    requests: Arc<ReadinessRequests>,
     maintained: Arc<BTreeSet<String>>,
     groups: BTreeMap<Key, Running>,
     is_realtime: bool,
 }
 
-/// See [`Vrrp::moves_with`].
+/// See [`Vrrp::sync_group_key`].
 type Key = (bool, String);
 
 struct Running {
     configs: Vec<Vrrp>,
     orders: mpsc::UnboundedSender<Order>,
-    /// Tells it to end, and why.
+    /// Ends the group. The value is the cause.
     end: oneshot::Sender<&'static str>,
     task: JoinHandle<()>,
 }
@@ -94,23 +96,23 @@ pub(super) async fn run(
     routers: Routers,
     store: StatusStore,
     mut commands: mpsc::UnboundedReceiver<Command>,
-    news: watch::Receiver<u64>,
-    fitness: Arc<ReadinessRequests>,
+    conditions: watch::Receiver<u64>,
+    requests: Arc<ReadinessRequests>,
 ) {
     let opened = NetlinkThreads::open();
-    let kernel = match opened {
-        Ok(kernel) => kernel,
+    let netlink = match opened {
+        Ok(netlink) => netlink,
         Err(error) => {
-            tracing::error!(%error, "VRRP cannot ask the kernel");
+            tracing::error!(%error, "VRRP cannot run: netlink sockets cannot be opened");
             return;
         }
     };
     let mut driver = Driver {
-        kernel,
+        netlink,
         routers: Arc::new(routers),
         store,
-        news,
-        fitness,
+        conditions,
+        requests,
         maintained: Arc::default(),
         groups: BTreeMap::new(),
         is_realtime: false,
@@ -126,10 +128,10 @@ pub(super) async fn run(
         }
     }
     let groups = std::mem::take(&mut driver.groups);
-    end(&driver.store, groups.into_values(), ENDS).await;
+    end(&driver.store, groups.into_values(), STOPS).await;
 }
 
-/// Ends groups: what this balancer is master of is handed over.
+/// Ends groups. What this balancer is master of is handed over.
 async fn end(store: &StatusStore, groups: impl Iterator<Item = Running>, cause: &'static str) {
     let mut tasks: Vec<_> = groups
         .map(|running| {
@@ -138,12 +140,12 @@ async fn end(store: &StatusStore, groups: impl Iterator<Item = Running>, cause: 
         })
         .collect();
     let ended = futures_util::future::join_all(&mut tasks);
-    if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+    if tokio::time::timeout(END_TIMEOUT, ended).await.is_err() {
         store.warn(format!(
-            "virtual routers did not end within {} s: addresses of theirs may be left, until the next start",
-            PATIENCE.as_secs()
+            "virtual routers did not end within {} s: their addresses may stay until the next start",
+            END_TIMEOUT.as_secs()
         ));
-        // None goes on beside whatever takes its place.
+        // None may run beside its replacement.
         tasks.iter().for_each(JoinHandle::abort);
     }
 }
@@ -163,59 +165,59 @@ impl Driver {
         }
     }
 
-    /// Lets these virtual routers run and no others. Those that stay what they were to others do not stop for it.
-    async fn apply(&mut self, followed: Vec<TrackedRouter>) {
-        if !followed.is_empty() && !self.is_realtime {
+    /// Runs these virtual routers and no others. A group that is the same for other balancers keeps running.
+    async fn apply(&mut self, tracked: Vec<TrackedRouter>) {
+        if !tracked.is_empty() && !self.is_realtime {
             self.is_realtime = true;
             set_realtime_priority();
-            self.kernel.begin();
+            self.netlink.begin();
         }
-        let wanted = followed.iter().map(|TrackedRouter { config, .. }| config).collect();
+        let wanted = tracked.iter().map(|TrackedRouter { config, .. }| config).collect();
         let mut groups: BTreeMap<Key, Vec<TrackedRouter>> = BTreeMap::new();
-        for followed in followed {
-            let (is_group, name) = followed.config.moves_with();
-            groups.entry((is_group, name.to_owned())).or_default().push(followed);
+        for tracked in tracked {
+            let (is_group, name) = tracked.config.sync_group_key();
+            groups.entry((is_group, name.to_owned())).or_default().push(tracked);
         }
-        // Their order in the file says nothing.
-        for members in groups.values_mut() {
-            members.sort_by(|one, other| one.config.name.cmp(&other.config.name));
+        // The order in the file does not matter.
+        for routers in groups.values_mut() {
+            routers.sort_by(|one, other| one.config.name.cmp(&other.config.name));
         }
         let before = std::mem::take(&mut self.groups);
         let mut leaving = Vec::new();
         for (key, mut running) in before {
             match groups.remove(&key) {
-                Some(followed) if is_same(&running.configs, &followed) => {
-                    let configs: Vec<_> = followed.iter().map(|followed| followed.config.clone()).collect();
+                Some(tracked) if is_same(&running.configs, &tracked) => {
+                    let configs: Vec<_> = tracked.iter().map(|tracked| tracked.config.clone()).collect();
                     if running.configs != configs {
                         running.configs = configs;
-                        let _ = running.orders.send(Order::Change(followed));
+                        let _ = running.orders.send(Order::Change(tracked));
                     }
                     self.groups.insert(key, running);
                 }
                 other => {
                     leaving.push(running);
-                    if let Some(followed) = other {
-                        groups.insert(key, followed);
+                    if let Some(tracked) = other {
+                        groups.insert(key, tracked);
                     }
                 }
             }
         }
-        end(&self.store, leaving.into_iter(), LEAVES).await;
-        for failure in cleanup::reap(&self.kernel.slow, &self.routers, &wanted).await {
+        end(&self.store, leaving.into_iter(), REPLACED).await;
+        for failure in cleanup::remove_unwanted(&self.netlink.devices, &self.routers, &wanted).await {
             self.store.warn(failure);
         }
-        for (key, followed) in groups {
-            self.start(key, followed);
+        for (key, tracked) in groups {
+            self.start(key, tracked);
         }
     }
 
-    fn start(&mut self, key: Key, followed: Vec<TrackedRouter>) {
-        let configs = followed.iter().map(|followed| followed.config.clone()).collect();
+    fn start(&mut self, key: Key, tracked: Vec<TrackedRouter>) {
+        let configs = tracked.iter().map(|tracked| tracked.config.clone()).collect();
         let (orders, received) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
         let _ = orders.send(Order::Maintain(Arc::clone(&self.maintained)));
-        let runner = Runner::new(followed, &self.kernel, &self.routers, &self.store, &self.fitness);
-        let task = tokio::spawn(runner.run(received, self.news.clone(), ended));
+        let runner = Runner::new(tracked, &self.netlink, &self.routers, &self.store, &self.requests);
+        let task = tokio::spawn(runner.run(received, self.conditions.clone(), ended));
         let running = Running {
             configs,
             orders,
@@ -226,7 +228,7 @@ impl Driver {
     }
 }
 
-/// Whether these are the same virtual routers to others, so that what differs can change while they run.
+/// Whether these are the same virtual routers for other balancers. Then all differences can change while they run.
 fn is_same(before: &[Vrrp], after: &[TrackedRouter]) -> bool {
     let same = |(before, TrackedRouter { config: after, .. }): (&Vrrp, &TrackedRouter)| {
         let family = |vrrp: &Vrrp| vrrp.addresses.first().map(|address| address.addr().is_ipv4());

@@ -1,4 +1,5 @@
-//! Tells commands of the operator that a role changed: one after the other for each virtual router, on ordinary threads.
+//! Calls the hooks of virtual routers when their role changes. The calls of one virtual router run one
+//! after the other, outside the VRRP thread.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,8 +16,8 @@ use crate::{
 use lb_core::config::Hook;
 use lb_core::vrrp::instance::Role;
 
-/// How many changes may wait for the hook of one virtual router; of more, only the last ones are told.
-const MOST_WAITING: usize = 16;
+/// How many calls of the hook of one virtual router may wait. Of more, only the latest are made.
+const MAX_WAITING: usize = 16;
 
 /// A change of a role.
 #[derive(Clone, Debug)]
@@ -30,52 +31,53 @@ pub(super) struct RoleChange {
     pub(super) hook: Hook,
 }
 
-/// Runs the hooks.
+/// The hooks of all virtual routers.
 pub(super) struct Hooks {
     events: Events,
-    desks: BTreeMap<String, mpsc::UnboundedSender<RoleChange>>,
+    /// The queue of each virtual router, by its name.
+    queues: BTreeMap<String, mpsc::UnboundedSender<RoleChange>>,
     workers: JoinSet<()>,
-    /// The longest time that one of them may take.
-    patience: Duration,
+    /// The longest `timeout` of a hook that was called.
+    longest: Duration,
 }
 
 impl Hooks {
     pub(super) fn new(events: Events) -> Self {
         Self {
             events,
-            desks: BTreeMap::new(),
+            queues: BTreeMap::new(),
             workers: JoinSet::new(),
-            patience: Duration::ZERO,
+            longest: Duration::ZERO,
         }
     }
 
-    /// Has a change told, after those before it. Must be called within a runtime.
-    pub(super) fn tell(&mut self, change: RoleChange) {
-        self.patience = self.patience.max(change.hook.timeout);
+    /// Queues a call. Must be called within a runtime.
+    pub(super) fn call(&mut self, change: RoleChange) {
+        self.longest = self.longest.max(change.hook.timeout);
         let (events, workers) = (&self.events, &mut self.workers);
-        let orders = self.desks.entry(change.name.clone()).or_insert_with(|| {
-            let (orders, given) = mpsc::unbounded_channel();
-            workers.spawn(work(given, events.clone()));
-            orders
+        let queue = self.queues.entry(change.name.clone()).or_insert_with(|| {
+            let (queue, received) = mpsc::unbounded_channel();
+            workers.spawn(work(received, events.clone()));
+            queue
         });
-        let _ = orders.send(change);
+        let _ = queue.send(change);
     }
 
-    /// Waits until all that was to be told is, at most for as long as one hook may take.
+    /// Waits until all calls have ended, at most for the longest `timeout`.
     pub(super) async fn finish(&mut self) {
-        self.desks.clear();
-        let end = Instant::now() + self.patience;
+        self.queues.clear();
+        let end = Instant::now() + self.longest;
         while let Ok(Some(_)) = timeout_at(end, self.workers.join_next()).await {}
         if !self.workers.is_empty() {
-            tracing::warn!("hooks of virtual routers did not end in time: they are killed");
+            tracing::warn!("hooks of virtual routers did not end in time and are killed");
         }
     }
 }
 
-async fn work(mut given: mpsc::UnboundedReceiver<RoleChange>, events: Events) {
-    while let Some(mut change) = given.recv().await {
-        while given.len() >= MOST_WAITING {
-            match given.try_recv() {
+async fn work(mut queue: mpsc::UnboundedReceiver<RoleChange>, events: Events) {
+    while let Some(mut change) = queue.recv().await {
+        while queue.len() >= MAX_WAITING {
+            match queue.try_recv() {
                 Ok(later) => change = later,
                 Err(_) => break,
             }
@@ -91,7 +93,7 @@ async fn work(mut given: mpsc::UnboundedReceiver<RoleChange>, events: Events) {
 async fn run(change: &RoleChange) -> Result<(), String> {
     let Hook {
         command: hook,
-        timeout: patience,
+        timeout: longest,
     } = &change.hook;
     let user = command::user(&hook.user, true).map_err(|error| error.to_string())?;
     let mut environment = hook.environment.clone();
@@ -103,10 +105,8 @@ async fn run(change: &RoleChange) -> Result<(), String> {
         ("LBD_VRRP_INTERFACE".to_owned(), change.interface.clone()),
         ("LBD_VRRP_ADDRESSES".to_owned(), change.addresses.join(" ")),
     ]);
-    let ran = command::run(&hook.argv, &environment, &user);
-    let told = |patience: &Duration| format!("killed after {patience:?}");
-    match timeout(*patience, ran).await {
+    match timeout(*longest, command::run(&hook.argv, &environment, &user)).await {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err(told(patience)),
+        Err(_) => Err(format!("killed after {longest:?}")),
     }
 }

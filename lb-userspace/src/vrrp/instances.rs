@@ -1,4 +1,4 @@
-//! The virtual routers as the controller sees them: started, asked, told, ended.
+//! The virtual routers of this balancer, as the controller uses them: start, reload, orders, status, end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,13 +15,13 @@ use super::{
     readiness_requests::ReadinessRequests,
     runner,
     status::{Status, StatusStore},
+    tracker::{ChangeCounter, Tracker},
 };
-use crate::vrrp::tracker::{News, Tracker};
 use crate::{dataplane::Routers, events::Events};
 use lb_core::config::Vrrp;
 use lb_core::vrrp::{Services, instance::Role};
 
-/// Why instances cannot run.
+/// Why virtual routers cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum VrrpError {
     /// The thread cannot be started.
@@ -29,130 +29,134 @@ pub enum VrrpError {
     Thread(#[from] io::Error),
 }
 
-/// What an operator asks for.
+/// An order of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// That it hands over.
+    /// Hand over to another balancer.
     Release,
-    /// That it becomes master.
+    /// Become master.
     Take,
 }
 
-/// Why an order is not carried out.
+/// Why an order is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrderError {
-    /// There is no such virtual router.
+    /// No virtual router has that name.
     Unknown,
-    /// It is maintained: it stays backup.
+    /// The virtual router is maintained: it stays backup.
     Maintained,
-    /// It takes no part, for that reason.
+    /// The virtual router is not active, for this reason.
     Inactive(String),
-    /// It is not master, so has nothing to hand over.
+    /// The virtual router is not master, so it cannot hand over.
     NotMaster,
-    /// The master, who has that priority, would take the addresses back at once.
+    /// The master with this address and priority would take the addresses back at once.
     BetterMaster(IpAddr, u8),
 }
 
-/// The instances, running. They end when this is dropped, or in order by [`Instances::finish`].
+/// The running virtual routers. They end when this is dropped. [`Instances::finish`] also waits for their events and hooks.
 pub struct Instances {
     store: StatusStore,
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
-    /// What each virtual router depends on, by its name.
+    /// The tracker of each virtual router, by its name.
     trackers: Mutex<BTreeMap<String, Tracker>>,
     services: watch::Receiver<Services>,
-    news: News,
-    fitness: Arc<ReadinessRequests>,
+    changes: ChangeCounter,
+    requests: Arc<ReadinessRequests>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl Instances {
-    /// Starts their thread, in the network namespace of the calling one, without any: see [`Instances::apply`]. `services` is
-    /// what they may depend on.
+    /// Starts the VRRP thread in the network namespace of the calling thread, without virtual routers: see
+    /// [`Instances::apply`]. `services` is the health of each service.
     ///
     /// # Errors
     ///
     /// When the thread cannot be started.
     pub fn start(routers: Routers, services: watch::Receiver<Services>, events: Events) -> Result<Self, VrrpError> {
         let store = StatusStore::new(events);
-        let (commands, given) = mpsc::unbounded_channel();
+        let (commands, received) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let shared = store.clone();
-        let news: News = Arc::new(watch::Sender::new(0));
-        let heard = news.subscribe();
-        let fitness = Arc::new(ReadinessRequests::new(services.clone()));
-        let asked = Arc::clone(&fitness);
-        let thread = thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
-            runtime.block_on(driver::run(routers, shared, given, heard, asked));
-        })?;
+        let changes: ChangeCounter = Arc::new(watch::Sender::new(0));
+        let requests = Arc::new(ReadinessRequests::new(services.clone()));
+        let driver = driver::run(
+            routers,
+            store.clone(),
+            received,
+            changes.subscribe(),
+            Arc::clone(&requests),
+        );
+        let thread = thread::Builder::new()
+            .name("vrrp".to_owned())
+            .spawn(move || runtime.block_on(driver))?;
         Ok(Self {
             store,
             commands: Mutex::new(Some(commands)),
             trackers: Mutex::default(),
             services,
-            news,
-            fitness,
+            changes,
+            requests,
             thread: Mutex::new(Some(thread)),
         })
     }
 
-    /// Lets these virtual routers run, and no others. Returns when those that are not wanted any more have handed over.
+    /// Runs these virtual routers and no others. Returns when the others have handed over.
     pub async fn apply(&self, configs: Vec<Vrrp>) {
         let (done, is_done) = oneshot::channel();
-        let followed = self.follow(configs);
-        self.send(Command::Apply(followed, done));
-        // It is dropped when the thread ends.
+        let tracked = self.track(configs);
+        self.send(Command::Apply(tracked, done));
+        // The sender is dropped when the thread ends.
         let _ = is_done.await;
     }
 
-    /// What groups of virtual routers ask before they take part.
-    pub fn fitness(&self) -> &ReadinessRequests {
-        &self.fitness
+    /// Readiness requests of sync groups.
+    pub fn readiness_requests(&self) -> &ReadinessRequests {
+        &self.requests
     }
 
-    /// Answers that question: this balancer can serve what it takes over. Whoever asked takes no part before that.
-    pub fn answer(&self, question: u64) {
-        self.fitness.close(question);
-        self.news.send_modify(|number| *number += 1);
+    /// Grants the readiness request with that number: this balancer can serve the addresses of the group.
+    pub fn grant_readiness(&self, request: u64) {
+        self.requests.close(request);
+        self.changes.send_modify(|number| *number += 1);
     }
 
-    /// Follows what virtual routers depend on; goes on where that is what it was.
-    fn follow(&self, configs: Vec<Vrrp>) -> Vec<TrackedRouter> {
+    /// Starts a tracker for each virtual router. Trackers whose tracks are the same as before are kept.
+    fn track(&self, configs: Vec<Vrrp>) -> Vec<TrackedRouter> {
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *trackers);
-        let follow = |config: Vrrp| {
+        let track = |config: Vrrp| {
             let kept = before.remove(&config.name).filter(|kept| kept.tracks == config.tracks);
-            let begin = || Tracker::begin(config.tracks.clone(), &self.services, &self.news);
-            let follower = kept.unwrap_or_else(begin);
-            let track_result = follower.evaluate();
-            trackers.insert(config.name.clone(), follower);
+            let start = || Tracker::start(config.tracks.clone(), &self.services, &self.changes);
+            let tracker = kept.unwrap_or_else(start);
+            let track_result = tracker.result();
+            trackers.insert(config.name.clone(), tracker);
             TrackedRouter { config, track_result }
         };
-        configs.into_iter().map(follow).collect()
+        configs.into_iter().map(track).collect()
     }
 
-    /// Says which virtual routers stay backup until this is called anew.
+    /// Keeps the virtual routers with these names backup, and no others.
     pub fn maintain(&self, names: BTreeSet<String>) {
         self.send(Command::Maintain(Arc::new(names)));
     }
 
-    /// What is known of each.
+    /// The status of every virtual router.
     pub fn status(&self) -> Vec<Status> {
         self.store.all()
     }
 
-    /// Hands an order to a virtual router.
+    /// Gives an order to the sync group of a virtual router.
     ///
     /// # Errors
     ///
-    /// When there is none of that name, or it cannot obey.
+    /// When the order is refused.
     pub fn order(&self, name: &str, order: Order) -> Result<(), OrderError> {
         let status = self.store.one(name).ok_or(OrderError::Unknown)?;
         let order = match order {
             Order::Release if status.role != Role::Master => return Err(OrderError::NotMaster),
             Order::Release => runner::Order::Release,
-            Order::Take if status.role == Role::Out => return Err(OrderError::Inactive(status.cause)),
+            Order::Take if status.role.is_inactive() => return Err(OrderError::Inactive(status.cause)),
             Order::Take if status.is_maintained => return Err(OrderError::Maintained),
-            // Of equals, the one with the higher address stays.
+            // Of two masters with the same priority, the one with the higher address wins.
             Order::Take
                 if let Some((master, priority)) = status.master
                     && (priority, Some(master)) > (status.priority, status.source) =>
@@ -165,10 +169,10 @@ impl Instances {
         Ok(())
     }
 
-    /// Hands over what this balancer is master of, ends, and has told what there was to tell.
+    /// Hands over what this balancer is master of, ends, and waits until all events are recorded and hooks have ended.
     pub async fn finish(&self) {
         tokio::task::block_in_place(|| self.end());
-        self.store.told().await;
+        self.store.flush().await;
     }
 
     fn end(&self) {

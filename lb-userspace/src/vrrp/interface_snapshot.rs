@@ -1,5 +1,5 @@
-//! What interfaces there are and which addresses they have, as one look at the kernel saw it: all virtual routers go by the
-//! same one, since a look takes longer the more of them there are.
+//! Snapshots of all interfaces and their addresses. All virtual routers share one, because a snapshot takes
+//! longer the more addresses exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,19 +22,19 @@ use super::{
 use crate::network::link_changes::LinkChanges;
 use lb_core::vrrp::instance::Micros;
 
-/// How often it is looked without cause.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long changes are gathered at least.
-const REST: Duration = Duration::from_millis(5);
-/// When it is looked again after a look that failed.
-const AGAIN: Duration = Duration::from_millis(20);
-/// So many times as long as the last look took they are gathered: whoever has thousands of addresses does not look all the time.
-const REST_PER_LOOK: u32 = 4;
+/// Time between two snapshots if nothing changes.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The least time after a snapshot in which changes are collected.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+/// Time from a failed snapshot to the next one.
+const RETRY: Duration = Duration::from_millis(20);
+/// The pause after a snapshot, in durations of that snapshot. With thousands of addresses, snapshots take a fifth of the time.
+const PAUSE_FACTOR: u32 = 4;
 
-/// What one look saw.
+/// All interfaces and addresses at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InterfaceSnapshot {
-    /// When it began: what was changed later is not in it.
+    /// When the snapshot began. It does not contain later changes.
     pub(super) at: Micros,
     interfaces: BTreeMap<String, Interface>,
     addresses: BTreeMap<u32, Addresses>,
@@ -43,13 +43,13 @@ pub(super) struct InterfaceSnapshot {
 #[derive(Clone, Debug)]
 struct Interface {
     link: Link,
-    /// Whether somebody put it up, whatever it is connected to.
+    /// Whether it is set up. It may still have no carrier.
     is_up: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Addresses {
-    /// As the kernel lists them: the first one is what it sends from.
+    /// In the order of the kernel. The first one is the default source.
     all: Vec<IpAddr>,
     nets: BTreeSet<IpNet>,
 }
@@ -60,12 +60,12 @@ impl InterfaceSnapshot {
         Some(&self.interfaces.get(name)?.link)
     }
 
-    /// Whether the interface with that name is put up; `None`: there is none.
+    /// Whether the interface with that name is set up. `None`: it does not exist.
     pub(super) fn is_up(&self, name: &str) -> Option<bool> {
         Some(self.interfaces.get(name)?.is_up)
     }
 
-    /// An address of the interface with that index, with each length that its network has there.
+    /// An address of the interface with that index, with each prefix length that it has there.
     pub(super) fn nets(&self, index: u32, address: IpAddr) -> impl Iterator<Item = IpNet> {
         let (least, most) = (IpNet::new(address, 0), IpNet::from(address));
         let all = self.addresses.get(&index).zip(least.ok());
@@ -73,17 +73,17 @@ impl InterfaceSnapshot {
         same.into_iter().flatten()
     }
 
-    /// The addresses of the interface with that index, as the kernel lists them.
+    /// The addresses of the interface with that index, in the order of the kernel.
     pub(super) fn addresses(&self, index: u32) -> &[IpAddr] {
         self.addresses.get(&index).map_or(&[], |all| &all.all)
     }
 
-    /// Whether some interface has that address.
+    /// Whether an interface has that address.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.addresses.values().any(|of_one| of_one.all.contains(&address))
     }
 
-    async fn look(handle: &Handle) -> io::Result<Self> {
+    async fn take(handle: &Handle) -> io::Result<Self> {
         let at = lease::now();
         let mut found = Self { at, ..Self::default() };
         let failed = |error: rtnetlink::Error| io::Error::other(error.to_string());
@@ -113,18 +113,18 @@ impl InterfaceSnapshot {
     }
 }
 
-/// Looks whenever something may have changed, until nobody wants to know any more. Nothing is known at first.
-pub(super) async fn follow(seen: watch::Sender<Option<Arc<InterfaceSnapshot>>>, handle: Handle) {
-    let mut changes = LinkChanges::new(LOOK);
-    while !seen.is_closed() {
+/// Takes a snapshot after each change, until all receivers are dropped.
+pub(super) async fn follow(snapshots: watch::Sender<Option<Arc<InterfaceSnapshot>>>, handle: Handle) {
+    let mut changes = LinkChanges::new(INTERVAL);
+    while !snapshots.is_closed() {
         let begun = Instant::now();
-        let Ok(ground) = InterfaceSnapshot::look(&handle).await else {
-            // It is interrupted by changes, such as those of virtual routers here.
-            tokio::time::sleep(AGAIN).await;
+        let Ok(snapshot) = InterfaceSnapshot::take(&handle).await else {
+            // Changes interrupt it, such as those of virtual routers of this balancer.
+            tokio::time::sleep(RETRY).await;
             continue;
         };
-        seen.send_replace(Some(Arc::new(ground)));
-        tokio::time::sleep(REST.max(begun.elapsed() * REST_PER_LOOK)).await;
+        snapshots.send_replace(Some(Arc::new(snapshot)));
+        tokio::time::sleep(MIN_PAUSE.max(begun.elapsed() * PAUSE_FACTOR)).await;
         changes.next().await;
     }
 }
@@ -134,14 +134,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_found_with_each_length_of_its_network() {
+    fn an_address_is_found_with_each_of_its_prefix_lengths() {
         let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect::<BTreeSet<IpNet>>();
-        let there = nets(&["192.0.2.9/24", "192.0.2.10/24", "192.0.2.10/32", "2001:db8::1/64"]);
-        let ground = InterfaceSnapshot {
+        let present = nets(&["192.0.2.9/24", "192.0.2.10/24", "192.0.2.10/32", "2001:db8::1/64"]);
+        let snapshot = InterfaceSnapshot {
             addresses: [(
                 2,
                 Addresses {
-                    nets: there,
+                    nets: present,
                     ..Addresses::default()
                 },
             )]
@@ -154,7 +154,7 @@ mod tests {
             (2, "192.0.2.11", &[]),
             (3, "192.0.2.10", &[]),
         ] {
-            let found: BTreeSet<_> = ground.nets(index, address.parse().unwrap()).collect();
+            let found: BTreeSet<_> = snapshot.nets(index, address.parse().unwrap()).collect();
             assert_eq!(found, nets(then), "{index} {address}");
         }
     }

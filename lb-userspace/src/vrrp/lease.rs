@@ -1,4 +1,5 @@
-//! The lease of a virtual router's addresses, which the packet path goes by when the controller is dead.
+//! The lease of a virtual router's addresses. The packet path reads it to decide whether it may still reply for
+//! them, above all when the controller is dead.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -9,33 +10,33 @@ use crate::dataplane::{DataplaneError, Registered, Routers, lease_clock};
 use lb_core::config::Vrrp;
 use lb_core::vrrp::instance::Micros;
 
-/// The shortest time that an advert of another balancer may stay without the controller's reaction.
-const LEAST_PATIENCE: Duration = Duration::from_millis(50);
+/// The least time that the controller has to react to an advert of another balancer, before the packet path counts it as dead.
+const MIN_PATIENCE: Duration = Duration::from_millis(50);
 
-/// Microseconds of the kernel's monotonic clock: the clock of all instances.
+/// Time of the kernel's monotonic clock in microseconds. All instances use it.
 pub(super) fn now() -> Micros {
     nanoseconds() / 1000
 }
 
 fn nanoseconds() -> u64 {
-    // Every kernel that runs this has the clock.
+    // Every supported kernel has this clock.
     lease_clock().unwrap_or(0)
 }
 
-/// The place of a virtual router in the maps.
+/// The entry of a virtual router in the packet path's maps.
 pub(super) struct Lease {
     routers: Arc<Routers>,
-    /// What the packet path knows it by.
+    /// Key of the entry.
     pub(super) key: RouterKey,
     index: u32,
     length: Duration,
     patience: Duration,
-    /// The addresses that it was about before.
+    /// The addresses that the entry had before it was registered.
     pub(super) former_addresses: BTreeSet<IpAddr>,
 }
 
 impl Lease {
-    /// Makes the virtual router known to the packet path.
+    /// Registers the virtual router in the packet path.
     pub(super) fn register(
         routers: Arc<Routers>,
         link: &Link,
@@ -59,52 +60,52 @@ impl Lease {
             routers,
             key,
             index,
-            // Nobody takes over before three intervals are over.
+            // No backup takes over before three intervals have passed.
             length: config.grace.max(config.interval * 4),
-            patience: (config.interval * 3).max(LEAST_PATIENCE),
+            patience: (config.interval * 3).max(MIN_PATIENCE),
             former_addresses,
         })
     }
 
-    /// Whether another balancer took over, or might have, while the controller did not renew it.
-    pub(super) fn has_lapsed(&self) -> bool {
+    /// Whether it expired, and another balancer may have taken over.
+    pub(super) fn is_lost(&self) -> bool {
         self.read()
-            .is_some_and(|entry| lb_core::vrrp::lease::has_lapsed(&entry, nanoseconds()))
+            .is_some_and(|entry| lb_core::vrrp::lease::is_lost(&entry, nanoseconds()))
     }
 
-    /// Whether this balancer still holds it, from before its controller began.
+    /// Whether this balancer holds it.
     pub(super) fn holds(&self) -> bool {
         self.read().is_some_and(|entry| entry.answers(nanoseconds()))
     }
 
-    /// Renews it.
+    /// Renews it for its full length.
     pub(super) fn renew(&self) {
         self.routers
             .renew(self.index, nanoseconds(), self.length, self.patience);
     }
 
     /// Ends it.
-    pub(super) fn give_up(&self) {
+    pub(super) fn release(&self) {
         self.routers.give_up(self.index);
     }
 
-    /// Lets connections of the balancer that was master before go on by way of it, for so long; or not any more.
+    /// Relays unknown connections to the former master for that time. `None`: ends the relay.
     pub(super) fn relay(&self, length: Option<Duration>) {
         self.routers.relay(self.index, nanoseconds(), length);
     }
 
-    /// The balancer that was master before, where its adverts were heard.
+    /// The former master: the balancer whose adverts were heard last.
     pub(super) fn former(&self) -> Option<IpAddr> {
         Some(self.routers.heard(self.index, self.key.family as u8)?.from)
     }
 
-    /// When the packet path saw that balancer's last advert, where it is on this interface.
+    /// When the packet path saw the last advert of that balancer. `None`: it did not see one.
     pub(super) fn heard(&self, from: IpAddr) -> Option<Micros> {
         let heard = self.routers.heard(self.index, self.key.family as u8)?;
         (heard.from == from).then_some(heard.at / 1000)
     }
 
-    /// For how long the packet path has seen no advert; `None`: it never saw one.
+    /// Time since the packet path saw an advert, in microseconds. `None`: it never saw one.
     pub(super) fn silence(&self) -> Option<Micros> {
         let heard = self.read()?.heard;
         (heard != 0).then(|| nanoseconds().saturating_sub(heard) / 1000)

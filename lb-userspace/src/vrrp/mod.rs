@@ -1,11 +1,19 @@
-//! VRRP: which balancer of several has the virtual addresses (RFC 9568, version 3; RFC 3768, version 2).
+//! VRRP at run time: sockets, addresses, timers and hooks around the pure protocol in [`lb_core::vrrp`].
 //!
-//! `wire` (packets), `instance` (who is master), `group` (who moves together), `relay` (whose connections are carried on), `announce_schedule` (when the link is told again),
-//! `judge` and `mismatches` (what others' adverts are worth) and `track/track_result` (what it depends on) are pure, time is an
-//! argument. `instances` is what the controller sees; `driver` is the thread, `runner` a group on it with its `alarm`, and
-//! `member` one virtual router with its `transport` (`socket`, `announce`, `echo`, `lease`) and `addresses`, on the `ground` that
-//! all see; `reporter` is what it shows of itself. What may block stays off that thread: `track/follow`, `hooks`, and what
-//! `status` has told.
+//! | module | purpose |
+//! |---|---|
+//! | `instances` | what the controller uses: start, reload, orders, status |
+//! | `driver` | the VRRP thread, with one task for each sync group |
+//! | `runner`, `timer` | the task of a sync group |
+//! | `virtual_router` | one virtual router: addresses, adverts, role |
+//! | `transport` | what it uses while its interface is up: `advert_socket`, `announce`, `echo`, `lease`, `router_mac` |
+//! | `addresses`, `interface_snapshot`, `netlink_threads` | interfaces and addresses by netlink |
+//! | `tracker` | observes what virtual routers depend on |
+//! | `readiness_requests` | whether this balancer can serve |
+//! | `reporter`, `status`, `hooks` | status, events, warnings, hooks |
+//! | `cleanup` | what a dead controller left |
+//!
+//! What may block runs outside the VRRP thread: `tracker`, `hooks`, and the task of `status` that records events.
 
 mod addresses;
 mod advert_socket;
@@ -28,7 +36,7 @@ mod tracker;
 mod transport;
 mod virtual_router;
 
-pub use cleanup::clear;
+pub use cleanup::remove_all;
 pub use instances::{Instances, Order, OrderError, VrrpError};
 pub use readiness_requests::{Addresses, ReadinessRequests};
 pub use status::Status;

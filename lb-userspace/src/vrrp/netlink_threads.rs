@@ -1,5 +1,5 @@
-//! Ways to ask the kernel that keep nobody else waiting: requests of netlink are carried out by whoever sends them, and some
-//! take tens of milliseconds.
+//! Threads for netlink. The kernel carries out a netlink request in the thread that sends it, and some
+//! requests take tens of milliseconds: they must not delay the VRRP thread or each other.
 
 use std::{
     io,
@@ -13,91 +13,91 @@ use tokio::sync::watch;
 
 use super::interface_snapshot::{self, InterfaceSnapshot};
 
-/// Priority of the threads that move addresses and see what became of interfaces: below that of the one that decides who has
-/// them.
-const REAL_TIME: libc::c_int = 10;
+/// Real-time priority of the threads that change addresses and watch interfaces: 1 to 99, and less than that of the VRRP
+/// thread.
+const REALTIME_PRIORITY: libc::c_int = 10;
 
-/// Ways to ask, each with a thread of its own.
+/// Handles to netlink, each with a thread of its own.
 #[derive(Clone, Debug)]
 pub(super) struct NetlinkThreads {
-    /// For what has to be soon: addresses.
-    pub(super) fast: Handle,
-    /// For what takes its time: devices, and what a dead controller left.
-    pub(super) slow: Handle,
-    /// What interfaces and addresses there are; nothing before the first look.
-    pub(super) ground: watch::Receiver<Option<Arc<InterfaceSnapshot>>>,
-    /// Whether somebody wants to know what there is.
+    /// For urgent requests: addresses.
+    pub(super) addresses: Handle,
+    /// For slow requests: devices, and what a dead controller left.
+    pub(super) devices: Handle,
+    /// The last snapshot of interfaces and addresses. `None` before the first one.
+    pub(super) interfaces: watch::Receiver<Option<Arc<InterfaceSnapshot>>>,
+    /// Whether snapshots are wanted.
     wanted: Arc<watch::Sender<bool>>,
-    /// The threads whose work others wait for.
+    /// The threads with real-time priority.
     urgent: [Pid; 2],
 }
 
 impl NetlinkThreads {
-    /// Opens them in the network namespace of the calling thread.
+    /// Starts them in the network namespace of the calling thread.
     pub(super) fn open() -> io::Result<Self> {
-        let ask = async || {
+        let connect = async || {
             let (connection, handle, _) = rtnetlink::new_connection()?;
             Ok((handle, connection))
         };
-        let (fast, moving) = open("vrrp-addresses", ask)?;
-        let (slow, _) = open("vrrp-devices", ask)?;
+        let (addresses, addresses_thread) = start("vrrp-addresses", connect)?;
+        let (devices, _) = start("vrrp-devices", connect)?;
         let wanted = Arc::new(watch::Sender::new(false));
         let mut begin = wanted.subscribe();
-        let (ground, looking) = open("vrrp-ground", async move || {
+        let (interfaces, interfaces_thread) = start("vrrp-interfaces", async move || {
             let (connection, handle, _) = rtnetlink::new_connection()?;
             tokio::spawn(connection);
-            let (seen, ground) = watch::channel(None);
-            let look = async move {
-                // It is dropped where nobody ever wants to.
+            let (snapshots, interfaces) = watch::channel(None);
+            let work = async move {
+                // The sender is dropped if snapshots are never wanted.
                 if begin.wait_for(|wanted| *wanted).await.is_ok() {
-                    interface_snapshot::follow(seen, handle).await;
+                    interface_snapshot::follow(snapshots, handle).await;
                 }
             };
-            Ok((ground, look))
+            Ok((interfaces, work))
         })?;
         Ok(Self {
-            fast,
-            slow,
-            ground,
+            addresses,
+            devices,
+            interfaces,
             wanted,
-            urgent: [moving, looking],
+            urgent: [addresses_thread, interfaces_thread],
         })
     }
 
-    /// Begins to look at what there is, and lets addresses move before ordinary work is done.
+    /// Begins to take snapshots, and gives the urgent threads real-time priority.
     pub(super) fn begin(&self) {
         self.wanted.send_replace(true);
         let parameters = libc::sched_param {
-            sched_priority: REAL_TIME,
+            sched_priority: REALTIME_PRIORITY,
         };
         let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
         for thread in self.urgent {
-            // Where that is not permitted, it was said of the other thread.
+            // If this is not permitted, the VRRP thread has logged a warning.
             // SAFETY: the parameters live through the call.
             unsafe { libc::sched_setscheduler(thread.as_raw(), policy, &raw const parameters) };
         }
     }
 }
 
-/// Lets a thread begin something, hand over a way to it, and work until that is done. Says which thread it is.
-fn open<T, W>(name: &str, begin: impl AsyncFnOnce() -> io::Result<(T, W)> + Send + 'static) -> io::Result<(T, Pid)>
+/// Starts a thread. `begin` returns a value for the caller, and the work of the thread. Returns the value, and the thread's id.
+fn start<T, W>(name: &str, begin: impl AsyncFnOnce() -> io::Result<(T, W)> + Send + 'static) -> io::Result<(T, Pid)>
 where
     T: Send + 'static,
     W: Future<Output = ()>,
 {
-    let (opened, result) = mpsc::channel();
+    let (started, result) = mpsc::channel();
     let work = move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return drop(opened.send(Err(error))),
+            Err(error) => return drop(started.send(Err(error))),
         };
         runtime.block_on(async {
             match begin().await {
-                Ok((way, work)) => {
-                    let _ = opened.send(Ok((way, nix::unistd::gettid())));
+                Ok((value, work)) => {
+                    let _ = started.send(Ok((value, nix::unistd::gettid())));
                     work.await;
                 }
-                Err(error) => drop(opened.send(Err(error))),
+                Err(error) => drop(started.send(Err(error))),
             }
         });
     };

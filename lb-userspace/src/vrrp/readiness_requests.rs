@@ -1,5 +1,7 @@
-//! Whether this balancer can serve the addresses that it would take. Groups of virtual routers ask when they begin, and when they
-//! return from something that may have kept workers out of sight; the controller answers when checks have told.
+//! Readiness requests: sync groups ask the controller whether this balancer can serve their addresses.
+//!
+//! A group asks when it starts, and when it returns from something that may have hidden workers from health
+//! checks. The controller grants the request when health checks have results.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,112 +13,112 @@ use tokio::sync::watch;
 
 use lb_core::vrrp::Services;
 
-/// The addresses that a group asks about.
+/// The addresses of a sync group.
 pub type Addresses = Arc<BTreeSet<IpAddr>>;
 
-/// The questions that are open.
+/// The pending requests of all sync groups.
 #[derive(Debug)]
 pub struct ReadinessRequests {
-    open: Mutex<BTreeMap<u64, Addresses>>,
-    /// How many were asked.
-    asked: watch::Sender<u64>,
+    pending: Mutex<BTreeMap<u64, Addresses>>,
+    /// Number of requests made so far. Each request has the number at which it was made.
+    count: watch::Sender<u64>,
     services: watch::Receiver<Services>,
 }
 
 impl ReadinessRequests {
-    /// One without questions. `services` is how each service is now.
+    /// No requests. `services` is the health of each service.
     pub(super) fn new(services: watch::Receiver<Services>) -> Self {
         Self {
-            open: Mutex::default(),
-            asked: watch::Sender::new(0),
+            pending: Mutex::default(),
+            count: watch::Sender::new(0),
             services,
         }
     }
 
-    /// Asks about these addresses. Returns the number of the question.
-    pub(super) fn ask(&self, addresses: &Addresses) -> u64 {
-        let number = *self.asked.borrow() + 1;
+    /// Makes a request for these addresses. Returns its number.
+    pub(super) fn request(&self, addresses: &Addresses) -> u64 {
+        let number = *self.count.borrow() + 1;
         self.lock().insert(number, Arc::clone(addresses));
-        self.asked.send_replace(number);
+        self.count.send_replace(number);
         number
     }
 
-    /// Whether that question was answered: this balancer can serve.
-    pub(super) fn is_answered(&self, number: u64) -> bool {
+    /// Whether the request with that number was granted.
+    pub(super) fn is_granted(&self, number: u64) -> bool {
         !self.lock().contains_key(&number)
     }
 
-    /// Whether new connections to one of these addresses are refused because checks took the workers of a service down.
-    pub(super) fn refuses(&self, addresses: &Addresses) -> bool {
+    /// Whether a service at one of these addresses refuses new connections, because health checks found its backends down.
+    pub(super) fn refuses_connections(&self, addresses: &Addresses) -> bool {
         let services = self.services.borrow();
         let mut refused = services.values().filter_map(|service| service.refuses_at);
         refused.any(|address| addresses.contains(&address))
     }
 
-    /// The questions that are open, by their numbers.
-    pub fn open(&self) -> BTreeMap<u64, Addresses> {
+    /// The pending requests, by their numbers.
+    pub fn pending(&self) -> BTreeMap<u64, Addresses> {
         self.lock().clone()
     }
 
-    /// Is told when a question is asked.
-    pub fn questions(&self) -> watch::Receiver<u64> {
-        self.asked.subscribe()
+    /// Notifies of each request.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.count.subscribe()
     }
 
-    /// That question is answered, or nobody waits for the answer any more.
+    /// Ends a request: it is granted, or cancelled.
     pub(super) fn close(&self, number: u64) {
         self.lock().remove(&number);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Addresses>> {
         // Nothing panics while it holds the lock.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a group waits for before it takes part.
+/// What a sync group waits for before it is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadinessWait {
-    /// The answer to the question that it began with. It may still be master from before, and decides nothing.
-    Begins(u64),
-    /// Something else keeps it out. When that is over it asks.
-    Lost,
-    /// The answer to the question that it asked when it returned.
+    /// The request with this number, made at its start. The group may still be master from before, so it decides nothing.
+    Starts(u64),
+    /// A fault. When it is over, the group makes a request.
+    Suspended,
+    /// The request with this number, made when it returned.
     Returns(u64),
 }
 
 impl ReadinessWait {
-    /// Of a group that begins.
-    pub(super) fn begin(fitness: &ReadinessRequests, addresses: &Addresses) -> Self {
-        Self::Begins(fitness.ask(addresses))
+    /// The wait of a group that starts.
+    pub(super) fn new(requests: &ReadinessRequests, addresses: &Addresses) -> Self {
+        Self::Starts(requests.request(addresses))
     }
 
-    /// Whether it can decide anything yet.
-    pub(super) fn has_begun(self, fitness: &ReadinessRequests) -> bool {
-        !matches!(self, Self::Begins(number) if !fitness.is_answered(number))
+    /// Whether the group may decide anything yet.
+    pub(super) fn has_started(self, requests: &ReadinessRequests) -> bool {
+        !matches!(self, Self::Starts(number) if !requests.is_granted(number))
     }
 
-    /// Something else keeps it out.
-    pub(super) fn lose(&mut self, fitness: &ReadinessRequests) {
-        self.close(fitness);
-        *self = Self::Lost;
+    /// A fault makes the group inactive.
+    pub(super) fn suspend(&mut self, requests: &ReadinessRequests) {
+        self.cancel(requests);
+        *self = Self::Suspended;
     }
 
-    /// Whether it waits, while nothing else keeps it out; asks where it has not.
-    pub(super) fn waits(&mut self, fitness: &ReadinessRequests, addresses: &Addresses) -> bool {
-        if *self == Self::Lost {
-            *self = Self::Returns(fitness.ask(addresses));
+    /// Whether the group, which has no fault, waits for readiness. Makes a request if it returns.
+    pub(super) fn is_waiting(&mut self, requests: &ReadinessRequests, addresses: &Addresses) -> bool {
+        if *self == Self::Suspended {
+            *self = Self::Returns(requests.request(addresses));
         }
         match *self {
-            Self::Begins(number) | Self::Returns(number) => !fitness.is_answered(number),
-            Self::Lost => false,
+            Self::Starts(number) | Self::Returns(number) => !requests.is_granted(number),
+            Self::Suspended => false,
         }
     }
 
-    /// Waits for nothing any more.
-    pub(super) fn close(self, fitness: &ReadinessRequests) {
-        if let Self::Begins(number) | Self::Returns(number) = self {
-            fitness.close(number);
+    /// Stops waiting.
+    pub(super) fn cancel(self, requests: &ReadinessRequests) {
+        if let Self::Starts(number) | Self::Returns(number) = self {
+            requests.close(number);
         }
     }
 }
@@ -131,33 +133,35 @@ mod tests {
     }
 
     #[test]
-    fn each_waits_for_an_answer_of_its_own_and_asks_anew_when_it_returns() {
+    fn each_group_waits_for_its_own_request_and_makes_another_one_when_it_returns() {
         let (_services, seen) = watch::channel(Services::new());
-        let (fitness, [a, b]) = (ReadinessRequests::new(seen), [1, 2].map(addresses));
-        let [mut one, mut other] = [ReadinessWait::begin(&fitness, &a), ReadinessWait::begin(&fitness, &b)];
-        assert_eq!(fitness.open(), [(1, a.clone()), (2, b.clone())].into());
-        fitness.close(2);
-        assert_eq!((one.has_begun(&fitness), other.has_begun(&fitness)), (false, true));
-        assert!(one.waits(&fitness, &a) && !other.waits(&fitness, &b));
-
-        other.lose(&fitness);
-        assert!(other.waits(&fitness, &b) && other.waits(&fitness, &b), "it asks once");
-        assert_eq!((other, other.has_begun(&fitness)), (ReadinessWait::Returns(3), true));
-        assert_eq!(fitness.open(), [(1, a.clone()), (3, b.clone())].into());
-        one.lose(&fitness);
+        let (requests, [a, b]) = (ReadinessRequests::new(seen), [1, 2].map(addresses));
+        let [mut one, mut other] = [ReadinessWait::new(&requests, &a), ReadinessWait::new(&requests, &b)];
+        assert_eq!(requests.pending(), [(1, a.clone()), (2, b.clone())].into());
+        requests.close(2);
         assert_eq!(
-            fitness.open(),
-            [(3, b.clone())].into(),
-            "nobody waits for that any more"
+            (one.has_started(&requests), other.has_started(&requests)),
+            (false, true)
         );
-        fitness.close(3);
-        assert!(!other.waits(&fitness, &b));
+        assert!(one.is_waiting(&requests, &a) && !other.is_waiting(&requests, &b));
+
+        other.suspend(&requests);
+        assert!(
+            other.is_waiting(&requests, &b) && other.is_waiting(&requests, &b),
+            "one request is enough"
+        );
+        assert_eq!((other, other.has_started(&requests)), (ReadinessWait::Returns(3), true));
+        assert_eq!(requests.pending(), [(1, a.clone()), (3, b.clone())].into());
+        one.suspend(&requests);
+        assert_eq!(requests.pending(), [(3, b.clone())].into(), "the request is cancelled");
+        requests.close(3);
+        assert!(!other.is_waiting(&requests, &b));
     }
 
     #[test]
-    fn what_is_refused_elsewhere_does_not_matter() {
+    fn services_at_other_addresses_do_not_matter() {
         let (services, seen) = watch::channel(Services::new());
-        let fitness = ReadinessRequests::new(seen);
+        let requests = ReadinessRequests::new(seen);
         for (refuses_at, then) in [
             (None, false),
             (Some([192, 0, 2, 2]), false),
@@ -168,7 +172,7 @@ mod tests {
                 refuses_at: refuses_at.map(IpAddr::from),
             };
             services.send_replace([("web".to_owned(), health)].into());
-            assert_eq!(fitness.refuses(&addresses(1)), then, "{refuses_at:?}");
+            assert_eq!(requests.refuses_connections(&addresses(1)), then, "{refuses_at:?}");
         }
     }
 }

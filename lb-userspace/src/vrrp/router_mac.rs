@@ -1,8 +1,7 @@
-//! The device that has a virtual router's addresses where these are at a link-layer address of their own.
+//! The macvlan device with the virtual router's MAC address (`router_mac = true`).
 //!
-//! RFC 9568, section 7.3: "The virtual router MAC address associated with a virtual router". A macvlan device on the
-//! interface has it. It is up while this balancer is master, so that a backup's card takes no frames that are for the
-//! master.
+//! RFC 9568, section 7.3: "The virtual router MAC address associated with a virtual router". The device has the
+//! virtual addresses. It is up only on the master, so that a backup's card does not accept frames for the master.
 
 use std::{fs, io, path::PathBuf};
 
@@ -14,10 +13,10 @@ use rtnetlink::{Handle, LinkMacVlan, LinkUnspec};
 
 use super::addresses::Link;
 
-/// Creates no link-local address.
+/// Value of `addr_gen_mode` that creates no link-local address.
 const NO_ADDRESSES: &str = "1";
 
-/// Who has which virtual router.
+/// Identifies the device of a virtual router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RouterMac {
     /// Index of the interface below.
@@ -29,19 +28,18 @@ pub(super) struct RouterMac {
 }
 
 impl RouterMac {
-    /// The device's name. It says whose it is, and fits wherever interfaces' names do as long as the interface's index has
-    /// at most seven digits.
+    /// Name of the device, such as `vr4-2-51`. It fits into 15 characters if the index has at most seven digits.
     pub(super) fn name(self) -> String {
         format!("vr{}-{}-{}", self.family, self.interface, self.router)
     }
 
-    /// The link-layer address.
+    /// The MAC address.
     pub(super) const fn mac(self) -> [u8; 6] {
         mac::of(self.family, self.router)
     }
 
-    /// Makes the device, or takes over what a former controller left, and keeps the interface below from answering for its
-    /// addresses. Returns its index.
+    /// Creates the device, or uses the one that a former controller left. Keeps the interface below from replying to ARP
+    /// for its addresses. Returns its index.
     pub(super) async fn make(self, handle: &Handle, below: &Link, below_name: &str) -> io::Result<u32> {
         let found = match self.find(handle).await? {
             Some(message) if self.is_it(&message) => Some(message),
@@ -51,7 +49,7 @@ impl RouterMac {
             }
             Some(_) => {
                 return Err(io::Error::other(format!(
-                    "there is an interface {} that is no macvlan device",
+                    "interface {} exists and is not a macvlan device",
                     self.name()
                 )));
             }
@@ -60,14 +58,14 @@ impl RouterMac {
         let index = match found {
             Some(message) => message.header.index,
             None => {
-                // Private devices would take adverts of another master for their own, and the interface never saw them.
+                // In private mode the device would keep adverts of another master, and the interface would not see them.
                 let device = LinkMacVlan::new(&self.name(), below.index, MacVlanMode::Bridge)
                     .address(self.mac().to_vec())
                     .down()
                     .build();
                 failed(handle.link().add(device).execute().await)?;
                 let made = self.find(handle).await?;
-                made.ok_or_else(|| io::Error::other("the device went as it came"))?
+                made.ok_or_else(|| io::Error::other("the device was removed as soon as it was created"))?
                     .header
                     .index
             }
@@ -76,7 +74,7 @@ impl RouterMac {
         Ok(index)
     }
 
-    /// Removes the device, where there is one.
+    /// Removes the device, if it exists.
     pub(super) async fn remove(self, handle: &Handle) -> io::Result<()> {
         match self.find(handle).await? {
             Some(message) if self.is_it(&message) => remove(handle, message.header.index).await,
@@ -98,25 +96,25 @@ impl RouterMac {
             && has(&LinkAttribute::Address(self.mac().to_vec()))
     }
 
-    /// How kernel and device answer: neither for the other's addresses.
+    /// Sets the sysctls so that device and interface reply only for their own addresses.
     fn set_up(self, below: &str) -> io::Result<()> {
         let device = self.name();
-        // Also where it has no such addresses: the kernel would answer on any interface for what any other one has.
+        // Also for IPv6: by default the kernel replies to ARP on any interface for the addresses of all interfaces.
         set("ipv4", &device, "arp_ignore", "1")?;
         if self.family == 6 {
             set("ipv6", &device, "addr_gen_mode", NO_ADDRESSES)?;
             return set("ipv6", &device, "accept_ra", "0");
         }
-        // Without IPv6 there is nothing to switch off.
+        // A kernel without IPv6 has no such file.
         let _ = set("ipv6", &device, "disable_ipv6", "1");
-        // Clients' packets come in here and answers leave below: loose, whatever all interfaces have.
+        // Packets of clients arrive here and replies leave below, so reverse path filtering must be loose.
         set("ipv4", &device, "rp_filter", "2")?;
         at_least("ipv4", below, "arp_ignore", 1)?;
         at_least("ipv4", below, "arp_announce", 2)
     }
 }
 
-/// Lets the device take frames, or not.
+/// Sets the device up or down.
 pub(super) async fn set_up(handle: &Handle, index: u32, is_up: bool) -> io::Result<()> {
     let message = LinkUnspec::new_with_index(index);
     let message = if is_up { message.up() } else { message.down() };
@@ -167,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_fit_and_tell_devices_apart() {
+    fn names_are_unique_and_fit_into_the_limit() {
         let of = |interface, family, router| RouterMac {
             interface,
             family,

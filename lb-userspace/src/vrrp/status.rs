@@ -1,4 +1,4 @@
-//! What is known of each virtual router, and what is told of it.
+//! Status of all virtual routers, and the task that records their events and calls their hooks.
 
 use std::{
     collections::BTreeMap,
@@ -13,118 +13,105 @@ use super::hooks::{Hooks, RoleChange};
 use crate::events::{Events, Happening};
 use lb_core::vrrp::{TrackState, advert::Refused, instance::Role};
 
-/// What is known of an instance.
+/// Status of a virtual router.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Its name.
+    /// Name of the virtual router.
     pub name: String,
-    /// What this balancer is to it.
+    /// Role of this balancer.
     pub role: Role,
-    /// Since when.
+    /// Since when it has this role.
     pub since: SystemTime,
-    /// Why.
+    /// Why it has this role.
     pub cause: String,
-    /// The priority that it has now.
+    /// Effective priority: 1 to 255. 0 before it is known.
     pub priority: u8,
-    /// Where its adverts come from, while it can send any.
+    /// Source address of its adverts. `None`: it cannot send any.
     pub source: Option<IpAddr>,
-    /// Whether it stays backup until an operator says otherwise.
+    /// Whether it stays backup until an operator resumes it.
     pub is_maintained: bool,
     /// The master that is heard, and its priority.
     pub master: Option<(IpAddr, u8)>,
-    /// Whether that master's adverts are missing, and only its packet path says that it is there.
-    pub is_graced: bool,
-    /// What it depends on.
+    /// Whether that master's adverts are missing, and only its packet path replies.
+    pub is_in_grace: bool,
+    /// Conditions that it depends on.
     pub tracks: Vec<TrackState>,
-    /// AdvertSocket sent.
+    /// Number of adverts sent.
     pub sent: u64,
-    /// AdvertSocket that came and were right.
+    /// Number of valid adverts received.
     pub received: u64,
-    /// What came and was not, by reason.
+    /// Number of refused adverts, by reason.
     pub refused: BTreeMap<Refused, u64>,
-    /// How often a master's packet path was asked whether it goes on.
-    pub asked: u64,
-    /// How often one answered.
-    pub answered: u64,
+    /// Number of echoes sent to packet paths of masters.
+    pub echoes_sent: u64,
+    /// Number of replies to them.
+    pub echo_replies: u64,
 }
 
 impl Status {
-    /// Of one that takes no part yet.
+    /// Status of a virtual router that starts.
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            role: Role::Out,
+            role: Role::Initialize,
             since: SystemTime::now(),
-            cause: "it begins".to_owned(),
+            cause: "starting".to_owned(),
             priority: 0,
             source: None,
             is_maintained: false,
             master: None,
-            is_graced: false,
+            is_in_grace: false,
             tracks: Vec::new(),
             sent: 0,
             received: 0,
             refused: BTreeMap::new(),
-            asked: 0,
-            answered: 0,
+            echoes_sent: 0,
+            echo_replies: 0,
         }
     }
 }
 
-/// Where the VRRP thread says how things are. It never waits for whoever reads.
+/// The status of each virtual router. The VRRP thread writes it and never waits for a reader.
 #[derive(Clone)]
 pub(super) struct StatusStore {
     statuses: Arc<Mutex<BTreeMap<String, Status>>>,
     notices: mpsc::UnboundedSender<Notice>,
 }
 
-/// What is to be told.
+/// Something to report outside the VRRP thread.
 pub(super) enum Notice {
-    /// An event.
+    /// Record an event.
     Event(Happening),
-    /// Something is wrong.
+    /// Log a warning.
     Warning(String),
-    /// A role changed, which a hook is told.
+    /// Call the hook about a changed role.
     Role(Box<RoleChange>),
-    /// All before it is to be told first.
+    /// Reply when everything before this notice is reported.
     Last(oneshot::Sender<()>),
 }
 
 impl StatusStore {
-    /// One with nothing on it, whose notices a task of the calling runtime tells: a log may block.
+    /// An empty store. A task of the calling runtime reports its notices, because a log may block.
     pub(super) fn new(events: Events) -> Self {
-        let (notices, mut told) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut hooks = Hooks::new(events.clone());
-            while let Some(notice) = told.recv().await {
-                match notice {
-                    Notice::Event(happening) => events.record(happening),
-                    Notice::Warning(sentence) => tracing::warn!("{sentence}"),
-                    Notice::Role(change) => hooks.tell(*change),
-                    Notice::Last(done) => {
-                        hooks.finish().await;
-                        let _ = done.send(());
-                    }
-                }
-            }
-        });
+        let (notices, received) = mpsc::unbounded_channel();
+        tokio::spawn(report(received, events));
         Self {
             statuses: Arc::default(),
             notices,
         }
     }
 
-    /// All that is known.
+    /// The status of every virtual router.
     pub(super) fn all(&self) -> Vec<Status> {
         self.lock().values().cloned().collect()
     }
 
-    /// One of them.
+    /// The status of the virtual router with that name.
     pub(super) fn one(&self, name: &str) -> Option<Status> {
         self.lock().get(name).cloned()
     }
 
-    /// Writes down how things are, unless somebody reads just now. Says whether it did.
+    /// Stores a status, unless somebody reads at this moment. Returns whether it did.
     pub(super) fn publish(&self, status: &Status) -> bool {
         let Ok(mut statuses) = self.statuses.try_lock() else {
             return false;
@@ -136,31 +123,47 @@ impl StatusStore {
         true
     }
 
-    /// Forgets one.
-    pub(super) fn forget(&self, name: &str) {
+    /// Removes the status of the virtual router with that name.
+    pub(super) fn remove(&self, name: &str) {
         self.lock().remove(name);
     }
 
-    /// Has something told.
-    pub(super) fn tell(&self, notice: Notice) {
-        // Whoever tells it ends last.
+    /// Queues a notice.
+    pub(super) fn notify(&self, notice: Notice) {
+        // The receiver ends last.
         let _ = self.notices.send(notice);
     }
 
-    /// Waits until all is told.
-    pub(super) async fn told(&self) {
-        let (done, is_done) = oneshot::channel();
-        self.tell(Notice::Last(done));
-        let _ = is_done.await;
+    /// Queues a warning.
+    pub(super) fn warn(&self, sentence: String) {
+        self.notify(Notice::Warning(sentence));
     }
 
-    /// Has it told that something is wrong.
-    pub(super) fn warn(&self, sentence: String) {
-        self.tell(Notice::Warning(sentence));
+    /// Waits until all notices are reported.
+    pub(super) async fn flush(&self) {
+        let (done, is_done) = oneshot::channel();
+        self.notify(Notice::Last(done));
+        let _ = is_done.await;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Status>> {
         // Nothing panics while it holds the lock.
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reports notices until all stores are dropped.
+async fn report(mut notices: mpsc::UnboundedReceiver<Notice>, events: Events) {
+    let mut hooks = Hooks::new(events.clone());
+    while let Some(notice) = notices.recv().await {
+        match notice {
+            Notice::Event(happening) => events.record(happening),
+            Notice::Warning(sentence) => tracing::warn!("{sentence}"),
+            Notice::Role(change) => hooks.call(*change),
+            Notice::Last(done) => {
+                hooks.finish().await;
+                let _ = done.send(());
+            }
+        }
     }
 }

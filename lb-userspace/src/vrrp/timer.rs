@@ -1,5 +1,5 @@
-//! Wakes a task to the microsecond. The runtime's own timers count whole milliseconds and round up: at adverts of ten, each
-//! would come one late, and so would the end of a master that is gone.
+//! A timer with a precision of microseconds. The runtime's timers round up to whole milliseconds: with an
+//! advert interval of 10 ms, each advert and each takeover would be late by up to 10 %.
 
 use std::{
     io,
@@ -19,22 +19,22 @@ use tokio::{
 use super::lease;
 use lb_core::vrrp::instance::Micros;
 
-/// One task's timer. Where the kernel has none left, it is the runtime's.
+/// The timer of a task. If the kernel has none left, the runtime's timer is used.
 pub(super) struct Timer {
     timer: Option<AsyncFd<TimerDescriptor>>,
 }
 
 impl Timer {
-    /// Must be called within a tokio runtime.
+    /// Opens a timer. Must be called within a tokio runtime.
     pub(super) fn new() -> Self {
         let timer = TimerDescriptor::open();
         if let Err(error) = &timer {
-            tracing::warn!(%error, "VRRP has no timer of its own: what it does comes up to a millisecond late");
+            tracing::warn!(%error, "VRRP has no kernel timer: adverts and takeovers may be late by a millisecond");
         }
         Self { timer: timer.ok() }
     }
 
-    /// Waits until then; where nothing is due, for ever. One wait at a time.
+    /// Waits until `due`. `None`: waits for ever. Only one wait at a time.
     pub(super) async fn until(&self, due: Option<Micros>) {
         let Some(due) = due else {
             return std::future::pending().await;
@@ -42,10 +42,10 @@ impl Timer {
         match &self.timer {
             Some(timer) if timer.get_ref().set(due).is_ok() => {
                 while lease::now() < due {
-                    // It may have rung for a wait that was given up.
+                    // It may have expired for a wait that was cancelled.
                     match timer.readable().await {
                         Ok(mut ready) => ready.clear_ready(),
-                        // The runtime ends, and all its tasks.
+                        // The runtime shuts down.
                         Err(_) => std::future::pending().await,
                     }
                 }
@@ -83,10 +83,10 @@ mod tests {
     use super::{Timer, lease};
 
     #[tokio::test]
-    async fn it_rings_when_it_is_set_to_and_not_for_what_was_given_up() {
+    async fn it_expires_when_due_and_not_for_a_cancelled_wait() {
         let timer = Timer::new();
         let begin = lease::now();
-        // One that rings while nobody waits any more.
+        // This one expires after its wait was cancelled.
         tokio::select! {
             biased;
             () = timer.until(Some(begin + 2_000)) => {}

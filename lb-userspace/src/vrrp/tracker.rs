@@ -1,4 +1,4 @@
-//! Looks at all that a virtual router depends on, and says when something changed.
+//! Observes the conditions that a virtual router depends on: interfaces, services, files and commands.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -14,25 +14,25 @@ use crate::{
     system::command::{self, CommandFailure, RunAs},
     vrrp::addresses,
 };
-use lb_core::vrrp::tracking::{Seen, Services, TrackResult, evaluate, service, unknown};
+use lb_core::vrrp::tracking::{Observation, Services, TrackResult, TrackRule, check_service, evaluate};
 use lb_core::{
     config::{CommandTrack, Track, Tracked},
     text::duration,
 };
 
-/// How often files are looked at.
-const LOOK: Duration = Duration::from_millis(250);
-/// How often interfaces are looked at without cause.
-const LINK_LOOK: Duration = Duration::from_secs(1);
+/// Time between two observations of a file.
+const FILE_INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two observations of an interface, if nothing changes.
+const LINK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts changes of whatever is followed; all trackers share one.
-pub type News = Arc<watch::Sender<u64>>;
+/// Counts changes of tracks and readiness. All trackers share one.
+pub(super) type ChangeCounter = Arc<watch::Sender<u64>>;
 
-/// Follows what one virtual router depends on, until it is dropped.
-pub struct Tracker {
-    /// What is followed.
-    pub tracks: Vec<Track>,
-    track_result: watch::Receiver<TrackResult>,
+/// Observes the tracks of one virtual router, until it is dropped.
+pub(super) struct Tracker {
+    /// What is observed.
+    pub(super) tracks: Vec<Track>,
+    result: watch::Receiver<TrackResult>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -45,71 +45,78 @@ impl Drop for Tracker {
 }
 
 impl Tracker {
-    /// Begins to follow, on the calling runtime and in its network namespace.
-    pub fn begin(tracks: Vec<Track>, services: &watch::Receiver<Services>, news: &News) -> Self {
-        let seen = watch::Sender::new(unknown(&tracks));
-        let (sender, receiver) = watch::channel(TrackResult::default());
-        let seen = Arc::new(seen);
+    /// Starts to observe, on the calling runtime and in its network namespace.
+    pub(super) fn start(tracks: Vec<Track>, services: &watch::Receiver<Services>, changes: &ChangeCounter) -> Self {
+        let observations = Arc::new(watch::Sender::new(first_observations(&tracks)));
+        let (sender, result) = watch::channel(TrackResult::default());
         let mut tasks = Vec::new();
         for (index, track) in tracks.iter().enumerate() {
-            let orders = ObservationSlot {
-                seen: Arc::clone(&seen),
+            let slot = ObservationSlot {
+                observations: Arc::clone(&observations),
                 index,
             };
-            tasks.push(begin(track.what.clone(), orders, services.clone()));
+            tasks.push(observe(track.what.clone(), slot, services.clone()));
         }
-        let told = tokio::spawn(tell(tracks.clone(), seen, sender, Arc::clone(news)));
-        tasks.push(told.abort_handle());
-        Self {
-            tracks,
-            track_result: receiver,
-            tasks,
-        }
+        let rules = tracks.iter().map(Track::rule).collect();
+        let publisher = tokio::spawn(publish(rules, observations, sender, Arc::clone(changes)));
+        tasks.push(publisher.abort_handle());
+        Self { tracks, result, tasks }
     }
 
-    /// What all of it means, now and later.
-    pub fn evaluate(&self) -> watch::Receiver<TrackResult> {
-        self.track_result.clone()
+    /// The result of all tracks, now and after each change.
+    pub(super) fn result(&self) -> watch::Receiver<TrackResult> {
+        self.result.clone()
     }
 }
 
-/// Where what is seen of one of them is put down.
+/// What is assumed before anything is observed. A service serves as it did before this
+/// start.
+fn first_observations(tracks: &[Track]) -> Vec<Observation> {
+    let first = |track: &Track| match &track.what {
+        Tracked::Service { .. } => Some(Ok(())),
+        Tracked::Interface(_) | Tracked::File { .. } | Tracked::Command(_) => None,
+    };
+    tracks.iter().map(first).collect()
+}
+
+/// Where the observations of one track are stored.
 struct ObservationSlot {
-    seen: Arc<watch::Sender<Vec<Seen>>>,
+    observations: Arc<watch::Sender<Vec<Observation>>>,
     index: usize,
 }
 
 impl ObservationSlot {
-    fn put(&self, found: Result<(), String>) {
-        self.seen.send_if_modified(|all| {
+    fn set(&self, observed: Result<(), String>) {
+        self.observations.send_if_modified(|all| {
             let Some(own) = all.get_mut(self.index) else {
                 return false;
             };
-            let found = Some(found);
-            let is_new = *own != found;
-            *own = found;
+            let observed = Some(observed);
+            let is_new = *own != observed;
+            *own = observed;
             is_new
         });
     }
 }
 
-async fn tell(
-    tracks: Vec<Track>,
-    putting: Arc<watch::Sender<Vec<Seen>>>,
-    sender: watch::Sender<TrackResult>,
-    news: News,
+/// Evaluates the observations after each change, and publishes a changed result.
+async fn publish(
+    rules: Vec<TrackRule>,
+    observations: Arc<watch::Sender<Vec<Observation>>>,
+    result: watch::Sender<TrackResult>,
+    changes: ChangeCounter,
 ) {
-    // It is held here: where nothing is depended on, nobody else does.
-    let mut seen = putting.subscribe();
+    // This task keeps `observations` alive: without tracks, no other task does.
+    let mut seen = observations.subscribe();
     loop {
-        let found = evaluate(&tracks, &seen.borrow_and_update());
-        let is_new = sender.send_if_modified(|known| {
+        let found = evaluate(&rules, &seen.borrow_and_update());
+        let is_new = result.send_if_modified(|known| {
             let is_new = *known != found;
             *known = found;
             is_new
         });
         if is_new {
-            news.send_modify(|number| *number += 1);
+            changes.send_modify(|number| *number += 1);
         }
         if seen.changed().await.is_err() {
             return;
@@ -117,110 +124,113 @@ async fn tell(
     }
 }
 
-fn begin(what: Tracked, orders: ObservationSlot, services: watch::Receiver<Services>) -> AbortHandle {
+fn observe(what: Tracked, slot: ObservationSlot, services: watch::Receiver<Services>) -> AbortHandle {
     let task = match what {
-        Tracked::Interface(name) => tokio::spawn(follow_interface(name, orders)),
-        Tracked::Service { name, quorum } => tokio::spawn(follow_service(name, quorum, orders, services)),
-        Tracked::File { path, present } => tokio::spawn(async move { follow_file(&path, present, &orders).await }),
-        Tracked::Command(track) => tokio::spawn(follow_command(track, orders)),
+        Tracked::Interface(name) => tokio::spawn(observe_interface(name, slot)),
+        Tracked::Service { name, quorum } => tokio::spawn(observe_service(name, quorum, slot, services)),
+        Tracked::File { path, present } => tokio::spawn(async move { observe_file(&path, present, &slot).await }),
+        Tracked::Command(track) => tokio::spawn(observe_command(track, slot)),
     };
     task.abort_handle()
 }
 
-async fn follow_interface(name: String, orders: ObservationSlot) {
-    // It ends with this task.
+async fn observe_interface(name: String, slot: ObservationSlot) {
+    // The connection ends with this task.
     let mut connections = JoinSet::new();
     let (connection, handle, _) = match rtnetlink::new_connection() {
         Ok(opened) => opened,
-        Err(error) => return orders.put(Err(format!("interface {name} cannot be asked for: {error}"))),
+        Err(error) => return slot.set(Err(format!("interface {name} cannot be read: {error}"))),
     };
     connections.spawn(connection);
-    let mut changes = LinkChanges::new(LINK_LOOK);
+    let mut changes = LinkChanges::new(LINK_INTERVAL);
     loop {
-        if let Some(found) = look_at(&handle, &name).await {
-            orders.put(found);
+        if let Some(found) = read_link(&handle, &name).await {
+            slot.set(found);
         }
         changes.next().await;
     }
 }
 
-/// Whether an interface has a link; `None`: the kernel did not tell.
-async fn look_at(handle: &Handle, name: &str) -> Option<Result<(), String>> {
+/// Whether an interface has a link. `None`: netlink failed.
+async fn read_link(handle: &Handle, name: &str) -> Option<Result<(), String>> {
     let link = addresses::link(handle, name).await.ok()?;
     Some(match link {
         Some(link) if link.is_running => Ok(()),
         Some(_) => Err(format!("interface {name} is down")),
-        None => Err(format!("interface {name} is missing")),
+        None => Err(format!("interface {name} does not exist")),
     })
 }
 
-async fn follow_service(name: String, quorum: u32, orders: ObservationSlot, mut services: watch::Receiver<Services>) {
+async fn observe_service(name: String, quorum: u32, slot: ObservationSlot, mut services: watch::Receiver<Services>) {
     loop {
-        let found = service(&services.borrow_and_update(), &name, quorum);
-        orders.put(found);
+        let found = check_service(&services.borrow_and_update(), &name, quorum);
+        slot.set(found);
         if services.changed().await.is_err() {
             return;
         }
     }
 }
 
-async fn follow_file(path: &Path, present: bool, orders: &ObservationSlot) {
-    let mut look = interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn observe_file(path: &Path, present: bool, slot: &ObservationSlot) {
+    let mut ticks = interval(FILE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        look.tick().await;
+        ticks.tick().await;
         let found = match tokio::fs::try_exists(path).await {
-            Ok(there) if there == present => Ok(()),
-            Ok(true) => Err(format!("file {} is there", path.display())),
-            Ok(false) => Err(format!("file {} is missing", path.display())),
-            Err(error) => Err(format!("file {} cannot be looked for: {error}", path.display())),
+            Ok(exists) if exists == present => Ok(()),
+            Ok(true) => Err(format!("file {} exists", path.display())),
+            Ok(false) => Err(format!("file {} does not exist", path.display())),
+            Err(error) => Err(format!("file {} cannot be read: {error}", path.display())),
         };
-        orders.put(found);
+        slot.set(found);
     }
 }
 
-async fn follow_command(track: CommandTrack, orders: ObservationSlot) {
+async fn observe_command(track: CommandTrack, slot: ObservationSlot) {
     let program = track.command.argv.first().cloned().unwrap_or_default();
     let user = match command::user(&track.command.user, false) {
         Ok(user) => user,
-        Err(error) => return orders.put(Err(format!("command {program}: {error}"))),
+        Err(error) => return slot.set(Err(format!("command {program}: {error}"))),
     };
-    let mut turn = interval(track.interval);
-    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut in_a_row = InARow::default();
+    let mut ticks = interval(track.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hysteresis = Hysteresis::default();
     loop {
-        turn.tick().await;
+        ticks.tick().await;
         let Some(result) = run(&track, &user).await else {
-            // A machine that is short of something says nothing about what the command is about.
+            // This machine lacks a resource. That says nothing about what the command checks.
             continue;
         };
-        if let Some(found) = in_a_row.note(result, track.rise, track.fall) {
-            orders.put(found.map_err(|how| format!("command {program}: {how}")));
+        if let Some(found) = hysteresis.note(result, track.rise, track.fall) {
+            slot.set(found.map_err(|how| format!("command {program}: {how}")));
         }
     }
 }
 
+/// Runs a tracked command once. `None`: it could not be started.
 async fn run(track: &CommandTrack, user: &RunAs) -> Option<Result<(), String>> {
     let ran = command::run(&track.command.argv, &track.command.environment, user);
     match timeout(track.timeout, ran).await {
         Ok(Ok(())) => Some(Ok(())),
         Ok(Err(CommandFailure::Failed(how))) => Some(Err(how)),
         Ok(Err(CommandFailure::Here(error))) => {
-            tracing::warn!(%error, "a tracked command cannot be run, its last result is kept");
+            tracing::warn!(%error, "a tracked command cannot be started; its last result is kept");
             None
         }
         Err(_) => Some(Err(format!("timeout after {}", duration(track.timeout)))),
     }
 }
 
-/// Results of a command one after the other: the first one counts at once.
+/// Rise and fall of a tracked command. The first result counts at once.
 #[derive(Default)]
-struct InARow {
+struct Hysteresis {
     is_up: Option<bool>,
+    /// Results in a row that contradict `is_up`.
     against: u32,
 }
 
-impl InARow {
+impl Hysteresis {
+    /// Notes a result. Returns it if it changes the state.
     fn note(&mut self, result: Result<(), String>, rise: u32, fall: u32) -> Option<Result<(), String>> {
         let enough = match self.is_up {
             Some(is_up) if is_up == result.is_ok() => {
@@ -246,8 +256,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_result_counts_at_once_and_others_in_a_row() {
-        let mut row = InARow::default();
+    fn the_first_result_counts_at_once_and_later_ones_in_a_row() {
+        let mut hysteresis = Hysteresis::default();
         let (good, bad) = (|| Ok(()), || Err("exit status 1".to_owned()));
         let given_then = [
             (bad(), Some(false)),
@@ -264,7 +274,7 @@ mod tests {
             (bad(), Some(false)),
         ];
         for (turn, (result, then)) in given_then.into_iter().enumerate() {
-            let found = row.note(result, 2, 3).map(|found| found.is_ok());
+            let found = hysteresis.note(result, 2, 3).map(|found| found.is_ok());
             assert_eq!(found, then, "turn {turn}");
         }
     }

@@ -1,4 +1,5 @@
-//! What a virtual router works through while its interface is there: sockets, announcements, its lease.
+//! What a virtual router uses while its interface is up: sockets, the announcer, the device with its MAC
+//! address, and its lease.
 
 use std::{
     collections::BTreeSet,
@@ -27,85 +28,65 @@ use lb_core::vrrp::instance::OWNER;
 /// Everything that is open on an interface.
 pub(super) struct Transport {
     pub(super) link: Link,
-    /// The device that has the addresses, and its index, where that is not the interface.
+    /// The device with the virtual router's MAC address, and its index. `None`: the interface has the addresses.
     device: Option<(RouterMac, u32)>,
-    /// Where adverts come from.
+    /// Source address of adverts.
     pub(super) source: IpAddr,
-    /// Whether the interface had the addresses when it came.
+    /// Whether the addresses existed when the transport was opened.
     pub(super) had_addresses: bool,
-    /// Those of the addresses that the interface has anyway: they stay, whoever is master.
+    /// The addresses that the balancer owns: they stay, whoever is master.
     pub(super) owned: BTreeSet<IpAddr>,
     pub(super) adverts: AdvertSocket,
     pub(super) announcer: Announcer,
+    /// `None`: no echoes are sent.
     pub(super) echo: Option<Echo>,
     pub(super) lease: Lease,
 }
 
 impl Transport {
-    /// Opens all of it for a virtual router with these addresses.
+    /// Opens everything for a virtual router with these addresses.
     pub(super) async fn open(
-        kernel: &NetlinkThreads,
+        netlink: &NetlinkThreads,
         routers: &Arc<Routers>,
         config: &Vrrp,
         virtual_addresses: &BTreeSet<IpAddr>,
         link: Link,
-        ground: &InterfaceSnapshot,
+        snapshot: &InterfaceSnapshot,
     ) -> io::Result<Self> {
-        let is_v4 = virtual_addresses.first().is_none_or(IpAddr::is_ipv4);
-        let there = ground.addresses(link.index);
-        let source = match config.source {
-            Some(source) if has(source, link.index, ground) => source,
-            Some(source) => {
-                let cause = format!("{} has no address {source} (`source`)", config.interface);
-                return Err(io::Error::other(cause));
-            }
-            None => {
-                // Those of other virtual routers are there as long as these are master.
-                let moving = routers.addresses_on(link.index).map_err(told)?;
-                let is_own = |address: &IpAddr| !moving.contains(address) && !virtual_addresses.contains(address);
-                first(there, is_v4, is_own)
-                    .ok_or_else(|| io::Error::other("the interface has no address to send adverts from"))?
-            }
-        };
+        let present = snapshot.addresses(link.index);
+        let source = source(routers, config, virtual_addresses, &link, snapshot)?;
         let router_mac = RouterMac {
             interface: link.index,
-            family: if is_v4 { 4 } else { 6 },
+            family: if is_v4(virtual_addresses) { 4 } else { 6 },
             router: config.router,
         };
         let device = if config.router_mac {
-            // Where they were before the configuration changed, while nothing ran.
-            if virtual_addresses.iter().any(|address| there.contains(address)) {
-                addresses::clear(&kernel.fast, link.index, virtual_addresses).await?;
+            // A former configuration without `router_mac` may have left the addresses on the interface.
+            if virtual_addresses.iter().any(|address| present.contains(address)) {
+                addresses::clear(&netlink.addresses, link.index, virtual_addresses).await?;
             }
-            let index = router_mac.make(&kernel.slow, &link, &config.interface).await?;
+            let index = router_mac.make(&netlink.devices, &link, &config.interface).await?;
             Some((router_mac, index))
         } else {
-            router_mac.remove(&kernel.slow).await?;
+            router_mac.remove(&netlink.devices).await?;
             None
         };
         let home = device.map_or(link.index, |(_, index)| index);
-        let there = match device {
-            Some(_) => addresses::all(&kernel.fast, home).await?,
-            None => there.to_vec(),
+        let present = match device {
+            Some(_) => addresses::all(&netlink.addresses, home).await?,
+            None => present.to_vec(),
         };
-        let multicast = config.peers.is_empty();
-        let lease = Lease::register(Arc::clone(routers), &link, config, virtual_addresses).map_err(told)?;
-        let echo = if config.asks() {
+        let lease = Lease::register(Arc::clone(routers), &link, config, virtual_addresses).map_err(into_io)?;
+        let echo = if config.sends_echoes() {
             Some(Echo::open(&config.interface, link.index, source, config.router)?)
         } else {
             None
         };
-        // What a former controller of this virtual router had, and this one has not.
-        let former: BTreeSet<_> = lease.former_addresses.difference(virtual_addresses).copied().collect();
-        if !former.is_empty() {
-            for index in BTreeSet::from([link.index, home]) {
-                addresses::clear(&kernel.fast, index, &former).await?;
-            }
-        }
+        remove_former_addresses(netlink, &lease, virtual_addresses, [link.index, home]).await?;
         Ok(Self {
-            had_addresses: virtual_addresses.iter().all(|address| there.contains(address)),
-            owned: owned(config, &there),
-            adverts: AdvertSocket::open(&config.interface, link.index, source, multicast)?,
+            had_addresses: virtual_addresses.iter().all(|address| present.contains(address)),
+            owned: owned(config, &present),
+            adverts: AdvertSocket::open(&config.interface, link.index, source, config.peers.is_empty())?,
             announcer: Announcer::open(link.index, device.map_or(link.mac, |(device, _)| device.mac()))?,
             echo,
             lease,
@@ -115,28 +96,28 @@ impl Transport {
         })
     }
 
-    /// Whether the interface still has the address that adverts come from.
-    pub(super) fn has_source(&self, ground: &InterfaceSnapshot) -> bool {
-        has(self.source, self.link.index, ground)
+    /// Whether this machine still has the source address of adverts.
+    pub(super) fn has_source(&self, snapshot: &InterfaceSnapshot) -> bool {
+        is_usable(self.source, self.link.index, snapshot)
     }
 
-    /// Follows a change of who owns the addresses.
-    pub(super) async fn look_whose(&mut self, handle: &Handle, config: &Vrrp) -> io::Result<()> {
+    /// Follows a change of the owner of the addresses.
+    pub(super) async fn update_owned(&mut self, handle: &Handle, config: &Vrrp) -> io::Result<()> {
         self.owned = owned(config, &addresses::all(handle, self.home()).await?);
         Ok(())
     }
 
-    /// Index of what has the addresses while this balancer is master.
+    /// Index of the interface or device that has the addresses on a master.
     pub(super) fn home(&self) -> u32 {
         self.device.map_or(self.link.index, |(_, index)| index)
     }
 
-    /// Whether a device of their own has the addresses.
+    /// Whether a device with the virtual router's MAC address has the addresses.
     pub(super) fn has_device(&self) -> bool {
         self.device.is_some()
     }
 
-    /// Lets it take frames that are for the addresses' own link-layer address, or not.
+    /// Sets the device up or down. An up device accepts frames to the virtual router's MAC address.
     pub(super) async fn set_device(&self, handle: &Handle, is_up: bool) -> io::Result<()> {
         match self.device {
             Some((_, index)) => router_mac::set_up(handle, index, is_up).await,
@@ -144,12 +125,12 @@ impl Transport {
         }
     }
 
-    /// The name of the device that has the addresses.
+    /// Name of the device.
     pub(super) fn device_name(&self) -> Option<String> {
         Some(self.device?.0.name())
     }
 
-    /// Removes the device that has the addresses.
+    /// Removes the device.
     pub(super) async fn remove_device(&self, handle: &Handle) -> io::Result<()> {
         match self.device {
             Some((device, _)) => device.remove(handle).await,
@@ -158,65 +139,106 @@ impl Transport {
     }
 
     /// Sends an advert.
-    pub(super) fn advertise(&self, message: &[u8], destination: IpAddr) -> io::Result<()> {
+    pub(super) fn send_advert(&self, message: &[u8], destination: IpAddr) -> io::Result<()> {
         match self.device {
             None if !destination.is_multicast() => self.adverts.send(message, destination),
-            // Whoever has lost the address that adverts come from still says that it gives up.
+            // A balancer that lost the source address still resigns, by a frame of its own.
             None => self
                 .adverts
                 .send(message, destination)
-                .or_else(|_| self.announcer.advert(message, self.source, destination)),
-            Some(_) => self.announcer.advert(message, self.source, destination),
+                .or_else(|_| self.announcer.send_advert(message, self.source, destination)),
+            Some(_) => self.announcer.send_advert(message, self.source, destination),
         }
     }
 
-    /// Whether something may be there to hear.
+    /// Whether an advert or echo reply may have come.
     pub(super) fn poll_ready(&self, context: &mut task::Context<'_>) -> task::Poll<()> {
         let adverts = self.adverts.poll_ready(context);
-        let answers = self
-            .echo
-            .as_ref()
-            .map_or(task::Poll::Pending, |echo| echo.poll_ready(context));
-        if adverts.is_ready() || answers.is_ready() {
+        let replies = match &self.echo {
+            Some(echo) => echo.poll_ready(context),
+            None => task::Poll::Pending,
+        };
+        if adverts.is_ready() || replies.is_ready() {
             return task::Poll::Ready(());
         }
         task::Poll::Pending
     }
 }
 
-fn told(error: DataplaneError) -> io::Error {
+fn into_io(error: DataplaneError) -> io::Error {
     io::Error::other(error.to_string())
 }
 
-/// The first address of a family that adverts may come from: RFC 9568, section 5.1.2.1, "The IPv6 link-local address of the
+fn is_v4(virtual_addresses: &BTreeSet<IpAddr>) -> bool {
+    virtual_addresses.first().is_none_or(IpAddr::is_ipv4)
+}
+
+/// The source address of adverts: the configured one, or the first that the interface has.
+fn source(
+    routers: &Routers,
+    config: &Vrrp,
+    virtual_addresses: &BTreeSet<IpAddr>,
+    link: &Link,
+    snapshot: &InterfaceSnapshot,
+) -> io::Result<IpAddr> {
+    if let Some(source) = config.source {
+        if is_usable(source, link.index, snapshot) {
+            return Ok(source);
+        }
+        let cause = format!("{} has no address {source} (`source`)", config.interface);
+        return Err(io::Error::other(cause));
+    }
+    // Addresses of other virtual routers leave when this balancer is no longer their master.
+    let moving = routers.addresses_on(link.index).map_err(into_io)?;
+    let stays = |address: &IpAddr| !moving.contains(address) && !virtual_addresses.contains(address);
+    let present = snapshot.addresses(link.index);
+    first(present, is_v4(virtual_addresses), stays)
+        .ok_or_else(|| io::Error::other("the interface has no address to send adverts from"))
+}
+
+/// The first address of a family that adverts may come from. RFC 9568, section 5.1.2.1: "The IPv6 link-local address of the
 /// interface".
-fn first(there: &[IpAddr], is_v4: bool, is_own: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
-    let of_family = |address: &IpAddr| match address {
+fn first(present: &[IpAddr], is_v4: bool, stays: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let is_of_family = |address: &IpAddr| match address {
         IpAddr::V4(_) => is_v4,
         IpAddr::V6(v6) => !is_v4 && v6.is_unicast_link_local(),
     };
-    there
-        .iter()
-        .copied()
-        .find(|address| of_family(address) && is_own(address))
+    let mut present = present.iter().copied();
+    present.find(|address| is_of_family(address) && stays(address))
 }
 
-/// Whether this machine has an address: a link-local one on the interface with that index.
-fn has(address: IpAddr, index: u32, ground: &InterfaceSnapshot) -> bool {
-    // Where `ip_nonlocal_bind` is set, all can be used.
-    if !ground.has(address) {
+/// Whether this machine has an address, on any interface. A link-local one must be on the interface with that index.
+fn is_usable(address: IpAddr, index: u32, snapshot: &InterfaceSnapshot) -> bool {
+    // With `ip_nonlocal_bind` set, every address can be bound.
+    if !snapshot.has(address) {
         return false;
     }
     let at = match address {
         IpAddr::V4(_) => SocketAddr::new(address, 0),
         IpAddr::V6(v6) => SocketAddrV6::new(v6, 0, 0, index).into(),
     };
-    // Nothing is sent: the kernel says whose an address is by letting it be used.
+    // Nothing is sent. Binding shows whether the kernel accepts the address as its own.
     UdpSocket::bind(at).map_or_else(|error| error.kind() != io::ErrorKind::AddrNotAvailable, |_| true)
 }
 
-/// Those of the virtual addresses that are the balancer's own.
-fn owned(config: &Vrrp, there: &[IpAddr]) -> BTreeSet<IpAddr> {
-    let is_own = |address: &IpAddr| config.priority == OWNER && there.contains(address);
+/// Removes addresses that a former controller had for this virtual router, and that are not configured any longer.
+async fn remove_former_addresses(
+    netlink: &NetlinkThreads,
+    lease: &Lease,
+    virtual_addresses: &BTreeSet<IpAddr>,
+    indexes: [u32; 2],
+) -> io::Result<()> {
+    let former: BTreeSet<_> = lease.former_addresses.difference(virtual_addresses).copied().collect();
+    if !former.is_empty() {
+        for index in BTreeSet::from(indexes) {
+            addresses::clear(&netlink.addresses, index, &former).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The virtual addresses that the balancer owns.
+fn owned(config: &Vrrp, present: &[IpAddr]) -> BTreeSet<IpAddr> {
+    let is_own = |address: &IpAddr| config.priority == OWNER && present.contains(address);
     config.hosts().filter(is_own).collect()
 }

@@ -108,7 +108,9 @@ fn adverts_that_are_wrong_are_counted_and_change_nothing() {
     send(&lab, GROUP_V4.into(), 255, &bytes(&|_| {})).unwrap();
     eventually(PATIENCE, "it yields", || {
         let events = only.lbctl(&["event", "list", "--kind", "vrrp-backup"]).unwrap();
-        events.to_string().contains(&format!("{client} has priority 200"))
+        events
+            .to_string()
+            .contains(&format!("yielded to {client} (priority 200)"))
     });
     assert_eq!(refused(&only), expected);
 }

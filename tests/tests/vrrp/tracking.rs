@@ -54,7 +54,7 @@ fn a_service_that_loses_its_quorum_takes_the_addresses_along() {
         "{status}"
     );
     assert!(
-        track["cause"].as_str().unwrap().contains("backends that must be up"),
+        track["cause"].as_str().unwrap().contains("required backends up"),
         "{track}"
     );
     workers[all - 1].revive().unwrap();
@@ -144,7 +144,7 @@ fn files_and_commands_count_with_either_sign() {
     let of_v4 = events.filter(|event| event["vrrp"] == "v4");
     let causes: Vec<_> = of_v4.map(|event| event["cause"].as_str().unwrap()).collect();
     for cause in [
-        format!("100, was 220: file {} is there", flag.display()),
+        format!("100, was 220: file {} exists", flag.display()),
         "80, was 100: command /usr/bin/test: exit status 1".to_owned(),
         format!("200, was 80: file {} is up", flag.display()),
     ] {
@@ -178,7 +178,7 @@ fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
     let good = script(
         "good",
         &format!(
-            "test \"$LBD_VRRP_ROLE\" != fault || sleep 1\n{writes} >> {}",
+            "test \"$LBD_VRRP_ROLE\" != initialize || sleep 1\n{writes} >> {}",
             told.display()
         ),
     );
@@ -204,7 +204,7 @@ fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     eventually(PATIENCE, "the hook is told of four changes", || lines().len() == 4);
-    let expected: Vec<_> = ["fault backup", "backup master", "master backup", "backup master"]
+    let expected: Vec<_> = ["initialize backup", "backup master", "master backup", "backup master"]
         .map(|roles| format!("v4 {roles} eth0 {}/24", floating::floating()[0]))
         .to_vec();
     assert_eq!(lines(), expected);
@@ -217,6 +217,6 @@ fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
     let last = lines().pop();
     assert_eq!(
         last,
-        Some(format!("v4 master fault eth0 {}/24", floating::floating()[0]))
+        Some(format!("v4 master initialize eth0 {}/24", floating::floating()[0]))
     );
 }

@@ -1,10 +1,10 @@
-//! When a lease that was not renewed no longer counts.
+//! Whether a master that did not renew its lease in time has lost it. Pure, time is an argument.
 
 use lb_common::VirtualRouter;
 
-/// Whether another balancer took over, or might have, while the lease was not renewed. Where adverts are seen, silence since then
-/// means that nobody did.
-pub fn has_lapsed(entry: &VirtualRouter, now: u64) -> bool {
+/// Whether the lease has expired and another balancer may have taken over. If the packet path sees adverts and saw none since
+/// the last renewal, no balancer did. All times are in the unit of the entry.
+pub fn is_lost(entry: &VirtualRouter, now: u64) -> bool {
     let may_be_taken = entry.heard == 0 || entry.heard > entry.renewed;
     entry.until != 0 && !entry.answers(now) && may_be_taken
 }
@@ -14,16 +14,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_has_lapsed_where_another_one_may_have_taken_over() {
-        // Renewed at 100, until 200; another one's advert came when; the time; whether it has lapsed.
-        for (heard, now, is_lapsed) in [
+    fn an_expired_lease_is_lost_if_another_balancer_may_have_taken_over() {
+        // Renewed at 100, until 200. When another advert came, the time, whether the lease is lost.
+        for (heard, now, expected) in [
             (50, 150, false),
             (50, 250, false),
             (150, 250, true),
-            // Nothing is known of adverts here.
+            // No advert was ever seen here.
             (0, 250, true),
             (0, 150, false),
-            // It came, and this controller did not react within 10.
+            // An advert came, and this controller did not react within 10.
             (120, 150, true),
         ] {
             let entry = VirtualRouter {
@@ -33,8 +33,8 @@ mod tests {
                 heard,
                 ..VirtualRouter::ZERO
             };
-            assert_eq!(has_lapsed(&entry, now), is_lapsed, "{heard} {now}");
+            assert_eq!(is_lost(&entry, now), expected, "{heard} {now}");
         }
-        assert!(!has_lapsed(&VirtualRouter::ZERO, 250), "there was none");
+        assert!(!is_lost(&VirtualRouter::ZERO, 250), "there was no lease");
     }
 }

@@ -14,6 +14,6 @@ pub mod sync_group;
 pub mod tracking;
 pub mod validation;
 
-pub use instance::{Action, EchoReply, Instance, Micros, Parameters, Role};
+pub use instance::{Action, EchoReply, Inactive, Instance, Micros, Parameters, Role};
 pub use sync_group::SyncGroup;
 pub use tracking::{ServiceHealth, Services, TrackResult, TrackState};

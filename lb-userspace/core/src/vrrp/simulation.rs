@@ -12,8 +12,8 @@ use proptest::{prelude::*, test_runner::TestRng};
 
 use super::{
     advert::Advert,
-    instance::{Action, EchoReply, Micros, Parameters, Role},
-    lease::has_lapsed,
+    instance::{Action, EchoReply, Inactive, Micros, Parameters, Role},
+    lease::is_lost,
     sync_group::{RouterAction, SyncGroup},
 };
 
@@ -67,7 +67,7 @@ impl Node {
 enum What {
     Advert(u8),
     Question,
-    EchoReply { holds: bool, age: Micros },
+    Reply { holds_lease: bool, lease_age: Micros },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,7 +220,7 @@ impl World {
                     // As the runner does it: who lost its lease asleep listens, and what came is read before the clock is.
                     if self.has_lapsed(index) {
                         let now = self.nodes[index].local(self.now);
-                        let actions = self.nodes[index].group.lapse(now);
+                        let actions = self.nodes[index].group.lease_lost(now);
                         self.act(index, actions);
                     }
                     for message in std::mem::take(&mut self.nodes[index].waiting) {
@@ -239,7 +239,7 @@ impl World {
         let node = &self.nodes[index];
         let mut routers = node.routers.iter().enumerate();
         routers
-            .any(|(network, router)| node.group.member(network).role() == Role::Master && has_lapsed(router, self.now))
+            .any(|(network, router)| node.group.instance(network).role() == Role::Master && is_lost(router, self.now))
     }
 
     /// A message reaches the packet path, and then the controller.
@@ -261,13 +261,13 @@ impl World {
             What::Advert(priority) if priority != 0 => self.nodes[to].routers[network].heard = self.now,
             What::Question => {
                 let router = self.nodes[to].routers[network];
-                let answer = What::EchoReply {
-                    holds: router.answers(self.now),
-                    age: self.now - router.renewed,
+                let answer = What::Reply {
+                    holds_lease: router.answers(self.now),
+                    lease_age: self.now - router.renewed,
                 };
                 return self.send(to, from, network, answer);
             }
-            What::Advert(_) | What::EchoReply { .. } => {}
+            What::Advert(_) | What::Reply { .. } => {}
         }
         if self.nodes[to].runs(self.now) {
             self.hear(message);
@@ -292,10 +292,17 @@ impl World {
                 };
                 // The packet path says when it came.
                 let at = node.local(message.at).min(now);
-                let actions = node.group.advert(network, from, node.address, &advert, at);
+                let actions = node.group.handle_advert(network, from, node.address, &advert, at);
                 self.act(message.to, actions);
             }
-            What::EchoReply { holds, age } => node.group.answered(network, EchoReply { from, holds, age }, now),
+            What::Reply { holds_lease, lease_age } => {
+                let reply = EchoReply {
+                    from,
+                    holds_lease,
+                    lease_age,
+                };
+                node.group.handle_echo_reply(network, reply, now);
+            }
             What::Question => {}
         }
     }
@@ -304,7 +311,7 @@ impl World {
     fn masters(&self, network: usize) -> Vec<usize> {
         let is_master = |index: &usize| {
             let node = &self.nodes[*index];
-            node.has_controller && node.group.member(network).role() == Role::Master
+            node.has_controller && node.group.instance(network).role() == Role::Master
         };
         (0..self.nodes.len()).filter(is_master).collect()
     }
@@ -353,7 +360,7 @@ impl World {
             Fault::Leave(index) => {
                 let index = index % count;
                 if self.nodes[index].runs(self.now) {
-                    let actions = self.nodes[index].group.end("it ends");
+                    let actions = self.nodes[index].group.shutdown("the daemon stops");
                     self.act(index, actions);
                     self.nodes[index].has_controller = false;
                 }
@@ -387,7 +394,9 @@ impl World {
         if up {
             self.link_up(index, network);
         } else {
-            let actions = self.nodes[index].group.lost(network, "the link is down");
+            let actions = self.nodes[index]
+                .group
+                .deactivate(network, Inactive::Fault, "the link is down");
             self.act(index, actions);
         }
     }

@@ -1,25 +1,56 @@
-//! Which adverts count. Pure.
+//! Validation: whether a received packet is an advert that counts for a virtual router. Pure.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use super::advert::{Advert, ChecksumCoverage, HOP_LIMIT, Refused};
-use crate::config::Vrrp;
+use super::{
+    advert::{Advert, ChecksumCoverage, HOP_LIMIT, Refused},
+    instance::Micros,
+};
 
-/// What came.
+/// A packet of protocol 112.
 #[derive(Debug)]
 pub struct Received {
-    /// Who sent it.
+    /// Source address.
     pub source: IpAddr,
-    /// Whom it was sent to, where that is known.
+    /// Destination address, if it is known.
     pub destination: Option<IpAddr>,
-    /// TTL or hop limit of its IP header.
+    /// TTL or hop limit of the IP header.
     pub hop_limit: u8,
-    /// The message, without IP header.
+    /// The VRRP message, without IP header.
     pub message: Vec<u8>,
 }
 
-/// Whether what came counts, and what it says. `own` is where this balancer's adverts come from.
-pub fn validate(received: &Received, own: IpAddr, config: &Vrrp) -> Result<(Advert, ChecksumCoverage), Refused> {
+/// What adverts of a virtual router must, or should, contain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedAdverts {
+    /// Version: 2 or 3.
+    pub version: u8,
+    /// Number of the virtual router (VRID): 1 to 255.
+    pub router: u8,
+    /// Priority of this balancer: 1 to 255.
+    pub priority: u8,
+    /// Advert interval of this balancer, in microseconds.
+    pub interval: Micros,
+    /// The only accepted sources. Empty: adverts come by multicast, and any source is accepted.
+    pub peers: Vec<IpAddr>,
+    /// Version 2: the password. `None`: adverts carry none.
+    pub password: Option<[u8; 8]>,
+    /// What this balancer's own checksums of version 3 over IPv4 cover.
+    pub checksum: ChecksumCoverage,
+    /// The virtual addresses.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// Parses a packet and checks whether it counts. `own` is the source of this balancer's adverts.
+///
+/// # Errors
+///
+/// Why the packet does not count.
+pub fn validate(
+    received: &Received,
+    own: IpAddr,
+    expected: &ExpectedAdverts,
+) -> Result<(Advert, ChecksumCoverage), Refused> {
     if received.hop_limit != HOP_LIMIT {
         return Err(Refused::HopLimit);
     }
@@ -27,39 +58,50 @@ pub fn validate(received: &Received, own: IpAddr, config: &Vrrp) -> Result<(Adve
         return Err(Refused::OwnAddress);
     }
     let destination = received.destination.unwrap_or(own);
-    let (advert, covered) = Advert::parse(&received.message, received.source, destination)?;
-    if advert.router != config.router {
+    let (advert, coverage) = Advert::parse(&received.message, received.source, destination)?;
+    if advert.router != expected.router {
         return Err(Refused::Router);
     }
-    if advert.version != config.version {
+    if advert.version != expected.version {
         return Err(Refused::Version);
     }
-    if !config.peers.is_empty() && !config.peers.contains(&received.source) {
+    if !expected.peers.is_empty() && !expected.peers.contains(&received.source) {
         return Err(Refused::NotPeer);
     }
-    if advert.version == 2 && advert.password != config.password {
+    if advert.version == 2 && advert.password != expected.password {
         return Err(Refused::Password);
     }
-    // Whoever says that adverts come all the time would be missed at once.
-    let is_other = advert.version == 2 && advert.interval != config.parameters().interval;
+    // A master with an interval of zero would count as gone at once.
+    let is_other = advert.version == 2 && advert.interval != expected.interval;
     if is_other || advert.interval == 0 {
         return Err(Refused::Interval);
     }
-    Ok((advert, covered))
+    Ok((advert, coverage))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CONFIG: &str = "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[vrrp]]\nname = \"web\"\ninterface = \"eth0\"\n\
-                          router_id = 51\naddresses = [\"192.0.2.10/24\"]\n";
+    /// Version 3 by multicast, with an interval of one second.
+    fn expected() -> ExpectedAdverts {
+        ExpectedAdverts {
+            version: 3,
+            router: 51,
+            priority: 100,
+            interval: 1_000_000,
+            peers: Vec::new(),
+            password: None,
+            checksum: ChecksumCoverage::PseudoHeader,
+            addresses: BTreeSet::from([address(10)]),
+        }
+    }
 
     fn address(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
     }
 
-    fn right(version: u8) -> Advert {
+    fn valid(version: u8) -> Advert {
         Advert {
             version,
             router: 51,
@@ -70,7 +112,7 @@ mod tests {
         }
     }
 
-    /// As it comes from the balancer with that address, by multicast.
+    /// The packet that the balancer with that address sends by multicast.
     fn received(advert: &Advert, from: u8) -> Received {
         let group = IpAddr::from([224, 0, 0, 18]);
         Received {
@@ -82,69 +124,81 @@ mod tests {
     }
 
     #[test]
-    fn only_adverts_of_others_about_this_virtual_router_count() {
-        let version_2 = "version = 2\npassword = \"secret\"\n";
+    fn only_adverts_of_other_balancers_for_this_virtual_router_count() {
+        let multicast = expected();
+        let version_2 = ExpectedAdverts {
+            version: 2,
+            password: Some(*b"secret\0\0"),
+            ..expected()
+        };
+        let without_password = ExpectedAdverts {
+            password: None,
+            ..version_2.clone()
+        };
+        let peers = |last| ExpectedAdverts {
+            peers: vec![address(last)],
+            ..expected()
+        };
         let other = |change: &dyn Fn(&mut Advert), version| {
-            let mut advert = right(version);
+            let mut advert = valid(version);
             change(&mut advert);
             received(&advert, 3)
         };
-        let mut far = received(&right(3), 3);
+        let mut far = received(&valid(3), 3);
         far.hop_limit = 254;
-        let mut torn = received(&right(3), 3);
+        let mut torn = received(&valid(3), 3);
         torn.message.truncate(9);
-        let mut broken = received(&right(3), 3);
+        let mut broken = received(&valid(3), 3);
         broken.message[2] ^= 1;
-        // No interval: what is one less in the message is one more in its checksum.
-        let mut endless = received(
+        // Interval 0. A word that is one less makes the checksum one more.
+        let mut no_interval = received(
             &Advert {
                 interval: 10_000,
-                ..right(3)
+                ..valid(3)
             },
             3,
         );
-        endless.message[5] -= 1;
-        endless.message[7] += 1;
-        // Keys, what comes, why it does not count.
-        for (keys, received, refused) in [
-            ("", received(&right(3), 3), None),
-            (version_2, received(&right(2), 3), None),
-            ("peers = [\"192.0.2.3\"]\n", received(&right(3), 3), None),
-            ("", far, Some(Refused::HopLimit)),
-            ("", torn, Some(Refused::Short)),
-            ("", broken, Some(Refused::Checksum)),
-            ("", received(&right(3), 2), Some(Refused::OwnAddress)),
-            ("", other(&|advert| advert.router = 52, 3), Some(Refused::Router)),
-            ("", received(&right(2), 3), Some(Refused::Version)),
-            (version_2, received(&right(3), 3), Some(Refused::Version)),
+        no_interval.message[5] -= 1;
+        no_interval.message[7] += 1;
+        // What is expected, what is received, why it does not count.
+        for (expected, received, refused) in [
+            (&multicast, received(&valid(3), 3), None),
+            (&version_2, received(&valid(2), 3), None),
+            (&peers(3), received(&valid(3), 3), None),
+            (&multicast, far, Some(Refused::HopLimit)),
+            (&multicast, torn, Some(Refused::Short)),
+            (&multicast, broken, Some(Refused::Checksum)),
+            (&multicast, received(&valid(3), 2), Some(Refused::OwnAddress)),
             (
-                "peers = [\"192.0.2.4\"]\n",
-                received(&right(3), 3),
-                Some(Refused::NotPeer),
+                &multicast,
+                other(&|advert| advert.router = 52, 3),
+                Some(Refused::Router),
             ),
+            (&multicast, received(&valid(2), 3), Some(Refused::Version)),
+            (&version_2, received(&valid(3), 3), Some(Refused::Version)),
+            (&peers(4), received(&valid(3), 3), Some(Refused::NotPeer)),
             (
-                version_2,
+                &version_2,
                 other(&|advert| advert.password = None, 2),
                 Some(Refused::Password),
             ),
             (
-                version_2,
+                &version_2,
                 other(&|advert| advert.password = Some(*b"secreT\0\0"), 2),
                 Some(Refused::Password),
             ),
-            ("version = 2\n", received(&right(2), 3), Some(Refused::Password)),
+            (&without_password, received(&valid(2), 3), Some(Refused::Password)),
             (
-                version_2,
+                &version_2,
                 other(&|advert| advert.interval = 2_000_000, 2),
                 Some(Refused::Interval),
             ),
-            ("", endless, Some(Refused::Interval)),
-            // Another interval is told, and followed (RFC 9568, section 6.4.2).
-            ("", other(&|advert| advert.interval = 2_000_000, 3), None),
+            (&multicast, no_interval, Some(Refused::Interval)),
+            // Version 3: another interval is reported, and used (RFC 9568, section 6.4.2).
+            (&multicast, other(&|advert| advert.interval = 2_000_000, 3), None),
         ] {
-            let config = crate::config::parse("lbd.toml", &format!("{CONFIG}{keys}")).unwrap();
-            let judged = validate(&received, address(2), &config.vrrp[0]);
-            assert_eq!(judged.as_ref().err(), refused.as_ref(), "{keys} {received:?}");
+            let found = validate(&received, address(2), expected);
+            assert_eq!(found.as_ref().err(), refused.as_ref(), "{expected:?} {received:?}");
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::{config::CommandProbe, vrrp};
+use crate::{
+    config::CommandProbe,
+    vrrp::{self, tracking::TrackRule, validation::ExpectedAdverts},
+};
 
 /// A virtual router that this balancer takes part in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,16 @@ pub struct Track {
     /// Negative: added to the priority while it is down; positive: while it is up. `None`: while it is down, this balancer takes
     /// no part.
     pub weight: Option<i16>,
+}
+
+impl Track {
+    /// The condition, as the VRRP protocol needs it.
+    pub fn rule(&self) -> TrackRule {
+        TrackRule {
+            what: self.what.to_string(),
+            weight: self.weight,
+        }
+    }
 }
 
 /// What can be depended on.
@@ -128,12 +141,26 @@ impl Vrrp {
     }
 
     /// Those that move together have the same one.
-    pub fn moves_with(&self) -> (bool, &str) {
+    pub fn sync_group_key(&self) -> (bool, &str) {
         self.group.as_deref().map_or((false, &self.name), |group| (true, group))
     }
 
+    /// What its adverts must, or should, contain.
+    pub fn expected_adverts(&self) -> ExpectedAdverts {
+        ExpectedAdverts {
+            version: self.version,
+            router: self.router,
+            priority: self.priority,
+            interval: micros(self.interval),
+            peers: self.peers.clone(),
+            password: self.password,
+            checksum: self.checksum,
+            addresses: self.hosts().collect(),
+        }
+    }
+
     /// Whether other balancers' packet paths are asked if they go on.
-    pub fn asks(&self) -> bool {
+    pub fn sends_echoes(&self) -> bool {
         !(self.grace.is_zero() && self.relay.is_zero())
     }
 

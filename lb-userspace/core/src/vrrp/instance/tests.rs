@@ -69,7 +69,10 @@ fn what_a_backup_makes_of_adverts() {
             ..parameters(priority)
         };
         let mut instance = backup(given);
-        assert_eq!(instance.advert(address(9), address(1), &advert(heard), SECOND), []);
+        assert_eq!(
+            instance.handle_advert(address(9), address(1), &advert(heard), SECOND),
+            []
+        );
         assert_eq!(
             instance.deadline(),
             Some(deadline),
@@ -86,10 +89,10 @@ fn a_delayed_preemption_comes_when_the_delay_is_over() {
     };
     let mut instance = backup(given);
     for second in 1..=5 {
-        instance.advert(address(9), address(1), &advert(50), second * SECOND);
+        instance.handle_advert(address(9), address(1), &advert(50), second * SECOND);
     }
     let deadline = instance.deadline().unwrap();
-    instance.advert(address(9), address(1), &advert(50), 6 * SECOND);
+    instance.handle_advert(address(9), address(1), &advert(50), 6 * SECOND);
     assert_eq!(instance.deadline(), Some(deadline), "the timer goes on");
     assert!(!instance.tick(deadline).is_empty());
     assert_eq!(instance.role(), Role::Master);
@@ -103,27 +106,27 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
     };
     let master = address(9);
     let hear = |instance: &mut Instance, priority, at| {
-        instance.advert(master, address(1), &advert(priority), at);
+        instance.handle_advert(master, address(1), &advert(priority), at);
     };
-    let answer = |instance: &mut Instance, age| {
+    let answer = |instance: &mut Instance, lease_age| {
         // When it is asked because adverts are missing.
         let asked = instance.deadline().unwrap();
         instance.tick(asked);
         let answer = EchoReply {
             from: master,
-            holds: true,
-            age,
+            holds_lease: true,
+            lease_age,
         };
-        instance.answered(answer, asked);
+        instance.handle_echo_reply(answer, asked);
     };
     // What happens to a backup that begins at 0; the reason, and whether the addresses are there before the advert.
     type Story<'a> = &'a dyn Fn(&mut Instance);
     let stories: [(Micros, Story<'_>, &str, bool); 5] = [
-        (0, &|_| {}, "no master is heard", false),
+        (0, &|_| {}, "became master: no adverts for 3.6 s", false),
         (
             0,
             &|instance| hear(instance, 200, SECOND),
-            "no advert of 192.0.2.9 comes any more",
+            "became master: no adverts from 192.0.2.9 for 3.6 s",
             false,
         ),
         (
@@ -132,13 +135,13 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
                 hear(instance, 200, SECOND);
                 hear(instance, 0, 2 * SECOND);
             },
-            "192.0.2.9 gave up",
+            "became master: 192.0.2.9 resigned",
             false,
         ),
         (
             0,
             &|instance| (1..=3).for_each(|second| hear(instance, 50, second * SECOND)),
-            "192.0.2.9 has priority 50",
+            "became master: preempted 192.0.2.9 (priority 50)",
             true,
         ),
         (
@@ -147,7 +150,7 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
                 hear(instance, 200, SECOND);
                 answer(instance, 2 * SECOND);
             },
-            "the controller of 192.0.2.9 did not return",
+            "became master: the controller of 192.0.2.9 did not return",
             false,
         ),
     ];
@@ -178,7 +181,7 @@ fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
     for (heard, from, yields) in [(101, 9, true), (100, 9, true), (100, 0, false), (99, 9, false)] {
         let mut instance = backup(parameters(100));
         instance.tick(4 * SECOND);
-        let actions = instance.advert(address(from), address(1), &advert(heard), 5 * SECOND);
+        let actions = instance.handle_advert(address(from), address(1), &advert(heard), 5 * SECOND);
         if yields {
             assert!(
                 matches!(&actions[..], [Action::SendAdvert(100), Action::Become(Role::Backup, _)]),
@@ -191,7 +194,7 @@ fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
     }
     let mut instance = backup(parameters(100));
     instance.tick(4 * SECOND);
-    let actions = instance.advert(address(9), address(1), &advert(0), 5 * SECOND);
+    let actions = instance.handle_advert(address(9), address(1), &advert(0), 5 * SECOND);
     assert_eq!(
         actions,
         [Action::SendAdvert(100)],
@@ -221,7 +224,7 @@ fn a_storm_of_adverts_is_answered_at_a_pace() {
             while let Some(deadline) = master.deadline().filter(|deadline| *deadline <= now) {
                 note(deadline, master.tick(deadline));
             }
-            note(now, master.advert(address(9), address(1), &advert(heard), now));
+            note(now, master.handle_advert(address(9), address(1), &advert(heard), now));
         }
         while let Some(deadline) = master.deadline().filter(|deadline| *deadline < end + SECOND / 4) {
             note(deadline, master.tick(deadline));
@@ -244,10 +247,10 @@ fn whoever_yields_announces_nothing_any_more() {
     let mut master = backup(parameters(100));
     master.tick(4 * SECOND);
     for moment in [1, 2] {
-        master.advert(address(9), address(1), &advert(99), 4 * SECOND + moment);
+        master.handle_advert(address(9), address(1), &advert(99), 4 * SECOND + moment);
     }
     assert_eq!(master.deadline(), Some(4 * SECOND + 1 + 100_000));
-    master.advert(address(8), address(1), &advert(200), 4 * SECOND + 3);
+    master.handle_advert(address(8), address(1), &advert(200), 4 * SECOND + 3);
     assert_eq!(master.deadline(), Some(4 * SECOND + 3 + 3_609_375));
 }
 
@@ -257,13 +260,13 @@ fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
     let actions = instance.start(0, false);
     assert_eq!(actions[0], Action::SendAdvert(255));
     assert_eq!(instance.role(), Role::Master);
-    let actions = instance.stop("the daemon ends");
+    let actions = instance.stop(Inactive::Waiting, "the daemon stops");
     assert_eq!(actions[0], Action::SendAdvert(0));
-    assert!(matches!(&actions[1], Action::Become(Role::Out, _)));
-    assert_eq!((instance.role(), instance.deadline()), (Role::Out, None));
+    assert!(matches!(&actions[1], Action::Become(Role::Initialize, _)));
+    assert_eq!((instance.role(), instance.deadline()), (Role::Initialize, None));
     assert_eq!(instance.tick(9 * SECOND), []);
     assert_eq!(
-        backup(parameters(1)).stop("x").len(),
+        backup(parameters(1)).stop(Inactive::Fault, "x").len(),
         1,
         "a backup has nothing to give up"
     );
@@ -277,7 +280,7 @@ fn an_owner_yields_to_nobody() {
     };
     let mut owner = Instance::new(given);
     owner.start(0, false);
-    let actions = owner.advert(address(9), address(1), &advert(255), SECOND);
+    let actions = owner.handle_advert(address(9), address(1), &advert(255), SECOND);
     assert_eq!(
         actions,
         [Action::SendAdvert(255), Action::Announce],
@@ -289,8 +292,8 @@ fn an_owner_yields_to_nobody() {
     owner.maintain(false, 3 * SECOND);
     let deadline = owner.deadline();
     for heard in [100, 255] {
-        owner.advert(address(9), address(1), &advert(heard), 4 * SECOND);
-        assert_eq!(owner.kept_until(4 * SECOND), None);
+        owner.handle_advert(address(9), address(1), &advert(heard), 4 * SECOND);
+        assert_eq!(owner.defers_until(4 * SECOND), None);
     }
     assert_eq!(owner.deadline(), deadline, "the timer goes on");
     owner.tick(deadline.unwrap());
@@ -311,13 +314,13 @@ fn graced() -> Instance {
         grace: 10 * SECOND,
         ..parameters(100)
     });
-    let actions = instance.advert(address(9), address(1), &advert(200), SECOND);
+    let actions = instance.handle_advert(address(9), address(1), &advert(200), SECOND);
     assert_eq!(
         actions,
         [Action::SendEcho(address(9))],
         "it is asked at once, to know how to reach it"
     );
-    instance.advert(address(9), address(1), &advert(200), SECOND + 10);
+    instance.handle_advert(address(9), address(1), &advert(200), SECOND + 10);
     instance
 }
 
@@ -344,10 +347,10 @@ fn a_master_whose_adverts_are_missing_is_asked() {
 
 #[test]
 fn a_master_whose_packet_path_answers_stays_for_the_grace() {
-    let said = |holds, age| EchoReply {
+    let said = |holds_lease, lease_age| EchoReply {
         from: address(9),
-        holds,
-        age,
+        holds_lease,
+        lease_age,
     };
     // The answer; whether the master stays beyond the time of the protocol.
     for (answer, stays) in [
@@ -366,10 +369,10 @@ fn a_master_whose_packet_path_answers_stays_for_the_grace() {
         while instance.deadline().is_some_and(|deadline| deadline < 4 * SECOND) {
             instance.tick(instance.deadline().unwrap());
         }
-        instance.answered(answer, 4 * SECOND);
+        instance.handle_echo_reply(answer, 4 * SECOND);
         instance.tick(4_700_000);
         assert_eq!(instance.role() == Role::Backup, stays, "{answer:?}");
-        assert_eq!(instance.is_graced(4_700_000), stays);
+        assert_eq!(instance.is_in_grace(4_700_000), stays);
         // However late this balancer is itself.
         let mut questions = 0;
         for second in 60.. {
@@ -395,19 +398,19 @@ fn an_answer_that_nobody_waits_for_keeps_nobody_waiting() {
         ..parameters(100)
     });
     // One that is worse is preempted, and asked nothing.
-    instance.advert(address(9), address(1), &advert(50), SECOND);
+    instance.handle_advert(address(9), address(1), &advert(50), SECOND);
     let answer = EchoReply {
         from: address(9),
-        holds: true,
-        age: 0,
+        holds_lease: true,
+        lease_age: 0,
     };
-    instance.answered(answer, SECOND);
+    instance.handle_echo_reply(answer, SECOND);
     let deadline = instance.deadline().expect("it takes over some time");
     instance.tick(deadline);
     assert_eq!(instance.role(), Role::Master);
     // Nor does one to a question that was asked while its adverts came.
     let mut instance = graced();
-    instance.answered(answer, SECOND + 20);
+    instance.handle_echo_reply(answer, SECOND + 20);
     while instance.role() == Role::Backup {
         instance.tick(instance.deadline().unwrap());
     }
@@ -425,7 +428,7 @@ fn of_several_that_held_the_better_one_is_first() {
                 ..parameters(priority)
             });
             for moment in [0, 10] {
-                instance.advert(address(9), address(1), &advert(200), SECOND + moment + later);
+                instance.handle_advert(address(9), address(1), &advert(200), SECOND + moment + later);
             }
             instance
         });
@@ -435,10 +438,10 @@ fn of_several_that_held_the_better_one_is_first() {
             if next.tick(now) == [Action::SendEcho(address(9))] && !(is_silent && now > 8 * SECOND) {
                 let answer = EchoReply {
                     from: address(9),
-                    holds: true,
-                    age: now - SECOND,
+                    holds_lease: true,
+                    lease_age: now - SECOND,
                 };
-                next.answered(answer, now);
+                next.handle_echo_reply(answer, now);
             }
             if next.role() == Role::Master {
                 break next.priority();
@@ -461,16 +464,16 @@ fn whoever_slept_asks_before_it_takes_over() {
 #[test]
 fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
     let mut instance = backup(parameters(100));
-    instance.advert(address(8), address(1), &advert(200), SECOND);
-    instance.advert(address(9), address(1), &advert(150), SECOND + 100);
+    instance.handle_advert(address(8), address(1), &advert(200), SECOND);
+    instance.handle_advert(address(9), address(1), &advert(150), SECOND + 100);
     assert_eq!(instance.master(), Some((address(8), 200)));
     let deadline = instance.deadline();
-    instance.advert(address(9), address(1), &advert(0), SECOND + 200);
+    instance.handle_advert(address(9), address(1), &advert(0), SECOND + 200);
     assert_eq!(instance.deadline(), deadline);
     // The better one is gone, and the other one has taken over.
-    instance.advert(address(9), address(1), &advert(150), 4 * SECOND);
+    instance.handle_advert(address(9), address(1), &advert(150), 4 * SECOND);
     assert_eq!(instance.master(), Some((address(9), 150)));
-    instance.advert(address(9), address(1), &advert(0), 5 * SECOND);
+    instance.handle_advert(address(9), address(1), &advert(0), 5 * SECOND);
     assert_eq!(instance.deadline(), Some(5 * SECOND + 609_375));
 }
 
@@ -514,11 +517,11 @@ fn an_operator_hands_over_and_takes() {
     assert_eq!(instance.role(), Role::Backup);
     // The other one is of lower priority, and is let be for a while.
     for second in 6..12 {
-        instance.advert(address(9), address(1), &advert(100), second * SECOND);
+        instance.handle_advert(address(9), address(1), &advert(100), second * SECOND);
         assert_eq!(instance.tick(second * SECOND), []);
     }
     let until = (12..30).find(|second| {
-        instance.advert(address(9), address(1), &advert(100), second * SECOND);
+        instance.handle_advert(address(9), address(1), &advert(100), second * SECOND);
         !instance.tick(second * SECOND).is_empty()
     });
     assert!(until.is_some(), "it takes over again");
@@ -526,8 +529,8 @@ fn an_operator_hands_over_and_takes() {
     let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
     instance.release(5 * SECOND);
-    instance.advert(address(9), address(1), &advert(100), 6 * SECOND);
-    instance.advert(address(9), address(1), &advert(0), 7 * SECOND);
+    instance.handle_advert(address(9), address(1), &advert(100), 6 * SECOND);
+    instance.handle_advert(address(9), address(1), &advert(0), 7 * SECOND);
     assert_eq!(instance.deadline(), Some(8 * SECOND + 218_750));
     let mut instance = backup(parameters(50));
     assert_eq!(instance.take(SECOND, "taken")[0], Action::SendAdvert(50));
