@@ -82,12 +82,15 @@ pub enum Direction {
     ToClient = 1,
 }
 
+/// The largest time in ticks, before it wraps: 26 bits, all ones.
+pub const TICKS: u32 = (1 << 26) - 1;
+
 /// Converts the kernel's jiffies to ticks, the unit of the flow table's times. `shift` is
 /// [`Settings::tick_shift`](crate::Settings::tick_shift): a tick is about 64 ms for every rate of
 /// jiffies.
 #[inline(always)]
 pub const fn tick(jiffies: u64, shift: u32) -> u32 {
-    (jiffies >> (shift & 31)) as u32 & crate::flow_table::Meta::TICKS
+    (jiffies >> (shift & 31)) as u32 & TICKS
 }
 
 /// The shift for a kernel with this many jiffies a second.

@@ -59,7 +59,7 @@ impl Meta {
     /// The bits that are constant as long as the slot holds the same entry.
     const IDENTITY: u64 = UDP | REPLIES | VERSION | GENERATION | BACKEND;
     /// The largest time in ticks, before it wraps. All ones.
-    pub const TICKS: u32 = (1 << 26) - 1;
+    pub const TICKS: u32 = crate::flow::TICKS;
 
     /// What the slot holds.
     #[inline(always)]

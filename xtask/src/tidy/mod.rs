@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the invariants of the layout that can be read off the text.
 
 mod columns;
+mod cycles;
 mod markdown;
 mod names;
 mod rules;

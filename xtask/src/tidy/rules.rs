@@ -1,6 +1,7 @@
 //! The rules: one table, and one function for each.
 
 use super::columns;
+use super::cycles::module_cycles;
 use super::markdown;
 use super::names::{self, Banned};
 use super::source::{code, has_word, modules_of, product_code};
@@ -41,6 +42,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "pure-core",
         demand: "lb-core depends on no runtime, no map library and no sockets",
         check: pure_core,
+    },
+    Rule {
+        name: "module-cycles",
+        demand: "the modules of a crate import each other in one direction",
+        check: module_cycles,
     },
     Rule {
         name: "file-length",
