@@ -34,7 +34,7 @@ pub struct Load {
     pub path: String,
     /// How many clients ask at the same time.
     pub concurrency: usize,
-    /// How many requests there are in all; `None`: until told to stop.
+    /// How many requests there are in all; `None`: until it is stopped.
     pub requests: Option<u64>,
     /// After how many requests a client takes a new connection.
     pub per_connection: u64,

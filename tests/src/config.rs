@@ -62,7 +62,7 @@ pub const QUICK_HTTP_CHECK: &str =
 
 /// A check that much traffic on a busy machine does not worry: what is seen is the packet path.
 pub const PATIENT_CHECK: &str =
-    "type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 10\n";
+    "type = \"http\"\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1\nfall = 10\n";
 
 impl Config {
     /// One for the balancer `name` of a lab, native on `eth0`, without services.

@@ -16,7 +16,7 @@ use crate::{
 /// answers them.
 const TUNNEL_SOURCES: [&str; 2] = ["198.18.0.0/24", "2001:db8:ffff::/112"];
 
-/// A forwarding mode, and the way to its workers.
+/// A forwarding mode, and the path to its workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarding {
     /// Addresses and ports of both sides are translated.
@@ -93,7 +93,7 @@ impl Forwarding {
         }
     }
 
-    /// By how many bytes packets to a virtual address of this family grow on their way to workers.
+    /// By how many bytes packets to a virtual address of this family grow on their path to workers.
     pub fn overhead(self, service: IpAddr) -> usize {
         let Self::Tunnel { tunnel, crossed } = self else {
             return 0;

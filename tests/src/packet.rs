@@ -1,6 +1,6 @@
-//! Raw packets: a builder and a parser of its own, which share no code with what they are to judge.
+//! Raw packets: a builder and a parser of its own, which share no code with what they test.
 //!
-//! Checksums are computed over the whole segment, the slow way, where the product adjusts them.
+//! Checksums are computed over the whole segment, from all bytes, where the product adjusts them.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -30,7 +30,7 @@ const PIECE: usize = 16 << 10;
 const PIECE_PAUSE: Duration = Duration::from_millis(25);
 /// Connections that stay.
 const KEPT: usize = 200;
-const KEPT_PAUSE: Duration = Duration::from_millis(250);
+const KEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Clients that take a new connection for every request.
 const FRESH: usize = 2;
 const FRESH_PAUSE: Duration = Duration::from_millis(20);
@@ -69,7 +69,9 @@ impl Witness {
         // A packet that is lost is repeated, the third time after some seconds.
         load.patience = PATIENCE;
         let kept = load.start(client);
-        let fresh = Load::new(target).concurrency(FRESH).endless(FRESH_PAUSE).start(client);
+        let mut load = Load::new(target).concurrency(FRESH).endless(FRESH_PAUSE);
+        load.patience = PATIENCE;
+        let fresh = load.start(client);
         let download = Download::start(client, target);
         let witness = Self { download, kept, fresh };
         let is_open = wait::until(PATIENCE, || {
@@ -184,7 +186,7 @@ struct Download {
 struct Shared {
     received: AtomicU64,
     /// Whether it need not last any longer.
-    hurry: AtomicBool,
+    fast: AtomicBool,
 }
 
 impl Download {
@@ -196,7 +198,7 @@ impl Download {
     }
 
     fn finish(mut self) -> Result<u64> {
-        self.shared.hurry.store(true, Ordering::Relaxed);
+        self.shared.fast.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("the download was finished before")?;
         thread.join().expect("the download does not panic")
     }
@@ -204,7 +206,7 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        self.shared.hurry.store(true, Ordering::Relaxed);
+        self.shared.fast.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -238,7 +240,7 @@ fn download(target: SocketAddr, shared: &Shared) -> Result<u64> {
         hash.update(&piece[..length]);
         received += length as u64;
         shared.received.store(received, Ordering::Relaxed);
-        if !shared.hurry.load(Ordering::Relaxed) {
+        if !shared.fast.load(Ordering::Relaxed) {
             thread::sleep(PIECE_PAUSE);
         }
     }

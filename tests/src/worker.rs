@@ -1,4 +1,4 @@
-//! A worker's HTTP server: answers with its name, so that a client can tell who served it.
+//! A worker's HTTP server: answers with its name, so that a client knows who served it.
 //!
 //! | path | answer |
 //! |---|---|

@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
     let [v4, _] = virtual_addresses(0);
     let service = Service::http(&lab, "web", v4).mode("dsr").keys("syn_flood_rate = 0\n");
     let mut config = Config::new(&lab, "one").with(service);
-    // Twice the room, so that none is refused.
+    // Twice the capacity, so that none is refused.
     config.node_keys = format!("[node.capacity]\nflows_v4 = {}\n", 2 * options.flows.max(16));
     let lbd = Lbd::start(&lab.balancers[0], config)?;
     fill(&lab, &lbd, v4, options.flows)?;

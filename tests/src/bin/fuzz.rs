@@ -65,15 +65,15 @@ fn main() -> anyhow::Result<ExitCode> {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| run.work());
         }
-        let mut told = Duration::ZERO;
+        let mut last_report = Duration::ZERO;
         while !run.ends.load(Relaxed) {
             thread::sleep(Duration::from_millis(100));
             let elapsed = begin.elapsed();
             if run.packets.load(Relaxed) >= arguments.packets || limit.is_some_and(|limit| elapsed >= limit) {
                 run.ends.store(true, Relaxed);
             }
-            if elapsed >= told + Duration::from_secs(5) {
-                told = elapsed;
+            if elapsed >= last_report + Duration::from_secs(5) {
+                last_report = elapsed;
                 eprintln!("{}", run.progress(elapsed));
             }
         }

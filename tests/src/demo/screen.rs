@@ -51,12 +51,12 @@ impl Screen {
         self.last = Some((time, frame.copy()));
     }
 
-    /// Tells what happened; stays on the screen.
+    /// Prints what happened. The line stays on the screen.
     pub(super) fn event(&mut self, time: Duration, text: &str) {
         self.replace(&[]);
         println!("{:5.1} s  *** {text} ***", time.as_secs_f64());
         if self.terminal {
-            // The block made room for the line: bring it back.
+            // The line replaced the block: draw it again.
             self.due = time;
         }
     }

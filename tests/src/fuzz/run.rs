@@ -108,7 +108,7 @@ impl Fuzz {
         };
         steps.truncate(first + 1);
         self.shrink(&mut steps);
-        let log = self.tell(&steps);
+        let log = self.transcript(&steps);
         Err(Divergence {
             seed,
             step: first,
@@ -148,7 +148,7 @@ impl Fuzz {
         Ok(())
     }
 
-    fn tell(&mut self, steps: &[Step]) -> Vec<String> {
+    fn transcript(&mut self, steps: &[Step]) -> Vec<String> {
         let mut log = Vec::new();
         let (mut model, mut services) = self.begin();
         for step in steps {
@@ -234,7 +234,7 @@ impl Fuzz {
                 phase: entry.phase,
             })
         });
-        let told = || {
+        let described = || {
             vec![
                 format!("in:  {} {}", line(frame), hex(frame)),
                 format!("out: {:?} {} {}", seen.outcomes, line(&seen.bytes), hex(&seen.bytes)),
@@ -243,11 +243,11 @@ impl Fuzz {
         match followed {
             Ok(()) => {
                 if let Some(log) = log {
-                    log.extend(told());
+                    log.extend(described());
                 }
                 Ok(())
             }
-            Err(expected) => Err([told(), vec![format!("expected: {expected}")]].concat()),
+            Err(expected) => Err([described(), vec![format!("expected: {expected}")]].concat()),
         }
     }
 }

@@ -92,7 +92,7 @@ pub fn client(v6: bool, host: u8, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
-/// A router on the way.
+/// A router on the path.
 pub fn router(v6: bool) -> IpAddr {
     client(v6, 200, 0).ip()
 }

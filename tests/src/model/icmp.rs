@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use lb_common::{Mode, Outcome, Phase};
 
 use super::{
-    Flow, Hop, Key, Model, Seen, Way,
+    Expectation, Flow, Hop, Key, Model, Seen,
     emit::{Quote, requoted, to_hop},
     frame::{Ip, TCP, Transport, UDP, address, word16},
     sent,
@@ -14,17 +14,17 @@ use super::{
 impl Model {
     /// What becomes of a message of ICMP or ICMPv6 to an address that is not ours: a client's, of
     /// `dnat`.
-    pub(super) fn error_to_client(&mut self, frame: &[u8], ip: &Ip, seen: &Seen) -> Way {
+    pub(super) fn error_to_client(&mut self, frame: &[u8], ip: &Ip, seen: &Seen) -> Expectation {
         let is_to_sender = quote(frame, ip).is_ok_and(|quote| quote.source.ip() == ip.destination);
         match self.error(frame, ip, seen) {
             Err(Outcome::NotTcpUdp | Outcome::Malformed) => Err(Outcome::NotOurs),
             _ if !is_to_sender => Err(Outcome::NotOurs),
-            way => way,
+            result => result,
         }
     }
 
     /// What becomes of a message of ICMP or ICMPv6.
-    pub(super) fn error(&mut self, frame: &[u8], ip: &Ip, seen: &Seen) -> Way {
+    pub(super) fn error(&mut self, frame: &[u8], ip: &Ip, seen: &Seen) -> Expectation {
         let message = &frame[ip.l4..ip.end];
         if frame.len() < ip.l4 + 8 {
             return Err(Outcome::Malformed);
@@ -72,7 +72,7 @@ impl Model {
 impl Model {
     /// What becomes of an error about an answer of a flow that is not known: where packets pass as
     /// they are, any backend may be the one.
-    fn error_without_flow(&mut self, frame: &[u8], ip: &Ip, quote: &Quote, seen: &Seen) -> Way {
+    fn error_without_flow(&mut self, frame: &[u8], ip: &Ip, quote: &Quote, seen: &Seen) -> Expectation {
         let at = (quote.source, quote.protocol);
         let service = self.services.iter().position(|service| service.at == at);
         let service = service.filter(|index| !self.services[*index].mode.translates());

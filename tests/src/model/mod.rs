@@ -58,16 +58,16 @@ pub struct Expected {
 }
 
 /// What becomes of a frame, or one of several things.
-type Way = Result<Vec<Expected>, Outcome>;
+type Expectation = Result<Vec<Expected>, Outcome>;
 
-fn sent(bytes: Vec<u8>) -> Way {
+fn sent(bytes: Vec<u8>) -> Expectation {
     Ok(vec![Expected {
         outcome: Outcome::Forwarded,
         bytes: Some(bytes),
     }])
 }
 
-fn answered(outcome: Outcome, bytes: Vec<u8>) -> Way {
+fn answered(outcome: Outcome, bytes: Vec<u8>) -> Expectation {
     Ok(vec![Expected {
         outcome,
         bytes: Some(bytes),
@@ -84,7 +84,7 @@ impl Model {
         self.touched = None;
         self.problem = None;
         let expected = self
-            .way(frame, seen, table)
+            .classify(frame, seen, table)
             .unwrap_or_else(|outcome| vec![Expected::without_frame(frame, outcome)]);
         if let Some(problem) = self.problem.take() {
             return Err(problem);
@@ -106,16 +106,16 @@ impl Model {
             return Err(lines.join("\nor "));
         }
         let Some(key) = self.touched else { return Ok(()) };
-        let told = table(key).map(|entry| entry.phase);
+        let held = table(key).map(|entry| entry.phase);
         match self.flows.get(&key) {
-            Some(flow) if told != Some(flow.phase) => {
-                Err(format!("a flow {key:?} in phase {:?}, not {told:?}", flow.phase))
+            Some(flow) if held != Some(flow.phase) => {
+                Err(format!("a flow {key:?} in phase {:?}, not {held:?}", flow.phase))
             }
             _ => Ok(()),
         }
     }
 
-    fn way(&mut self, frame: &[u8], seen: &Seen, table: &dyn Fn(Key) -> Option<Entry>) -> Way {
+    fn classify(&mut self, frame: &[u8], seen: &Seen, table: &dyn Fn(Key) -> Option<Entry>) -> Expectation {
         let mut ip = Ip::read(frame)?;
         if !self.is_ours(&ip) {
             let is_icmp = ip.protocol == ICMP[usize::from(ip.v6)] && ip.fragment.is_none();
@@ -157,7 +157,7 @@ impl Model {
     }
 
     /// A worker's answer.
-    fn answer(&mut self, frame: &[u8], ip: &Ip, transport: &Transport, key: Key) -> Way {
+    fn answer(&mut self, frame: &[u8], ip: &Ip, transport: &Transport, key: Key) -> Expectation {
         let Some(flow) = self.flows.get_mut(&key) else {
             return Err(Outcome::NotOurs);
         };
@@ -187,7 +187,7 @@ impl Model {
         key: Key,
         seen: &Seen,
         table: &dyn Fn(Key) -> Option<Entry>,
-    ) -> Way {
+    ) -> Expectation {
         let udp = ip.protocol == UDP;
         let is_syn = !udp && transport.flags & (SYN | ACK | RST | FIN) == SYN;
         let mut moves = false;
@@ -299,7 +299,7 @@ impl Model {
     }
 
     /// The answer to a segment that has no flow.
-    fn refused(&self, frame: &[u8], ip: &Ip, transport: &Transport, why: Outcome) -> Way {
+    fn refused(&self, frame: &[u8], ip: &Ip, transport: &Transport, why: Outcome) -> Expectation {
         if transport.flags & RST != 0 {
             // RFC 9293, section 3.10.7.1: "An incoming segment containing a RST is discarded."
             return Err(Outcome::StrayReset);
@@ -327,7 +327,7 @@ impl Model {
     }
 
     /// Sends a packet to the backend of a flow.
-    fn carry(&mut self, frame: &[u8], ip: &Ip, transport: &Transport, flow: &Flow, seen: &Seen) -> Way {
+    fn carry(&mut self, frame: &[u8], ip: &Ip, transport: &Transport, flow: &Flow, seen: &Seen) -> Expectation {
         let service = &self.services[flow.service];
         let Some(backend) = service.backends.iter().find(|backend| backend.id == flow.backend) else {
             return Err(Outcome::NotOurs);
@@ -364,9 +364,9 @@ impl Model {
         let whose = (ip.source, transport.source, transport.destination, backend.id);
         let out = emit::tunnelled(frame, ip, mode, backend, spread);
         if seen.bytes == out {
-            let told: Spread = *self.spreads.entry(whose).or_insert(spread);
-            if told != spread {
-                self.problem = Some(format!("the outer header of the flow, {told:?}"));
+            let known: Spread = *self.spreads.entry(whose).or_insert(spread);
+            if known != spread {
+                self.problem = Some(format!("the outer header of the flow, {known:?}"));
             }
         }
         sent(out)

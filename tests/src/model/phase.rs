@@ -1,4 +1,4 @@
-//! How far a connection has come, as the two ends would tell it.
+//! The state of a connection, as its two ends see it.
 
 use lb_common::Phase::{self, *};
 

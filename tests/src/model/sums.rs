@@ -1,4 +1,4 @@
-//! Checksums over whole headers and messages, the slow way.
+//! Checksums over whole headers and messages, computed from all bytes.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ fn sum(pieces: &[&[u8]]) -> u32 {
 }
 
 /// Sets the checksum field at `at` in `new`, which replaces `old`: a right one is right again, and
-/// a wrong one stays as wrong as it was, so that no error of the way before is hidden.
+/// a wrong one stays as wrong as it was, so that no earlier error is hidden.
 /// `old_outside` and `new_outside` count too, as a pseudo-header does.
 pub fn mend(old: &[u8], old_outside: &[u8], new: &mut [u8], new_outside: &[u8], at: usize) {
     new[at..at + 2].fill(0);

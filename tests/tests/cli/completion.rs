@@ -62,7 +62,7 @@ impl Shell {
     }
 
     fn screen(&self) -> String {
-        // Without the bell that tells of nothing to complete.
+        // Without the bell that rings when there is nothing to complete.
         self.screen.lock().unwrap().replace('\x07', "")
     }
 
@@ -195,6 +195,6 @@ fn a_daemon_that_hangs_holds_no_shell_up() {
     let took = begin.elapsed();
     signal("-CONT");
     assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&[][..], &[][..]));
-    // It gives up after a quarter of a second; the rest is for a machine with much else to do.
+    // It stops waiting after a quarter of a second; the rest is for a busy machine.
     assert!(took.as_secs() < 20, "{took:?}");
 }

@@ -43,7 +43,7 @@ fn a_reload_of_a_broken_file_is_refused_by_the_daemon_however_it_is_found() {
     config.socket = format!("/run/lbd/test-{}.sock", std::process::id()).into();
     let lbd = Lbd::start(&lab.balancers[0], config).unwrap();
     let (file, socket) = (lbd.config().file.clone(), lbd.config().socket.clone());
-    let ways = [
+    let options = [
         ["--config", file.to_str().unwrap()],
         ["--socket", socket.to_str().unwrap()],
     ];
@@ -55,20 +55,20 @@ fn a_reload_of_a_broken_file_is_refused_by_the_daemon_however_it_is_found() {
         ("empty", Some(Vec::new())),
         ("gone", None),
     ];
-    let mut told = 0;
+    let mut refused = 0;
     for (what, bytes) in broken {
         write(&file, bytes.as_deref());
-        for way in ways {
-            let output = lbctl(&lab, &[way[0], way[1], "reload"]);
-            assert_eq!(output.status.code(), Some(1), "{what}, {way:?}: {}", errors(&output));
-            told += 1;
-            assert_eq!(refusals(&lbd), told, "{what}, {way:?}");
+        for option in options {
+            let output = lbctl(&lab, &[option[0], option[1], "reload"]);
+            assert_eq!(output.status.code(), Some(1), "{what}, {option:?}: {}", errors(&output));
+            refused += 1;
+            assert_eq!(refusals(&lbd), refused, "{what}, {option:?}");
         }
     }
     write(&file, Some(&right));
-    for way in ways {
-        let output = lbctl(&lab, &[way[0], way[1], "reload"]);
-        assert!(output.status.success(), "{way:?}: {}", errors(&output));
+    for option in options {
+        let output = lbctl(&lab, &[option[0], option[1], "reload"]);
+        assert!(output.status.success(), "{option:?}: {}", errors(&output));
     }
     // Of another file nobody is asked.
     let output = lbctl(&lab, &["--config", "/nonexistent/lbd.toml", "reload"]);
@@ -172,7 +172,7 @@ fn who_watches_goes_on_after_a_restart() {
     });
     lbd.restart().unwrap();
     eventually(PATIENCE, "the next daemon shows", || shows(&watcher, &lbd));
-    assert_eq!(watcher.status().unwrap(), None, "it goes on");
+    assert_eq!(watcher.status().unwrap(), None, "it continues");
 }
 
 #[test]

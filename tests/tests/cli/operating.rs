@@ -71,7 +71,7 @@ fn disabling_a_backend_moves_its_clients_and_enabling_gives_it_new_ones() {
     eventually(PATIENCE, "its clients are served", || {
         kept.report().answered() > served + 4 * KEPT as u64
     });
-    // Health checks go on, and connect too.
+    // Health checks continue, and open connections, too.
     let asked = workers[0].requests();
     println!("{connections} connections and {asked} requests before it was disabled");
 
@@ -113,7 +113,7 @@ fn flushed_connections_end_by_a_reset_and_new_ones_work() {
     let done = Instant::now();
     let (ended, stayed) = (flushed["ended"].as_u64().unwrap(), flushed["kept"].as_u64().unwrap());
     assert!(ended > 0 && ended + stayed > KEPT as u64, "{flushed}");
-    // It is told at once, not with its next request.
+    // It sees that at once, not with its next request.
     let error = loop {
         match idle.read(&mut [0; 4096]) {
             Ok(0) => panic!("closed, not reset"),
@@ -139,7 +139,7 @@ fn flushed_connections_end_by_a_reset_and_new_ones_work() {
 }
 
 #[test]
-fn who_follows_events_is_told_of_a_restart_and_goes_on() {
+fn who_follows_events_sees_a_restart_and_what_follows() {
     let lab = Lab::new().unwrap();
     let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
@@ -159,7 +159,7 @@ fn who_follows_events_is_told_of_a_restart_and_goes_on() {
     };
     let target = format!("web/{}", lbd.backend_states("web").unwrap()[0].0);
     lbd.lbctl(&["backend", "disable", &target]).unwrap();
-    eventually(PATIENCE, "the override is told of", || {
+    eventually(PATIENCE, "the override is printed", || {
         lines(&follower).iter().any(|event| event["kind"] == "override-set")
     });
     for death in 1..=2 {
@@ -169,16 +169,16 @@ fn who_follows_events_is_told_of_a_restart_and_goes_on() {
             lbd.kill9().unwrap();
         }
         lbd.restart().unwrap();
-        eventually(PATIENCE, "the restart is told of", || {
+        eventually(PATIENCE, "the restart is printed", || {
             let lines = lines(&follower);
             lines.iter().filter(|event| event["kind"] == "daemon-started").count() == 1 + death
         });
     }
     lbd.lbctl(&["backend", "enable", &target]).unwrap();
-    eventually(PATIENCE, "what happens now is told of", || {
+    eventually(PATIENCE, "what happens now is printed", || {
         lines(&follower).iter().any(|event| event["kind"] == "override-cleared")
     });
-    assert_eq!(follower.status().unwrap(), None, "it goes on");
+    assert_eq!(follower.status().unwrap(), None, "it continues");
 
     // Between the events of two daemons stands that some may be missing; within those of one, none
     // is.
@@ -284,21 +284,23 @@ fn a_udp_client_whose_worker_dies_is_answered_by_another_on_the_same_socket() {
 }
 
 #[test]
-fn the_ends_of_drains_are_told_once_and_for_what_they_are() {
+fn each_end_of_a_drain_is_one_event_with_its_cause() {
     let lab = Lab::new().unwrap();
     let workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     lbd.await_all_up("web");
     let [quiet, busy] = [workers[0].name(), workers[1].name()].map(str::to_owned);
-    let told = |lbd: &Lbd<'_>, backend: &str| -> Vec<String> {
+    let causes_of = |lbd: &Lbd<'_>, backend: &str| -> Vec<String> {
         let is_it = |event: &Value| event["kind"] == "drain-ended" && event["backend"] == *backend;
         let causes = events(lbd).into_iter().filter(is_it);
         causes.map(|event| event["cause"].to_string()).collect()
     };
-    // It is told before the other one has a deadline.
+    // Its event comes before the deadline of the other one.
     lbd.lbctl(&["backend", "drain", &format!("web/{quiet}")]).unwrap();
-    eventually(PATIENCE, "the quiet one has drained", || told(&lbd, &quiet).len() == 1);
-    assert!(told(&lbd, &quiet)[0].contains("no flows are left"));
+    eventually(PATIENCE, "the quiet one has drained", || {
+        causes_of(&lbd, &quiet).len() == 1
+    });
+    assert!(causes_of(&lbd, &quiet)[0].contains("no flows are left"));
     let [v4, _] = virtual_addresses(0);
     let load = Load::new((v4, 80).into()).endless(Duration::from_millis(20));
     let kept = load.concurrency(2).keep_alive().start(&lab.client.namespace);
@@ -308,10 +310,12 @@ fn the_ends_of_drains_are_told_once_and_for_what_they_are() {
     lbd.kill9().unwrap();
     std::thread::sleep(Duration::from_secs(6));
     lbd.restart().unwrap();
-    eventually(PATIENCE, "the busy one has drained", || told(&lbd, &busy).len() == 1);
-    let causes = told(&lbd, &busy);
+    eventually(PATIENCE, "the busy one has drained", || {
+        causes_of(&lbd, &busy).len() == 1
+    });
+    let causes = causes_of(&lbd, &busy);
     assert!(causes[0].contains("while lbd did not run"), "{causes:?}");
-    assert_eq!(told(&lbd, &quiet), Vec::<String>::new(), "that was told before");
+    assert_eq!(causes_of(&lbd, &quiet), Vec::<String>::new(), "its event came before");
 }
 
 #[test]
@@ -350,7 +354,7 @@ fn lbctl_ends_with_the_status_that_is_documented_and_lets_readers_go() {
         ("lbctl explain icmp 192.0.2.1:1 192.0.2.2:1".to_owned(), 2, "tcp, udp"),
         (format!("{nobody} lbctl service list"), 4, "use sudo"),
         (format!("{nobody} lbctl map list"), 4, "use sudo"),
-        // Whoever reads on gets what there is, and whoever does not is no failure.
+        // A reader that continues gets everything. One that stops reading is no failure.
         ("lbctl map dump OUTCOMES | head -1".to_owned(), 0, "count"),
         ("lbctl service list --watch=0.2 | head -1".to_owned(), 0, "service"),
         ("lbctl event follow --last 1 | head -1".to_owned(), 0, ""),

@@ -22,7 +22,7 @@ fn segment(v6: bool, flow: u16, flags: u8) -> Packet {
     Packet::tcp(client, front, flags)
 }
 
-/// Segments that are no SYN go on only where their flow is found.
+/// Segments without SYN are forwarded only where their flow is found.
 fn assert_all_found(program: &mut Program, v6: bool, flows: impl Iterator<Item = u16>) {
     for flow in flows {
         program.send(&segment(v6, flow, ACK), Outcome::Forwarded);
@@ -46,7 +46,7 @@ fn marks_of_spilled_buckets_are_renewed_and_no_flow_is_lost() {
         assert!(full > 0, "no bucket spilled");
         assert_all_found(&mut program, v6, 0..FLOWS);
 
-        // What stands in a second bucket keeps the mark of its first one, in either mark.
+        // An entry in a second bucket keeps the mark of its first one, in either mark.
         for _ in 0..2 {
             program.tables.renew_spills();
             assert_eq!(program.tables.spilled_buckets().0, full);

@@ -1,4 +1,4 @@
-//! Packet tables of what is not the plain way: every mode, ICMP errors, fragments, tags, extension
+//! Packet tables of special cases: every mode, ICMP errors, fragments, tags, extension
 //! headers, guards, schedulers.
 
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +23,7 @@ fn inner(frame: &[u8], outer_v6: bool, mode: Mode) -> Vec<u8> {
 }
 
 #[test]
-fn dnat_keeps_the_client_and_translates_both_ways() {
+fn dnat_keeps_the_client_and_translates_both_directions() {
     for v6 in [false, true] {
         let mut program = Program::with(one(Mode::Dnat, v6, TCP));
         let first = tcp(Mode::Dnat, v6, 40_000, SYN);
@@ -150,8 +150,8 @@ fn icmp_errors_about_answers_reach_the_worker_translated() {
                     router
                 };
                 let mut wanted = expected.quoted_by(from, kind, code, 1400, quoted);
-                // The error itself goes one hop, with the frame of the worker; the rest must be the
-                // same to the byte.
+                // The error itself takes one hop, with the frame of the worker; the rest must be
+                // the same to the byte.
                 let ttl = if v6 { 14 + 7 } else { 14 + 8 };
                 wanted[..12].copy_from_slice(&run.bytes[..12]);
                 wanted[ttl] -= 1;
@@ -421,7 +421,7 @@ fn a_range_of_ports_keeps_the_packets_port_and_a_single_port_in_it_wins() {
 }
 
 #[test]
-fn workers_are_told_the_client_while_the_handshake_lasts() {
+fn workers_get_the_address_of_the_client_during_the_handshake() {
     for v6 in [false, true] {
         let mut service = fixture::service(Mode::Nat, v6, TCP, [1]);
         service.toa = true;
@@ -441,7 +441,7 @@ fn workers_are_told_the_client_while_the_handshake_lasts() {
         assert_eq!(
             ack[l4 + 20..l4 + 20 + size],
             *option,
-            "the end of the handshake tells too"
+            "the end of the handshake has it, too"
         );
         Packet::parse(&ack).expect("lengths and checksums are right");
         let data = program.send(&tcp(Mode::Nat, v6, 40_000, ACK), Outcome::Forwarded);
@@ -450,7 +450,7 @@ fn workers_are_told_the_client_while_the_handshake_lasts() {
 }
 
 #[test]
-fn a_client_cannot_tell_the_worker_another_address_by_an_option_of_its_own() {
+fn a_client_cannot_forge_its_address_with_an_option_of_its_own() {
     let mut service = fixture::service(Mode::Nat, false, TCP, [1]);
     service.toa = true;
     let mut program = Program::with(vec![service]);
@@ -468,9 +468,9 @@ fn a_client_cannot_tell_the_worker_another_address_by_an_option_of_its_own() {
     assert_eq!(
         program.run_bytes(&with_options(&[1; 40])).1,
         ["forwarded"],
-        "no room, and nothing claimed"
+        "no space, and nothing claimed"
     );
-    // With room, the real one comes first.
+    // With space, the real one comes first.
     let (out, outcomes) = program.run_bytes(&with_options(&claim));
     assert_eq!(outcomes, ["forwarded"]);
     assert_eq!(out.bytes[54..58], [254, 8, 117, 48]);

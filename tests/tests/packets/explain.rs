@@ -91,7 +91,7 @@ fn every_mode_scheduler_and_family_does_what_is_explained() {
         program.desire(Vec::new());
         program.desire(services.clone());
         for service in &services {
-            // The table is small: what has no room is another test's.
+            // The table is small; what a full table does is in another test.
             program.forget();
             for number in 0..clients() {
                 let question = question(service, client(service.at.address.is_ipv6(), number));
@@ -227,7 +227,7 @@ fn flows_of_backends_that_are_down_go_where_the_policy_says() {
 }
 
 #[test]
-fn an_answer_is_told_from_a_request() {
+fn a_reply_is_distinguished_from_a_request() {
     let service = service(Mode::Nat, false, TCP, Scheduler::RoundRobin);
     let mut program = Program::with(vec![service.clone()]);
     let asked = question(&service, client(false, 3));

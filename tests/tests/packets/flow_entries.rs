@@ -1,5 +1,5 @@
-//! What enters the flow table, by which way it goes then, and that it stays true while the
-//! configuration changes.
+//! Packet tables of the flow table: which flows enter it, which path their packets take, and how
+//! entries follow changes of the configuration.
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ use lb_common::{Event, Mode, Outcome, address_class, next_hop::ClientHop};
 use lb_core::config::{Capacity, Timeouts};
 use lb_userspace::daemon::flows::sweep::Sweeper;
 
-/// A client's address that stands in the same place among the classes of addresses as another
+/// A client's address that is in the same place among the classes of addresses as another
 /// address.
 fn in_the_place_of(address: IpAddr) -> IpAddr {
     let IpAddr::V4(address) = address else {
@@ -49,7 +49,7 @@ fn a_client_whose_address_is_taken_for_ours_gets_answers_too() {
 }
 
 #[test]
-fn packets_of_a_flow_that_a_full_table_refuses_go_the_same_way() {
+fn packets_of_a_flow_that_a_full_table_refuses_take_the_same_path() {
     let service = fixture::service(Mode::Dsr, false, TCP, [1, 2, 3, 4]);
     let capacity = Capacity {
         flows_v4: 8,
@@ -139,7 +139,7 @@ fn every_packet_of_a_flow_keeps_it_young() {
     for to_worker in [true, false] {
         let before = seen(&program, to_worker);
         thread::sleep(3 * program.tables.clock.tick());
-        // It goes on as before: there is nothing else to note.
+        // Nothing else changes.
         program.forward(&if to_worker {
             tcp(Mode::Dnat, false, 30_000, ACK)
         } else {

@@ -52,7 +52,7 @@ fn packet(v6: bool, protocol: u8, port: u16, flags: u8) -> Packet {
 }
 
 #[test]
-fn packets_are_translated_both_ways() {
+fn packets_are_translated_in_both_directions() {
     let mut program = Program::with(Vec::new());
     for v6 in [false, true] {
         for protocol in [TCP, UDP] {
@@ -64,7 +64,7 @@ fn packets_are_translated_both_ways() {
                 (SocketAddr::new(vip(v6).ip(), 30_000), worker(v6, 1))
             );
             assert_eq!(out.destination_mac, [2, 0, 0, 0, 1, 1]);
-            assert_eq!(program.forward(&first), out, "a second packet goes the same way");
+            assert_eq!(program.forward(&first), out, "a second packet takes the same path");
 
             let answer = if protocol == TCP {
                 Packet::tcp(out.destination, out.source, SYN | ACK)
@@ -314,7 +314,7 @@ fn a_full_table_refuses_new_flows_and_keeps_no_half_of_one() {
             refused += 1;
             continue;
         }
-        // Only established flows do not give way.
+        // Only established flows are not evicted.
         let out = Packet::parse(&run.bytes).unwrap();
         program.forward(&Packet::tcp(out.destination, out.source, SYN | ACK));
         program.forward(&packet(false, TCP, port, ACK));
@@ -471,7 +471,7 @@ fn what_is_not_ours_passes_untouched() {
         ("a header that is too short", change(&v4, 14, &[0x44]), "malformed"),
         ("a length beyond the frame", change(&v4, 16, &[0x10, 0]), "malformed"),
         ("a length below the header", change(&v4, 16, &[0, 19]), "malformed"),
-        ("no room for the TCP header", change(&v4, 16, &[0, 39]), "malformed"),
+        ("no space for the TCP header", change(&v4, 16, &[0, 39]), "malformed"),
         ("a TCP header that is too short", change(&v4, 46, &[0x40]), "malformed"),
         ("a TCP header beyond the packet", change(&v4, 46, &[0xf0]), "malformed"),
         (

@@ -86,7 +86,7 @@ impl Program {
             .sum()
     }
 
-    /// How many entries of modes that translate stand there without that of the other direction.
+    /// How many entries of modes that translate have no entry of the other direction.
     fn unpaired(&self, to_worker: bool) -> usize {
         let flows = self.flows().into_iter();
         let these = flows.filter(|flow| flow.mode.translates() && flow.to_worker == to_worker);
@@ -129,7 +129,7 @@ impl Program {
     }
 }
 
-/// Entries that stand there for a 5-tuple that has another one.
+/// Pairs of entries for the same 5-tuple.
 fn doubles(flows: &[FlowEntry]) -> Vec<[FlowEntry; 2]> {
     let mut seen = HashMap::new();
     flows
@@ -147,38 +147,38 @@ const WALKS: usize = 16;
 fn packets_from_two_cpus_leave_no_flow_twice_and_exact_numbers() {
     let crowd = |clients, ports| Crowd { clients, ports };
     let given = [
-        ("room for all", 4096, crowd(8, 4), 1),
-        ("hardly room", 64, crowd(8, 4), 2),
-        ("far too little room", 16, crowd(16, 8), 3),
+        ("capacity for all", 4096, crowd(8, 4), 1),
+        ("hardly enough capacity", 64, crowd(8, 4), 2),
+        ("far too little capacity", 16, crowd(16, 8), 3),
     ];
-    for (room, capacity, crowd, seed) in given {
+    for (name, capacity, crowd, seed) in given {
         let program = Program::new(capacity);
         program.run(crowd, 35_000, seed);
         let flows = program.flows();
-        assert!(doubles(&flows).is_empty(), "{room}: {:#?}", doubles(&flows));
+        assert!(doubles(&flows).is_empty(), "{name}: {:#?}", doubles(&flows));
         let wrong = program.wrong_numbers();
         println!(
-            "{room}: {} entries, {} flows begun, {} flows without answers, {} answers without a flow; {wrong:?}",
+            "{name}: {} entries, {} flows begun, {} flows without answers, {} answers without a flow; {wrong:?}",
             flows.len(),
             program.count(Event::FlowBegun),
             program.unpaired(true),
             program.unpaired(false),
         );
-        assert_eq!(wrong, [] as [String; 0], "{room}");
-        assert_eq!(program.unpaired(true), 0, "{room}: flows whose answers find nothing");
+        assert_eq!(wrong, [] as [String; 0], "{name}");
+        assert_eq!(program.unpaired(true), 0, "{name}: flows whose answers find nothing");
         let mut sweeper = Sweeper::default();
         program.sweep(&mut sweeper);
         program.sweep(&mut sweeper);
-        assert_eq!(program.wrong_numbers(), [] as [String; 0], "{room}");
+        assert_eq!(program.wrong_numbers(), [] as [String; 0], "{name}");
         if program.unpaired(false) > 0 {
             thread::sleep(Duration::from_secs(6));
             (0..WALKS).for_each(|_| program.sweep(&mut sweeper));
-            assert_eq!(program.unpaired(false), 0, "{room}");
+            assert_eq!(program.unpaired(false), 0, "{name}");
         }
     }
 }
 
-/// SYNs that come again go to another worker while others of their flow, and answers, come on the
+/// Retransmitted SYNs go to another worker while others of their flow, and answers, come on the
 /// other CPU.
 #[test]
 fn flows_that_go_to_another_worker_under_two_cpus_leave_exact_numbers() {

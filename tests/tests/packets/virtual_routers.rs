@@ -180,7 +180,7 @@ fn frames_to_the_virtual_router_are_for_its_master_alone() {
         scene.program.send(&foreign, Outcome::Forwarded);
         scene.renew();
         scene.program.send(&syn, Outcome::Forwarded);
-        // Whoever gives up takes them until the next master has sent from there.
+        // A former master takes them until the next master has sent from there.
         scene.routers.relay(scene.index, lease_clock().unwrap(), Some(LEASE));
         scene.routers.give_up(scene.index);
         let late = Packet {
@@ -213,14 +213,14 @@ fn answers_come_from_the_interface_s_own_address() {
         let answer = Packet::tcp(to_worker.destination, to_worker.source, SYN | ACK);
         let back = scene.program.forward(&answer);
         assert_eq!((back.source_mac, back.destination_mac), (OWN, syn.source_mac));
-        // What follows goes on as fast as to any address, and leaves the way back as it is.
+        // What follows takes the fast path, and the client hop stays as it is.
         let ack = Packet {
             destination_mac: router_mac(v6),
             ..tcp(Mode::Nat, v6, 40_000, ACK)
         };
         scene.program.forward(&ack);
         assert_eq!(scene.program.forward(&answer).source_mac, OWN);
-        // Another neighbour is another way back.
+        // Another neighbour is another client hop.
         let moved = Packet {
             source_mac: THIRD,
             ..ack
@@ -231,12 +231,12 @@ fn answers_come_from_the_interface_s_own_address() {
 }
 
 #[test]
-fn whose_address_is_whose_is_learnt_where_adverts_do_not_tell() {
+fn link_layer_addresses_of_peers_are_learnt_where_adverts_do_not_show_them() {
     for v6 in [false, true] {
         let mut scene = Scene::new(v6, Mode::Nat);
         let [other, third] = [9, 8].map(|number| other_balancer(v6, number));
         scene.advert(other, OTHER, 100);
-        assert_eq!(scene.entry().heard_mac, mac::word(OTHER), "adverts tell");
+        assert_eq!(scene.entry().heard_mac, mac::word(OTHER), "from adverts");
         if !v6 {
             let before = scene.entry();
             scene.advert_of(2, third, THIRD, 200);
@@ -244,20 +244,20 @@ fn whose_address_is_whose_is_learnt_where_adverts_do_not_tell() {
         }
         scene.advert(third, router_mac(v6), 100);
         assert_eq!(scene.entry().heard_mac, 0, "nobody is taken for another one");
-        // A balancer that is not the one that was heard tells nothing.
+        // A balancer other than the one that was heard changes nothing.
         let question = scene.echo(echo::ASKS, other, OTHER);
         scene.program.send(&question, Outcome::EchoAnswered);
         assert_eq!(scene.entry().heard_mac, 0);
         let question = scene.echo(echo::ASKS, third, THIRD);
         scene.program.send(&question, Outcome::EchoAnswered);
-        assert_eq!(scene.entry().heard_mac, mac::word(THIRD), "questions tell");
+        assert_eq!(scene.entry().heard_mac, mac::word(THIRD), "from requests");
         scene.advert(third, router_mac(v6), 100);
         scene.advert(third, router_mac(v6), 0);
         assert_eq!(scene.entry().heard_mac, mac::word(THIRD), "and that stays");
         scene.advert(other, router_mac(v6), 100);
         let answer = scene.echo(echo::ANSWERS, other, OTHER);
         scene.program.send(&answer, Outcome::NotOurs);
-        assert_eq!(scene.entry().heard_mac, mac::word(OTHER), "answers tell");
+        assert_eq!(scene.entry().heard_mac, mac::word(OTHER), "from replies");
     }
 }
 

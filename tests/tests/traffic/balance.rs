@@ -233,7 +233,7 @@ fn the_generic_mode_balances_too() {
 }
 
 #[test]
-fn counters_and_flows_tell_what_happened() {
+fn counters_and_flows_show_what_happened() {
     let lab = Lab::new().unwrap();
     let _workers = Worker::all(&lab);
     let lbd = balance(&lab, |name, address| Service::http(&lab, name, address));

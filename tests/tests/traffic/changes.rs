@@ -59,7 +59,7 @@ fn reloads_that_add_remove_and_reweight_break_nothing() {
         lbd.await_all_up("web");
         let there = names(&lbd);
         assert!(expected.iter().all(|name| there.contains(name)), "{there:?}");
-        assert!(witness.is_flowing(), "traffic does not go on");
+        assert!(witness.is_flowing(), "traffic does not continue");
     }
 
     // A file that is wrong changes nothing, and says where it is wrong.
@@ -148,12 +148,15 @@ fn a_drain_comes_to_zero_by_itself_where_connections_end() {
     eventually(PATIENCE, "it has flows", || {
         backend(&lbd, &name)["total"].as_u64() > Some(20)
     });
-    let told = lbd
+    let printed = lbd
         .lbctl_text(&["backend", "drain", &format!("web/{name}"), "--wait"])
         .unwrap();
     // A line for each count of flows that it saw.
-    let counts: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(counts.last().unwrap()["active"], 0, "{told}");
+    let counts: Vec<Value> = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(counts.last().unwrap()["active"], 0, "{printed}");
     let row = backend(&lbd, &name);
     assert_eq!((&row["active"], &row["embryonic"]), (&json!(0), &json!(0)), "{row}");
     let report = traffic.stop();
@@ -176,12 +179,12 @@ fn a_drain_ends_at_its_deadline_as_the_policy_says() {
         eventually(PATIENCE, "it has flows", || active() > Some(0));
         let target = format!("web/{name}");
         lbd.lbctl(&["backend", "drain", &target, "--deadline", "1s"]).unwrap();
-        assert!(active() > Some(0), "{policy}: its flows go on");
+        assert!(active() > Some(0), "{policy}: its flows continue");
         eventually(PATIENCE, "the drain ends", || {
             kinds(&lbd).contains(&"drain-ended".to_owned())
         });
         if left {
-            assert!(active() > Some(0), "{policy}: they go on still");
+            assert!(active() > Some(0), "{policy}: they still continue");
         } else {
             eventually(PATIENCE, "its flows are gone", || active() == Some(0));
         }
@@ -251,7 +254,7 @@ fn a_reload_moves_the_tcp_listener_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
-fn a_reload_that_makes_an_override_void_tells_so_and_the_file_keeps_step() {
+fn a_reload_that_makes_an_override_void_reports_it_and_updates_the_file() {
     let lab = Lab::new().unwrap();
     let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
@@ -363,7 +366,7 @@ fn a_service_may_have_another_name() {
     lbd.reconfigure(|config| config.services[0].backends.truncate(1))
         .unwrap();
     lbd.lbctl(&["reload"]).unwrap();
-    // Flows of the backend that left go on, and what an operator decided holds.
+    // Flows of the removed backend continue, and the override of the operator holds.
     lbd.reconfigure(|config| config.services[0].name = "site".to_owned())
         .unwrap();
     lbd.lbctl(&["reload"]).unwrap();
@@ -409,8 +412,11 @@ fn a_file_that_cannot_be_read_holds_nothing_up() {
         command.args(["--socket", &socket]).args(arguments).output().unwrap()
     };
     let refused = lbctl(&["reload"]);
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && told.contains("no regular file"), "{told}");
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && errors.contains("no regular file"),
+        "{errors}"
+    );
     assert!(lbctl(&["service", "list"]).status.success());
     std::fs::remove_file(&file).unwrap();
     lbd.reconfigure(|_| {}).unwrap();
@@ -426,14 +432,14 @@ fn a_reload_whose_promises_cannot_be_saved_is_refused() {
     let _clients = waiting(&lab, 2);
     let whole = lbd.config().services[0].backends.clone();
     // Where the file is written, something else is.
-    let in_the_way = lbd.config().state_dir.join("overrides.json.new");
-    std::fs::create_dir(&in_the_way).unwrap();
+    let obstacle = lbd.config().state_dir.join("overrides.json.new");
+    std::fs::create_dir(&obstacle).unwrap();
     lbd.reconfigure(|config| config.services[0].backends.truncate(1))
         .unwrap();
     let refused = format!("{:#}", lbd.lbctl(&["reload"]).unwrap_err());
     assert!(refused.contains("nothing is changed"), "{refused}");
     assert_eq!(backend(&lbd, &whole[1].0)["state"], "up");
-    std::fs::remove_dir(&in_the_way).unwrap();
+    std::fs::remove_dir(&obstacle).unwrap();
     lbd.lbctl(&["reload"]).unwrap();
     assert_eq!(backend(&lbd, &whole[1].0)["state"], "draining");
 }

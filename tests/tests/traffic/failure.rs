@@ -105,7 +105,7 @@ fn an_idle_connection_to_a_silently_dead_worker_is_reset() {
             .expect("one of two is there");
         lab.fabric.set_cable(&lab.workers[0], false).unwrap();
         lbd.await_state(service, "worker-1", "down");
-        // The reset may come by itself or as the answer to the client's next segment.
+        // The reset may come at once or as the answer to the client's next segment.
         let dead = &mut connections[position].0;
         let error = request(dead)
             .err()
@@ -179,13 +179,13 @@ fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_fi
     let node = lbd.lbctl(&["node", "status"]).unwrap();
     let outcomes = &node["outcomes"];
     assert!(outcomes["reset_no_backend"].as_u64().unwrap() >= 2, "{outcomes}");
-    let unserved = targets().len() as u64;
+    let expected = targets().len() as u64;
     assert_eq!(
         node["services"],
-        serde_json::json!({ "no-backend": unserved }),
+        serde_json::json!({ "no-backend": expected }),
         "{node}"
     );
-    assert_eq!(told(&lbd, "service-down"), targets().len());
+    assert_eq!(events(&lbd, "service-down"), targets().len());
     workers[1].revive().unwrap();
     for (service, target) in targets() {
         lbd.await_state(service, "worker-2", "up");
@@ -193,18 +193,18 @@ fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_fi
         report.assert_flawless();
         assert_eq!(report.of("worker-2"), 100, "{service}");
     }
-    assert_eq!(told(&lbd, "service-up"), targets().len());
+    assert_eq!(events(&lbd, "service-up"), targets().len());
 }
 
 /// How often something of a kind happened.
-fn told(lbd: &Lbd<'_>, kind: &str) -> usize {
+fn events(lbd: &Lbd<'_>, kind: &str) -> usize {
     let page = lbd.lbctl(&["event", "list"]).unwrap();
     let events = page["events"].as_array().unwrap();
     events.iter().filter(|event| event["kind"] == kind).count()
 }
 
 #[test]
-fn the_cause_of_a_down_backend_is_told() {
+fn the_cause_of_a_down_backend_is_shown() {
     let lab = Lab::new().unwrap();
     let mut workers = Worker::all(&lab);
     let lbd = balance(&lab);

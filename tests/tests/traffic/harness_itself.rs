@@ -1,4 +1,4 @@
-//! The harness itself: before it may judge the balancer, it proves that what it builds works and
+//! The harness itself: before it tests the balancer, it proves that what it builds works and
 //! goes away.
 
 use std::{

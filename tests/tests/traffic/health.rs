@@ -81,7 +81,7 @@ fn a_frozen_worker_is_caught_by_the_http_check_and_not_by_the_tcp_check() {
 }
 
 #[test]
-fn a_backend_may_be_checked_in_its_own_way() {
+fn a_backend_may_have_a_check_of_its_own() {
     let lab = Lab::new().unwrap();
     let mut workers = Worker::all(&lab);
     // Whether the file is there that is named after the backend.
@@ -253,7 +253,8 @@ fn a_backend_that_flaps_has_to_be_well_for_long() {
 fn a_backend_that_begins_up_takes_flows_before_its_checks_say_so() {
     let lab = Lab::new().unwrap();
     let workers = Worker::all(&lab);
-    // Nobody answers on that port: only many failures take a backend down that is taken for well.
+    // Nobody answers on that port: only many failures take a backend down that is assumed to be
+    // healthy.
     let check = "type = \"tcp\"\nport = 81\ninterval = \"24h\"\nfall = 2\ninitial = \"up\"\n";
     let lbd = balance(&lab, |service| service.health(check));
     eventually(PATIENCE, "each was checked once", || {

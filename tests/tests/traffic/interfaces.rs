@@ -57,12 +57,12 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
             .ip("link add eth9 type veth peer name eth8\nlink set eth8 up\nlink set eth9 up")
             .unwrap();
         await_mode(&lbd, "eth9", "native");
-        eventually(PATIENCE, "all is well", || warnings(&lbd) == "[]");
+        eventually(PATIENCE, "no warnings are left", || warnings(&lbd) == "[]");
         balancer.namespace.ip("link delete eth9").unwrap();
         await_mode(&lbd, "eth9", "none");
         assert!(warnings(&lbd).contains("eth9 is missing"), "{}", warnings(&lbd));
     }
-    let told = |lbd: &Lbd<'_>| -> Vec<String> {
+    let kinds_of = |lbd: &Lbd<'_>| -> Vec<String> {
         let page = lbd.lbctl(&["event", "list"]).unwrap();
         let events = page["events"].as_array().unwrap().iter();
         let of_eth9 = events.filter(|event| event["interface"] == "eth9");
@@ -72,7 +72,7 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
     };
     let mut expected = vec!["interface-missing"];
     expected.extend(["interface-returned", "interface-missing"].repeat(3));
-    let kinds: Vec<_> = told(&lbd)
+    let kinds: Vec<_> = kinds_of(&lbd)
         .into_iter()
         .filter(|kind| kind.starts_with("interface-"))
         .collect();
@@ -86,13 +86,13 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
         .ip("link delete eth9\nlink add eth9 type veth peer name eth8")
         .unwrap();
     lbd.restart().unwrap();
-    assert_eq!(told(&lbd), ["program-attached", "link-down"]);
+    assert_eq!(kinds_of(&lbd), ["program-attached", "link-down"]);
     balancer
         .namespace
         .ip("address add 192.0.2.99/32 dev eth9\naddress delete 192.0.2.99/32 dev eth9")
         .unwrap();
     balancer.namespace.ip("address add 192.0.2.98/32 dev eth9").unwrap();
-    eventually(PATIENCE, "the address is told of", || {
+    eventually(PATIENCE, "the address is an event", || {
         let events = lbd.lbctl(&["event", "list"]).unwrap().to_string();
         events.contains("address-added") && events.contains("192.0.2.98/32")
     });
@@ -147,10 +147,10 @@ fn connections_outlive_the_network_card_of_the_balancer() {
         assert_ne!(after["ifindex"], before["ifindex"]);
         assert!(witness.is_flowing(), "log of lbd:\n{}", lbd.log());
     }
-    eventually(PATIENCE, "all is well", || warnings(&lbd) == "[]");
+    eventually(PATIENCE, "no warnings are left", || warnings(&lbd) == "[]");
     let [v4, _] = virtual_addresses(0);
     Load::new((v4, 80).into()).run(&lab.client.namespace).assert_flawless();
-    // Who begins while there is no address may be told so; nobody who is connected is.
+    // A client that connects while there is no address may get an error; open connections do not.
     witness.assert_kept("the network card is replaced twice");
 }
 
@@ -204,7 +204,7 @@ fn a_link_that_flaps_takes_no_backend_down() {
             lbd.restart().unwrap();
             eventually(
                 PATIENCE,
-                "it knows where its backends are, and that they are well",
+                "it knows the next hops of its backends, and that they are healthy",
                 || {
                     let backends = lbd.lbctl(&["backend", "list"]).unwrap();
                     let mut backends = backends.as_array().unwrap().iter();

@@ -336,8 +336,11 @@ fn a_second_controller_of_the_same_node_is_refused_and_the_first_goes_on() {
         .namespace
         .command(lbd::binary("lbd").unwrap().to_str().unwrap());
     let output = detach.args(["detach", "--config"]).arg(&third.file).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("another lbd runs"), "{told}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && errors.contains("another lbd runs"),
+        "{errors}"
+    );
     load(0).run(&lab.client.namespace).assert_flawless();
 }
 
@@ -363,7 +366,7 @@ fn maps_can_be_read_while_the_controller_is_away() {
 }
 
 #[test]
-fn as_many_files_may_be_open_as_the_system_lets_it_and_too_few_are_told() {
+fn the_limit_of_open_files_is_raised_and_one_too_low_is_a_warning() {
     let lab = Lab::new().unwrap();
     let _workers = Worker::all(&lab);
     // Commands get the limit that lbd began with.
@@ -392,9 +395,9 @@ fn as_many_files_may_be_open_as_the_system_lets_it_and_too_few_are_told() {
     // Four for each command, beside what lbd needs itself.
     restart_with(&mut lbd, "ulimit -n 257").unwrap();
     let needed = 256 + 4 * lab.workers.len();
-    let told = format!("at most 257 files may be open at a time, and {needed} may be needed");
+    let warning = format!("at most 257 files may be open at a time, and {needed} may be needed");
     let log = lbd.terminate().unwrap();
-    assert!(log.contains(&told), "{log}");
+    assert!(log.contains(&warning), "{log}");
     let refused = restart_with(&mut lbd, "ulimit -n 128").unwrap_err().to_string();
     assert!(
         refused.contains("at most 128 files may be open at a time, expected at least 256"),

@@ -25,10 +25,10 @@ use serde_json::Value;
 const LENGTH: usize = 3_000_000;
 const MTU: usize = 1500;
 
-/// A module for each way, and in it a test for each scenario.
+/// A module for each forwarding mode, and in it a test for each scenario.
 macro_rules! scenarios {
-    ($($way:ident: $forwarding:expr => [$($scenario:ident),+ $(,)?];)+) => {$(
-        mod $way {
+    ($($mode:ident: $forwarding:expr => [$($scenario:ident),+ $(,)?];)+) => {$(
+        mod $mode {
             use super::*;
             $(
                 #[test]
@@ -94,38 +94,41 @@ const fn tunnel(tunnel: Tunnel, crossed: bool) -> Forwarding {
     Forwarding::Tunnel { tunnel, crossed }
 }
 
-fn transfers_arrive_whole_in_both_directions(way: Forwarding) {
-    let (lab, decapsulators) = way.lab().unwrap();
+fn transfers_arrive_whole_in_both_directions(forwarding: Forwarding) {
+    let (lab, decapsulators) = forwarding.lab().unwrap();
     let _workers = Worker::all(&lab);
-    let lbd = balance(way, &lab, "tcp", 80);
+    let lbd = balance(forwarding, &lab, "tcp", 80);
     let expected = content::bytes(LENGTH);
     for target in targets(80) {
         let download = ask(&lab, target, Method::GET, &format!("/bytes/{LENGTH}"), Bytes::new());
         assert_eq!(
             (download.len(), Hash::of(&download)),
             (LENGTH, Hash::of(&expected)),
-            "{way:?} {target}: {}",
+            "{forwarding:?} {target}: {}",
             outcomes(&lbd)
         );
-        upload(way, &lab, &lbd, target, &expected);
-        if let Forwarding::Tunnel { crossed, .. } = way {
+        upload(forwarding, &lab, &lbd, target, &expected);
+        if let Forwarding::Tunnel { crossed, .. } = forwarding {
             let (inner_v6, outer_v6) = (target.is_ipv6(), target.is_ipv6() != crossed);
             let carried: u64 = decapsulators.iter().map(|end| end.carried(inner_v6, outer_v6)).sum();
-            assert!(carried > (LENGTH / MTU) as u64, "{way:?} {target}: {decapsulators:?}");
+            assert!(
+                carried > (LENGTH / MTU) as u64,
+                "{forwarding:?} {target}: {decapsulators:?}"
+            );
         }
     }
     assert!(decapsulators.iter().all(|end| end.refused() == 0), "{decapsulators:?}");
 }
 
-fn connections_are_spread_and_listed(way: Forwarding) {
-    let (lab, _decapsulators) = way.lab().unwrap();
+fn connections_are_spread_and_listed(forwarding: Forwarding) {
+    let (lab, _decapsulators) = forwarding.lab().unwrap();
     let _workers = Worker::all(&lab);
-    let lbd = balance(way, &lab, "tcp", 80);
+    let lbd = balance(forwarding, &lab, "tcp", 80);
     for target in targets(80) {
         let report = Load::new(target).run(&lab.client.namespace);
         report.assert_flawless();
         let spread = ["worker-1", "worker-2"].map(|worker| report.of(worker));
-        assert_eq!(spread, [50, 50], "{way:?} {target}: {}", outcomes(&lbd));
+        assert_eq!(spread, [50, 50], "{forwarding:?} {target}: {}", outcomes(&lbd));
 
         let load = Load::new(target).concurrency(6).keep_alive();
         let traffic = load.endless(Duration::from_millis(10)).start(&lab.client.namespace);
@@ -135,49 +138,57 @@ fn connections_are_spread_and_listed(way: Forwarding) {
         let open = || count(flows(&lbd, target), |flow| flow["phase"] == "established");
         let shown = until(PATIENCE, || open().values().sum::<usize>() == 6);
         let flows = flows(&lbd, target);
-        assert!(shown, "{way:?} {target}: {flows:#?}");
+        assert!(shown, "{forwarding:?} {target}: {flows:#?}");
         assert_eq!(
             open().into_values().collect::<Vec<_>>(),
             [3, 3],
-            "{way:?} {target}: {flows:#?}"
+            "{forwarding:?} {target}: {flows:#?}"
         );
         traffic.stop().assert_flawless();
     }
 }
 
-fn datagrams_are_echoed_and_their_flows_listed(way: Forwarding) {
-    let (lab, _decapsulators) = way.lab().unwrap();
-    let _echoes = echoes(way, &lab, 53);
-    let lbd = balance(way, &lab, "udp", 53);
+fn datagrams_are_echoed_and_their_flows_listed(forwarding: Forwarding) {
+    let (lab, _decapsulators) = forwarding.lab().unwrap();
+    let _echoes = echoes(forwarding, &lab, 53);
+    let lbd = balance(forwarding, &lab, "udp", 53);
     for target in targets(53) {
         let report = udp::ask(&lab.client.namespace, target, 20, b"question", PATIENCE);
         assert_eq!(
             report.failures,
             Vec::<String>::new(),
-            "{way:?} {target}: {}",
+            "{forwarding:?} {target}: {}",
             outcomes(&lbd)
         );
         assert_eq!(
             report.per_worker.into_values().collect::<Vec<_>>(),
             [10, 10],
-            "{way:?} {target}"
+            "{forwarding:?} {target}"
         );
         let listed = count(flows(&lbd, target), |flow| flow["protocol"] == "udp");
-        assert_eq!(listed.into_values().collect::<Vec<_>>(), [10, 10], "{way:?} {target}");
+        assert_eq!(
+            listed.into_values().collect::<Vec<_>>(),
+            [10, 10],
+            "{forwarding:?} {target}"
+        );
 
         let socket = lab.client.namespace.run(|| udp::connect(target, PATIENCE)).unwrap();
         let first = udp::ask_once(&socket, b"again").unwrap();
         // The longest payload of one packet in any tunnel, and none at all.
         for payload in [&content::bytes(1400)[..], b""] {
-            assert_eq!(udp::ask_once(&socket, payload).unwrap(), first, "{way:?} {target}");
+            assert_eq!(
+                udp::ask_once(&socket, payload).unwrap(),
+                first,
+                "{forwarding:?} {target}"
+            );
         }
     }
 }
 
-fn datagrams_larger_than_the_mtu_are_echoed(way: Forwarding) {
-    let (lab, _decapsulators) = way.lab().unwrap();
-    let _echoes = echoes(way, &lab, 53);
-    let lbd = balance(way, &lab, "udp", 53);
+fn datagrams_larger_than_the_mtu_are_echoed(forwarding: Forwarding) {
+    let (lab, _decapsulators) = forwarding.lab().unwrap();
+    let _echoes = echoes(forwarding, &lab, 53);
+    let lbd = balance(forwarding, &lab, "udp", 53);
     for target in targets(53) {
         let fragments = 2 + 3 + 6 + 9;
         for length in [MTU, 4_000, 8_000, 12_000] {
@@ -185,47 +196,47 @@ fn datagrams_larger_than_the_mtu_are_echoed(way: Forwarding) {
             assert_eq!(
                 report.failures,
                 Vec::<String>::new(),
-                "{way:?} {target}, {length} bytes: {}",
+                "{forwarding:?} {target}, {length} bytes: {}",
                 outcomes(&lbd)
             );
-            // Not exactly: a port that an earlier round has freed may come again, and is still the
-            // flow that it was.
-            assert_eq!(report.per_worker.len(), 2, "{way:?} {target}, {length} bytes");
+            // Not exactly: a port that an earlier round has freed may be used again, and is still
+            // the flow that it was.
+            assert_eq!(report.per_worker.len(), 2, "{forwarding:?} {target}, {length} bytes");
         }
         let packets = flows_packets(&lbd, target);
-        assert!(packets >= 20 * fragments, "{way:?} {target}: {packets}");
+        assert!(packets >= 20 * fragments, "{forwarding:?} {target}: {packets}");
     }
 }
 
-fn full_sized_segments_are_answered_and_then_fit(way: Forwarding) {
-    let (lab, _decapsulators) = way.lab().unwrap();
+fn full_sized_segments_are_answered_and_then_fit(forwarding: Forwarding) {
+    let (lab, _decapsulators) = forwarding.lab().unwrap();
     let _workers = Worker::all(&lab);
-    let lbd = balance(way, &lab, "tcp", 80);
+    let lbd = balance(forwarding, &lab, "tcp", 80);
     let expected = content::bytes(LENGTH);
     for target in targets(80) {
         let before = too_big(&lbd);
-        upload(way, &lab, &lbd, target, &expected);
+        upload(forwarding, &lab, &lbd, target, &expected);
         let answered = too_big(&lbd);
-        assert!(answered > before, "{way:?} {target}: {}", outcomes(&lbd));
+        assert!(answered > before, "{forwarding:?} {target}: {}", outcomes(&lbd));
 
         let route = lab.client.run_script(&format!("ip route get {}", target.ip())).unwrap();
-        let expected_mtu = format!("mtu {} ", MTU - way.overhead(target.ip()));
+        let expected_mtu = format!("mtu {} ", MTU - forwarding.overhead(target.ip()));
         assert!(
             route.contains(&expected_mtu),
-            "{way:?} {target}: {expected_mtu}in {route}"
+            "{forwarding:?} {target}: {expected_mtu}in {route}"
         );
 
-        // The client knows the way now.
-        upload(way, &lab, &lbd, target, &expected);
-        assert_eq!(too_big(&lbd), answered, "{way:?} {target}");
+        // The client knows the MTU of the path now.
+        upload(forwarding, &lab, &lbd, target, &expected);
+        assert_eq!(too_big(&lbd), answered, "{forwarding:?} {target}");
     }
 }
 
 /// An echo server for each virtual address on each worker.
-fn echoes(way: Forwarding, lab: &Lab, port: u16) -> Vec<UdpEcho> {
+fn echoes(forwarding: Forwarding, lab: &Lab, port: u16) -> Vec<UdpEcho> {
     let of = |service: IpAddr| {
         lab.workers.iter().map(move |host| {
-            let address = way.answering(host, service);
+            let address = forwarding.answering(host, service);
             UdpEcho::start_at(host, (address, port).into()).unwrap()
         })
     };
@@ -233,11 +244,11 @@ fn echoes(way: Forwarding, lab: &Lab, port: u16) -> Vec<UdpEcho> {
 }
 
 /// A balancer with a service for each virtual address.
-fn balance<'a>(way: Forwarding, lab: &'a Lab, protocol: &'static str, port: u16) -> Lbd<'a> {
+fn balance<'a>(forwarding: Forwarding, lab: &'a Lab, protocol: &'static str, port: u16) -> Lbd<'a> {
     let config = targets(port)
         .into_iter()
         .fold(Config::new(lab, "balancer"), |config, target| {
-            config.with(way.service(lab, name(target), protocol, target))
+            config.with(forwarding.service(lab, name(target), protocol, target))
         });
     Lbd::start(&lab.balancers[0], config).unwrap()
 }
@@ -257,10 +268,10 @@ fn ask(lab: &Lab, target: SocketAddr, method: Method, path: &str, body: Bytes) -
 }
 
 #[track_caller]
-fn upload(way: Forwarding, lab: &Lab, lbd: &Lbd<'_>, target: SocketAddr, body: &Bytes) {
+fn upload(forwarding: Forwarding, lab: &Lab, lbd: &Lbd<'_>, target: SocketAddr, body: &Bytes) {
     let digest = ask(lab, target, Method::POST, "/upload", body.clone());
     let expected = upload_digest(body.len(), Hash::of(body));
-    assert_eq!(digest, expected, "{way:?} {target}: {}", outcomes(lbd));
+    assert_eq!(digest, expected, "{forwarding:?} {target}: {}", outcomes(lbd));
 }
 
 /// The flows of a service that `lbctl` shows, all of which must be of this client and virtual

@@ -17,7 +17,7 @@ use harness::{
 };
 use serde_json::Value;
 
-/// A check that comes too seldom to notice anything by itself while a test runs.
+/// A check that is too rare to notice anything while a test runs.
 const RARE_CHECK: &str = "type = \"tcp\"\ninterval = \"10m\"\ntimeout = \"500ms\"\nrise = 1\nfall = 3\n";
 
 const MODES: [Forwarding; 2] = [Forwarding::Nat, Forwarding::Dnat];
@@ -74,8 +74,11 @@ fn a_worker_that_refuses_connections_is_taken_down_though_no_check_is_due() {
             });
             eprintln!("{mode:?} {service}: down after {:?}", begin.elapsed());
             let suspected = causes(&lbd, "backend-suspect", service, "worker-1");
-            let is_told = |cause: &String| cause.ends_with("SYNs in a row were refused");
-            assert!(suspected.len() == 1 && suspected.iter().all(is_told), "{suspected:?}");
+            let is_refusal = |cause: &String| cause.ends_with("SYNs in a row were refused");
+            assert!(
+                suspected.len() == 1 && suspected.iter().all(is_refusal),
+                "{suspected:?}"
+            );
             let down = causes(&lbd, "backend-down", service, "worker-1");
             let cause = format!(
                 "1 of 1 checks failed: connect: refused; suspected because {}",
@@ -154,7 +157,7 @@ fn a_worker_that_falls_silent_is_taken_down_though_no_check_is_due() {
 fn a_worker_that_answers_its_checks_is_cleared_and_stays_up() {
     let (lab, _decapsulators) = Forwarding::Nat.lab().unwrap();
     let mut workers = Worker::all(&lab);
-    // The check asks a port that goes on when that of the service does not.
+    // The check uses a port that stays open when that of the service does not.
     let _healthy: Vec<_> = lab
         .workers
         .iter()

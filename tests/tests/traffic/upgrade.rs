@@ -170,7 +170,7 @@ fn fifty_deaths_at_random_instants_cost_nothing() {
         "nothing is left of former programs"
     );
     assert_eq!(lost(&lbd), before, "no packet is lost");
-    // A busy machine makes TCP repeat segments that are not lost, so that these are only told.
+    // A busy machine makes TCP repeat segments that are not lost, so that these are only printed.
     eprintln!(
         "segments repeated by client and workers: {repeated_before:?} before, {:?} after",
         hosts()
@@ -243,12 +243,12 @@ fn maps_of_another_layout_are_refused_with_instructions_and_replaced_in_one_step
         assert!(log.contains(word), "no {word:?} in: {log}");
     }
     assert!(!own.exists() && others.exists(), "nothing was changed");
-    assert!(witness.is_flowing(), "packets go on by the other version");
+    assert!(witness.is_flowing(), "the other version continues to forward");
 
     lbd.restart_with(&["--replace-maps"]).unwrap();
     lbd.await_all_up("web");
     assert!(own.exists() && !others.exists(), "the other version's maps are gone");
-    assert!(witness.is_flowing(), "packets go on by this version");
+    assert!(witness.is_flowing(), "this version continues to forward");
     lbd.terminate().unwrap();
     lbd.restart().expect("the next start needs no word");
     witness.assert_flawless("another layout of the maps");
@@ -278,14 +278,14 @@ fn flows_of_a_known_layout_are_taken_over_also_where_that_is_cut_short() {
     let witness = Witness::of(&lab);
     lbd.terminate().unwrap();
     as_layout(&own, 2);
-    assert!(witness.is_flowing(), "packets go on by the other version");
+    assert!(witness.is_flowing(), "the other version continues to forward");
     // Where a map is not as that layout has it, nothing is touched.
     let backends = own.with_file_name("v2").join("maps/BACKENDS");
     let aside = own.with_file_name("v2").join("BACKENDS");
     fs::rename(&backends, &aside).unwrap();
     let (status, log) = lbd::run_to_end(&lab.balancers[0], lbd.config(), PATIENCE).unwrap();
     assert!(!status.success() && log.contains("BACKENDS"), "{log}");
-    assert!(witness.is_flowing(), "packets go on by the other version");
+    assert!(witness.is_flowing(), "the other version continues to forward");
     fs::rename(&aside, &backends).unwrap();
 
     for death in 0..20 {
@@ -296,9 +296,9 @@ fn flows_of_a_known_layout_are_taken_over_also_where_that_is_cut_short() {
     lbd.restart().unwrap();
     lbd.await_all_up("web");
     assert!(own.exists() && !own.with_file_name("v2").exists());
-    assert!(witness.is_flowing(), "packets go on by this version");
+    assert!(witness.is_flowing(), "this version continues to forward");
 
-    // Without a death, which is told of; of layout 2 as programs were not pinned once.
+    // Without a death, which is an event; of layout 2 also without a pinned program.
     for version in [2, 3] {
         lbd.terminate().unwrap();
         let former = as_layout(&own, version);
@@ -309,7 +309,7 @@ fn flows_of_a_known_layout_are_taken_over_also_where_that_is_cut_short() {
         let events = lbd.lbctl(&["event", "list"]).unwrap().to_string();
         assert!(events.contains("maps-migrated"), "{events}");
         lbd.await_all_up("web");
-        assert!(witness.is_flowing(), "packets go on by this version");
+        assert!(witness.is_flowing(), "this version continues to forward");
     }
     witness.assert_flawless("maps of former layouts");
 }

@@ -1,4 +1,4 @@
-//! Health checks that ask the virtual address by way of each worker.
+//! Health checks of the virtual address, sent through each worker.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -47,10 +47,9 @@ fn gue_crossed() {
     a_worker_has_to_be_set_up_for_the_virtual_address(tunnel(Tunnel::Gue, true));
 }
 
-/// The keys of the check; by ways where families cross the check has to be told where it comes
-/// from.
-fn health(way: Forwarding, balancer: &Host, service: IpAddr) -> String {
-    let source = match way {
+/// The keys of the check. Where the outer family differs, the check needs a source address.
+fn health(forwarding: Forwarding, balancer: &Host, service: IpAddr) -> String {
+    let source = match forwarding {
         Forwarding::Tunnel { crossed: true, .. } => format!("source = \"{}\"\n", balancer.address_like(service)),
         _ => String::new(),
     };
@@ -60,23 +59,23 @@ fn health(way: Forwarding, balancer: &Host, service: IpAddr) -> String {
     )
 }
 
-fn balance<'a>(way: Forwarding, lab: &'a Lab) -> Lbd<'a> {
+fn balance<'a>(forwarding: Forwarding, lab: &'a Lab) -> Lbd<'a> {
     let balancer = &lab.balancers[0];
     let config =
         virtual_addresses(0)
             .into_iter()
             .zip(NAMES)
             .fold(Config::new(lab, "balancer"), |config, (address, name)| {
-                let service = way.service(lab, name, "tcp", SocketAddr::new(address, 80));
-                config.with(service.health(&health(way, balancer, address)))
+                let service = forwarding.service(lab, name, "tcp", SocketAddr::new(address, 80));
+                config.with(service.health(&health(forwarding, balancer, address)))
             });
     Lbd::start(balancer, config).unwrap()
 }
 
-fn a_worker_has_to_be_set_up_for_the_virtual_address(way: Forwarding) {
-    let (lab, _decapsulators) = way.lab().unwrap();
+fn a_worker_has_to_be_set_up_for_the_virtual_address(forwarding: Forwarding) {
+    let (lab, _decapsulators) = forwarding.lab().unwrap();
     let workers = Worker::all(&lab);
-    let mut lbd = balance(way, &lab);
+    let mut lbd = balance(forwarding, &lab);
     for name in NAMES {
         lbd.await_all_up(name);
     }
@@ -130,10 +129,10 @@ fn a_worker_has_to_be_set_up_for_the_virtual_address(way: Forwarding) {
 
 #[test]
 fn a_device_that_somebody_deletes_is_made_anew() {
-    let way = Forwarding::Dsr;
-    let (lab, _decapsulators) = way.lab().unwrap();
+    let forwarding = Forwarding::Dsr;
+    let (lab, _decapsulators) = forwarding.lab().unwrap();
     let _workers = Worker::all(&lab);
-    let lbd = balance(way, &lab);
+    let lbd = balance(forwarding, &lab);
     for name in NAMES {
         lbd.await_all_up(name);
     }
@@ -149,7 +148,7 @@ fn a_device_that_somebody_deletes_is_made_anew() {
         panic!("{:?}", devices())
     };
     namespace.ip(&format!("link del {device}")).unwrap();
-    // Nothing is concluded of it, and checks go on.
+    // That changes no state, and checks continue.
     let worker = &lab.workers[0].namespace;
     let [v4, _] = virtual_addresses(0);
     worker.ip(&format!("address del {v4}/32 dev lo")).unwrap();

@@ -1,4 +1,4 @@
-//! What a balancer hears from the link, right or wrong, and what it tells the link.
+//! Adverts that a balancer receives, valid and invalid, and what it announces on the link.
 
 use std::{
     io,
@@ -104,7 +104,7 @@ fn adverts_that_are_wrong_are_counted_and_change_nothing() {
     ];
     eventually(PATIENCE, "each is counted by its reason", || refused(&only) == expected);
     assert_eq!(roles(&only), ["master"; 2]);
-    // What is right does count.
+    // A valid one does count.
     send(&lab, GROUP_V4.into(), 255, &bytes(&|_| {})).unwrap();
     eventually(PATIENCE, "it yields", || {
         let events = only.lbctl(&["event", "list", "--kind", "vrrp-backup"]).unwrap();
@@ -153,7 +153,7 @@ fn listen(lab: &Lab, address: IpAddr, length: Duration) -> JoinHandle<usize> {
 }
 
 #[test]
-fn a_new_master_tells_the_link_four_times_and_then_now_and_then() {
+fn a_new_master_announces_addresses_four_times_and_then_at_the_refresh_interval() {
     for (refresh, is_refreshed) in [("1m", false), ("1s", true)] {
         let lab = floating::lab(2);
         let [mut first, mut second] = pair(&lab, &format!("{FAST}refresh = \"1m\"\n"));

@@ -218,7 +218,7 @@ fn the_pair_survives_the_death_of_a_balancer_under_the_load_that_it_was_measured
     await_role(&second, "backup");
     await_workers(&first);
     await_workers(&second);
-    // The APIs stand behind the web front ends.
+    // The APIs are behind the web front ends.
     for api in &servers[2..4] {
         api.set_delay(THINKS);
     }

@@ -1,5 +1,5 @@
-//! What virtual routers stand on changes: their addresses, those that adverts come from, their
-//! devices, their controllers' sleep.
+//! Virtual routers while the interface changes below them: its addresses, the source of adverts,
+//! devices, a suspended machine.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -63,7 +63,7 @@ fn all_addresses_may_be_replaced_by_a_reload() {
 }
 
 #[test]
-fn whoever_has_no_address_to_send_from_is_master_of_nothing() {
+fn without_an_address_to_send_from_no_virtual_router_is_master() {
     let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, FAST);
@@ -287,13 +287,13 @@ fn a_balancer_that_was_cut_off_leaves_the_addresses_until_it_sees_its_workers() 
 }
 
 #[test]
-fn adverts_that_do_not_fit_are_told() {
+fn adverts_that_do_not_match_are_reported() {
     let lab = floating::lab(2);
     let first = floating::balancer(&lab, 0, 200, FAST).unwrap();
     await_roles(&first, "master");
     let others = "interval = \"200ms\"\ngrace = \"1s\"\n";
     let second = floating::balancer(&lab, 1, 100, others).unwrap();
-    eventually(PATIENCE, "the other interval is told once of each", || {
+    eventually(PATIENCE, "the other interval is reported once for each", || {
         let events = second
             .lbctl(&["event", "list", "--kind", "vrrp-advert-mismatch"])
             .unwrap();

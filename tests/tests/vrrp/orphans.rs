@@ -84,7 +84,7 @@ fn returns_within_the_grace(keys: &str) {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(roles(&second), ["backup"; 2], "{}", second.log());
     assert_eq!(has_addresses(&lab, 0).unwrap(), [true; 2]);
-    assert!(count(&second, "vrrp-grace") >= 2, "it is told");
+    assert!(count(&second, "vrrp-grace") >= 2, "the grace is an event");
 
     if keys.contains("group") {
         // The health of one virtual router is known later than that of the other.
@@ -105,7 +105,7 @@ fn returns_within_the_grace(keys: &str) {
         second.log()
     );
     let changes = ["vrrp-backup", "vrrp-fault"].map(|kind| count(&first, kind));
-    assert_eq!(changes, [0, 0], "it went on as it was: {}", first.log());
+    assert_eq!(changes, [0, 0], "it continued as it was: {}", first.log());
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_controller_that_hangs_loses_its_addresses_and_follows_when_it_wakes() {
     await_service(&lab);
 }
 
-/// Moves the address there and back in every way that an operator can, under traffic.
+/// Moves the address there and back by every command that an operator has, under traffic.
 fn moves_on_purpose(family: usize, keys: &str) {
     let lab = floating::lab(2);
     // Cards take no frames that are for others; these ones would, and forward them.
@@ -231,7 +231,7 @@ fn moves_on_purpose(family: usize, keys: &str) {
     assert!(witness.is_flowing(), "started");
     let relayed = outcome(&first, "relayed") + outcome(&second, "relayed");
     println!("{relayed} packets relayed");
-    assert!(relayed > 0, "connections went on by way of the former master");
+    assert!(relayed > 0, "connections continued through the former master");
     witness.assert_flawless("an address that moves on purpose");
 }
 
@@ -260,7 +260,7 @@ fn virtual_routers_of_a_group_move_together() {
     let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, &format!("{FAST}group = \"edge\""));
-    // It gives them up for a short time, and takes them back.
+    // It releases them for a short time, and takes them back.
     let before = [turns(&second), turns(&first)];
     first.lbctl(&["vrrp", "release", "v4"]).unwrap();
     await_turn(&second, before[0]);
@@ -270,7 +270,7 @@ fn virtual_routers_of_a_group_move_together() {
 }
 
 #[test]
-fn whoever_does_not_preempt_takes_over_when_it_is_told() {
+fn a_balancer_without_preemption_takes_over_on_command() {
     let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
     let [first, second] = pair(&lab, &format!("{FAST}preempt = false\ngroup = \"edge\""));

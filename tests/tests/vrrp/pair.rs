@@ -104,15 +104,15 @@ fn the_address_moves_to_the_other_balancer_and_back() {
     await_roles(&second, "backup");
     await_service(&lab);
 
-    // An operator hands over; after a while, or when it is told, the better one takes it back.
-    for is_told in [false, true] {
+    // An operator hands over; after a while, or on command, the better one takes it back.
+    for on_command in [false, true] {
         let before = turns(&second);
         for name in ["v4", "v6"] {
             first.lbctl(&["vrrp", "release", name]).unwrap();
         }
         await_turn(&second, before);
         await_service(&lab);
-        for name in ["v4", "v6"].iter().filter(|_| is_told) {
+        for name in ["v4", "v6"].iter().filter(|_| on_command) {
             first.lbctl(&["vrrp", "take", name]).unwrap();
         }
         await_roles(&first, "master");
@@ -192,7 +192,7 @@ fn keepalived(lab: &Lab, priority: u8, version: u8, families: &[usize], keys: &s
 }
 
 /// keepalived as master and as backup; both agree.
-fn agrees_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys: &str) {
+fn interoperates_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys: &str) {
     let lab = floating::lab(2);
     let interval = if version == 3 { "interval = \"200ms\"\n" } else { "" };
     let with = |priority: u8| {
@@ -268,45 +268,45 @@ fn a_clean_stop_is_heard_on_both_sides() {
 }
 
 #[test]
-fn version_3_agrees_with_keepalived() {
-    agrees_with_keepalived(3, &[0, 1], "", "");
+fn version_3_interoperates_with_keepalived() {
+    interoperates_with_keepalived(3, &[0, 1], "", "");
 }
 
 #[test]
-fn version_2_agrees_with_keepalived() {
-    agrees_with_keepalived(2, &[0], "", "");
+fn version_2_interoperates_with_keepalived() {
+    interoperates_with_keepalived(2, &[0], "", "");
 }
 
 #[test]
-fn version_2_with_a_password_agrees_with_keepalived() {
+fn version_2_with_a_password_interoperates_with_keepalived() {
     let password = "authentication {\n    auth_type PASS\n    auth_pass secret\n  }";
-    agrees_with_keepalived(2, &[0], password, "password = \"secret\"\n");
+    interoperates_with_keepalived(2, &[0], password, "password = \"secret\"\n");
 }
 
-fn unicast_agrees_with_keepalived(version: u8, family: usize, address: impl Fn(u8) -> IpAddr) {
+fn unicast_interoperates_with_keepalived(version: u8, family: usize, address: impl Fn(u8) -> IpAddr) {
     let [own, other] = [0, 1].map(|index| address(FIRST_BALANCER + index));
     let keys = format!("unicast_ttl 255\n  unicast_src_ip {other}\n  unicast_peer {{\n    {own}\n  }}");
     let own_keys = format!("source = \"{own}\"\npeers = [\"{other}\"]\n");
-    agrees_with_keepalived(version, &[family], &keys, &own_keys);
+    interoperates_with_keepalived(version, &[family], &keys, &own_keys);
 }
 
 #[test]
-fn unicast_of_version_3_agrees_with_keepalived_over_ipv4() {
-    unicast_agrees_with_keepalived(3, 0, |number| Subnet::Fabric.v4(number).into());
+fn unicast_of_version_3_interoperates_with_keepalived_over_ipv4() {
+    unicast_interoperates_with_keepalived(3, 0, |number| Subnet::Fabric.v4(number).into());
 }
 
 #[test]
-fn unicast_of_version_3_agrees_with_keepalived_over_ipv6() {
-    unicast_agrees_with_keepalived(3, 1, |number| Subnet::Fabric.v6(number).into());
+fn unicast_of_version_3_interoperates_with_keepalived_over_ipv6() {
+    unicast_interoperates_with_keepalived(3, 1, |number| Subnet::Fabric.v6(number).into());
 }
 
 #[test]
-fn unicast_of_version_2_agrees_with_keepalived() {
-    unicast_agrees_with_keepalived(2, 0, |number| Subnet::Fabric.v4(number).into());
+fn unicast_of_version_2_interoperates_with_keepalived() {
+    unicast_interoperates_with_keepalived(2, 0, |number| Subnet::Fabric.v4(number).into());
 }
 
 #[test]
-fn preemption_agrees_with_keepalived() {
+fn preemption_interoperates_with_keepalived() {
     let lab = floating::lab(2);
     let table = |priority: u8, keys: &str| {
         let all = routers(priority, &format!("interval = \"200ms\"\n{keys}"));
@@ -334,7 +334,9 @@ fn preemption_agrees_with_keepalived() {
     lbd.reconfigure(|config| config.node_keys = table(200, "")).unwrap();
     lbd.lbctl(&["reload"]).unwrap();
     await_roles(&lbd, "master");
-    eventually(PATIENCE, "keepalived gives up", || !has_addresses(&lab, 1)[0]);
+    eventually(PATIENCE, "keepalived releases the address", || {
+        !has_addresses(&lab, 1)[0]
+    });
     assert!(has_addresses(&lab, 0)[0]);
     // A better one that does not want to lets it be, and takes over when it ends.
     drop(other);

@@ -1,4 +1,4 @@
-//! What virtual routers depend on moves them, and hooks are told.
+//! Tracks change priority and health of virtual routers, and hooks run on every change of role.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
@@ -162,10 +162,10 @@ fn files_and_commands_count_with_either_sign() {
 }
 
 #[test]
-fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
+fn hooks_run_on_every_change_of_role_and_one_that_hangs_blocks_nothing() {
     let lab = floating::lab(2);
     let _workers = Worker::all(&lab);
-    let told = lab.directory().join("told");
+    let calls = lab.directory().join("calls");
     let script = |name: &str, text: &str| {
         let path = lab.directory().join(name);
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -179,7 +179,7 @@ fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
         "good",
         &format!(
             "test \"$LBD_VRRP_ROLE\" != initialize || sleep 1\n{writes} >> {}",
-            told.display()
+            calls.display()
         ),
     );
     let hangs = script("hangs", "echo waits >&2\nsleep 1000");
@@ -200,10 +200,10 @@ fn hooks_are_told_of_every_role_and_one_that_hangs_holds_nothing_up() {
     first.lbctl(&["vrrp", "resume", "v4"]).unwrap();
     await_roles(&first, "master");
     let lines = || {
-        let text = fs::read_to_string(&told).unwrap_or_default();
+        let text = fs::read_to_string(&calls).unwrap_or_default();
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    eventually(PATIENCE, "the hook is told of four changes", || lines().len() == 4);
+    eventually(PATIENCE, "the hook ran for four changes", || lines().len() == 4);
     let expected: Vec<_> = ["initialize backup", "backup master", "master backup", "backup master"]
         .map(|roles| format!("v4 {roles} eth0 {}/24", floating::floating()[0]))
         .to_vec();

@@ -58,8 +58,8 @@ pub(crate) struct Args {
     timeout: u64,
 }
 
-/// A headline about a kernel, and what became of its steps.
-type Judgement = (String, Vec<Verdict>);
+/// A headline about a kernel, and the results of its steps.
+type Report = (String, Vec<Verdict>);
 
 pub(crate) fn run(project: &Project, args: Args) -> Result<ExitCode> {
     let machines = project.target().join("vm");
@@ -77,7 +77,7 @@ pub(crate) fn run(project: &Project, args: Args) -> Result<ExitCode> {
     let mut sum = Tally::default();
     let mut report = String::new();
     for version in &versions {
-        let (headline, verdicts) = bench.judge(version, &args).unwrap_or_else(|error| {
+        let (headline, verdicts) = bench.run_steps(version, &args).unwrap_or_else(|error| {
             let verdict = Verdict::failed("machine", &format!("{error:#}"));
             (format!("kernel {version}"), vec![verdict])
         });
@@ -145,7 +145,7 @@ impl Bench {
     }
 
     /// Runs the steps on one kernel.
-    fn judge(&self, version: &str, args: &Args) -> Result<Judgement> {
+    fn run_steps(&self, version: &str, args: &Args) -> Result<Report> {
         let kernel = match Kernel::unpacked(&self.machines, version).filter(|_| !args.update) {
             Some(kernel) => kernel,
             None => Kernel::obtain(&self.machines, version, args.mirror.as_deref())?,

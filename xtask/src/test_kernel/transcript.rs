@@ -12,7 +12,7 @@ const MARK: &str = "@@ ";
 /// What begins the message when it is the kernel that does not take the program.
 const REFUSED: &str = "cannot load the XDP program";
 
-/// What the machine told so far.
+/// What the machine has printed so far.
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
     /// The release of the kernel that it runs.
@@ -29,12 +29,12 @@ struct Step {
     status: Option<i32>,
 }
 
-/// The judgement of one step.
+/// The result of one step.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) name: &'static str,
     pub(super) tally: Tally,
-    /// What there is to say: sums of tests, figures, or why it failed.
+    /// Remarks: sums of tests, figures, or why it failed.
     pub(super) remark: String,
 }
 
@@ -79,8 +79,8 @@ impl Transcript {
         }
     }
 
-    /// Judges all steps of a kernel. One that is known to refuse the program has to, and nothing
-    /// else is asked of it.
+    /// The results of all steps of a kernel. One that is known to refuse the program has to, and
+    /// nothing else is asked of it.
     pub(super) fn verdicts(&self, plan: Plan) -> Vec<Verdict> {
         plan.names()
             .map(|name| {
@@ -197,7 +197,7 @@ mod tests {
 
     const LOADED: &str = r#"{"kernel":"6.1","verified_instructions":120,"translated_bytes":80,"jited_bytes":null}"#;
 
-    fn judge(refuses: bool, lines: &[&str]) -> Vec<(bool, String)> {
+    fn results_of(refuses: bool, lines: &[&str]) -> Vec<(bool, String)> {
         let mut transcript = Transcript::default();
         lines.iter().for_each(|line| transcript.read(line));
         let verdicts = transcript.verdicts(Plan {
@@ -208,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_the_program_are_told() {
-        let verdicts = judge(false, &["@@ kernel 6.1", "@@ begin load", LOADED, "@@ end load 0\r"]);
+    fn figures_of_the_program_are_reported() {
+        let verdicts = results_of(false, &["@@ kernel 6.1", "@@ begin load", LOADED, "@@ end load 0\r"]);
         assert_eq!(
             verdicts[0],
             (
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_step_that_does_not_end_or_begin_has_failed() {
-        let verdicts = judge(false, &["@@ begin load", LOADED, "@@ end load 0", "@@ begin packets"]);
+        let verdicts = results_of(false, &["@@ begin load", LOADED, "@@ end load 0", "@@ begin packets"]);
         let remarks: Vec<_> = verdicts[1..]
             .iter()
             .map(|(passed, remark)| (*passed, remark.as_str()))
@@ -238,15 +238,15 @@ mod tests {
             "@@ end load 1",
         ];
         assert_eq!(
-            judge(true, &refusal),
+            results_of(true, &refusal),
             [(
                 true,
                 "refused, as expected: cannot load the XDP program: unknown opcode".to_owned()
             )]
         );
-        assert!(!judge(true, &["@@ begin load", "no bpffs", "@@ end load 1"])[0].0);
-        assert!(!judge(false, &refusal)[0].0);
-        assert!(!judge(true, &["@@ begin load", LOADED, "@@ end load 0"])[0].0);
+        assert!(!results_of(true, &["@@ begin load", "no bpffs", "@@ end load 1"])[0].0);
+        assert!(!results_of(false, &refusal)[0].0);
+        assert!(!results_of(true, &["@@ begin load", LOADED, "@@ end load 0"])[0].0);
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         let program = |lines: &[&str]| {
             let mut all = vec!["@@ begin load", LOADED, "@@ end load 0", "@@ begin packets"];
             all.extend(lines);
-            judge(false, &all).swap_remove(1)
+            results_of(false, &all).swap_remove(1)
         };
         let ran = program(&[
             "running 3 tests",
