@@ -33,7 +33,9 @@ pub(super) fn module_cycles(tree: &Tree) -> Vec<Finding> {
 fn imports<'a>(tree: &'a Tree, folder: &'static str) -> Imports<'a> {
     let mut imports = Imports::new();
     for (path, text) in tree.ending(".rs") {
-        let Some(inside) = path.strip_prefix(folder) else { continue };
+        let Some(inside) = path.strip_prefix(folder) else {
+            continue;
+        };
         if ROOTS.contains(&inside) || inside.starts_with("bin/") || is_test(inside) {
             continue;
         }
@@ -119,7 +121,11 @@ mod tests {
         ];
         assert_eq!(
             places(&files),
-            ["lb-common/src/a/mod.rs:2", "lb-common/src/b.rs:2", "lb-common/src/c.rs:2"]
+            [
+                "lb-common/src/a/mod.rs:2",
+                "lb-common/src/b.rs:2",
+                "lb-common/src/c.rs:2"
+            ]
         );
     }
 
@@ -132,7 +138,10 @@ mod tests {
                 "//! A\nuse crate::b::X;\n#[cfg(test)]\nmod t { use crate::b; }\n",
             ),
             ("lb-common/src/a/inner.rs", "//! I\nuse super::X;\n"),
-            ("lb-common/src/b.rs", "//! B\n#[cfg(test)]\nmod tests { use crate::a; }\n"),
+            (
+                "lb-common/src/b.rs",
+                "//! B\n#[cfg(test)]\nmod tests { use crate::a; }\n",
+            ),
             ("lb-common/src/b/tests.rs", "//! T\nuse crate::a;\n"),
             ("lb-userspace/src/b.rs", "//! B\nuse crate::a;\n"),
         ];
