@@ -177,7 +177,7 @@ pub mod echo {
     pub const MAGIC_FIELD: usize = 0;
     /// The first four bytes.
     pub const MAGIC: u32 = 0x6c62_6563;
-    /// Offset of [`ASKS`] or [`ANSWERS`].
+    /// Offset of the kind: [`PROBE`] or [`ANSWER`].
     pub const KIND: usize = 4;
     /// Offset of the virtual router id.
     pub const ROUTER: usize = 5;
@@ -190,9 +190,9 @@ pub mod echo {
     /// Offset of the time since the lease was renewed, in nanoseconds: 64 bits.
     pub const AGE: usize = 16;
     /// Kind: a probe.
-    pub const ASKS: u8 = 1;
+    pub const PROBE: u8 = 1;
     /// Kind: an answer.
-    pub const ANSWERS: u8 = 2;
+    pub const ANSWER: u8 = 2;
 }
 
 #[cfg(test)]

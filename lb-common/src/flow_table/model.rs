@@ -314,8 +314,8 @@ fn of_two_releases_exactly_one_takes_place() {
     });
 }
 
-/// Fails where [`touch`] stores what it should swap or does not look again whose entry it is, and
-/// where an entry is evicted without a swap.
+/// Fails if [`touch`] stores instead of swapping, if it does not compare the entry again, or if an
+/// entry is evicted without a swap.
 #[test]
 fn a_packet_never_revives_what_was_released_or_evicted() {
     explore(3, || {

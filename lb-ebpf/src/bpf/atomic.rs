@@ -5,7 +5,7 @@
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_or, atomic_xadd};
 
-/// Adds to a shared number and returns what it was before. Wraps.
+/// Adds to a shared number and returns its value before. Wraps.
 #[inline(always)]
 pub fn fetch_add_u64(number: *mut u64, amount: u64) -> u64 {
     // SAFETY: callers pass pointers into map values, which the verifier checks.

@@ -18,7 +18,7 @@ use crate::{
     family::{Ip, Tables, subprogram::subprogram},
 };
 
-/// A flow with what it refers to.
+/// A flow with its backend and its bucket.
 pub struct Found<F: Layout> {
     pub flow: Flow<F>,
     pub backend: &'static Backend,

@@ -48,7 +48,7 @@ impl Packet {
         opaque((self.context.data_end() - self.context.data()) as u64) as usize
     }
 
-    /// Index of the interface that the packet came in on.
+    /// Index of the interface that received the packet.
     #[inline(always)]
     pub fn interface(&self) -> u32 {
         // SAFETY: the context is valid as long as the program runs.

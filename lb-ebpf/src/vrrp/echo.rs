@@ -26,7 +26,7 @@ pub fn answer<F: Family>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome,
     if router::is_heard(router, &F::widen(&parsed.key.source)) {
         router::note_mac(router, sender(packet)?);
     }
-    if kind != echo::ASKS {
+    if kind != echo::PROBE {
         return Err(Outcome::NotOurs);
     }
     let router = router::read(router);
@@ -35,7 +35,7 @@ pub fn answer<F: Family>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome,
     let words = [
         (
             echo::KIND,
-            u32::from_ne_bytes([echo::ANSWERS, id, F::NUMBER, router.answers(now) as u8]),
+            u32::from_ne_bytes([echo::ANSWER, id, F::NUMBER, router.answers(now) as u8]),
         ),
         (echo::AGE, ((age >> 32) as u32).to_be()),
         (echo::AGE + 4, (age as u32).to_be()),
@@ -61,7 +61,7 @@ pub fn answer<F: Family>(packet: &Packet, parsed: &Parsed<F>) -> Result<Outcome,
 #[inline(always)]
 fn is_echo<F: Family>(datagram: &Window<WHOLE>, kind: u8) -> bool {
     let port = match kind {
-        echo::ASKS => udp::DESTINATION_PORT,
+        echo::PROBE => udp::DESTINATION_PORT,
         _ => udp::SOURCE_PORT,
     };
     datagram.load::<u16>(port) == echo::PORT.to_be()

@@ -105,7 +105,7 @@ impl Echo {
         };
         let sent = number(echo::NONCE) ^ self.secret;
         let is_reply = message[..4] == echo::MAGIC.to_be_bytes()
-            && message[echo::KIND] == echo::ANSWERS
+            && message[echo::KIND] == echo::ANSWER
             && message[echo::ROUTER] == self.router
             && message[echo::FAMILY] == self.family
             // A reply to an old echo says nothing about now.
@@ -118,7 +118,7 @@ impl Echo {
 fn message(router: u8, family: u8, nonce: u64) -> [u8; echo::LENGTH] {
     let mut message = [0; echo::LENGTH];
     message[..4].copy_from_slice(&echo::MAGIC.to_be_bytes());
-    message[echo::KIND] = echo::ASKS;
+    message[echo::KIND] = echo::PROBE;
     message[echo::ROUTER] = router;
     message[echo::FAMILY] = family;
     message[echo::NONCE..echo::NONCE + 8].copy_from_slice(&nonce.to_be_bytes());
@@ -141,7 +141,7 @@ mod tests {
         let mut echo = Echo::open("lo", 1, [127, 0, 0, 1].into(), 7).unwrap();
         let reply = |number: u64, secret: u64| {
             let mut message = message(7, 4, secret ^ number);
-            message[echo::KIND] = echo::ANSWERS;
+            message[echo::KIND] = echo::ANSWER;
             message[echo::HOLDS] = 1;
             message[echo::AGE..].copy_from_slice(&5_000_000_u64.to_be_bytes());
             message

@@ -104,7 +104,7 @@ impl Scene {
         let [asks, answers] = [40_000, echo::PORT];
         let own = other_balancer(self.v6, 2);
         let (source, destination) = match kind {
-            echo::ASKS => (SocketAddr::new(from, asks), SocketAddr::new(own, answers)),
+            echo::PROBE => (SocketAddr::new(from, asks), SocketAddr::new(own, answers)),
             _ => (SocketAddr::new(from, answers), SocketAddr::new(own, asks)),
         };
         let mut packet = Packet::udp(source, destination, &payload);
@@ -137,7 +137,7 @@ fn questions_are_turned_around_with_what_is_known_of_the_lease() {
             if holds == 1 {
                 scene.renew();
             }
-            let question = scene.echo(echo::ASKS, other_balancer(v6, 9), OTHER);
+            let question = scene.echo(echo::PROBE, other_balancer(v6, 9), OTHER);
             let answer = scene.program.send(&question, Outcome::EchoAnswered);
             let answer = Packet::parse(&answer).unwrap();
             assert_eq!((answer.source_mac, answer.destination_mac), (OWN, OTHER));
@@ -147,13 +147,13 @@ fn questions_are_turned_around_with_what_is_known_of_the_lease() {
             );
             assert_eq!(
                 (answer.payload[echo::KIND], answer.payload[echo::HOLDS]),
-                (echo::ANSWERS, holds)
+                (echo::ANSWER, holds)
             );
         }
         // What crossed a router is not answered.
         let far = Packet {
             ttl: 254,
-            ..scene.echo(echo::ASKS, other_balancer(v6, 9), OTHER)
+            ..scene.echo(echo::PROBE, other_balancer(v6, 9), OTHER)
         };
         scene.program.send(&far, Outcome::NotOurs);
     }
@@ -245,17 +245,17 @@ fn link_layer_addresses_of_peers_are_learnt_where_adverts_do_not_show_them() {
         scene.advert(third, router_mac(v6), 100);
         assert_eq!(scene.entry().heard_mac, 0, "nobody is taken for another one");
         // A balancer other than the one that was heard changes nothing.
-        let question = scene.echo(echo::ASKS, other, OTHER);
+        let question = scene.echo(echo::PROBE, other, OTHER);
         scene.program.send(&question, Outcome::EchoAnswered);
         assert_eq!(scene.entry().heard_mac, 0);
-        let question = scene.echo(echo::ASKS, third, THIRD);
+        let question = scene.echo(echo::PROBE, third, THIRD);
         scene.program.send(&question, Outcome::EchoAnswered);
         assert_eq!(scene.entry().heard_mac, mac::word(THIRD), "from requests");
         scene.advert(third, router_mac(v6), 100);
         scene.advert(third, router_mac(v6), 0);
         assert_eq!(scene.entry().heard_mac, mac::word(THIRD), "and that stays");
         scene.advert(other, router_mac(v6), 100);
-        let answer = scene.echo(echo::ANSWERS, other, OTHER);
+        let answer = scene.echo(echo::ANSWER, other, OTHER);
         scene.program.send(&answer, Outcome::NotOurs);
         assert_eq!(scene.entry().heard_mac, mac::word(OTHER), "from replies");
     }
@@ -275,7 +275,7 @@ fn strange_segments_go_to_the_former_master_from_the_interface_s_own_address() {
         scene.routers.relay(scene.index, lease_clock().unwrap(), Some(LEASE));
         // Not while nobody knows where that one is.
         scene.program.send(&strange, Outcome::ResetNoFlow);
-        let answer = scene.echo(echo::ANSWERS, other, OTHER);
+        let answer = scene.echo(echo::ANSWER, other, OTHER);
         scene.program.send(&answer, Outcome::NotOurs);
         let (run, outcomes) = scene.program.run_bytes(&strange.bytes());
         assert_eq!((run.action, outcomes), (TRANSMIT, vec![Outcome::Relayed.name()]));
