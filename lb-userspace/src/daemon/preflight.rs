@@ -1,5 +1,6 @@
-//! Whether this machine has what a configuration names: files, programs, users and groups. What it lacks is told as what is
-//! wrong in the file, with line and column.
+//! Checks that this machine has what a configuration names: files, programs, users and groups.
+//!
+//! What is missing is reported as a diagnostic of the file, with line and column.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -14,21 +15,21 @@ use lb_core::{
     reload::Source,
 };
 
-/// What is to be checked, when everything that the file names can be used.
+/// Resolves the references of a configuration. Returns the targets of its health checks.
 ///
 /// # Errors
 ///
-/// Whatever is found first that cannot be used.
+/// The first reference that cannot be used.
 pub fn check(source: &Source) -> Result<Targets, ConfigError> {
-    let refuse = |reference| source.unusable(reference);
-    programs(&source.config).map_err(refuse)?;
-    let targets = health::targets(&source.config).map_err(|error| refuse(reference(&source.config, &error)))?;
-    admin::check(&source.config.api).map_err(refuse)?;
+    let unusable = |reference| source.unusable(reference);
+    programs(&source.config).map_err(unusable)?;
+    let targets = health::targets(&source.config).map_err(|error| unusable(reference(&source.config, &error)))?;
+    admin::check(&source.config.api).map_err(unusable)?;
     Ok(targets)
 }
 
-/// What is right in the file and does not work on this machine, or less well than one might think: sentences. Virtual routers go
-/// on without what they run: it may come later.
+/// Warnings, one sentence each: valid settings that may not work as expected, and missing programs of virtual routers.
+/// Virtual routers work without these programs, which may be installed later.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut all = config.warnings();
     for router in &config.vrrp {
@@ -47,7 +48,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     all
 }
 
-/// The programs of checks are there.
+/// Checks that the programs of health checks exist.
 fn programs(config: &Config) -> Result<(), UnusableReference> {
     for service in &config.services {
         for backend in &service.backends {
@@ -64,7 +65,7 @@ fn programs(config: &Config) -> Result<(), UnusableReference> {
                     table,
                     key: "argv",
                     message: format!("{program} {wrong}"),
-                    expected: "a program that can be run, and its arguments".to_owned(),
+                    expected: "an executable program and its arguments".to_owned(),
                 });
             }
         }
@@ -72,7 +73,7 @@ fn programs(config: &Config) -> Result<(), UnusableReference> {
     Ok(())
 }
 
-/// Why nobody can run a file; `None`: somebody can.
+/// Why a file cannot be run. `None`: it is executable.
 fn no_program(path: &Path) -> Option<String> {
     match fs::metadata(path) {
         Err(error) => Some(format!("cannot be run: {error}")),
@@ -82,7 +83,7 @@ fn no_program(path: &Path) -> Option<String> {
     }
 }
 
-/// What keeps a check from being made, by the key that names it.
+/// The reference that a target error is about.
 fn reference(config: &Config, TargetError { id, cause }: &TargetError) -> UnusableReference {
     let with = |key, message: String, expected: &str| UnusableReference {
         table: Table::Check {
@@ -96,8 +97,8 @@ fn reference(config: &Config, TargetError { id, cause }: &TargetError) -> Unusab
     match cause {
         ProbeResourcesError::NoRoots => with(
             "type",
-            "this system has no certificates that it trusts".to_owned(),
-            "`ca_file` with those that are meant, or `verify` = false",
+            "this system has no trusted certificates".to_owned(),
+            "`ca_file`, or `verify` = false",
         ),
         ProbeResourcesError::User(error) => with("user", error.to_string(), "an unprivileged user of this machine"),
         ProbeResourcesError::Unreadable { path, .. } | ProbeResourcesError::Wrong { path, .. } => {
@@ -107,7 +108,7 @@ fn reference(config: &Config, TargetError { id, cause }: &TargetError) -> Unusab
     }
 }
 
-/// The key of a check that names a file, and what the file should be.
+/// The key of a health check that names `path`, and what the file should contain.
 fn named(config: &Config, id: &BackendId, path: &Path) -> (&'static str, &'static str) {
     let service = config.services.iter().find(|service| service.name == id.service);
     let mut backends = service.into_iter().flat_map(|service| &service.backends);
@@ -117,12 +118,9 @@ fn named(config: &Config, id: &BackendId, path: &Path) -> (&'static str, &'stati
     let tls = check.and_then(|check| check.probe.tls());
     let identity = tls.and_then(|tls| tls.identity.as_ref());
     match identity {
-        Some(identity) if identity.key == path => ("key", "a file with the private key of the certificate, in PEM"),
-        Some(identity) if identity.certificate == path => (
-            "certificate",
-            "a file with a certificate and those that lead to its root, in PEM",
-        ),
-        _ => ("ca_file", "a file with certificates to trust, in PEM"),
+        Some(identity) if identity.key == path => ("key", "a PEM file with the private key of the certificate"),
+        Some(identity) if identity.certificate == path => ("certificate", "a PEM file with a certificate chain"),
+        _ => ("ca_file", "a PEM file with certificates to trust"),
     }
 }
 
@@ -132,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// Line and column of what is wrong with a check of these keys, and what it is.
+    /// Line, column and message of the problem of a health check with these keys.
     fn refused(keys: &str) -> Option<(usize, usize, String)> {
         let text = format!(
             "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\naddress = \"192.0.2.1\"\n\
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_check_names_is_looked_for_and_told_with_its_place() {
+    fn unusable_references_of_health_checks_are_reported_at_their_place() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| -> PathBuf {
             let path = folder.path().join(name);
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_virtual_routers_run_is_looked_for_and_its_lack_is_no_error() {
+    fn missing_programs_of_virtual_routers_are_warnings() {
         let router = "[node]\nname = \"a\"\ninterfaces = [\"eth0\"]\n[[vrrp]]\nname = \"v\"\ninterface = \"eth0\"\n\
                       router_id = 1\naddresses = [\"192.0.2.10/24\"]\n";
         let given_then = [

@@ -1,4 +1,4 @@
-//! Reads the configuration file; what its text means is decided by [`lb_core::config`].
+//! Reads the configuration file. [`lb_core::config`] parses and validates its text.
 
 use std::{
     fs,
@@ -12,16 +12,16 @@ use lb_core::{
     reload::Source,
 };
 
-/// Reads and checks the file at `path`.
+/// Reads and validates the file at `path`.
 ///
 /// # Errors
 ///
-/// [`ConfigError::Unreadable`] if the file cannot be read, [`ConfigError::Invalid`] with every finding if it is wrong.
+/// [`ConfigError::Unreadable`] if the file cannot be read, [`ConfigError::Invalid`] with every problem if it is invalid.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     parse_file(path, fs::read(path)).map(|(config, _)| config)
 }
 
-/// As [`load`], with the text of the file, which is a regular one: what takes its time would hold up the daemon.
+/// As [`load`], with the text. Accepts only a regular file: reading a pipe could block the daemon.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn load_with_text(path: &Path) -> Result<(Config, String), ConfigError> {
     parse_file(path, read_regular(path))
 }
 
-/// Reads and checks the file at `path`, and keeps its text for comparison with another.
+/// As [`load_with_text`], as a [`Source`], which can be compared with another one.
 ///
 /// # Errors
 ///
@@ -40,11 +40,11 @@ pub fn load_source(path: &Path) -> Result<Source, ConfigError> {
     Ok(Source::new(&path.display().to_string(), config, text))
 }
 
-/// Finds the node of a file. `lbctl` works even if the file is wrong elsewhere.
+/// Finds the node of a file, even if the rest of the file is invalid, so that `lbctl` works with it.
 ///
 /// # Errors
 ///
-/// What is wrong with the file, if the part about the node is wrong too.
+/// The problems of the file, if `[node]` is invalid too.
 pub fn locate(path: &Path) -> Result<NodeLocation, ConfigError> {
     let bytes = fs::read(path);
     let found = bytes
@@ -69,14 +69,18 @@ fn parse_file(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<(Config, String
     config::parse_bytes(&path.display().to_string(), bytes)
 }
 
-/// What is in a file; of a pipe nobody knows when it ends.
+/// Reads a regular file. Refuses anything else.
 fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let mut options = fs::File::options();
-    // A pipe that nobody writes to would be waited for.
+    // Without this, opening a pipe without a writer blocks.
     let mut file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     let kind = file.metadata()?.file_type();
     if !kind.is_file() {
-        let what = if kind.is_dir() { "a folder" } else { "no regular file" };
+        let what = if kind.is_dir() {
+            "a folder"
+        } else {
+            "not a regular file"
+        };
         return Err(io::Error::other(format!("it is {what}")));
     }
     let mut bytes = Vec::new();
@@ -91,7 +95,7 @@ mod tests {
     const EXAMPLE: &str = include_str!("../../../examples/lbd.toml");
 
     #[test]
-    fn a_file_that_cannot_be_read_is_named_with_the_cause() {
+    fn an_unreadable_file_is_named_with_the_cause() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("absent.toml");
         let error = load(&path).unwrap_err();
@@ -102,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_from_where_it_lies() {
+    fn a_file_is_read_and_named_in_diagnostics() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lbd.toml");
         fs::write(&path, EXAMPLE).unwrap();
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_located_in_a_file_that_is_wrong_elsewhere() {
+    fn a_node_is_located_in_a_file_that_is_invalid_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lbd.toml");
         fs::write(

@@ -1,4 +1,4 @@
-//! The file that overrides survive restarts in: replaced as a whole, so that it is never half written.
+//! Loads and saves the overrides file. A save replaces the whole file, so that it is never half written.
 
 use std::{
     fs::{self, File},
@@ -10,37 +10,37 @@ use std::{
 use lb_core::overrides::{Overrides, from_json, to_json};
 
 const NAME: &str = "overrides.json";
-/// How many unreadable files are kept at most.
+/// Most unreadable files that are kept.
 const MOST_ASIDE: usize = 100;
 
-/// Why there are no overrides, or why they could not be kept.
+/// Why overrides could not be loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system refuses to write it.
+    /// The file cannot be written.
     #[error("cannot write {}: {cause}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// The file does not hold what it should.
-    #[error("{} holds no overrides that this lbd can read ({cause}); it is kept as {}, and no override is in force", path.display(), aside.display())]
+    /// The file is unreadable or malformed.
+    #[error("cannot read the overrides in {} ({cause}); the file is kept as {}; no override is in force", path.display(), aside.display())]
     Content {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         cause: String,
-        /// Where it was put.
+        /// The new path of the file.
         aside: PathBuf,
     },
 }
 
-/// Reads what was saved in the state folder; nothing where nothing was.
+/// Loads the overrides from the state folder. Without a file there are none.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or holds something else: then it is put aside, so that the next save does not destroy it.
+/// If the file cannot be read or is malformed. Then it is renamed, so that the next save does not overwrite it.
 pub fn load(state_dir: &Path) -> Result<Overrides, FileError> {
     let path = state_dir.join(NAME);
     let bytes = match fs::read(&path) {
@@ -51,19 +51,19 @@ pub fn load(state_dir: &Path) -> Result<Overrides, FileError> {
     from_json(&bytes).map_err(|cause| put_aside(path, cause))
 }
 
-/// Keeps a file that cannot be read from the next save.
+/// Renames an unreadable file, so that the next save does not overwrite it.
 fn put_aside(path: PathBuf, cause: String) -> FileError {
     let aside = unused(path.parent().unwrap_or(Path::new("/")));
-    // Should that fail, the sentence is wrong about the name and right about all else.
+    // If that fails, only the new path in the error is wrong.
     let _ = fs::rename(&path, &aside);
     FileError::Content { path, cause, aside }
 }
 
-/// A name that nothing has: what was put aside earlier stays.
+/// An unused path for an unreadable file. Earlier ones are kept.
 fn unused(state_dir: &Path) -> PathBuf {
     let first = state_dir.join(format!("{NAME}.unreadable"));
     let others = (1_u32..).map(|number| state_dir.join(format!("{NAME}.unreadable-{number}")));
-    // Where there are so many, the first one gives way.
+    // With too many, the first one is overwritten.
     let mut names = std::iter::once(first.clone()).chain(others).take(MOST_ASIDE);
     names.find(|path| !path.exists()).unwrap_or(first)
 }
@@ -72,7 +72,7 @@ fn unused(state_dir: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// When the system refuses; what was saved before is still there.
+/// If the system refuses. The former file is unchanged then.
 pub fn save(state_dir: &Path, overrides: &Overrides) -> Result<(), FileError> {
     let path = state_dir.join(NAME);
     let new = state_dir.join(format!("{NAME}.new"));
@@ -87,10 +87,10 @@ pub fn save(state_dir: &Path, overrides: &Overrides) -> Result<(), FileError> {
             file.sync_all()
         })
         .and_then(|()| fs::rename(&new, &path))
-        // The new name is on the disk only with its folder.
+        // The rename is durable only after the folder is synced.
         .and_then(|()| File::open(state_dir)?.sync_all());
     written.map_err(|cause| {
-        // Half of it is of no use to anybody.
+        // A half-written file is useless.
         let _ = fs::remove_file(&new);
         FileError::Io { path, cause }
     })
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn overrides_survive_in_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(load(folder.path()).unwrap(), Overrides::default(), "there is none yet");
+        assert_eq!(load(folder.path()).unwrap(), Overrides::default(), "no file yet");
         save(folder.path(), &disabled("w1")).unwrap();
         assert_eq!(load(folder.path()).unwrap(), disabled("w1"));
         save(folder.path(), &Overrides::default()).unwrap();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_broken_or_of_another_version_is_put_aside() {
+    fn a_malformed_file_or_one_of_another_version_is_renamed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("overrides.json");
         let cases: [(&[u8], &str); 7] = [
@@ -147,7 +147,7 @@ mod tests {
             let error = load(folder.path()).unwrap_err().to_string();
             assert!(error.contains(words) && error.contains("unreadable"), "{error}");
             assert!(!file.exists());
-            // Each by a name of its own, so that none is lost.
+            // Each has its own name, so that none is lost.
             let aside = match number {
                 0 => "overrides.json.unreadable".to_owned(),
                 more => format!("overrides.json.unreadable-{more}"),
@@ -158,11 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn a_save_that_fails_leaves_what_was_saved() {
+    fn a_failed_save_keeps_the_former_file() {
         let folder = tempfile::tempdir().unwrap();
         let overrides = disabled("w1");
         save(folder.path(), &overrides).unwrap();
-        // A folder in the way of the new file.
+        // A folder has the path of the new file.
         fs::create_dir(folder.path().join("overrides.json.new")).unwrap();
         assert!(save(folder.path(), &Overrides::default()).is_err());
         assert_eq!(load(folder.path()).unwrap(), overrides);

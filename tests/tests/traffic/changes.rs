@@ -283,7 +283,7 @@ fn a_reload_that_makes_an_override_void_reports_it_and_updates_the_file() {
     let mut events = events["events"].as_array().unwrap().iter();
     let cleared = events.find(|event| event["kind"] == "override-cleared").unwrap();
     assert_eq!(cleared["backend"], goes.as_str());
-    assert_eq!(cleared["cause"], "it is not in the configuration any more");
+    assert_eq!(cleared["cause"], "it was removed from the configuration");
     assert_eq!(saved(), [stays.as_str()]);
 
     // A backend of that name that comes later begins without it, also after a restart.
@@ -414,7 +414,7 @@ fn a_file_that_cannot_be_read_holds_nothing_up() {
     let refused = lbctl(&["reload"]);
     let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        !refused.status.success() && errors.contains("no regular file"),
+        !refused.status.success() && errors.contains("not a regular file"),
         "{errors}"
     );
     assert!(lbctl(&["service", "list"]).status.success());

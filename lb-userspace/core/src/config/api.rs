@@ -1,4 +1,4 @@
-//! Checks of `[api]`: who may use the admin API, and where it listens besides its socket.
+//! Validates `[api]`: access to the admin API, and its TCP listener.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -10,10 +10,10 @@ use super::{
     names, raw,
 };
 
-/// The longest name that useradd gives a group.
+/// Longest name of a group that useradd accepts.
 const LONGEST_GROUP: usize = 32;
 
-/// Checks `[api]`.
+/// Validates `[api]`.
 pub(super) fn check(raw: Option<&Spanned<raw::Api>>, diagnostics: &mut Diagnostics) -> Option<Api> {
     let Some(raw) = raw else {
         return Some(Api::default());
@@ -31,7 +31,7 @@ pub(super) fn check(raw: Option<&Spanned<raw::Api>>, diagnostics: &mut Diagnosti
     })
 }
 
-/// Where to listen; the outer `None` if something is wrong.
+/// The TCP listener. The outer `None`: something is invalid.
 fn listen(raw: &raw::Api, table: &Span, diagnostics: &mut Diagnostics) -> Option<Option<Listen>> {
     let path = |path: &String| names::absolute(path).map(Some);
     let read_token = diagnostics.optional(&raw.read_token_file, None, path);
@@ -43,33 +43,33 @@ fn listen(raw: &raw::Api, table: &Span, diagnostics: &mut Diagnostics) -> Option
     let (read_token, admin_token, certificate, key) = (read_token?, admin_token?, certificate?, key?);
 
     let Some(given) = &raw.listen else {
-        return orphan(raw, diagnostics).then_some(None);
+        return has_no_listener_keys(raw, diagnostics).then_some(None);
     };
     let address = address??;
     if read_token.is_none() && admin_token.is_none() {
         let problem = Message::new(
-            "`listen` without a token would let everybody in",
+            "`listen` has no token",
             "`read_token_file` or `admin_token_file`, or both",
         );
         diagnostics.add(given.span(), problem);
         return None;
     }
     if read_token.is_some() && read_token == admin_token {
-        let problem = Message::new("both tokens are in one file", "a file for each token");
+        let problem = Message::new("both tokens are in the same file", "a file for each token");
         diagnostics.add(table.clone(), problem);
         return None;
     }
     let tls = tls(certificate, key, table, diagnostics)?;
     if tls.is_none() && !plaintext && !address.ip().is_loopback() {
         let problem = Message::new(
-            format!("{address} without TLS would show the tokens to the network"),
-            "`certificate` and `key`, a loopback address, or `plaintext = true` where the network is trusted",
+            format!("`listen` at {address} has no TLS"),
+            "`certificate` and `key`, a loopback address, or `plaintext` = true on a trusted network",
         );
         diagnostics.add(given.span(), problem);
         return None;
     }
     if let (Some(_), Some(given)) = (&tls, raw.plaintext.as_ref().filter(|given| *given.get_ref())) {
-        let problem = Message::new("`plaintext` together with `certificate`", "one of the two");
+        let problem = Message::new("`plaintext` and `certificate` exclude each other", "one of the two");
         diagnostics.add(given.span(), problem);
         return None;
     }
@@ -105,15 +105,15 @@ fn tls(
     }
 }
 
-/// Notes the first key that means nothing without `listen`; whether there is none.
-fn orphan(raw: &raw::Api, diagnostics: &mut Diagnostics) -> bool {
+/// Refuses keys that have no meaning without `listen`. Returns whether there are none.
+fn has_no_listener_keys(raw: &raw::Api, diagnostics: &mut Diagnostics) -> bool {
     let paths = [&raw.read_token_file, &raw.admin_token_file, &raw.certificate, &raw.key];
     let spans = paths.into_iter().flatten().map(Spanned::span);
     let Some(span) = spans.chain(raw.plaintext.as_ref().map(Spanned::span)).next() else {
         return true;
     };
     let problem = Message::new(
-        "this key is for the TCP listener, and there is none",
+        "this key has no meaning without `listen`",
         "`listen`, such as \"127.0.0.1:9440\"",
     );
     diagnostics.add(span, problem);
@@ -125,19 +125,19 @@ fn address(text: &str) -> Result<SocketAddr, Message> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
         _ => {
-            let problem = format!("\"{}\" is no address to listen at", text.escape_debug());
+            let problem = format!("\"{}\" is not an address with a port", text.escape_debug());
             Err(Message::new(problem, expected))
         }
     }
 }
 
-/// The name or number of a group.
+/// Parses the name or number of a group.
 fn group(name: &str) -> Result<String, Message> {
     let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.len() > LONGEST_GROUP || !name.chars().all(known) {
         return Err(Message::new(
-            format!("\"{}\" cannot be a group", name.escape_debug()),
-            "the name of a group or its number, as `getent group` shows them",
+            format!("\"{}\" is not a valid group", name.escape_debug()),
+            "name or number of a group, as `getent group` shows it",
         ));
     }
     Ok(name.to_owned())
@@ -158,12 +158,15 @@ mod tests {
     const TLS: &str = "certificate = \"/c\"\nkey = \"/k\"\n";
 
     #[test]
-    fn a_listener_wants_a_token_and_beyond_loopback_tls_or_a_word() {
+    fn a_listener_needs_a_token_and_beyond_loopback_tls_or_plaintext() {
         for (keys, wrong) in [
-            ("listen = \"127.0.0.1:9440\"\n".to_owned(), "without a token"),
-            (format!("listen = \"192.0.2.1:9440\"\n{TOKEN}"), "without TLS"),
-            (format!("listen = \"[::]:9440\"\n{TOKEN}"), "without TLS"),
-            (format!("listen = \"[::1]:0\"\n{TOKEN}"), "no address to listen at"),
+            ("listen = \"127.0.0.1:9440\"\n".to_owned(), "has no token"),
+            (format!("listen = \"192.0.2.1:9440\"\n{TOKEN}"), "has no TLS"),
+            (format!("listen = \"[::]:9440\"\n{TOKEN}"), "has no TLS"),
+            (
+                format!("listen = \"[::1]:0\"\n{TOKEN}"),
+                "is not an address with a port",
+            ),
             (
                 format!("listen = \"[::1]:1\"\n{TOKEN}key = \"/k\"\n"),
                 "`certificate` is missing",
@@ -178,11 +181,11 @@ mod tests {
             ),
             (
                 format!("listen = \"[::1]:1\"\n{TOKEN}read_token_file = \"/t\"\n"),
-                "in one file",
+                "in the same file",
             ),
-            (TOKEN.to_owned(), "there is none"),
-            ("plaintext = true\n".to_owned(), "there is none"),
-            ("read_group = \"a b\"\n".to_owned(), "cannot be a group"),
+            (TOKEN.to_owned(), "no meaning without `listen`"),
+            ("plaintext = true\n".to_owned(), "no meaning without `listen`"),
+            ("read_group = \"a b\"\n".to_owned(), "is not a valid group"),
         ] {
             let error = api(&keys).expect_err(&keys);
             assert!(error.contains(wrong), "{keys}: {error}");

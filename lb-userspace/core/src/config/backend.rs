@@ -1,4 +1,4 @@
-//! Checks of `[[service.backend]]` and `[[service.fallback]]`.
+//! Validates `[[service.backend]]` and `[[service.fallback]]`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,14 +18,14 @@ use super::{
     words::Word,
 };
 
-/// What the backends have to fit to.
+/// The keys of the service that its backends depend on. `None`: the key is invalid.
 pub(super) struct Front {
     pub(super) address: Option<IpAddr>,
     pub(super) ports: Option<PortRange>,
     pub(super) mode: Option<Mode>,
 }
 
-/// What a backend and a fallback backend have in common.
+/// The keys of a backend or a fallback backend.
 struct Given<'a> {
     table: Span,
     name: &'a raw::Given<String>,
@@ -36,7 +36,7 @@ struct Given<'a> {
     health: &'a raw::Given<raw::Health>,
 }
 
-/// Checks all backends of a service; each comes with the place of its address.
+/// Validates all backends of a service. Returns each with the place of its address.
 pub(super) fn check(
     backends: &[Spanned<raw::Backend>],
     fallback: &[Spanned<raw::Fallback>],
@@ -71,13 +71,13 @@ pub(super) fn check(
         let address_span = place(given.address, &given.table);
         let name_span = given.name.as_ref().map_or(address_span.clone(), Spanned::span);
         let is_new = addresses.is_new(diagnostics, backend.address, address_span.clone(), || {
-            let problem = format!("two backends of this service are at {}", shown(backend.address));
+            let problem = format!("two backends have the address {}", shown(backend.address));
             Message::new(problem, "backends that differ in address or port")
         });
-        // Without names of their own, two backends at one address share the name too: once is enough to hear of it.
+        // Without `name`, two backends at one address also share the default name: one diagnostic is enough.
         let is_named = is_new
             && names.is_new(diagnostics, backend.name.clone(), name_span, || {
-                let problem = format!("two backends of this service have the name \"{}\"", backend.name);
+                let problem = format!("two backends have the name \"{}\"", backend.name);
                 Message::new(problem, "backends with different names")
             });
         if is_named {
@@ -91,7 +91,7 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, diagnostics: &mut 
     let name = diagnostics.optional(given.name, None, |name| names::BACKEND.check(name).map(Some));
     let address = diagnostics.required(given.address, &given.table, "address", address::EXPECTED, |text| {
         let address = unicast(text)?;
-        fits(address, front)?;
+        has_family_of_service(address, front)?;
         Ok(address)
     });
     let port = port(given.port, front, diagnostics);
@@ -103,10 +103,7 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, diagnostics: &mut 
 
     let address = SocketAddr::new(address?, port?);
     if Some(address.ip()) == front.address {
-        let problem = format!(
-            "the backend {} has the address of the service itself, so that its packets would never leave",
-            shown(address)
-        );
+        let problem = format!("the backend {} has the address of the service", shown(address));
         diagnostics.add(
             place(given.address, &given.table),
             Message::new(problem, "the address of a worker"),
@@ -119,12 +116,12 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, diagnostics: &mut 
         && front.is_ipv4() != address.is_ipv4()
     {
         let problem = format!(
-            "checks of {front} by way of {} need to know the {} address that they come from",
+            "checks of {front} through {} need an {} source address",
             shown(address),
             family(front)
         );
         let expected = format!(
-            "`source` = an {} address of this machine, in the health check",
+            "`source` = an {} address of this machine in the health check",
             family(front)
         );
         diagnostics.add(place(given.address, &given.table), Message::new(problem, expected));
@@ -139,7 +136,7 @@ fn one(given: &Given<'_>, front: &Front, checks: &Checks<'_>, diagnostics: &mut 
     })
 }
 
-/// The port of a backend; 0 where packets keep theirs because the service has several.
+/// The port of a backend. 0: packets keep the destination port, because the service has several.
 fn port(given: &raw::Given<raw::Number>, front: &Front, diagnostics: &mut Diagnostics) -> Option<u16> {
     let several = front.ports.is_some_and(|ports| ports.count() > 1);
     let Some(given) = given else {
@@ -148,17 +145,14 @@ fn port(given: &raw::Given<raw::Number>, front: &Front, diagnostics: &mut Diagno
     diagnostics.value(given, |number| {
         let port = numbers::port(number)?;
         if several {
-            let problem = "a backend of a service with several ports has a port of its own";
-            return Err(Message::new(
-                problem,
-                "no `port`: packets keep the one that the client chose",
-            ));
+            let problem = "`port` is not allowed, because the service has several ports";
+            return Err(Message::new(problem, "no `port`: packets keep the destination port"));
         }
         match (front.mode, front.ports) {
             (Some(mode), Some(ports)) if !mode.translates() && port != ports.low => Err(Message::new(
-                format!("port {port} is not the service's, {}", ports.low),
+                format!("port {port} differs from the service's port {}", ports.low),
                 format!(
-                    "{0} or no `port`: the mode \"{1}\" rewrites no ports",
+                    "{0} or no `port`: the mode \"{1}\" does not change the port",
                     ports.low,
                     mode.word()
                 ),
@@ -168,7 +162,7 @@ fn port(given: &raw::Given<raw::Number>, front: &Front, diagnostics: &mut Diagno
     })
 }
 
-fn fits(backend: IpAddr, front: &Front) -> Result<(), Message> {
+fn has_family_of_service(backend: IpAddr, front: &Front) -> Result<(), Message> {
     let (Some(service), Some(mode)) = (front.address, front.mode) else {
         return Ok(());
     };
@@ -182,14 +176,14 @@ fn fits(backend: IpAddr, front: &Front) -> Result<(), Message> {
             family(service)
         ),
         format!(
-            "an {} address: in the mode \"{}\" packets keep their family",
+            "an {} address: the mode \"{}\" does not change the family",
             family(service),
             mode.word()
         ),
     ))
 }
 
-/// Address and port, or the address alone where the port is the packet's.
+/// Address and port, or only the address if packets keep the destination port.
 fn shown(address: SocketAddr) -> String {
     match address.port() {
         0 => address.ip().to_string(),

@@ -1,6 +1,6 @@
-//! What a backend is called everywhere but in the maps.
+//! The identity of a backend outside the maps: names of service and backend.
 
-/// A backend of a service, by the names of the configuration.
+/// A backend of a service, by the names in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId {
     /// Name of the service.

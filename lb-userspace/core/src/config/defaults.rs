@@ -6,40 +6,40 @@ use lb_common::{Mode, OnBackendDown, Scheduler, maps};
 
 use super::{Capacity, PortRange, Protocol, Timeouts, Tunnel};
 
-/// Priority in a virtual router.
+/// Priority of a virtual router.
 pub(super) const PRIORITY: u32 = 100;
-/// From one VRRP advert to the next: RFC 9568, section 5.2.7: "The default is 100 centiseconds (1 second)".
+/// Advertisement interval. RFC 9568, section 5.2.7: "The default is 100 centiseconds (1 second)".
 pub(super) const ADVERT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For how long a packet path keeps its addresses without its controller: a restart takes less.
+/// Grace of a virtual router. Longer than a restart takes.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// For how long connections of a former master go on by way of it.
+/// How long connections continue through the former master.
 pub(super) const RELAY: Duration = Duration::from_secs(10 * 60);
-/// How often a master tells the link where the addresses are.
+/// How often a master repeats gratuitous ARP and unsolicited NA.
 pub(super) const REFRESH: Duration = Duration::from_secs(60);
 
-/// From one run of a tracked command to the next, and how long one may take.
+/// Interval of a tracked command, and its timeout.
 pub(super) const TRACK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a hook may take.
+/// Timeout of a hook.
 pub(super) const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Mount point of the BPF file system.
 pub(super) const BPFFS: &str = "/sys/fs/bpf";
 
-/// How services work unless they say otherwise.
+/// Protocol of a service.
 pub(super) const PROTOCOL: Protocol = Protocol::Tcp;
-/// See [`PROTOCOL`].
+/// Forwarding mode of a service.
 pub(super) const MODE: Mode = Mode::Nat;
-/// See [`PROTOCOL`].
+/// Scheduler of a service.
 pub(super) const SCHEDULER: Scheduler = Scheduler::RoundRobin;
-/// See [`PROTOCOL`].
+/// What happens to flows of a dead backend.
 pub(super) const ON_BACKEND_DOWN: OnBackendDown = OnBackendDown::Reset;
 
-/// New flows a second above which a service that can do so spreads them by hash, without entries of their own.
+/// SYN flood rate, in new flows per second, for the modes that can forward without flow entries.
 pub(super) const FLOOD_RATE: u32 = 50_000;
 
-/// How long the flows of a backend go on that a reload removes.
+/// How long flows of a backend continue after a reload removed it.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Weight of a backend.
@@ -66,12 +66,12 @@ pub(super) const PATH: &str = "/";
 /// Status codes that are a success of an HTTP check.
 pub(super) const STATUS: (u16, u16) = (200, 399);
 
-/// Folder for what survives a restart of the node `name`.
+/// State folder of the node `name`.
 pub(super) fn state_dir(name: &str) -> PathBuf {
     PathBuf::from(format!("/var/lib/lbd/{name}"))
 }
 
-/// Where admin sockets are.
+/// Folder of the admin sockets.
 pub const SOCKETS: &str = "/run/lbd";
 
 /// Admin socket of the node `name`.
@@ -80,7 +80,7 @@ pub(super) fn socket(name: &str) -> PathBuf {
 }
 
 impl Default for PortRange {
-    /// The source ports that `nat` uses unless told otherwise.
+    /// Source ports of `nat`.
     fn default() -> Self {
         Self {
             low: 20000,
@@ -90,7 +90,7 @@ impl Default for PortRange {
 }
 
 impl Default for Tunnel {
-    /// No sources, and the port that the kernel's documents use for `gue`.
+    /// No sources. The port is the one in the kernel's documentation of GUE.
     fn default() -> Self {
         Self {
             source_v4: None,

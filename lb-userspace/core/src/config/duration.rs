@@ -1,23 +1,23 @@
-//! Durations such as `1h 30m`.
+//! Parses durations such as `1h 30m`.
 
 use std::time::Duration;
 
 use jiff::fmt::friendly::SpanParser;
 
-use super::{diagnostics::Message, raw::DurationText};
+use super::{
+    diagnostics::Message,
+    raw::{DURATION_EXPECTED, DurationText},
+};
 pub(super) use crate::text::duration as words;
-
-/// What a duration looks like.
-pub(super) const EXPECTED: &str = "a duration such as \"10s\", \"1h 30m\" or \"200ms\"";
 
 /// A check for durations from `low` to `high`.
 pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&DurationText) -> Result<Duration, Message> {
     move |DurationText(text)| {
-        // Days depend on the calendar and are not a unit of jiff's durations: the hint is for who tries them.
+        // jiff refuses days, because their length depends on the calendar. So the error lists the units.
         let duration = SpanParser::new().parse_unsigned_duration(text).map_err(|_| {
             Message::new(
                 format!("\"{}\" is not a duration", text.escape_debug()),
-                format!("{EXPECTED} (units: h, m, s, ms, us, ns)"),
+                format!("{DURATION_EXPECTED} (units: h, m, s, ms, us, ns)"),
             )
         })?;
         if (low..=high).contains(&duration) {
@@ -59,14 +59,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_or_out_of_range_is_refused() {
+    fn other_text_and_durations_out_of_range_are_refused() {
         for (text, message, expected) in [
-            ("", "not a duration", EXPECTED),
-            ("10", "not a duration", EXPECTED),
-            ("ten seconds", "not a duration", EXPECTED),
-            ("-10s", "not a duration", EXPECTED),
+            ("", "not a duration", DURATION_EXPECTED),
+            ("10", "not a duration", DURATION_EXPECTED),
+            ("ten seconds", "not a duration", DURATION_EXPECTED),
+            ("-10s", "not a duration", DURATION_EXPECTED),
             ("7d", "not a duration", "units: h, m, s, ms, us, ns"),
-            ("99999999999999999999h", "not a duration", EXPECTED),
+            ("99999999999999999999h", "not a duration", DURATION_EXPECTED),
             ("999ms", "999ms is out of range", "from 1s to 168h"),
             ("168h 1s", "168h 1s is out of range", "from 1s to 168h"),
         ] {

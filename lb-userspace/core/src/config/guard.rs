@@ -1,4 +1,4 @@
-//! Checks of who may begin flows of a service, and how many.
+//! Validates the guard of a service: who may begin flows, and how many.
 
 use std::net::IpAddr;
 
@@ -17,10 +17,10 @@ const MOST_PREFIXES: usize = 4096;
 const MOST_CONNECTIONS: u32 = 1 << 30;
 const MOST_BURST: u32 = numbers::MOST_RATE;
 
-/// The modes that can spread flows by hash alone: nothing is rewritten, so that nothing needs to be remembered.
+/// Modes that can forward without flow entries: no address or port is rewritten.
 const STATELESS: [Mode; 3] = [Mode::Dsr, Mode::Ipip, Mode::Gue];
 
-/// Checks the keys of a service that guard it.
+/// Validates the guard keys of a service.
 pub(super) fn check(
     raw: &raw::Service,
     address: Option<IpAddr>,
@@ -37,7 +37,7 @@ pub(super) fn check(
     let source_burst = match (&raw.source_burst, &raw.source_rate) {
         (Some(given), None) => {
             let problem = "`source_burst` has no meaning without `source_rate`";
-            diagnostics.add(given.span(), Message::new(problem, "a `source_rate` too"));
+            diagnostics.add(given.span(), Message::new(problem, "`source_rate` as well"));
             None
         }
         (given, _) => {
@@ -86,9 +86,9 @@ fn refuse_both(allow: &raw::List<String>, deny: &raw::List<String>, diagnostics:
     let allowed: std::collections::HashMap<IpNet, _> = allow.get_ref().iter().filter_map(parsed).collect();
     for (denied, span) in deny.get_ref().iter().filter_map(parsed) {
         if let Some(other) = allowed.get(&denied) {
-            let problem = format!("{denied} is allowed and denied");
-            let expected = "each prefix in one of the lists; of those that match, the longest decides";
-            diagnostics.add_related(span, Message::new(problem, expected), other.clone(), "allowed here");
+            let problem = format!("{denied} is in `allow` and in `deny`");
+            let expected = "each prefix in only one of the lists";
+            diagnostics.add_related(span, Message::new(problem, expected), other.clone(), "in `allow`");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Finds a node's name and paths in the text of its file, even if the rest of the file is wrong.
+//! Finds the name and the paths of a node in its file, even if the rest of the file is invalid.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::{defaults, names, parse};
 
-/// Where a node's files and sockets are.
+/// The paths of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeLocation {
-    /// Its name.
+    /// Name of the node.
     pub name: String,
     /// Path of its admin socket.
     pub socket: PathBuf,
@@ -17,8 +17,8 @@ pub struct NodeLocation {
     pub bpffs: PathBuf,
 }
 
-/// Finds the node in the text of a configuration. `lbctl` works even if the rest of the file is wrong. `None`: the part about
-/// the node is wrong too.
+/// Finds the node in the text of a configuration file. Works even if the rest of the file is invalid, so that `lbctl` does.
+/// `None`: `[node]` is invalid too.
 pub fn locate(text: &str) -> Option<NodeLocation> {
     match parse("", text) {
         Ok(config) => Some(NodeLocation {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_wrong_elsewhere_still_locates_its_node() {
+    fn a_node_is_located_in_a_file_that_is_invalid_elsewhere() {
         let found = |text: &str| locate(text).map(|found| (found.name, found.socket.display().to_string()));
         let here = |socket: &str| Some(("a".to_owned(), socket.to_owned()));
         for (text, then) in [
@@ -69,7 +69,7 @@ mod tests {
             ("[node]\nname = \"a\"\n[[servise]]\n", here("/run/lbd/a.sock")),
             ("[node]\nname = \"a/b\"\n", None),
             ("[node]\nname = \"a\"\nsocket = 7\n", None),
-            // What cannot be read at all is left out.
+            // Lines that are not TOML are skipped.
             (
                 "[node]\nname = \"a\"\nsocket = \"/s\"\n[[service]\nname = = 7\n\"",
                 here("/s"),

@@ -1,4 +1,4 @@
-//! The validated configuration: what comes out of [`super`], and all that the rest of the program sees of it.
+//! The validated configuration, which the rest of the program uses.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,42 +25,42 @@ pub use super::{
 pub struct Config {
     /// This balancer.
     pub node: Node,
-    /// Who may use the admin API, and where it listens besides its socket.
+    /// Access to the admin API.
     pub api: Api,
-    /// What it balances, in the order of the file.
+    /// The services, in the order of the file.
     pub services: Vec<Service>,
-    /// Virtual routers that it takes part in, in the order of the file.
+    /// The virtual routers, in the order of the file.
     pub vrrp: Vec<Vrrp>,
 }
 
-/// Who may use the admin API, and where it listens besides its socket.
+/// Access to the admin API, and its TCP listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Api {
-    /// Group whose members may read through the socket, by name or number; `None`: the group of the process.
+    /// Group that may read through the socket, by name or number. `None`: the group of the process.
     pub read_group: Option<String>,
-    /// Group whose members may change things through the socket too, by name or number.
+    /// Group that may also change state through the socket, by name or number. `None`: no group.
     pub admin_group: Option<String>,
-    /// The TCP listener.
+    /// The TCP listener. `None`: only the socket.
     pub listen: Option<Listen>,
 }
 
-/// The TCP listener of the admin API: at least one token is there, and TLS, unless the file says it need not be.
+/// The TCP listener of the admin API. Has at least one token. Has TLS, except on loopback or if the file allows plaintext.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// Where.
+    /// Address and port; the port is not 0.
     pub address: SocketAddr,
-    /// File with the token of those who may read.
+    /// File with the token for reading.
     pub read_token: Option<PathBuf>,
-    /// File with the token of those who may change things too.
+    /// File with the token for reading and changing.
     pub admin_token: Option<PathBuf>,
-    /// Certificate and key.
+    /// Certificate and key. `None`: no TLS.
     pub tls: Option<Tls>,
 }
 
-/// Who one is in TLS, as files in PEM.
+/// A TLS identity, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tls {
-    /// The certificate and those that lead to its root.
+    /// The certificate chain.
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
@@ -69,23 +69,23 @@ pub struct Tls {
 /// This balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Name, unique among the balancers of one kernel: part of the pin path and of default paths.
+    /// Name, unique among the balancers of one kernel, 1 to 32 characters. Part of the pin path and of default paths.
     pub name: String,
-    /// Interfaces to attach to; not empty, no duplicates.
+    /// Interfaces to attach to: 1 to 16, all different.
     pub interfaces: Vec<String>,
-    /// How to attach.
+    /// How the program is attached.
     pub xdp_mode: XdpMode,
-    /// Folder for what must survive a restart.
+    /// Folder for what survives a restart.
     pub state_dir: PathBuf,
-    /// Mount point of a BPF file system, below which maps and links are pinned.
+    /// Mount point of the BPF file system where maps and links are pinned.
     pub bpffs: PathBuf,
     /// Path of the admin socket.
     pub socket: PathBuf,
-    /// What the XDP program logs of packets.
+    /// What the XDP program logs about packets.
     pub packet_log: PacketLog,
-    /// Source ports that `nat` uses towards workers.
+    /// Source ports towards workers in `nat`: at least 1024 ports, from 1024 on.
     pub nat_ports: PortRange,
-    /// What tunnels of `ipip` and `gue` begin with, where a service does not say otherwise.
+    /// Tunnel settings of services that do not set their own.
     pub tunnel: Tunnel,
     /// Sizes of the maps.
     pub capacity: Capacity,
@@ -95,20 +95,20 @@ pub struct Node {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum XdpMode {
-    /// In the driver if it can, else generic.
+    /// In the driver if possible, else generic.
     #[default]
     Auto,
-    /// In the driver, or not at all.
+    /// Only in the driver.
     Native,
     /// In the kernel's generic receive path.
     Generic,
 }
 
-/// What the XDP program logs of packets.
+/// What the XDP program logs about packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PacketLog {
-    /// Nothing; the program is loaded without the logging code.
+    /// Nothing. The program is loaded without logging code.
     #[default]
     Off,
     /// New and ended flows.
@@ -117,22 +117,22 @@ pub enum PacketLog {
     Trace,
 }
 
-/// Where tunnels begin and what port they end at.
+/// Outer source addresses and port of tunnels.
 ///
-/// The source address of an outer packet is taken from a prefix: the host bits are filled from the flow, so that workers
-/// spread the flows of one balancer over their receive queues.
+/// The source address of an outer packet comes from a prefix. Its host bits are filled from the flow, so that workers spread
+/// flows over their receive queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Outer source addresses towards workers with IPv4 addresses: /8 to /32, without host bits; /32 does not spread.
+    /// Outer sources towards workers with IPv4 addresses: /8 to /32, without host bits. /32 does not spread.
     pub source_v4: Option<Ipv4Net>,
-    /// Outer source addresses towards workers with IPv6 addresses: /96 to /128, without host bits; /128 does not spread.
+    /// Outer sources towards workers with IPv6 addresses: /96 to /128, without host bits. /128 does not spread.
     pub source_v6: Option<Ipv6Net>,
-    /// UDP port that workers take `gue` on.
+    /// UDP port on which workers receive `gue`, 1 to 65535.
     pub gue_port: u16,
 }
 
 impl Tunnel {
-    /// The prefix that outer source addresses towards `worker` are taken from.
+    /// The prefix of outer source addresses towards `worker`.
     pub fn source(&self, worker: IpAddr) -> Option<IpNet> {
         match worker {
             IpAddr::V4(_) => self.source_v4.map(IpNet::V4),
@@ -141,18 +141,18 @@ impl Tunnel {
     }
 }
 
-/// Sizes of the maps, in entries.
+/// Sizes of the maps, in entries, 16 to 67108864 each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Capacity {
-    /// IPv4 flows.
+    /// IPv4 flow entries.
     pub flows_v4: u32,
-    /// IPv6 flows.
+    /// IPv6 flow entries.
     pub flows_v6: u32,
     /// Services.
     pub services: u32,
     /// Backends of all services together.
     pub backends: u32,
-    /// Ring slots of all services together, twice what is in use at once.
+    /// Ring slots of all services together: twice the number in use.
     pub ring_slots: u32,
 }
 
@@ -175,7 +175,7 @@ impl Protocol {
         }
     }
 
-    /// The word that files and commands use.
+    /// The word in files and commands.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -184,14 +184,14 @@ impl Protocol {
     }
 }
 
-/// Virtual address, port and protocol that clients connect to, and the backends behind it.
+/// A virtual address, port and protocol, and the backends behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Name, unique in the file.
     pub name: String,
     /// Virtual address.
     pub address: IpAddr,
-    /// Ports; with more than one, backends are reached at the port that the client chose.
+    /// Ports. With a range, the destination port is kept.
     pub ports: PortRange,
     /// Protocol.
     pub protocol: Protocol,
@@ -199,52 +199,53 @@ pub struct Service {
     pub mode: Mode,
     /// How a backend is chosen.
     pub scheduler: Scheduler,
-    /// How many leading bits of the client's address `source-hash` looks at.
+    /// Number of leading bits of the client's address that `source-hash` uses: 1 to 32 or 128.
     pub source_prefix: u8,
-    /// For how long the share of a backend that returns grows; zero: it has its full share at once.
+    /// How long the share of a backend grows after it came up, up to 1 h. Zero: full share at once.
     pub slow_start: Duration,
-    /// Source addresses of packets to workers in `nat` mode: one to four, of the family of `address`. Empty in other modes.
+    /// Source addresses towards workers in `nat`: 1 to 4, of the family of `address`. Empty in other modes.
     pub sources: Vec<IpAddr>,
-    /// `nat`: whether workers get the client's address and port in a TCP option.
+    /// Whether workers get the client's address and port in a TCP option. Only in `nat`.
     pub toa: bool,
-    /// What its tunnels begin with, in `ipip` and `gue`.
+    /// Tunnel settings, for `ipip` and `gue`.
     pub tunnel: Tunnel,
     /// Who may begin flows, and how many.
     pub guard: Guard,
-    /// What happens to the flows of a backend that is down.
+    /// What happens to flows of a dead backend.
     pub on_backend_down: OnBackendDown,
-    /// How long the flows of a backend go on that a reload removes; zero: they end with it.
+    /// How long flows of a backend continue after a reload removed it, up to 168 h. Zero: they end at once.
     pub drain_timeout: Duration,
-    /// When a silent flow ends.
+    /// How long a flow may be silent.
     pub timeouts: Timeouts,
-    /// How many percent of the ordinary backends have to be up; while they are fewer, health is not heeded and all of them
-    /// take packets. 0: never.
+    /// Percent of the backends without fallbacks, 0 to 100. While fewer are healthy, health is ignored and all of them take
+    /// flows. 0: never.
     pub panic_threshold: u32,
-    /// Whether a backend is checked at once when the packet path sees it refuse SYNs or leave them unanswered. Only with a
-    /// health check, in TCP services of `nat` and `dnat`.
+    /// Whether failed SYNs of clients trigger a check of the backend. Only with a health check, in TCP services of `nat` and
+    /// `dnat`.
     pub passive: bool,
-    /// The backends and the fallback ones: unique by address and port, and by name.
+    /// Backends, then fallback backends: unique by address and port, and by name.
     pub backends: Vec<Backend>,
 }
 
-/// Who may begin flows of a service, and how many. Flows that have begun are never judged again.
+/// Who may begin flows of a service, and how many. Existing flows are not checked again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// Sources that may begin flows; empty: all may but those of `deny`. Of all prefixes that match the longest decides.
+    /// Clients that may begin flows, at most 4096 prefixes. Empty: all but those of `deny`. The longest match decides.
     pub allow: Vec<IpNet>,
-    /// Sources that may not begin flows; no prefix is in both lists.
+    /// Clients that may not begin flows, at most 4096 prefixes. No prefix is in both lists.
     pub deny: Vec<IpNet>,
-    /// Most flows at a time, opening and established; 0: no limit.
+    /// Most flows at a time, opening and established, up to 2^30. 0: no limit.
     pub connection_limit: u32,
-    /// New flows a second that one source may begin; 0: no limit.
+    /// Most new flows per second of one client, up to 100 million. 0: no limit.
     pub source_rate: u32,
-    /// How many flows a source may begin at once before the rate counts.
+    /// New flows that a client may begin at once before `source_rate` applies, up to 100 million.
     pub source_burst: u32,
-    /// New flows a second above which they are spread by hash and not tracked; 0: never. Always 0 in `nat` and `dnat`.
+    /// New flows per second above which new flows are spread by hash without a flow entry. 0: never. Always 0 in `nat` and
+    /// `dnat`.
     pub flood_rate: u32,
 }
 
-/// Largest weight of a backend, wherever it is given.
+/// Largest weight of a backend, in the file and as an override.
 pub const MOST_WEIGHT: u32 = 1000;
 
 /// One worker's address and port behind a service.
@@ -252,29 +253,29 @@ pub const MOST_WEIGHT: u32 = 1000;
 pub struct Backend {
     /// Name, unique in its service; by default `address:port`.
     pub name: String,
-    /// Address and port; port 0: the port that the client chose, in services with several.
+    /// Address and port. Port 0: the destination port is kept, in services with several ports.
     pub address: SocketAddr,
-    /// Whether it takes new flows only while no other backend does.
+    /// Whether it takes new flows only while no other backend is up.
     pub fallback: bool,
-    /// Share of new flows relative to the other backends: 1 to [`MOST_WEIGHT`]. 0: takes no new flows, keeps the old ones.
+    /// Share of new flows relative to the other backends, up to [`MOST_WEIGHT`]. 0: no new flows; old flows continue.
     pub weight: u32,
-    /// How it is checked; `None`: it counts as up.
+    /// Health check. `None`: counts as up.
     pub health: Option<Arc<HealthCheck>>,
 }
 
-/// After how much silence a flow ends, by how far it has come.
+/// How long a flow may be silent before it ends, by its phase. 1 s to 168 h each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
-    /// TCP: handshake not complete. UDP: not answered.
+    /// TCP: the handshake is not complete. UDP: no reply yet.
     pub opening: Duration,
     /// TCP: established.
     pub established: Duration,
     /// TCP: one side has closed.
     pub closing: Duration,
-    /// TCP: both sides have closed, the worker first; as long as a worker keeps TIME-WAIT.
+    /// TCP: both sides have closed, the worker first. As long as the worker keeps TIME-WAIT.
     pub time_wait: Duration,
-    /// TCP: both sides have closed, the client first, or one has reset.
+    /// TCP: both sides have closed, the client first; or one side has sent RST.
     pub closed: Duration,
-    /// UDP: answered.
+    /// UDP: a reply was seen.
     pub udp: Duration,
 }

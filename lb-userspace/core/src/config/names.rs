@@ -1,64 +1,67 @@
-//! Names and paths.
+//! Validates names and paths.
 
 use std::path::PathBuf;
 
 use super::diagnostics::Message;
 
-/// A kind of name: what is named, the longest it may be, and what it may hold besides letters and digits.
+/// The rule for one kind of name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
+    /// What is named.
     what: &'static str,
+    /// Largest length in bytes.
     longest: usize,
+    /// Allowed characters besides ASCII letters and digits.
     marks: &'static str,
 }
 
-/// The name of the node: part of paths.
+/// Name of a node. It is part of paths.
 pub(super) const NODE: Rule = Rule {
     what: "node",
     longest: 32,
     marks: "-_",
 };
 
-/// The name of a service.
+/// Name of a service.
 pub(super) const SERVICE: Rule = Rule {
     what: "service",
     longest: 64,
     marks: "-_.",
 };
 
-/// The name of a virtual router.
+/// Name of a virtual router.
 pub(super) const ROUTER: Rule = Rule {
     what: "virtual router",
     ..SERVICE
 };
 
-/// The name of a group of virtual routers.
+/// Name of a sync group of virtual routers.
 pub(super) const GROUP: Rule = Rule {
     what: "group",
     ..SERVICE
 };
 
-/// The name of a backend: besides what a service's may be, the `address:port` that it has by default.
+/// Name of a backend. Allows the default name, `address:port`.
 pub(super) const BACKEND: Rule = Rule {
     what: "backend",
     longest: 64,
     marks: "-_.:[]",
 };
 
-/// The longest name that the kernel gives an interface, in bytes.
+/// Longest name of an interface in the kernel, in bytes.
 const LONGEST_INTERFACE: usize = 15;
 
-/// The longest path of a Unix socket, in bytes.
+/// Longest path of a Unix socket, in bytes.
 const LONGEST_SOCKET: usize = 107;
 
 impl Rule {
-    /// What such a name looks like.
+    /// The expected form of the name.
     pub(super) fn expected(self) -> String {
         let marks = self.marks.chars().map(String::from).collect::<Vec<_>>().join(" ");
         format!("1 to {} ASCII letters, digits and any of {marks}", self.longest)
     }
 
-    /// Checks a name.
+    /// Validates a name.
     pub(super) fn check(self, name: &str) -> Result<String, Message> {
         let wrong = name
             .chars()
@@ -66,7 +69,7 @@ impl Rule {
         let message = match wrong {
             _ if name.is_empty() => format!("the name of the {} is empty", self.what),
             Some(c) => format!(
-                "the name of the {} has the character '{}' in it",
+                "the name of the {} contains the character '{}'",
                 self.what,
                 c.escape_debug()
             ),
@@ -79,22 +82,22 @@ impl Rule {
     }
 }
 
-/// The name of a network interface, by the kernel's rule.
+/// Validates the name of a network interface by the rules of the kernel.
 pub(super) fn interface(name: &str) -> Result<String, Message> {
     let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
     if name.is_empty() || name.len() > LONGEST_INTERFACE || name == "." || name == ".." || name.contains(wrong) {
         return Err(Message::new(
-            format!("\"{}\" cannot be the name of an interface", name.escape_debug()),
+            format!("\"{}\" is not a valid interface name", name.escape_debug()),
             format!("1 to {LONGEST_INTERFACE} bytes without `/`, `:` and blanks, as `ip link` shows it"),
         ));
     }
     Ok(name.to_owned())
 }
 
-/// An absolute path.
+/// Validates an absolute path.
 pub(super) fn absolute(path: &str) -> Result<PathBuf, Message> {
     if path.contains('\0') {
-        return Err(Message::new("the path has a NUL character in it", "an absolute path"));
+        return Err(Message::new("the path contains a NUL character", "an absolute path"));
     }
     if !path.starts_with('/') {
         let problem = format!("\"{}\" is not an absolute path", path.escape_debug());
@@ -103,12 +106,12 @@ pub(super) fn absolute(path: &str) -> Result<PathBuf, Message> {
     Ok(PathBuf::from(path))
 }
 
-/// The path of a Unix socket.
+/// Validates the path of a Unix socket.
 pub(super) fn socket(path: &str) -> Result<PathBuf, Message> {
     if path.len() > LONGEST_SOCKET {
         return Err(Message::new(
             format!("the path of the socket has {} bytes", path.len()),
-            format!("at most {LONGEST_SOCKET} bytes, which is all that the kernel takes"),
+            format!("at most {LONGEST_SOCKET} bytes (limit of the kernel)"),
         ));
     }
     absolute(path)

@@ -1,4 +1,4 @@
-//! Checks of `[node]`.
+//! Validates `[node]`.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ const MOST_INTERFACES: usize = 16;
 const LEAST_CAPACITY: u32 = 16;
 const MOST_CAPACITY: u32 = 1 << 26;
 
-/// Checks `[node]`.
+/// Validates `[node]`.
 pub(super) fn check(raw: &Spanned<raw::Node>, diagnostics: &mut Diagnostics) -> Option<Node> {
     let table = raw.span();
     let raw = raw.get_ref();
@@ -31,7 +31,7 @@ pub(super) fn check(raw: &Spanned<raw::Node>, diagnostics: &mut Diagnostics) -> 
             None
         }
     };
-    // Only for defaults, and without a name there is an error already.
+    // Only used for defaults. Without a name there is already an error.
     let known = name.as_deref().unwrap_or_default();
     let xdp_mode = diagnostics.optional(&raw.xdp_mode, XdpMode::default(), |word| words::choice(word));
     let state_dir = diagnostics.optional(&raw.state_dir, defaults::state_dir(known), |path| names::absolute(path));

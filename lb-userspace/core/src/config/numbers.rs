@@ -1,27 +1,21 @@
-//! Numbers and ranges of numbers: ports, weights, counts, status codes.
+//! Validates numbers and ranges: ports, weights, counts, rates, status codes.
 
 use super::{
     PortRange,
     diagnostics::Message,
-    raw::{Number, Rate, Status},
+    raw::{Number, RATE_EXPECTED, Rate, STATUS_EXPECTED, Status},
 };
 
-/// What a status looks like.
-pub(super) const STATUS_EXPECTED: &str = "a status code such as 200, or a range such as \"200-299\", from 100 to 599";
-
-/// What a rate looks like.
-pub(super) const RATE_EXPECTED: &str = "a rate such as 100 or \"100/s\"";
-
-/// The highest rate, a second.
+/// Highest rate, per second.
 pub(super) const MOST_RATE: u32 = 100_000_000;
 
-/// The lowest port that `nat` may use: below it a source port means privilege to some servers.
+/// Lowest source port for `nat`. Some servers trust source ports below it.
 const LOWEST_NAT_PORT: u16 = 1024;
 
-/// The fewest ports for `nat`, so that a busy worker's address does not run out of them at once.
+/// Smallest number of source ports for `nat`, so that a busy worker does not exhaust them at once.
 const FEWEST_NAT_PORTS: u32 = 1024;
 
-/// A check for numbers from `low` to `high`; `what` names them.
+/// A check for numbers from `low` to `high`. `what` names the number in the error.
 pub(super) fn number(what: &str, low: u32, high: u32) -> impl Fn(&Number) -> Result<u32, Message> {
     move |number| {
         u32::try_from(*number)
@@ -36,7 +30,7 @@ pub(super) fn number(what: &str, low: u32, high: u32) -> impl Fn(&Number) -> Res
     }
 }
 
-/// A port.
+/// Validates a port.
 pub(super) fn port(number: &Number) -> Result<u16, Message> {
     u16::try_from(*number)
         .ok()
@@ -44,7 +38,7 @@ pub(super) fn port(number: &Number) -> Result<u16, Message> {
         .ok_or_else(|| Message::new(format!("port {number} is out of range"), "an integer from 1 to 65535"))
 }
 
-/// The ports of a service: two or more, such as `8000-8099`, or `any`.
+/// Parses the ports of a service: two or more, such as `8000-8099`, or `any`.
 pub(super) fn ports(text: &str) -> Result<PortRange, Message> {
     let shape = "first and last port, such as \"8000-8099\", or \"any\"";
     if text == "any" {
@@ -61,12 +55,12 @@ pub(super) fn ports(text: &str) -> Result<PortRange, Message> {
     }
     if low == high {
         let problem = format!("the range {low}-{high} is a single port");
-        return Err(Message::new(problem, format!("`port` = {low} in place of `ports`")));
+        return Err(Message::new(problem, format!("`port` = {low} instead of `ports`")));
     }
     Ok(PortRange { low, high })
 }
 
-/// How often something may be in a second.
+/// Parses a rate, per second.
 pub(super) fn rate(rate: &Rate) -> Result<u32, Message> {
     let (number, text) = match rate {
         Rate::Number(number) => (u32::try_from(*number).ok(), number.to_string()),
@@ -78,12 +72,12 @@ pub(super) fn rate(rate: &Rate) -> Result<u32, Message> {
         }
     };
     number.filter(|number| (1..=MOST_RATE).contains(number)).ok_or_else(|| {
-        let expected = format!("{RATE_EXPECTED}, from 1 to {MOST_RATE} a second");
+        let expected = format!("{RATE_EXPECTED}, from 1 to {MOST_RATE} per second");
         Message::new(format!("{text} is not a rate"), expected)
     })
 }
 
-/// The source ports for `nat`, such as `20000-56999`.
+/// Parses the source ports for `nat`, such as `20000-56999`.
 pub(super) fn nat_ports(text: &str) -> Result<PortRange, Message> {
     let shape = "first and last port, such as \"20000-56999\"";
     let (low, high) = range(text)
@@ -95,18 +89,18 @@ pub(super) fn nat_ports(text: &str) -> Result<PortRange, Message> {
         ));
     }
     if low < LOWEST_NAT_PORT {
-        let expected = format!("ports from {LOWEST_NAT_PORT} on, since those below are privileged");
+        let expected = format!("ports from {LOWEST_NAT_PORT} on; lower ports are privileged");
         return Err(Message::new(format!("port {low} is too low"), expected));
     }
     let ports = PortRange { low, high };
     if ports.count() < FEWEST_NAT_PORTS {
-        let problem = format!("{} ports are too few", ports.count());
+        let problem = format!("only {} ports", ports.count());
         return Err(Message::new(problem, format!("at least {FEWEST_NAT_PORTS} ports")));
     }
     Ok(ports)
 }
 
-/// The inclusive range of status codes that a health check takes for success.
+/// Parses an inclusive range of status codes.
 pub(super) fn status(status: &Status) -> Result<(u16, u16), Message> {
     let (range, text) = match status {
         Status::Code(code) => (u16::try_from(*code).ok().map(|code| (code, code)), code.to_string()),
@@ -125,7 +119,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
     Some((digits(low.trim())?, digits(high.trim())?))
 }
 
-/// Unlike `parse` alone, takes no sign.
+/// Parses digits. Unlike `parse`, refuses a sign.
 fn digits(text: &str) -> Option<u16> {
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
@@ -137,12 +131,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn source_ports_are_an_unprivileged_range_of_some_size() {
+    fn source_ports_are_a_large_unprivileged_range() {
         for (text, expected) in [
             ("20000-56999", Ok((20000, 56999))),
             ("1024 - 65535", Ok((1024, 65535))),
             ("20000-21023", Ok((20000, 21023))),
-            ("20000-21022", Err("1023 ports are too few")),
+            ("20000-21022", Err("only 1023 ports")),
             ("1023-9999", Err("port 1023 is too low")),
             ("30000-20000", Err("the first port 30000 is above the last port 20000")),
             ("20000", Err("\"20000\" is not a range of ports")),
@@ -179,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_a_number_a_second() {
+    fn a_rate_is_a_number_per_second() {
         let words = |text: &str| rate(&Rate::Words(text.to_owned())).ok();
         assert_eq!(words("100/s"), Some(100));
         assert_eq!(words("100 /s"), Some(100));
@@ -217,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_and_numbers_keep_their_bounds() {
+    fn ports_and_numbers_outside_their_range_are_refused() {
         for (number, expected) in [(-1, None), (0, None), (1, Some(1)), (65535, Some(65535)), (65536, None)] {
             assert_eq!(port(&number).ok(), expected, "{number}");
         }

@@ -1,4 +1,4 @@
-//! Ranges of ports.
+//! A range of ports.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct PortRange {
     /// First port.
     pub low: u16,
-    /// Last port, not below `low`.
+    /// Last port, at least `low`.
     pub high: u16,
 }
 
@@ -19,23 +19,23 @@ impl PortRange {
         u32::from(self.high) - u32::from(self.low) + 1
     }
 
-    /// Whether the port is one of these.
+    /// Whether the range has `port`.
     pub fn contains(self, port: u16) -> bool {
         (self.low..=self.high).contains(&port)
     }
 
-    /// Whether some port is one of both.
+    /// Whether both ranges have a port in common.
     pub fn overlaps(self, other: Self) -> bool {
         self.low <= other.high && other.low <= self.high
     }
 
-    /// The same ports in as few blocks as can be, each of which is all ports with the same leading bits: the first port,
-    /// and the number of leading bits, 0 to 16.
+    /// The range as the fewest aligned blocks. A block is all ports with the same leading bits: first port, and number of
+    /// leading bits (0 to 16).
     pub fn blocks(self) -> Vec<(u16, u8)> {
         let mut blocks = Vec::new();
         let (mut next, end) = (u32::from(self.low), u32::from(self.high) + 1);
         while next < end {
-            // The largest aligned block that begins here and does not reach beyond the end.
+            // The largest aligned block that starts here and ends within the range.
             let aligned = next.trailing_zeros().min(u16::BITS);
             let size = aligned.min((end - next).ilog2());
             blocks.push((next as u16, (u16::BITS - size) as u8));

@@ -1,6 +1,7 @@
-//! The file as it is written: keys and TOML types are right, but nothing has a meaning yet.
+//! The file as written: known keys with the right TOML types, not validated.
 //!
-//! Everything is optional here, so that [`super::validate`] can say what is missing together with all else that is wrong.
+//! Every key is optional here, so that [`super::validate`] can report missing keys together with all other problems.
+//! `docs/configuration.md` describes each key; tests hold it against these types.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,18 +11,28 @@ use serde::{
 };
 use toml::Spanned;
 
-/// A value of the file with its place, if it is there.
+/// A value with its place in the file. `None`: the key is not set.
 pub(super) type Given<T> = Option<Spanned<T>>;
 
-/// A list of values, each with its place.
+/// A list of values, each with its place in the file.
 pub(super) type List<T> = Spanned<Vec<Spanned<T>>>;
 
-/// Words by name, each with its place.
+/// Strings by name, each with its place in the file.
 pub(super) type Words = BTreeMap<Spanned<String>, Spanned<String>>;
 
-/// A number of any size that TOML can carry, so that a range check can answer for all of them.
+/// Any integer that TOML can carry, so that one range check covers all of them.
 pub(super) type Number = i128;
 
+/// The expected form of a duration.
+pub(super) const DURATION_EXPECTED: &str = "a duration such as \"10s\", \"1h 30m\" or \"200ms\"";
+
+/// The expected form of a status.
+pub(super) const STATUS_EXPECTED: &str = "a status code such as 200, or a range such as \"200-299\", from 100 to 599";
+
+/// The expected form of a rate.
+pub(super) const RATE_EXPECTED: &str = "a rate such as 100 or \"100/s\"";
+
+/// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct File {
@@ -33,6 +44,7 @@ pub(super) struct File {
     pub(super) vrrp: Vec<Spanned<Vrrp>>,
 }
 
+/// `[node]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Node {
@@ -50,6 +62,7 @@ pub(super) struct Node {
     pub(super) capacity: Capacity,
 }
 
+/// `[api]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Api {
@@ -63,6 +76,7 @@ pub(super) struct Api {
     pub(super) plaintext: Given<bool>,
 }
 
+/// `[[vrrp]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Vrrp {
@@ -90,6 +104,7 @@ pub(super) struct Vrrp {
     pub(super) hook: Given<Hook>,
 }
 
+/// `[[vrrp.track]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Track {
@@ -109,7 +124,7 @@ pub(super) struct Track {
 }
 
 impl Track {
-    /// Its keys, and where each is given.
+    /// Its keys, each with the place where it is set.
     pub(super) fn places(&self) -> Vec<(&'static str, Option<std::ops::Range<usize>>)> {
         macro_rules! places {
             ($($key:ident),+) => {
@@ -133,6 +148,7 @@ impl Track {
     }
 }
 
+/// `[vrrp.hook]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Hook {
@@ -142,6 +158,7 @@ pub(super) struct Hook {
     pub(super) timeout: Given<DurationText>,
 }
 
+/// `[node.tunnel]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Tunnel {
@@ -150,6 +167,7 @@ pub(super) struct Tunnel {
     pub(super) gue_port: Given<Number>,
 }
 
+/// `[node.capacity]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Capacity {
@@ -160,6 +178,7 @@ pub(super) struct Capacity {
     pub(super) ring_slots: Given<Number>,
 }
 
+/// `[[service]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Service {
@@ -193,6 +212,7 @@ pub(super) struct Service {
     pub(super) fallback: Vec<Spanned<Fallback>>,
 }
 
+/// `[service.timeouts]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Timeouts {
@@ -204,6 +224,7 @@ pub(super) struct Timeouts {
     pub(super) udp: Given<DurationText>,
 }
 
+/// `[service.health]`, and `health` of a backend.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Health {
@@ -250,6 +271,7 @@ pub(super) struct Health {
     pub(super) passive: Given<bool>,
 }
 
+/// `[[service.backend]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Backend {
@@ -260,6 +282,7 @@ pub(super) struct Backend {
     pub(super) health: Given<Health>,
 }
 
+/// `[[service.fallback]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Fallback {
@@ -269,7 +292,7 @@ pub(super) struct Fallback {
     pub(super) health: Given<Health>,
 }
 
-/// A duration in words; a type of its own so that a bare number is answered with what a duration looks like.
+/// A duration as text. A type of its own, so that the error for a bare number shows the form of a duration.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DurationText(pub(super) String);
 
@@ -281,7 +304,7 @@ impl<'de> Deserialize<'de> for DurationText {
             type Value = DurationText;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(super::duration::EXPECTED)
+                f.write_str(DURATION_EXPECTED)
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -293,7 +316,7 @@ impl<'de> Deserialize<'de> for DurationText {
     }
 }
 
-/// A status code, or several in words.
+/// A status code, or a range of codes as text.
 #[derive(Clone, Debug)]
 pub(super) enum Status {
     Code(i64),
@@ -308,7 +331,7 @@ impl<'de> Deserialize<'de> for Status {
             type Value = Status;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(super::numbers::STATUS_EXPECTED)
+                f.write_str(STATUS_EXPECTED)
             }
 
             fn visit_i64<E: de::Error>(self, code: i64) -> Result<Self::Value, E> {
@@ -324,7 +347,7 @@ impl<'de> Deserialize<'de> for Status {
     }
 }
 
-/// How often something may be in a second: a number, or in words.
+/// A rate per second: a number, or text such as `100/s`.
 #[derive(Debug)]
 pub(super) enum Rate {
     Number(i64),
@@ -339,7 +362,7 @@ impl<'de> Deserialize<'de> for Rate {
             type Value = Rate;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(super::numbers::RATE_EXPECTED)
+                f.write_str(RATE_EXPECTED)
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {

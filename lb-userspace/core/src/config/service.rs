@@ -1,4 +1,4 @@
-//! Checks of `[[service]]`.
+//! Validates `[[service]]`.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -26,7 +26,7 @@ const SHORTEST_RAMP: Duration = Duration::from_secs(1);
 const LONGEST_RAMP: Duration = Duration::from_secs(60 * 60);
 const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Checks one `[[service]]`. `node` says what tunnels begin with where the service does not; `None` where that is wrong.
+/// Validates one `[[service]]`. `node` is `[node.tunnel]`: the defaults for its tunnels. `None`: that table is invalid.
 pub(super) fn check(
     raw: &Spanned<raw::Service>,
     node: Option<&Tunnel>,
@@ -116,7 +116,7 @@ fn ports(raw: &raw::Service, table: &Span, diagnostics: &mut Diagnostics) -> Opt
     }
 }
 
-/// How many leading bits of clients' addresses count; all of them unless the service says otherwise.
+/// Number of leading bits of clients' addresses that `source-hash` uses. Default: all.
 fn source_prefix(
     raw: &raw::Service,
     address: Option<IpAddr>,
@@ -158,7 +158,7 @@ fn toa(
         return None;
     }
     if protocol? != Protocol::Tcp {
-        let problem = "`toa` is an option of TCP, and the service is UDP";
+        let problem = "`toa` needs TCP, and the service is UDP";
         diagnostics.add(given.span(), Message::new(problem, "no `toa`, or `protocol` = \"tcp\""));
         return None;
     }
@@ -195,7 +195,7 @@ fn sources(
                         family(service)
                     ),
                     format!(
-                        "an {} address: packets keep their family in `nat` mode",
+                        "an {} address: the mode \"nat\" does not change the family",
                         family(service)
                     ),
                 )),

@@ -1,4 +1,4 @@
-//! Whole files: what is taken, and how what is refused is explained.
+//! Tests of whole files: what is accepted, and how refusals are explained.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,10 +9,10 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../../../examples/lbd.toml");
 
-/// Lines 1 to 3, before what a test is about.
+/// Lines 1 to 3 of a file under test.
 const NODE: &str = "[node]\nname = \"lb1\"\ninterfaces = [\"eth0\"]\n";
 
-/// Lines 1 to 7.
+/// Lines 1 to 7 of a file under test.
 const WEB: &str = "[node]\nname = \"lb1\"\ninterfaces = [\"eth0\"]\n\
                    [[service]]\nname = \"web\"\naddress = \"192.0.2.10\"\nport = 80\n";
 
@@ -24,7 +24,7 @@ fn refused(text: &str) -> ConfigError {
     parse("lbd.toml", text).expect_err(text)
 }
 
-/// Given a file, what follows is exactly these diagnostics: line, column, and parts of message and expectation.
+/// Asserts that a file has exactly these problems: line, column, part of the message, part of what is expected.
 #[track_caller]
 fn check(text: &str, diagnostics: &[(usize, usize, &str, &str)]) {
     let error = refused(text);
@@ -102,7 +102,7 @@ fn the_example_is_valid_and_means_what_it_says() {
 }
 
 #[test]
-fn what_is_not_said_has_its_default() {
+fn keys_that_are_not_set_have_their_defaults() {
     let text = format!("{WEB}[service.health]\ntype = \"http\"\n[[service.backend]]\naddress = \"198.51.100.1\"\n");
     let expected = Config {
         vrrp: Vec::new(),
@@ -181,7 +181,7 @@ fn what_is_not_said_has_its_default() {
 }
 
 #[test]
-fn files_with_little_in_them_are_valid() {
+fn small_files_and_all_forms_of_toml_are_valid() {
     assert_eq!(accepted(NODE).services, []);
     assert_eq!(accepted(WEB).services[0].backends, []);
     // A byte order mark, Windows line ends, dotted keys and inline tables are all TOML.
@@ -297,7 +297,7 @@ fn misspelt_keys_and_words_are_answered_with_the_nearest_known_one() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_keys_are_named() {
     check("", &[(1, 1, "`[node]` is missing", "`name` and `interfaces`")]);
     check(
         "[node]",
@@ -342,7 +342,7 @@ fn values_of_the_node_are_checked() {
     for wrong in ["", "a/b", "a b", "..", "0123456789abcdef", "a\\u0000"] {
         check(
             &node("\"a\"", &format!("[\"{wrong}\"]")),
-            &[(3, 15, "cannot be the name of an interface", "1 to 15 bytes")],
+            &[(3, 15, "is not a valid interface name", "1 to 15 bytes")],
         );
     }
     for (line, column, message, expected) in [
@@ -508,19 +508,19 @@ fn what_a_mode_cannot_do_is_refused_with_the_reason() {
             "dsr",
             v4,
             ", port = 8080",
-            Some((43, "port 8080 is not the service's, 80", "80 or no `port`")),
+            Some((43, "port 8080 differs from the service's port 80", "80 or no `port`")),
         ),
         (
             "ipip",
             v4,
             ", port = 81",
-            Some((43, "port 81", "\"ipip\" rewrites no ports")),
+            Some((43, "port 81", "\"ipip\" does not change the port")),
         ),
         (
             "gue",
             v4,
             ", port = 81",
-            Some((43, "port 81", "\"gue\" rewrites no ports")),
+            Some((43, "port 81", "\"gue\" does not change the port")),
         ),
         (
             "nat",
@@ -529,11 +529,11 @@ fn what_a_mode_cannot_do_is_refused_with_the_reason() {
             Some((
                 24,
                 "is IPv6 and the service's address 192.0.2.10 is IPv4",
-                "in the mode \"nat\"",
+                "the mode \"nat\"",
             )),
         ),
-        ("dnat", v6, "", Some((24, "is IPv6", "in the mode \"dnat\""))),
-        ("dsr", v6, "", Some((24, "is IPv6", "in the mode \"dsr\""))),
+        ("dnat", v6, "", Some((24, "is IPv6", "the mode \"dnat\""))),
+        ("dsr", v6, "", Some((24, "is IPv6", "the mode \"dsr\""))),
         (
             "ipip",
             v6,
@@ -569,13 +569,13 @@ fn what_a_mode_cannot_do_is_refused_with_the_reason() {
         (
             "toa = true\nprotocol = \"udp\"",
             7,
-            "`toa` is an option of TCP",
+            "`toa` needs TCP",
             "`protocol` = \"tcp\"",
         ),
         (
             "tunnel_source = \"10.0.0.0/24\"",
             17,
-            "in the mode \"nat\"",
+            "the mode \"nat\"",
             "\"ipip\" or \"gue\"",
         ),
         (
@@ -587,7 +587,7 @@ fn what_a_mode_cannot_do_is_refused_with_the_reason() {
         (
             "syn_flood_rate = 1",
             18,
-            "in the mode \"nat\"",
+            "the mode \"nat\"",
             "\"dsr\" or \"ipip\" or \"gue\"",
         ),
         (
@@ -610,7 +610,7 @@ fn what_a_mode_cannot_do_is_refused_with_the_reason() {
 }
 
 #[test]
-fn failures_that_packets_show_are_looked_at_where_they_can_be_seen() {
+fn passive_checks_are_accepted_only_where_replies_pass_the_balancer() {
     let passive = |keys: &str, health: &str| accepted(&format!("{WEB}{keys}\n{health}\n")).services[0].passive;
     const CHECK: &str = "[service.health]\ntype = \"tcp\"";
     for (keys, health, expected) in [
@@ -651,7 +651,7 @@ fn failures_that_packets_show_are_looked_at_where_they_can_be_seen() {
 }
 
 #[test]
-fn tunnels_begin_at_the_address_that_the_node_or_the_service_says() {
+fn the_source_of_a_tunnel_is_that_of_the_service_or_else_of_the_node() {
     for (line, column, message, expected) in [
         (
             "tunnel.source_v4 = \"fd00::/96\"",
@@ -698,7 +698,7 @@ fn tunnels_begin_at_the_address_that_the_node_or_the_service_says() {
     );
 }
 
-/// Lines 1 to 6: a service that wants ports, before what a test is about.
+/// Lines 1 to 7: a service with a range of ports.
 fn ranged(ports: &str) -> String {
     format!("{NODE}[[service]]\nname = \"range\"\naddress = \"192.0.2.10\"\nports = \"{ports}\"\n")
 }
@@ -715,7 +715,7 @@ fn a_service_has_a_port_or_a_range_of_them() {
             "{}backend = [{{ address = \"10.0.0.1\", port = 80 }}]\n",
             ranged("8000-8099")
         ),
-        &[(8, 43, "a port of its own", "no `port`")],
+        &[(8, 43, "`port` is not allowed", "no `port`")],
     );
     check(
         &format!("{}health = {{ type = \"tcp\" }}\n", ranged("any")),
@@ -726,7 +726,7 @@ fn a_service_has_a_port_or_a_range_of_them() {
         &[(
             8,
             24,
-            "the backend 192.0.2.10 has the address of the service itself",
+            "the backend 192.0.2.10 has the address of the service",
             "a worker",
         )],
     );
@@ -759,7 +759,7 @@ fn ranges_of_one_address_and_protocol_do_not_overlap() {
             &[(
                 11,
                 9,
-                "overlap those of the service \"range\", 8000-8099",
+                "overlap the ports 8000-8099 of the service \"range\"",
                 "without common ports",
             )],
         );
@@ -808,7 +808,7 @@ fn values_of_a_guard_are_checked() {
     }
     check(
         &format!("{WEB}allow = [\"10.0.0.0/8\", \"10.1.0.0/16\"]\ndeny = [\"10.1.0.0/16\"]\n"),
-        &[(9, 9, "10.1.0.0/16 is allowed and denied", "the longest decides")],
+        &[(9, 9, "10.1.0.0/16 is in `allow` and in `deny`", "only one of the lists")],
     );
     let guard = |lines: &str| accepted(&format!("{WEB}{lines}")).services.remove(0).guard;
     assert_eq!(guard(""), Guard::default());
@@ -835,7 +835,7 @@ fn fallback_backends_are_backends_without_weight() {
     );
     check(
         &format!("{WEB}{both}fallback = [{{ address = \"10.0.0.1\" }}]"),
-        &[(9, 25, "two backends of this service are at 10.0.0.1:80", "differ")],
+        &[(9, 25, "two backends have the address 10.0.0.1:80", "differ")],
     );
     let service = accepted(&format!("{WEB}{both}fallback = [{{ address = \"10.0.0.9\" }}]"))
         .services
@@ -849,7 +849,7 @@ fn fallback_backends_are_backends_without_weight() {
 }
 
 #[test]
-fn the_maps_of_ranges_and_guards_have_room_for_half_of_what_they_hold() {
+fn ranges_and_guards_may_use_half_of_their_maps() {
     let service = |i: usize, lines: &str| format!("[[service]]\nname = \"s{i}\"\naddress = \"10.0.0.{i}\"\n{lines}\n");
     // Each of the widest ranges takes 30 blocks.
     let ranges = |count| -> String { (1..=count).map(|i| service(i, "ports = \"1-65534\"")).collect() };
@@ -889,13 +889,13 @@ fn values_of_a_backend_are_checked() {
         (
             "{ address = \"192.0.2.10\" }",
             24,
-            "the backend 192.0.2.10:80 has the address of the service itself",
+            "the backend 192.0.2.10:80 has the address of the service",
             "a worker",
         ),
         (
             "{ address = \"192.0.2.10\", port = 81 }",
             24,
-            "the backend 192.0.2.10:81 has the address of the service itself",
+            "the backend 192.0.2.10:81 has the address of the service",
             "a worker",
         ),
         (
@@ -915,7 +915,7 @@ fn values_of_a_backend_are_checked() {
         (
             "{ address = \"10.0.0.1\" }, { address = \"10.0.0.1\" }",
             50,
-            "two backends of this service are at 10.0.0.1:80",
+            "two backends have the address 10.0.0.1:80",
             "differ",
         ),
         (
@@ -944,7 +944,7 @@ fn services_differ_in_name_and_in_address_port_and_protocol() {
             (
                 10,
                 11,
-                "two services are at 192.0.2.10:80, tcp",
+                "two services have the address 192.0.2.10:80 (tcp)",
                 "differ in address, port or protocol",
             ),
         ],
@@ -1120,7 +1120,7 @@ fn hostile_files_are_refused_like_any_other() {
     }
 }
 
-/// Values that may be wrong anywhere.
+/// Values that may be invalid anywhere.
 const PIECES: &[&str] = &[
     "0",
     "-1",
@@ -1185,8 +1185,8 @@ fn tables_of(config: &Config) -> [usize; 5] {
     ]
 }
 
-/// Either a configuration with all that the text has, or an error that points into the text.
-fn taken_or_refused(text: &str) -> Result<(), TestCaseError> {
+/// Asserts that the result is either a configuration with all tables of the text, or an error that points into the text.
+fn accepted_or_refused(text: &str) -> Result<(), TestCaseError> {
     let error = match parse("lbd.toml", text) {
         Ok(config) => {
             prop_assert_eq!(tables_of(&config), tables(text));
@@ -1198,14 +1198,14 @@ fn taken_or_refused(text: &str) -> Result<(), TestCaseError> {
     for finding in error.diagnostics() {
         prop_assert!(finding.line <= text.matches('\n').count() + 1);
         prop_assert!(!finding.message.is_empty() && !finding.expected.is_empty());
-        prop_assert!(!finding.message.contains("lbd cannot say why"), "{}", error);
+        prop_assert!(!finding.message.contains("this is a bug in lbd"), "{}", error);
     }
     prop_assert!(error.to_string().starts_with("error: "));
     Ok(())
 }
 
 #[test]
-fn headers_that_differ_in_case_alone_are_refused_where_they_are_and_take_no_service_away() {
+fn headers_that_differ_only_in_case_are_refused_at_their_place() {
     let backend = "[[service.backend]]\naddress = \"10.0.0.1\"\n";
     let twice = "headers = { \"X-Probe\" = \"a\", \"x-probe\" = \"b\" }";
     let text = format!("{WEB}health = {{ type = \"http\", {twice} }}\n{backend}");
@@ -1215,17 +1215,17 @@ fn headers_that_differ_in_case_alone_are_refused_where_they_are_and_take_no_serv
 }
 
 #[test]
-fn a_table_that_is_refused_without_a_word_makes_the_file_wrong() {
+fn a_table_that_is_refused_without_a_diagnostic_makes_the_file_invalid() {
     let mut diagnostics = diagnostics::Diagnostics::default();
     assert_eq!(diagnostics.table(3..5, |_| None::<()>), None);
-    // The tables around it know why they are not there.
+    // The outer table adds no second diagnostic.
     assert_eq!(diagnostics.table(0..9, |_| None::<()>), None);
     let found = diagnostics.into_vec();
     assert_eq!((found.len(), &found[0].span), (1, &(3..5)));
 }
 
 #[test]
-fn each_of_many_values_in_each_place_is_taken_or_refused() {
+fn each_of_many_values_in_each_place_is_accepted_or_refused() {
     let lines: Vec<_> = EXAMPLE.lines().filter(|line| !line.starts_with('#')).collect();
     for (at, line) in lines.iter().enumerate() {
         let Some((key, _)) = line.split_once('=') else { continue };
@@ -1234,7 +1234,7 @@ fn each_of_many_values_in_each_place_is_taken_or_refused() {
             let text = [&lines[..at], &[changed.as_str()], &lines[at + 1..]]
                 .concat()
                 .join("\n");
-            taken_or_refused(&text).unwrap_or_else(|error| panic!("{changed}: {error}"));
+            accepted_or_refused(&text).unwrap_or_else(|error| panic!("{changed}: {error}"));
         }
     }
 }
@@ -1243,17 +1243,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_taken_or_refused(text in any::<String>()) {
-        taken_or_refused(&text)?;
+    fn any_text_is_accepted_or_refused(text in any::<String>()) {
+        accepted_or_refused(&text)?;
     }
 
     #[test]
-    fn any_bytes_are_taken_or_refused(bytes in any::<Vec<u8>>()) {
+    fn any_bytes_are_accepted_or_refused(bytes in any::<Vec<u8>>()) {
         drop(parse_bytes("lbd.toml", bytes));
     }
 
     #[test]
-    fn any_change_of_the_bytes_of_the_example_is_taken_or_refused(
+    fn any_change_of_the_bytes_of_the_example_is_accepted_or_refused(
         changes in prop::collection::vec((any::<prop::sample::Index>(), 0..64_usize, any::<Vec<u8>>()), 1..6),
     ) {
         let mut bytes = EXAMPLE.as_bytes().to_vec();
@@ -1268,25 +1268,25 @@ proptest! {
     }
 
     #[test]
-    fn any_change_of_the_example_is_taken_or_refused(mutations in mutations()) {
+    fn any_change_of_the_example_is_accepted_or_refused(mutations in mutations()) {
         let mut text: Vec<char> = EXAMPLE.chars().collect();
         for (at, removed, piece) in mutations {
             let at = at.index(text.len() + 1);
             let end = (at + removed).min(text.len());
             text.splice(at..end, piece.chars());
         }
-        taken_or_refused(&text.into_iter().collect::<String>())?;
+        accepted_or_refused(&text.into_iter().collect::<String>())?;
     }
 
     #[test]
-    fn any_value_in_any_place_is_taken_or_refused(line in any::<prop::sample::Index>(), value in mutations()) {
+    fn any_value_in_any_place_is_accepted_or_refused(line in any::<prop::sample::Index>(), value in mutations()) {
         let mut lines: Vec<String> = EXAMPLE.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
         for (_, _, value) in value {
             let line = line.get_mut(&mut lines);
             if let Some((key, _)) = line.split_once('=') {
                 *line = format!("{key}={value}");
             }
-            taken_or_refused(&lines.join("\n"))?;
+            accepted_or_refused(&lines.join("\n"))?;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of `[node.tunnel]` and of what services say of their tunnels.
+//! Validates `[node.tunnel]`, and the tunnel keys of services.
 
 use ipnet::IpNet;
 use lb_common::Mode;
@@ -12,7 +12,7 @@ use super::{
     words::Word,
 };
 
-/// Checks `[node.tunnel]`.
+/// Validates `[node.tunnel]`.
 pub(super) fn node(raw: &raw::Tunnel, diagnostics: &mut Diagnostics) -> Option<Tunnel> {
     let default = Tunnel::default();
     let v4 = |prefix| match prefix {
@@ -37,7 +37,7 @@ pub(super) fn node(raw: &raw::Tunnel, diagnostics: &mut Diagnostics) -> Option<T
     })
 }
 
-/// The tunnels of a service: the node's, but for what the service says otherwise.
+/// The tunnel settings of a service. Keys that it does not set come from `[node.tunnel]`.
 pub(super) fn service(
     raw: &raw::Service,
     mode: Option<Mode>,
@@ -66,7 +66,7 @@ pub(super) fn service(
     Some(tunnel)
 }
 
-/// Notes a key that is given in a mode that it does not belong to.
+/// Refuses a key in a mode that does not have it. Returns whether it was refused.
 pub(super) fn refuse<T>(
     given: &raw::Given<T>,
     key: &str,
@@ -84,7 +84,7 @@ pub(super) fn refuse<T>(
     true
 }
 
-/// That `key` belongs to other modes.
+/// The message for a key in a mode that does not have it. `modes` have it.
 pub(super) fn not_in(key: &str, modes: &[Mode], mode: Mode) -> Message {
     let words: Vec<_> = modes.iter().map(|mode| format!("\"{}\"", mode.word())).collect();
     Message::new(
@@ -93,7 +93,7 @@ pub(super) fn not_in(key: &str, modes: &[Mode], mode: Mode) -> Message {
     )
 }
 
-/// Notes backends of a tunnel mode that no source address is there for.
+/// Refuses backends of a tunnel mode for whose family no source address is configured.
 pub(super) fn check_sources(mode: Mode, tunnel: &Tunnel, backends: &[(Span, Backend)], diagnostics: &mut Diagnostics) {
     if !mode.encapsulates() {
         return;
@@ -102,10 +102,7 @@ pub(super) fn check_sources(mode: Mode, tunnel: &Tunnel, backends: &[(Span, Back
         let worker = backend.address.ip();
         if tunnel.source(worker).is_none() {
             let key = if worker.is_ipv4() { "source_v4" } else { "source_v6" };
-            let problem = format!(
-                "no tunnel can begin here: there is no {} source address for it",
-                family(worker)
-            );
+            let problem = format!("no {} source address for the tunnel to this backend", family(worker));
             let expected = format!(
                 "`{key}` in `[node.tunnel]`, or an {} `tunnel_source` of the service",
                 family(worker)
@@ -115,7 +112,7 @@ pub(super) fn check_sources(mode: Mode, tunnel: &Tunnel, backends: &[(Span, Back
     }
 }
 
-/// The place of a value, or of the table where it is not given.
+/// The place of a value, or of its table if it is not given.
 pub(super) fn place<T>(given: &raw::Given<T>, table: &Span) -> Span {
     given.as_ref().map_or_else(|| table.clone(), Spanned::span)
 }

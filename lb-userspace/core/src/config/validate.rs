@@ -1,4 +1,4 @@
-//! From [`raw`] to [`Config`]: each value by itself, then how they fit together.
+//! Turns [`raw`] values into a [`Config`]: validates each value, then how the values fit together.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use super::{
     words::Word,
 };
 
-/// Checks a whole file.
+/// Validates a whole file.
 pub(super) fn validate(file: &raw::File) -> Result<Config, Vec<Entry>> {
     let mut diagnostics = Diagnostics::default();
     let config = check(file, &mut diagnostics);
     diagnostics.into_result()?;
-    // What is missing without a finding would be a fault of this module; a refusal that says little beats a panic.
+    // A missing part without a diagnostic is a bug in this module. A vague error is better than a panic.
     config.ok_or_else(|| {
         vec![Entry::new(
             0..0,
@@ -45,7 +45,7 @@ fn check(file: &raw::File, diagnostics: &mut Diagnostics) -> Option<Config> {
         .service
         .iter()
         .filter_map(|service| service.get_ref().name.as_ref());
-    // Of one that is wrong itself nothing more is said.
+    // An invalid service has its own diagnostics: any quorum of its backends is accepted.
     let mut tracked: BTreeMap<_, _> = names.map(|name| (name.get_ref().as_str(), usize::MAX)).collect();
     tracked.extend(services.iter().map(|(_, service)| {
         let ordinary = service.backends.iter().filter(|backend| !backend.fallback);
@@ -60,7 +60,7 @@ fn check(file: &raw::File, diagnostics: &mut Diagnostics) -> Option<Config> {
     })
 }
 
-/// The services that are right, each with its place.
+/// The valid services, each with its place.
 fn services(
     raw: &[Spanned<raw::Service>],
     tunnel: Option<&Tunnel>,
@@ -91,15 +91,15 @@ fn services(
             let port = service.ports.low;
             fronts.is_new(diagnostics, (service.address, port, service.protocol), place, || {
                 let front = std::net::SocketAddr::new(service.address, port);
-                let problem = format!("two services are at {front}, {}", service.protocol.word());
+                let problem = format!("two services have the address {front} ({})", service.protocol.word());
                 Message::new(problem, "services that differ in address, port or protocol")
             });
         } else if let Some((other, known)) = services.iter().find(|(_, known)| overlap(known, &service)) {
             let problem = format!(
-                "the ports {} overlap those of the service \"{}\", {}",
-                service.ports, known.name, known.ports
+                "the ports {} overlap the ports {} of the service \"{}\"",
+                service.ports, known.ports, known.name
             );
-            let expected = "ranges without common ports; a service with a single port may lie within one";
+            let expected = "ranges without common ports (a service with one `port` may lie within a range)";
             let ports = item.get_ref().ports.as_ref().map_or(place, Spanned::span);
             diagnostics.add_related(
                 ports,
@@ -113,7 +113,7 @@ fn services(
     services
 }
 
-/// Whether both have several ports, and some in common.
+/// Whether both have several ports, and at least one in common.
 fn overlap(a: &Service, b: &Service) -> bool {
     let several = a.ports.count() > 1 && b.ports.count() > 1;
     let together = a.address == b.address && a.protocol == b.protocol;

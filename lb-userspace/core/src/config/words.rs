@@ -1,20 +1,20 @@
-//! The words of the file for each choice, and the nearest one to a word that is none of them.
+//! The words for each choice of the file, and the nearest known word to a misspelt one.
 
 use lb_common::{Mode, OnBackendDown, Scheduler};
 
 use super::{PacketLog, Protocol, XdpMode, diagnostics::Message, foreign};
 
-/// A choice that the file, the command line and the API name by the same word.
+/// A choice with one word for each value, the same in the file, on the command line and in the API.
 pub trait Word: Copy + PartialEq + 'static {
-    /// What is chosen, as in "unknown scheduler".
+    /// What is chosen, for the error "unknown scheduler".
     const WHAT: &'static str;
 
-    /// Every choice with its word.
+    /// Every value with its word.
     const WORDS: &'static [(&'static str, Self)];
 
-    /// The word of this choice.
+    /// The word of this value.
     fn word(self) -> &'static str {
-        // Every implementation lists all values; a test sees to it.
+        // A test checks that every implementation lists all values.
         Self::WORDS
             .iter()
             .find(|(_, choice)| *choice == self)
@@ -73,7 +73,7 @@ impl Word for OnBackendDown {
     ];
 }
 
-/// The choice that `text` names.
+/// The value that `text` names.
 pub(super) fn choice<T: Word>(text: &str) -> Result<T, Message> {
     if let Some((_, choice)) = T::WORDS.iter().find(|(word, _)| *word == text) {
         return Ok(*choice);
@@ -89,9 +89,9 @@ pub(super) fn choice<T: Word>(text: &str) -> Result<T, Message> {
     )
 }
 
-/// The word that `text` is probably a misspelling of.
+/// The known word of which `text` is probably a misspelling.
 pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Nothing near a known word is this long, and the distance takes quadratic time.
+    // No known word is this long, and computing the distance takes quadratic time.
     if text.len() > 64 {
         return None;
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_choice_has_a_word_that_names_it() {
+    fn every_value_has_a_word() {
         fn check<T: Word + std::fmt::Debug>(all: &[T]) {
             assert_eq!(all.len(), T::WORDS.len());
             for choice in all {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_word_is_one_that_could_be_meant() {
+    fn the_nearest_word_is_a_plausible_one() {
         let words = ["address", "port", "on_backend_down", "rise"];
         for (text, expected) in [
             ("adress", Some("address")),

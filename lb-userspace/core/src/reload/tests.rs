@@ -1,4 +1,4 @@
-//! Which changes are found, and which are refused.
+//! Tests of which changes are found, and which are refused.
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn lines(changes: &[Change]) -> Vec<String> {
 }
 
 #[test]
-fn changes_are_told_by_service_backend_and_key() {
+fn changes_name_service_backend_and_key() {
     let given_then: &[(&str, &str, &[&str])] = &[
         ("", "", &[]),
         ("# a comment\n", "", &[]),
@@ -140,7 +140,7 @@ fn changes_are_told_by_service_backend_and_key() {
 }
 
 #[test]
-fn changes_that_cost_flows_say_so() {
+fn changes_that_end_flows_have_a_note() {
     let notes = |what: &str, by: &str| {
         let changes = compare(&source(FILE), &source(&FILE.replacen(what, by, 1)));
         changes.into_iter().filter_map(|change| change.note).collect::<Vec<_>>()
@@ -165,7 +165,7 @@ fn changes_that_cost_flows_say_so() {
 }
 
 #[test]
-fn a_service_is_renamed_where_clients_see_the_same() {
+fn a_service_with_a_new_name_and_the_same_address_is_renamed() {
     let renamed = |what: &str, by: &str| {
         let next = source(&FILE.replace(what, by)).config;
         renamed(&source(FILE).config, &next).into_iter().collect::<Vec<_>>()
@@ -183,7 +183,7 @@ fn a_service_is_renamed_where_clients_see_the_same() {
 }
 
 #[test]
-fn what_cannot_change_is_named_with_what_to_do() {
+fn keys_that_cannot_change_are_named_with_what_to_do() {
     type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
     let given_then: &[Case] = &[
         ("[\"eth0\"]", "[\"eth1\"]", &[]),

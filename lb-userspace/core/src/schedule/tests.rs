@@ -1,4 +1,4 @@
-//! What a ring promises, by table and by property.
+//! Tests of rings, as tables and properties.
 
 use super::*;
 use Scheduler::{LeastConnection, Maglev, Random, RoundRobin, SourceHash};
@@ -36,7 +36,7 @@ fn gcd_of(backends: &[(u32, u32)]) -> u64 {
 }
 
 #[test]
-fn a_ring_that_is_longer_than_it_may_be_is_not_built() {
+fn a_ring_above_the_largest_length_is_not_built() {
     // Weights that would take 32 GiB.
     let backends = members(&[(1, u32::MAX), (2, 1), (3, u32::MAX - 1)]);
     assert_eq!(ring(RoundRobin, &backends, 1 << 24), None);
@@ -75,7 +75,7 @@ fn rings_of_small_services_are_laid_out_as_expected() {
 }
 
 #[test]
-fn slots_carry_the_weight_that_was_configured() {
+fn slots_carry_the_configured_weight() {
     for scheduler in [RoundRobin, LeastConnection, Maglev] {
         for slot in built(scheduler, &[(1, 20), (2, 10), (3, 30)]) {
             assert_eq!(slot.weight, [20, 10, 30][slot.backend as usize - 1]);
@@ -84,7 +84,7 @@ fn slots_carry_the_weight_that_was_configured() {
 }
 
 #[test]
-fn the_length_of_an_absurd_ring_is_told_without_building_it() {
+fn the_length_of_an_absurd_ring_is_computed_without_building_it() {
     let weights = (0..1_000_000).map(|i| u32::MAX - i % 2);
     assert_eq!(
         ring_length(RoundRobin, weights.clone()),
@@ -146,7 +146,7 @@ proptest! {
     }
 
     #[test]
-    fn the_length_is_known_beforehand_and_the_ring_repeats(backends in services()) {
+    fn the_length_is_known_before_and_the_same_input_gives_the_same_ring(backends in services()) {
         for scheduler in [RoundRobin, LeastConnection] {
             let ring = built(scheduler, &backends);
             prop_assert_eq!(ring.len() as u64, ring_length(scheduler, weights(&backends)));

@@ -292,10 +292,7 @@ fn the_virtual_address_is_checked_only_in_modes_that_keep_it() {
         config("tcp", &keys, "[[service.backend]]\naddress = \"2001:db8::7\"").map(drop)
     };
     let found = crossed("").unwrap_err();
-    assert!(
-        found.contains("need to know the IPv4 address that they come from"),
-        "{found}"
-    );
+    assert!(found.contains("need an IPv4 source address"), "{found}");
     assert_eq!(crossed(", source = '192.0.2.9'"), Ok(()));
 }
 
