@@ -1,4 +1,4 @@
-//! What the admin API asks the controller to do, and to find out about its own doings.
+//! What the admin API asks the controller to do.
 
 use crate::api::{FlowFilter, Flushed};
 use crate::{
@@ -12,68 +12,68 @@ use lb_core::{
     reload::{ReloadError, Report},
 };
 
-/// Carries out what the admin API is asked for. The methods may block: they are called on threads that are for that.
+/// Carries out requests that change something, and those about the controller itself. The methods may block: they
+/// are called on threads for that.
 pub trait Control: Send + Sync {
-    /// Puts the configuration file into force, or only says what that would change.
+    /// Applies the configuration file, or only shows what would change.
     ///
     /// # Errors
     ///
-    /// When the file is refused; nothing has changed then.
+    /// If the file is refused. Then nothing has changed.
     fn reload(&self, dry_run: bool) -> Result<Report, ControlError>;
 
-    /// Carries out what an operator decided about a backend; it is in the maps and on the disk when this returns.
+    /// Sets or clears an override of a backend. It is in the maps and on the disk when this returns.
     ///
     /// # Errors
     ///
-    /// When there is no such backend, it makes no sense, or it cannot be saved.
+    /// If the backend does not exist, its state does not allow it, or the override cannot be saved.
     fn override_backend(&self, id: BackendId, verb: Verb) -> Result<(), ControlError>;
 
-    /// Has a virtual router handed over, or taken.
+    /// Hands a virtual router over, or takes it.
     ///
     /// # Errors
     ///
-    /// When there is none of that name, or it is maintained.
+    /// If it does not exist, or its state does not allow it.
     fn order_vrrp(&self, name: &str, order: vrrp::Order) -> Result<(), ControlError>;
 
-    /// Keeps this balancer backup of a virtual router and those of its group until told otherwise, across restarts; or lets it
-    /// take part as before.
+    /// Keeps this balancer backup of a virtual router and its sync group, also after a restart; or ends that.
     ///
     /// # Errors
     ///
-    /// When there is none of that name, or it cannot be saved.
+    /// If it does not exist, or the override cannot be saved.
     fn maintain_vrrp(&self, name: &str, is_maintained: bool) -> Result<(), ControlError>;
 
-    /// Ends flows.
+    /// Ends the flows that match the filter.
     ///
     /// # Errors
     ///
-    /// When the clock of the flow table cannot be read.
+    /// If the filter names something that does not exist, or the clock of the flow table cannot be read.
     fn flush(&self, filter: &FlowFilter) -> Result<Flushed, ControlError>;
 
-    /// Says which backend a packet would get or has.
+    /// Shows which backend a packet goes to, and why.
     ///
     /// # Errors
     ///
-    /// When a map cannot be read.
+    /// If a map cannot be read.
     fn explain(&self, question: &Question) -> Result<Explanation, ControlError>;
 
-    /// The events of the daemon.
+    /// The journal of the daemon.
     fn events(&self) -> &Events;
 }
 
-/// Something could not be done.
+/// A request could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// What it is about is not there.
+    /// What the request names does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// It makes no sense as things are.
+    /// The present state does not allow it.
     #[error("{0}")]
     Refused(String),
-    /// A configuration is refused.
+    /// The configuration file is refused.
     #[error(transparent)]
     Reload(#[from] ReloadError),
-    /// Something failed.
+    /// The controller failed.
     #[error("{0}")]
     Failed(String),
 }
@@ -84,7 +84,7 @@ impl From<Refused> for ControlError {
     }
 }
 
-/// Says that there is nothing of this name, and what there is, unless that is too much.
+/// A sentence for an unknown name, with the known names if there are at most ten.
 pub(crate) fn nothing_named<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     const MOST_SHOWN: usize = 10;
     let mut known: Vec<_> = known.collect();
@@ -92,7 +92,7 @@ pub(crate) fn nothing_named<'a>(kind: &str, name: &str, known: impl Iterator<Ite
     known.dedup();
     let name = name.escape_debug();
     match known.len() {
-        0 => format!("there is no {kind} `{name}`, and no other"),
+        0 => format!("there is no {kind} `{name}`; there are none"),
         1..=MOST_SHOWN => format!("there is no {kind} `{name}`; there are: {}", known.join(", ")),
         more => format!("there is no {kind} `{name}` among {more}"),
     }

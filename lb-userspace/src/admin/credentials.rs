@@ -1,4 +1,4 @@
-//! The tokens and the certificate of the TCP listener: read from files, at the start and at every reload.
+//! Tokens and certificate of the TCP listener. They are read from files at the start and at every reload.
 
 use std::{
     fmt, fs, io,
@@ -16,14 +16,20 @@ use subtle::ConstantTimeEq;
 use super::access::Access;
 use lb_core::config::{self, Table, UnusableReference};
 
-/// Bytes of the shortest token: 96 bits in hexadecimal.
+/// Shortest token, in bytes: 96 bits in hexadecimal.
 const SHORTEST: usize = 24;
-/// Bytes of the longest token: it has to fit a header.
+/// Longest token, in bytes: it must fit a header.
 const LONGEST: usize = 1024;
 
+<<<<<<< HEAD
 /// What is wrong with a file of `[api]`.
 fn reference(key: &'static str, message: String, expected: &str) -> UnusableReference {
     UnusableReference {
+=======
+/// An error in a key of `[api]`.
+fn flaw(key: &'static str, message: String, expected: &str) -> Flaw {
+    Flaw {
+>>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
         table: Table::Api,
         key,
         message,
@@ -31,7 +37,7 @@ fn reference(key: &'static str, message: String, expected: &str) -> UnusableRefe
     }
 }
 
-/// What the listener knows callers by, and is known by.
+/// The tokens of callers, and the certificate of the listener.
 pub(super) struct Credentials {
     read: Option<Vec<u8>>,
     admin: Option<Vec<u8>>,
@@ -40,7 +46,7 @@ pub(super) struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The tokens are nobody's business.
+        // Tokens must not get into logs.
         f.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
@@ -52,17 +58,22 @@ impl Credentials {
         let read = token("read_token_file", &files.read_token)?;
         let admin = token("admin_token_file", &files.admin_token)?;
         if let (Some(path), true) = (&files.admin_token, read.is_some() && read == admin) {
+<<<<<<< HEAD
             let problem = format!(
                 "the token in {} is the same as the one that may only read",
                 path.display()
             );
             return Err(reference("admin_token_file", problem, "another token"));
+=======
+            let problem = format!("the token in {} is the same as the read token", path.display());
+            return Err(flaw("admin_token_file", problem, "another token"));
+>>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
         }
         let tls = files.tls.as_ref().map(tls).transpose()?;
         Ok(Self { read, admin, tls })
     }
 
-    /// What the bearer of a token may do. The time it takes says nothing about the tokens but their length.
+    /// What the bearer of a token may do. The comparison takes the same time for all tokens of a length.
     pub(super) fn access(&self, token: &[u8]) -> Access {
         let same = |known: &Option<Vec<u8>>| known.as_ref().is_some_and(|known| known.ct_eq(token).into());
         let (read, admin) = (same(&self.read), same(&self.admin));
@@ -73,14 +84,19 @@ impl Credentials {
         }
     }
 
-    /// How to speak TLS; `None`: not at all.
+    /// The TLS configuration; `None` for plain HTTP.
     pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.tls.clone()
     }
 }
 
+<<<<<<< HEAD
 /// The token in a file, which others must not be able to read.
 fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, UnusableReference> {
+=======
+/// The token in a file. Others must not be able to read the file.
+fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, Flaw> {
+>>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
     let unreadable = |cause: io::Error| {
         let problem = format!("cannot read {}: {cause}", path.display());
         reference(key, problem, "a file with a token")
@@ -88,22 +104,32 @@ fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, UnusableReference> {
     let mode = fs::metadata(path).map_err(unreadable)?.mode();
     if mode & 0o007 != 0 {
         let mode = mode & 0o777;
+<<<<<<< HEAD
         let problem = format!("the token in {} is open to everybody (mode {mode:03o})", path.display());
         return Err(reference(key, problem, "mode 600 or 640"));
+=======
+        let problem = format!("everybody can read the token in {} (mode {mode:03o})", path.display());
+        return Err(flaw(key, problem, "mode 600 or 640"));
+>>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let token = bytes.trim_ascii();
     if !(SHORTEST..=LONGEST).contains(&token.len()) || !token.iter().all(u8::is_ascii_graphic) {
         let expected = format!(
-            "{SHORTEST} to {LONGEST} printable ASCII characters on one line, as `openssl rand -hex 32` makes them"
+            "{SHORTEST} to {LONGEST} printable ASCII characters on one line, such as from `openssl rand -hex 32`"
         );
         return Err(reference(key, format!("{} has no token", path.display()), &expected));
     }
     Ok(token.to_owned())
 }
 
+<<<<<<< HEAD
 fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, UnusableReference> {
     const CHAIN: &str = "a file with the server's certificate and those that lead to its root, in PEM";
+=======
+fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, Flaw> {
+    const CHAIN: &str = "a file with the certificate chain of the server, in PEM";
+>>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
     const KEY: &str = "a file with the private key of the certificate, in PEM";
     let read = |key, path: &Path, expected| {
         let unreadable = |cause| reference(key, format!("cannot read {}: {cause}", path.display()), expected);
@@ -125,8 +151,8 @@ fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, UnusableReference> {
         .map(Arc::new)
         .map_err(|error| {
             no_key(match error {
-                rustls::Error::InconsistentKeys(_) => "does not go with the certificate".to_owned(),
-                error => format!("does not go with the certificate: {error}"),
+                rustls::Error::InconsistentKeys(_) => "does not match the certificate".to_owned(),
+                error => format!("does not match the certificate: {error}"),
             })
         })
 }

@@ -4,7 +4,13 @@ use std::{path::Path, sync::Arc};
 
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
-use super::{Entrance, Inspect, InspectError, Listeners, fake_control::FakeControl, server};
+use super::{
+    access_rules::RulesHandle,
+    fake_control::FakeControl,
+    inspect::{Inspect, InspectError},
+    listeners::Listeners,
+    server,
+};
 use crate::api::{BackendStatus, FlowCount, FlowFilter, FlowPage, NodeStatus, ServiceStatus, VrrpStatus, samples};
 use lb_core::config::Api;
 
@@ -69,7 +75,7 @@ impl Inspect for Fake {
 /// A running server. Ends, and removes its socket, when it is dropped.
 pub(crate) struct Running {
     runtime: Runtime,
-    entrance: Arc<Entrance>,
+    rules: Arc<RulesHandle>,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
 }
@@ -88,7 +94,7 @@ impl Running {
             let _context = runtime.enter();
             Listeners::open(path, api).expect("an admin socket")
         };
-        let entrance = listeners.entrance();
+        let rules = listeners.rules();
         let served = runtime.spawn(server::serve(
             listeners,
             Arc::new(fake),
@@ -99,17 +105,17 @@ impl Running {
         ));
         Self {
             runtime,
-            entrance,
+            rules,
             stop: Some(stop),
             served: Some(served),
         }
     }
 
-    /// Serves it by other ways, as a reload does.
+    /// Changes the rules, as a reload does.
     pub(crate) fn change(&self, api: &Api) -> Result<(), String> {
         let _context = self.runtime.enter();
-        let put = self.entrance.prepare(api).and_then(|ways| self.entrance.put(ways));
-        put.map(drop).map_err(|error| error.to_string())
+        let applied = self.rules.prepare(api).and_then(|rules| self.rules.apply(rules));
+        applied.map(drop).map_err(|error| error.to_string())
     }
 }
 

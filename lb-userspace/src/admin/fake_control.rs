@@ -1,6 +1,6 @@
-//! A controller for tests that carries nothing out, and says what it was asked for.
+//! A controller for tests. It does nothing, and records each request as an event.
 
-use super::{Control, ControlError};
+use super::control::{Control, ControlError};
 use crate::api::{FlowFilter, Flushed};
 use crate::{
     dataplane::explain::{Certainty, Explanation, Question, Verdict},
@@ -13,7 +13,7 @@ use lb_core::{
     reload::{Action, Change, FixedKey, ReloadError, Report},
 };
 
-/// The fake controller. What it was asked to do are its events.
+/// The fake controller.
 #[derive(Debug, Default)]
 pub(super) struct FakeControl {
     events: Events,

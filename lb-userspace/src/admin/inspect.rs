@@ -1,14 +1,14 @@
-//! What the admin API asks the controller.
+//! What the admin API reads from the controller.
 
 use crate::api::{BackendStatus, FlowCount, FlowFilter, FlowPage, NodeStatus, ServiceStatus, VrrpStatus};
 
-/// Answers the questions of the admin API. The methods may block: they are called on threads that are for that.
+/// Shows the state of the controller. The methods may block: they are called on threads for that.
 pub trait Inspect: Send + Sync {
     /// The node.
     ///
     /// # Errors
     ///
-    /// When something that is asked for cannot be read; so with all of these.
+    /// If the maps cannot be read; the same for the other methods.
     fn node(&self) -> Result<NodeStatus, InspectError>;
 
     /// Every service, in the order of the configuration.
@@ -18,7 +18,7 @@ pub trait Inspect: Send + Sync {
     /// See [`Inspect::node`].
     fn services(&self) -> Result<Vec<ServiceStatus>, InspectError>;
 
-    /// One service; `None`: it is not there.
+    /// One service; `None` if it does not exist.
     ///
     /// # Errors
     ///
@@ -27,14 +27,14 @@ pub trait Inspect: Send + Sync {
         Ok(self.services()?.into_iter().find(|service| service.name == name))
     }
 
-    /// The backends of one service or of all, in the order of the configuration. A service that is not there has none.
+    /// The backends of one service or of all, in the order of the configuration. An unknown service has none.
     ///
     /// # Errors
     ///
     /// See [`Inspect::node`].
     fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError>;
 
-    /// At most `limit` of the flows that the filter lets through, from the place `after` on; 0 is the first one.
+    /// At most `limit` flows that match the filter, from the cursor `after`; 0 is the begin of the table.
     ///
     /// # Errors
     ///
@@ -48,21 +48,21 @@ pub trait Inspect: Send + Sync {
     /// See [`Inspect::node`].
     fn vrrp(&self) -> Result<Vec<VrrpStatus>, InspectError>;
 
-    /// How many flows there are.
+    /// The number of flows that match the filter.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// See [`Inspect::node`].
     fn count_flows(&self, filter: &FlowFilter) -> Result<FlowCount, InspectError>;
 }
 
-/// A question could not be answered.
+/// The state could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct InspectError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl InspectError {
-    /// From what is in the way, such as an error of the dataplane.
+    /// From a cause, such as an error of the dataplane.
     pub fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self(cause.into())
     }

@@ -1,4 +1,4 @@
-//! Where the admin API listens: takes connections, as many as there is room for, and gives none more time than is fair.
+//! Accepts connections to the admin API, bounds their number and their time, and serves requests on them.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
@@ -8,166 +8,169 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use lb_core::config::Api;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     access::{Access, Caller, Groups, Peer},
-    entrance::{Entrance, ListenError, Remote, Ways, next_remote},
-    patience::Patience,
-    socket::{self, AdminSocket, Door},
+    access_rules::{AccessRules, ListenError, RulesHandle, Tcp, next_tcp},
+    socket::{self, AdminSocket, SocketMode},
 };
-use lb_core::config::Api;
 
-/// Connections of those who may change things: nobody else can use these up.
+/// Most connections of callers who may change things. Nobody else can use these up.
 const ADMIN_CONNECTIONS: usize = 64;
-/// Connections of those who may read.
+/// Most connections of callers who may only read.
 const READ_CONNECTIONS: usize = 64;
-/// Connections of local users who may do nothing but be told so.
+/// Most connections of local users who may do nothing; they get an error.
 const OTHER_CONNECTIONS: usize = 8;
-/// Connections to the TCP listener.
-const REMOTE_CONNECTIONS: usize = 64;
+/// Most connections to the TCP listener.
+const TCP_CONNECTIONS: usize = 64;
 
-/// Connections that are left time at once to read that there is no room; others may be reset before they have.
+/// Most refused connections that stay open until the client has read the refusal.
 const REFUSED_CONNECTIONS: usize = 32;
-/// How long that may take.
+/// Longest time that a refused connection stays open.
 const LINGER_TIME: Duration = Duration::from_secs(1);
-/// How often it is looked whether the Unix socket still has its name.
+/// Interval at which the name of the Unix socket is checked.
 pub(super) const SOCKET_CHECKS: Duration = Duration::from_secs(2);
 
-/// How long a TLS handshake, or the head of a request, may take; also how long a connection may idle.
+/// Longest time for a TLS handshake, for the head of a request, and for an idle connection.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// How long a client may take to read on.
+/// Longest time that a client may stop reading a response.
 const WRITE_TIME: Duration = Duration::from_secs(10);
-/// Bytes that the head of a request may have.
+/// Longest head of a request, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
-/// Header fields that a request may have.
+/// Most header fields of a request.
 const HEADER_FIELDS: usize = 64;
-/// How long to leave connections where they are after one could not be taken, for want of descriptors for example.
+/// Pause after a connection could not be accepted, for example because of the limit of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The answer where there is no room, in the form of the others.
-const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+/// The response to a connection above a limit, in the same form as other errors.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 123\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections are open; try again later\"}";
 
-/// Everything that the admin API listens at. The Unix socket is removed when this is dropped.
+/// The sockets of the admin API. The Unix socket is removed when this is dropped.
 #[derive(Debug)]
 pub struct Listeners {
     socket: AdminSocket,
-    entrance: Arc<Entrance>,
+    rules: Arc<RulesHandle>,
 }
 
 impl Listeners {
-    /// Listens at the Unix socket `path`, and where `api` says. Must be called within a tokio runtime.
+    /// Listens on the Unix socket `path` and on the TCP address of `api`. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// When something is in the way; then nothing listens.
+    /// If a socket, a group or a file cannot be used. Then nothing listens.
     pub fn open(path: &Path, api: &Api) -> Result<Self, ListenError> {
-        let ways = Ways::prepare(api, None)?;
+        let rules = AccessRules::prepare(api, None)?;
         Ok(Self {
-            socket: socket::bind_with(path, ways.door)?,
-            entrance: Arc::new(Entrance::new(path.to_owned(), ways)),
+            socket: socket::bind_with(path, rules.mode)?,
+            rules: Arc::new(RulesHandle::new(path.to_owned(), rules)),
         })
     }
 
-    /// What changes them while they are served.
-    pub fn entrance(&self) -> Arc<Entrance> {
-        Arc::clone(&self.entrance)
+    /// The handle that changes the rules while the API is served.
+    pub fn rules(&self) -> Arc<RulesHandle> {
+        Arc::clone(&self.rules)
     }
 
-    /// Serves until told to stop, and then until all that was asked before is answered.
+    /// Serves until `stopped`, and finishes open requests.
     pub(super) async fn serve(self, router: Router, mut stopped: watch::Receiver<bool>) {
         let mut socket = self.socket;
         let mut socket_checks = tokio::time::interval(SOCKET_CHECKS);
-        let mut is_told = false;
-        let rooms = Rooms::default();
-        let mut ways = self.entrance.ways();
+        let mut is_reported = false;
+        let mut changes = self.rules.rules();
+        let limits = ConnectionLimits::default();
         let server = Server {
             router,
             stopped: stopped.clone(),
         };
         let mut connections = JoinSet::new();
         loop {
-            let now = Arc::clone(&ways.borrow_and_update());
+            let rules = Arc::clone(&changes.borrow_and_update());
             tokio::select! {
-                taken = socket.accept() => match taken {
-                    Ok(stream) => take_local(stream, now.groups, &rooms, &server, &mut connections),
+                accepted = socket.accept() => match accepted {
+                    Ok(stream) => serve_local(stream, rules.groups, &limits, &server, &mut connections),
                     Err(error) => pause(&error).await,
                 },
-                (taken, remote) = next_remote(now.remote.as_ref()) => match taken {
-                    Ok((stream, _)) => take_remote(stream, remote, &rooms, &server, &mut connections),
+                (accepted, tcp) = next_tcp(rules.tcp.as_ref()) => match accepted {
+                    Ok((stream, _)) => serve_tcp(stream, tcp, &limits, &server, &mut connections),
                     Err(error) => pause(&error).await,
                 },
-                Ok(()) = ways.changed() => {}
-                _ = socket_checks.tick() => is_told = mend(&mut socket, now.door, is_told),
+                Ok(()) = changes.changed() => {}
+                _ = socket_checks.tick() => is_reported = restore(&mut socket, rules.mode, is_reported),
                 Some(_) = connections.join_next() => {}
-                () = told(&mut stopped) => break,
+                () = until_stopped(&mut stopped) => break,
             }
         }
         while connections.join_next().await.is_some() {}
     }
 }
 
-/// Makes the socket anew where somebody removed it: without a name nobody finds it. Whether it could not, which is told once.
-fn mend(socket: &mut AdminSocket, door: Door, is_told: bool) -> bool {
+/// Creates the socket again if its name was removed, because no client finds it without a name. Returns whether that
+/// failed, so that it is logged only once.
+fn restore(socket: &mut AdminSocket, mode: SocketMode, is_reported: bool) -> bool {
     if socket.is_there() {
         return false;
     }
-    match socket.again(door) {
-        Ok(again) => {
-            *socket = again;
-            tracing::warn!("the admin socket had been removed; it is there again");
+    match socket.recreate(mode) {
+        Ok(new) => {
+            *socket = new;
+            tracing::warn!("the admin socket was removed by somebody, and is created again");
             false
         }
         Err(error) => {
-            if !is_told {
-                tracing::warn!("the admin socket has been removed: {error}");
+            if !is_reported {
+                tracing::warn!("the admin socket was removed by somebody, and cannot be created again: {error}");
             }
             true
         }
     }
 }
 
-/// Room for connections, by who makes them.
-struct Rooms {
+/// How many more connections each group of callers may open.
+struct ConnectionLimits {
     admin: Arc<Semaphore>,
     read: Arc<Semaphore>,
     other: Arc<Semaphore>,
-    remote: Arc<Semaphore>,
+    tcp: Arc<Semaphore>,
     refused: Arc<Semaphore>,
 }
 
-impl Default for Rooms {
+impl Default for ConnectionLimits {
     fn default() -> Self {
+        let limit = |connections| Arc::new(Semaphore::new(connections));
         Self {
-            admin: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
-            read: Arc::new(Semaphore::new(READ_CONNECTIONS)),
-            other: Arc::new(Semaphore::new(OTHER_CONNECTIONS)),
-            remote: Arc::new(Semaphore::new(REMOTE_CONNECTIONS)),
-            refused: Arc::new(Semaphore::new(REFUSED_CONNECTIONS)),
+            admin: limit(ADMIN_CONNECTIONS),
+            read: limit(READ_CONNECTIONS),
+            other: limit(OTHER_CONNECTIONS),
+            tcp: limit(TCP_CONNECTIONS),
+            refused: limit(REFUSED_CONNECTIONS),
         }
     }
 }
 
-impl Rooms {
-    fn of(&self, access: Access) -> Option<OwnedSemaphorePermit> {
-        let room = match access {
+impl ConnectionLimits {
+    /// A permit for a local connection; `None` above the limit.
+    fn local(&self, access: Access) -> Option<OwnedSemaphorePermit> {
+        let limit = match access {
             Access::Admin => &self.admin,
             Access::Read => &self.read,
             Access::None => &self.other,
         };
-        Arc::clone(room).try_acquire_owned().ok()
+        Arc::clone(limit).try_acquire_owned().ok()
     }
 
-    /// Closes a connection that there is no room for, when its answer has been read: see [`linger`].
-    fn linger(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connections: &mut JoinSet<()>) {
+    /// Closes a refused connection after the client has read the refusal: see [`linger`].
+    fn close(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connections: &mut JoinSet<()>) {
         if let Ok(permit) = Arc::clone(&self.refused).try_acquire_owned() {
             connections.spawn(async move {
                 let _ = tokio::time::timeout(LINGER_TIME, linger(stream)).await;
@@ -177,80 +180,87 @@ impl Rooms {
     }
 }
 
-/// Takes what still comes until the other side closes too: a connection that is closed with bytes that nobody read is reset, and
-/// an answer that nobody read yet is lost with it.
+/// Reads until the client closes too. The kernel resets a connection that is closed with unread bytes, and the client
+/// could then lose the response.
 async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(HEAD_BYTES as u64), &mut tokio::io::sink()).await?;
     Ok(())
 }
 
-/// What every connection is served with.
-#[derive(Clone)]
-struct Server {
-    router: Router,
-    stopped: watch::Receiver<bool>,
-}
-
-fn take_local(stream: UnixStream, groups: Groups, rooms: &Rooms, server: &Server, connections: &mut JoinSet<()>) {
+fn serve_local(
+    stream: UnixStream,
+    groups: Groups,
+    limits: &ConnectionLimits,
+    server: &Server,
+    connections: &mut JoinSet<()>,
+) {
     let peer = Peer::of(&stream).unwrap_or_else(|error| {
-        tracing::warn!(%error, "it is not known who called at the admin socket; refused");
+        tracing::warn!(%error, "the caller at the admin socket is unknown, and is refused");
         Peer::default()
     });
-    let Some(permit) = rooms.of(groups.access_of(&peer)) else {
-        let _ = stream.try_write(NO_ROOM);
-        rooms.linger(stream, connections);
+    let Some(permit) = limits.local(groups.access_of(&peer)) else {
+        let _ = stream.try_write(TOO_MANY);
+        limits.close(stream, connections);
         return;
     };
     let server = server.clone();
     connections.spawn(async move {
-        server.speak(stream, Caller::Local(Arc::new(peer))).await;
+        server.serve(stream, Caller::Local(Arc::new(peer))).await;
         drop(permit);
     });
 }
 
-fn take_remote(stream: TcpStream, remote: &Remote, rooms: &Rooms, server: &Server, connections: &mut JoinSet<()>) {
-    let tls = remote.credentials.tls();
-    let Ok(permit) = Arc::clone(&rooms.remote).try_acquire_owned() else {
+fn serve_tcp(stream: TcpStream, tcp: &Tcp, limits: &ConnectionLimits, server: &Server, connections: &mut JoinSet<()>) {
+    let tls = tcp.credentials.tls();
+    let Ok(permit) = Arc::clone(&limits.tcp).try_acquire_owned() else {
         if tls.is_none() {
-            let _ = stream.try_write(NO_ROOM);
-            rooms.linger(stream, connections);
+            let _ = stream.try_write(TOO_MANY);
+            limits.close(stream, connections);
         }
         return;
     };
     let server = server.clone();
     connections.spawn(async move {
         match tls {
-            None => server.speak(stream, Caller::Remote).await,
+            None => server.serve(stream, Caller::Remote).await,
             Some(tls) => match tokio::time::timeout(HEAD_TIME, TlsAcceptor::from(tls).accept(stream)).await {
-                Ok(Ok(stream)) => server.speak(stream, Caller::Remote).await,
+                Ok(Ok(stream)) => server.serve(stream, Caller::Remote).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the admin API failed"),
-                Err(_) => tracing::debug!("a TLS handshake with the admin API did not end in time"),
+                Err(_) => tracing::debug!("a TLS handshake with the admin API took too long"),
             },
         }
         drop(permit);
     });
 }
 
+/// What serves each connection.
+#[derive(Clone)]
+struct Server {
+    router: Router,
+    stopped: watch::Receiver<bool>,
+}
+
 impl Server {
-    /// Answers the requests of one connection.
-    async fn speak(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, caller: Caller) {
+    /// Serves the requests of one connection.
+    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Send + 'static, caller: Caller) {
         let router = TowerToHyperService::new(self.router);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(caller.clone());
             hyper::service::Service::call(&router, request)
         });
-        let stream = TokioIo::new(Patience::new(stream, WRITE_TIME));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIME));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .max_buf_size(HEAD_BYTES)
             .max_headers(HEADER_FIELDS)
-            .serve_connection(stream, service);
+            .serve_connection(TokioIo::new(Box::pin(stream)), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = told(&mut self.stopped) => {
+            () = until_stopped(&mut self.stopped) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -261,23 +271,22 @@ impl Server {
     }
 }
 
-/// Until told to stop.
-async fn told(stopped: &mut watch::Receiver<bool>) {
+async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "the admin API cannot take a connection");
+    tracing::warn!(%error, "the admin API cannot accept a connection");
     tokio::time::sleep(PAUSE).await;
 }
 
 #[cfg(test)]
 mod tests {
-    use super::NO_ROOM;
+    use super::TOO_MANY;
 
     #[test]
-    fn the_answer_without_room_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(NO_ROOM).unwrap();
+    fn the_refusal_has_the_length_that_it_says() {
+        let text = std::str::from_utf8(TOO_MANY).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(
             head.ends_with(&format!("content-length: {}", body.len())),

@@ -1,23 +1,32 @@
 //! The server of the admin API: HTTP with JSON on a Unix socket, and on TCP if the configuration says so.
 //!
-//! `openapi` lists the requests and responses; `crate::api` has the types. Every error is a `Problem`.
+//! A request passes these files in order. Every error is a `Problem` of `crate::api`.
 //!
-//! A request passes these files: `listeners` accepts the connection, `limits` bounds the request, `access` checks the
-//! caller, and a route in `server`, `questions` or `changes` asks the controller through `Inspect` or `Control`.
+//! | file | task |
+//! |---|---|
+//! | `listeners` | accepts connections, and bounds their number and time |
+//! | `socket`, `credentials`, `access_rules` | create and configure what it listens on |
+//! | `request_limits` | bounds the body, and turns errors into problems |
+//! | `authorize`, `access` | check what the caller may do |
+//! | `routes`, `query`, `known` | read the request, one file of `routes` for each noun |
+//! | `ask` | runs the work on a thread where it may block |
+//! | `inspect`, `control` | what the controller offers: to read, and to change |
+//! | `openapi` | describes the API |
 
 mod access;
-mod changes;
+mod access_rules;
+mod ask;
+mod authorize;
 mod control;
 mod credentials;
-mod entrance;
 mod inspect;
-mod limits;
+mod known;
 mod listeners;
 mod openapi;
-mod parameters;
-mod patience;
 mod problem;
-mod questions;
+mod query;
+mod request_limits;
+mod routes;
 pub mod server;
 pub mod socket;
 
@@ -39,8 +48,8 @@ mod tests;
 #[cfg(test)]
 mod transport_tests;
 
+pub use access_rules::{AccessRules, ListenError, RulesHandle, check};
 pub(crate) use control::nothing_named;
 pub use control::{Control, ControlError};
-pub use entrance::{Entrance, ListenError, Ways, check};
 pub use inspect::{Inspect, InspectError};
 pub use listeners::Listeners;

@@ -1,70 +1,75 @@
-//! The description of the API, which is a file of the project: tests hold it against routes and answers.
+//! The OpenAPI document of the API. Its requests come from `routes`, its schemas from the types.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
 
-use axum::{
-    http::{Uri, header},
-    response::{IntoResponse, Response},
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        ContentBuilder, Ref, RefOr, ResponseBuilder, response,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 
-use super::parameters::Parameters;
 use crate::api::Problem;
 
-const DOCUMENT: &str = include_str!("../../../docs/openapi.json");
+/// What the document says beside requests and schemas.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "lbd admin API",
+        version = "1",
+        description = "Shows and controls a load balancer.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    components(schemas(Problem)),
+    security(("bearer" = []), ()),
+    modifiers(&Bearer)
+)]
+pub(super) struct Description;
 
-/// The paths that there are, in one line.
-pub(super) fn paths() -> &'static str {
-    static PATHS: LazyLock<String> = LazyLock::new(|| {
-        let document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap_or_default();
-        let paths = document["paths"].as_object().into_iter().flatten();
-        paths.map(|(path, _)| path.as_str()).collect::<Vec<_>>().join(", ")
-    });
-    &PATHS
+/// Adds the security scheme.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+            "Token over TCP. On the Unix socket, the kernel says who the caller is.",
+        ));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    }
 }
 
-/// Answers with the document.
-pub(super) async fn document(uri: Uri) -> Result<Response, Problem> {
-    Parameters::read(&uri, &[])?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response())
+/// The response to every request that fails.
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let schema = Ref::from_schema_name("Problem");
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new()
+            .description("The request failed.")
+            .content(Self::CONTENT_TYPE, content)
+            .build();
+        BTreeMap::from([("default".to_owned(), response.into())])
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
+    use std::{fs, path::Path};
 
     use serde_json::{Value, json};
 
-    use super::{super::fake, DOCUMENT};
+    use super::super::{fake, routes::DOCUMENT};
 
-    /// Paths and methods of all routes that the files of this folder declare.
-    fn routes() -> BTreeSet<(String, String)> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin");
-        let declared = concat!(".route", "(");
-        let mut found = BTreeSet::new();
-        for entry in fs::read_dir(folder).unwrap() {
-            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
-            let parts = text
-                .split(declared)
-                .skip(1)
-                .filter_map(|part| part.trim_start().strip_prefix('"'));
-            found.extend(parts.filter_map(|part| {
-                let (path, rest) = part.split_once('"')?;
-                let (method, _) = rest.trim_start_matches([',', ' ', '\n']).split_once('(')?;
-                Some((path.to_owned(), method.to_owned()))
-            }));
-        }
-        found
-    }
-
-    /// What `value` has that its schema does not, or lacks, or has of another type.
+    /// How `value` differs from its schema: unknown fields, missing fields, and other types.
     fn differences(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
         if let Some(reference) = schema["$ref"].as_str() {
             let schema = document
                 .pointer(&reference[1..])
-                .unwrap_or_else(|| panic!("{reference} is nowhere"));
+                .unwrap_or_else(|| panic!("{reference} does not exist"));
             return differences(document, schema, value, at);
         }
-        if let Some(choices) = schema["anyOf"].as_array() {
+        if let Some(choices) = schema["oneOf"].as_array() {
             let each = choices.iter().map(|schema| differences(document, schema, value, at));
             return each.min_by_key(Vec::len).unwrap_or_default();
         }
@@ -108,27 +113,44 @@ mod tests {
     }
 
     #[test]
-    fn every_route_is_in_the_document_and_no_other() {
-        let document: Value = serde_json::from_str(DOCUMENT).unwrap();
-        let paths = document["paths"].as_object().unwrap().iter();
-        let described: BTreeSet<_> = paths
-            .flat_map(|(path, methods)| {
-                methods
-                    .as_object()
-                    .unwrap()
-                    .keys()
-                    .map(|method| (path.clone(), method.clone()))
-            })
-            .collect();
-        assert_eq!(described, routes());
+    fn routes_are_declared_only_with_their_documentation() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin/routes");
+        let undocumented = concat!(".route", "(");
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(!text.contains(undocumented), "{}: use routes!", path.display());
+        }
+        let document: Value = serde_json::from_str(&DOCUMENT).unwrap();
+        let requests = document["paths"].as_object().unwrap().values();
+        let requests = requests.flat_map(|methods| methods.as_object().unwrap().values());
+        let mut number = 0;
+        for request in requests {
+            number += 1;
+            assert!(request["summary"].is_string(), "{request}");
+        }
+        assert_eq!(number, 14);
     }
 
     #[test]
-    fn answers_are_as_the_document_says() {
+    fn docs_have_the_document() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, DOCUMENT.as_str()).unwrap();
+        }
+        let is_same = fs::read_to_string(&path).unwrap() == *DOCUMENT;
+        assert!(
+            is_same,
+            "docs/openapi.json is out of date: run `UPDATE_DOCS=1 cargo test -p lb-userspace --lib openapi`"
+        );
+    }
+
+    #[test]
+    fn responses_match_the_document() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let _running = fake::Running::start(&path, fake::Fake::default());
-        let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+        let document: Value = serde_json::from_str(&DOCUMENT).unwrap();
         for (route, url) in [
             ("/v1/node", "/v1/node"),
             ("/v1/services", "/v1/services"),

@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{ControlError, InspectError};
+use super::{control::ControlError, inspect::InspectError};
 use crate::api::Problem;
 use lb_core::reload::ReloadError;
 

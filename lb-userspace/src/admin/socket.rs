@@ -1,4 +1,4 @@
-//! The Unix socket of the admin API: who may use it, and whose it is.
+//! The Unix socket of the admin API: creates it with the right mode, and removes it at the end.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -11,33 +11,33 @@ use nix::{libc, unistd::Gid};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-/// The owner and the group of the socket may connect.
+/// Mode: owner and group may connect.
 const GROUP_MODE: u32 = 0o660;
-/// Everybody may connect.
+/// Mode: everybody may connect.
 const OPEN_MODE: u32 = 0o666;
-/// Everybody may see that there is a socket.
+/// Mode of a created folder: everybody may see the socket.
 const FOLDER_MODE: u32 = 0o755;
-/// Connections that may wait to be accepted.
+/// Most connections that wait to be accepted.
 pub(super) const BACKLOG: i32 = 128;
 
-/// Why there is no admin socket.
+/// Why the admin socket cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another process listens there.
+    /// Another process listens on it.
     #[error(
-        "another process listens at {}; stop it, or give this node another `socket` in its configuration",
+        "another process listens on {}; stop it, or set another `socket` in the configuration",
         path.display()
     )]
     InUse {
         /// The path.
         path: PathBuf,
     },
-    /// Something else has the name.
-    #[error("{} is {found}, not a socket that lbd left; it stays as it is, expected nothing there", path.display())]
+    /// Another file has the name.
+    #[error("{} is {found}; expected no file there, or a socket that lbd left behind. It is not touched", path.display())]
     Foreign {
         /// The path.
         path: PathBuf,
-        /// What is there.
+        /// Type of the file.
         found: &'static str,
     },
     /// A folder could not be created.
@@ -45,28 +45,28 @@ pub enum SocketError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         cause: io::Error,
     },
     /// Another operation failed.
     #[error("cannot {action} the admin socket {}: {cause}", path.display())]
     Failed {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         cause: io::Error,
     },
 }
 
-/// Whom the file system lets connect; what they may do then is another question.
+/// Who may connect, by owner, group and mode of the socket. What a caller may do is decided later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
-    /// The owner and a group, by default that of the process.
+pub(super) enum SocketMode {
+    /// The owner and a group; `None` is the group of the process.
     Group(Option<u32>),
     /// Everybody.
-    Open,
+    Everyone,
 }
 
 /// The admin socket, ready to be served. It is removed when this is dropped.
@@ -82,22 +82,22 @@ impl AdminSocket {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 
-    /// Whether its name is still its own.
+    /// Whether the name in the file system still means this socket.
     pub(super) fn is_there(&self) -> bool {
         self.file.is_there()
     }
 
-    /// Another one under the same name, as of [`bind`].
-    pub(super) fn again(&self, door: Door) -> Result<Self, SocketError> {
-        bind_with(&self.file.path, door)
+    /// Creates a new socket with the same name.
+    pub(super) fn recreate(&self, mode: SocketMode) -> Result<Self, SocketError> {
+        bind_with(&self.file.path, mode)
     }
 }
 
-/// The name of a socket in the file system.
+/// The file of a socket.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// Device and inode: tells whether the name is still ours.
+    /// Device and inode, to know whether the name is still ours.
     identity: (u64, u64),
 }
 
@@ -115,19 +115,19 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens at `path`, in place of a socket that a dead process left there. Folders that are missing are created.
+/// Listens on `path`. Replaces a socket that a dead process left behind, and creates missing folders.
 ///
 /// Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
-/// When another process listens there, something else has the name, or the system refuses.
+/// If another process listens there, another file has the name, or the system refuses.
 pub fn bind(path: &Path) -> Result<AdminSocket, SocketError> {
-    bind_with(path, Door::Group(None))
+    bind_with(path, SocketMode::Group(None))
 }
 
-/// As [`bind`], for those whom `door` names.
-pub(super) fn bind_with(path: &Path, door: Door) -> Result<AdminSocket, SocketError> {
+/// As [`bind`], for the callers of `mode`.
+pub(super) fn bind_with(path: &Path, mode: SocketMode) -> Result<AdminSocket, SocketError> {
     if let Some(folder) = path.parent() {
         create_folder(folder)?;
     }
@@ -149,22 +149,22 @@ pub(super) fn bind_with(path: &Path, door: Door) -> Result<AdminSocket, SocketEr
         path: path.to_owned(),
         identity: (found.dev(), found.ino()),
     };
-    // Nobody can connect before `listen`, so nobody slips in whatever the umask left open.
-    if door == Door::Group(None) {
+    // Nobody can connect before `listen`, so the mode that the umask left does not matter.
+    if mode == SocketMode::Group(None) {
         set_mode(path, GROUP_MODE)?;
     } else {
-        set_door(path, door)?;
+        set_socket_mode(path, mode)?;
     }
-    socket.listen(BACKLOG).map_err(failed("listen at"))?;
-    let listener = UnixListener::from_std(socket.into()).map_err(failed("listen at"))?;
+    socket.listen(BACKLOG).map_err(failed("listen on"))?;
+    let listener = UnixListener::from_std(socket.into()).map_err(failed("listen on"))?;
     Ok(AdminSocket { listener, file })
 }
 
-/// Opens the socket at `path` for others than before.
-pub(super) fn set_door(path: &Path, door: Door) -> Result<(), SocketError> {
-    let group = match door {
-        Door::Group(group) => group.unwrap_or_else(|| Gid::effective().as_raw()),
-        Door::Open => return set_mode(path, OPEN_MODE),
+/// Changes who may connect to the socket.
+pub(super) fn set_socket_mode(path: &Path, mode: SocketMode) -> Result<(), SocketError> {
+    let group = match mode {
+        SocketMode::Group(group) => group.unwrap_or_else(|| Gid::effective().as_raw()),
+        SocketMode::Everyone => return set_mode(path, OPEN_MODE),
     };
     lchown(path, None, Some(group)).map_err(|cause| SocketError::Failed {
         action: "set the group of",
@@ -182,7 +182,7 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), SocketError> {
     })
 }
 
-/// Creates the folder and those above it, each open to all whatever the umask is. Those that exist stay as they are.
+/// Creates a folder and its missing parents. Everybody may read them, whatever the umask is. Existing folders stay.
 fn create_folder(folder: &Path) -> Result<(), SocketError> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
@@ -201,7 +201,7 @@ fn create_folder(folder: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// Removes a socket at which nobody listens.
+/// Removes a socket that nobody listens on.
 fn remove_stale(path: &Path) -> Result<(), SocketError> {
     let failed = |action| {
         let path = path.to_owned();
@@ -224,21 +224,21 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
             _ => "a device or a pipe",
         }));
     }
-    match knock(path) {
+    match try_connect(path) {
         Ok(()) => Err(SocketError::InUse { path: path.to_owned() }),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => match fs::remove_file(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed.map_err(failed("replace")),
         },
-        // It ended and removed its socket just now.
+        // Its owner stopped and removed it just now.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::EPROTOTYPE) => Err(foreign("a socket of another kind")),
-        Err(cause) => Err(failed("find out who listens at")(cause)),
+        Err(cause) => Err(failed("find out who listens on")(cause)),
     }
 }
 
-/// Succeeds if somebody listens, be it with more callers than it can take.
-fn knock(path: &Path) -> io::Result<()> {
+/// Succeeds if a process listens, also if its queue is full.
+fn try_connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {

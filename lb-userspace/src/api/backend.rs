@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A backend of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BackendStatus {
     /// Name of the service.
     pub service: String,
     /// Name of the backend, unique in the service.
     pub name: String,
     /// Address and port. Port 0: the port that the client chose is kept.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// Whether this is a fallback: it takes new flows only while no other backend of the service does.
     pub fallback: bool,
@@ -25,12 +27,16 @@ pub struct BackendStatus {
     pub cause: String,
     /// Override that an operator set; `null` if there is none.
     #[serde(rename = "override")]
+    #[schema(required)]
     pub overridden: Option<OverrideStatus>,
     /// Result of the health check; `null` if the backend is not checked.
+    #[schema(required)]
     pub health: Option<HealthStatus>,
     /// Where packets to the backend are sent; `null` if it is not resolved yet.
+    #[schema(required)]
     pub next_hop: Option<NextHopStatus>,
     /// Why there is no next hop; `null` if there is one.
+    #[schema(required)]
     pub next_hop_problem: Option<String>,
     /// Established flows.
     pub active: u64,
@@ -49,22 +55,27 @@ pub struct BackendStatus {
 }
 
 /// An override of a backend: what an operator decided beside the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OverrideStatus {
     /// `drain` or `disable`; `null` if only the weight is overridden.
+    #[schema(required)]
     pub intent: Option<String>,
     /// Time when the intent was set, as RFC 3339 in UTC.
+    #[schema(required)]
     pub since: Option<String>,
     /// Time when the remaining flows of a drain end, as RFC 3339 in UTC; `null` if there is no deadline.
+    #[schema(required)]
     pub deadline: Option<String>,
     /// Time until then, in seconds.
+    #[schema(required)]
     pub seconds_left: Option<u64>,
     /// Weight in place of the configured one; `null` if it is not overridden.
+    #[schema(required)]
     pub weight: Option<u32>,
 }
 
 /// Result of the health check of a backend.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HealthStatus {
     /// Verdict: `up`, `down` or `unknown`.
     pub verdict: String,
@@ -74,23 +85,27 @@ pub struct HealthStatus {
     pub cause: String,
     /// Why the backend is suspect: the next failed check takes it down. `null` if it is not suspect.
     #[serde(default)]
+    #[schema(required)]
     pub suspect: Option<String>,
     /// Progress of checks that contradict the verdict; `null` if there are none.
     #[serde(default)]
+    #[schema(required)]
     pub progress: Option<String>,
     /// Error of the last check; `null` if it succeeded.
     #[serde(default)]
+    #[schema(required)]
     pub last_failure: Option<String>,
     /// Checks since `lbd` started.
     pub checks: u64,
     /// Failed checks since `lbd` started.
     pub failures: u64,
     /// Duration of the last check, in milliseconds; `null` if there was none yet.
+    #[schema(required)]
     pub last_duration_ms: Option<f64>,
 }
 
 /// Where packets to a backend are sent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NextHopStatus {
     /// Name of the interface.
     pub interface: String,

@@ -1,9 +1,10 @@
 //! Events as JSON.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A change of state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// Number of the event. The first one after the start of `lbd` is 1, and no number is left out.
     pub number: u64,
@@ -28,12 +29,13 @@ pub struct Event {
 }
 
 /// Some events, and the place where the next request continues.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventPage {
     /// The events, oldest first.
     pub events: Vec<Event>,
     /// The place after the last event: the value of `after` in the next request.
     pub cursor: String,
     /// Reason why events are missing before the first one; `null` if none is missing.
+    #[schema(required)]
     pub gap: Option<String>,
 }

@@ -7,18 +7,20 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Some flows, and the place where the next request continues.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FlowPage {
     /// The flows, in no particular order.
     pub flows: Vec<FlowStatus>,
     /// The value of `after` in the next request; `null` if there are no more flows.
+    #[schema(required)]
     pub cursor: Option<String>,
 }
 
 /// Number of flows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FlowCount {
     /// All flows that match the filter.
     pub total: u64,
@@ -29,17 +31,21 @@ pub struct FlowCount {
 }
 
 /// A flow: one tracked connection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FlowStatus {
     /// Protocol: `tcp` or `udp`.
     pub protocol: String,
     /// Address and port of the client.
+    #[schema(value_type = String)]
     pub client: SocketAddr,
     /// Address and port that the client connected to.
+    #[schema(value_type = String)]
     pub virtual_address: SocketAddr,
     /// NAT source: the address and port that the worker sees as the sender.
+    #[schema(value_type = String)]
     pub source: SocketAddr,
     /// Address and port of the backend.
+    #[schema(value_type = String)]
     pub backend: SocketAddr,
     /// Name of the service; empty if it left the configuration.
     pub service: String,
@@ -52,7 +58,7 @@ pub struct FlowStatus {
 }
 
 /// Result of a request to end flows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flushed {
     /// Flows that were ended.
     pub ended: u64,

@@ -3,9 +3,10 @@
 use hyper::StatusCode;
 use lb_core::{config::Diagnostic, reload::FixedKey};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An error of the API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// URI that names the type of problem; always `about:blank`, so the status says it all.
     #[serde(rename = "type")]

@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::BackendStatus;
 
 /// A service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceStatus {
     /// Name of the service.
     pub name: String,
     /// Virtual address.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// First port of the service.
     pub port: u16,
@@ -29,6 +31,7 @@ pub struct ServiceStatus {
     /// `fallback`: the fallback, because no other backend is up. `no-backend`: nobody, so new flows are refused.
     /// `unknown`: no backend was checked yet.
     #[serde(default)]
+    #[schema(required)]
     pub condition: String,
     /// Backends that take new flows, without fallbacks.
     pub backends_up: u64,

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A virtual router of this balancer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VrrpStatus {
     /// Name of the virtual router.
     pub name: String,
@@ -35,8 +36,10 @@ pub struct VrrpStatus {
     /// Advertisement interval, in milliseconds.
     pub interval_ms: u64,
     /// Address of the master that is heard; `null` if none is.
+    #[schema(value_type = Option<String>, required)]
     pub master: Option<IpAddr>,
     /// Priority of that master.
+    #[schema(required)]
     pub master_priority: Option<u8>,
     /// Whether the adverts of that master are missing while its packet path still answers echoes.
     pub graced: bool,
@@ -56,7 +59,7 @@ pub struct VrrpStatus {
 }
 
 /// A condition that a virtual router depends on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrackStatus {
     /// What is tracked, such as `service web`.
     pub what: String,

@@ -27,7 +27,7 @@ use super::{
     returned::Returned,
 };
 use crate::{
-    admin::Entrance,
+    admin::RulesHandle,
     api::ReconcileStatus,
     dataplane::{Pins, Tables},
     events::{Events, Happening, Kind},
@@ -57,7 +57,7 @@ pub(super) struct Controller {
     pub(super) config_path: PathBuf,
     pub(super) in_force: watch::Sender<Arc<InForce>>,
     pub(super) interfaces: Interfaces,
-    pub(super) entrance: Arc<Entrance>,
+    pub(super) api_rules: Arc<RulesHandle>,
     pub(super) pins: Pins,
     pub(super) tables: Tables,
     pub(super) ring_cache: RingCache,

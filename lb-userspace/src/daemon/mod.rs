@@ -140,7 +140,7 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     let listeners = admin::Listeners::open(&node.socket, &config.api)?;
     let mut controller = Controller {
         config_path: config_path.to_owned(),
-        entrance: listeners.entrance(),
+        api_rules: listeners.rules(),
         in_force,
         interfaces: interfaces.clone(),
         pins: pins.clone(),

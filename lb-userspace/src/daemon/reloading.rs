@@ -12,7 +12,7 @@ use super::{
     interfaces, overriding, preflight,
 };
 use crate::{
-    admin::{ListenError, Ways},
+    admin::{AccessRules, ListenError},
     events::{Happening, Kind},
     health::Targets,
     network::neighbour::{NextHopState, RESOLVING},
@@ -68,7 +68,7 @@ impl Controller {
         }
         report.steps = trial.steps.len();
         let refused = |error: ListenError| ReloadError::Api(error.to_string());
-        let ways = tokio::task::block_in_place(|| self.entrance.prepare(&next.config.api)).map_err(refused)?;
+        let rules = tokio::task::block_in_place(|| self.api_rules.prepare(&next.config.api)).map_err(refused)?;
         if dry_run {
             return Ok(report);
         }
@@ -78,7 +78,7 @@ impl Controller {
             crate::system::overrides_file::save(state_dir, &overrides)
                 .map_err(|error| ReloadError::Unsaved(error.to_string()))?;
         }
-        if let Err(error) = self.enter(&before, &next.config, ways).await {
+        if let Err(error) = self.enter(&before, &next.config, rules).await {
             // Where that fails, too, what the file has of backends that are in force is forgotten at the next start.
             let _ = crate::system::overrides_file::save(state_dir, &before.overrides);
             return Err(error);
@@ -110,15 +110,15 @@ impl Controller {
         Ok(report)
     }
 
-    /// Opens the ways into the API and takes the interfaces of another configuration; or leaves all as it was.
-    async fn enter(&mut self, before: &InForce, next: &Config, ways: Arc<Ways>) -> Result<(), ReloadError> {
+    /// Applies the rules of the API and takes the interfaces of another configuration; or leaves all as it was.
+    async fn enter(&mut self, before: &InForce, next: &Config, rules: Arc<AccessRules>) -> Result<(), ReloadError> {
         let refused = |error: ListenError| ReloadError::Api(error.to_string());
-        let former = self.entrance.put(ways).map_err(refused)?;
+        let former = self.api_rules.apply(rules).map_err(refused)?;
         if before.config().node.interfaces != next.node.interfaces
             && let Err(error) = self.interfaces.set(&next.node.interfaces).await
         {
             // It was in force a moment ago, so it can be again.
-            self.entrance.put(former).map_err(refused)?;
+            self.api_rules.apply(former).map_err(refused)?;
             return Err(ReloadError::Interface(error.to_string()));
         }
         Ok(())

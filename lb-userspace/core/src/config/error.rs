@@ -37,7 +37,7 @@ impl ConfigError {
 }
 
 /// One problem in a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Diagnostic {
     /// Path of the file, as given to [`super::parse`].
     pub file: String,

@@ -8,13 +8,15 @@ use super::{Source, difference};
 use crate::config::Node;
 
 /// A key whose new value cannot be applied by a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FixedKey {
     /// The key, with dots between tables.
     pub key: String,
     /// Old value as in the file. Absent: the default.
+    #[schema(required)]
     pub before: Option<String>,
     /// New value as in the file. Absent: the default.
+    #[schema(required)]
     pub after: Option<String>,
     /// What to do instead, one sentence.
     pub remedy: String,

@@ -45,7 +45,7 @@ impl Source {
 }
 
 /// What a reload did, or would do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Report {
     /// Whether the new configuration is in force now. `false`: a dry run.
     pub applied: bool,
@@ -60,7 +60,7 @@ pub struct Report {
 }
 
 /// One difference between two configurations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// Kind of the difference.
     pub action: Action,
@@ -88,7 +88,7 @@ pub struct Change {
 }
 
 /// Kind of a difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Only the new configuration has it.

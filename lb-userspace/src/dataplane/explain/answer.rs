@@ -9,7 +9,7 @@ use super::Question;
 use lb_core::reconcile::Front;
 
 /// What would become of the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It has a flow, and goes where that goes.
@@ -25,7 +25,7 @@ pub enum Verdict {
 }
 
 /// How sure it is that it is this backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Certainty {
     /// As long as the backends stay as they are.
@@ -37,7 +37,7 @@ pub enum Certainty {
 }
 
 /// A stage of the packet path and what it found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Stage {
     /// Its name.
     pub stage: String,
@@ -46,11 +46,12 @@ pub struct Stage {
 }
 
 /// A backend that takes new flows of the service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Candidate {
     /// Its name; empty if it is not in the configuration.
     pub backend: String,
     /// Address and port; port 0: that of the packet.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// Its weight in the ring.
     pub weight: u32,
@@ -61,25 +62,32 @@ pub struct Candidate {
 }
 
 /// Which backend a packet would get or has, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// `tcp` or `udp`.
     pub protocol: String,
     /// Where the packet comes from.
+    #[schema(value_type = String)]
     pub client: SocketAddr,
     /// Where it goes to.
+    #[schema(value_type = String)]
     pub virtual_address: SocketAddr,
     /// What would become of it.
     pub verdict: Verdict,
     /// The outcome that would be counted, where it goes to no backend.
+    #[schema(required)]
     pub outcome: Option<String>,
     /// Name of the service.
+    #[schema(required)]
     pub service: Option<String>,
     /// Name of the backend; `null` where there is none, or any of the candidates.
+    #[schema(required)]
     pub backend: Option<String>,
     /// Address and port of the worker.
+    #[schema(value_type = Option<String>, required)]
     pub worker: Option<SocketAddr>,
     /// How sure it is that it is this one; `null`: there is none.
+    #[schema(required)]
     pub certainty: Option<Certainty>,
     /// What each stage found, in their order.
     pub stages: Vec<Stage>,

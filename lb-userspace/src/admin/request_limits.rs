@@ -1,4 +1,4 @@
-//! What surrounds every request: a body of bounded size that comes in bounded time, and errors that are always problems.
+//! Limits for every request: size and time of its body. Every error becomes a problem.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use axum::{
 
 use crate::api::Problem;
 
-/// Bytes that a body may have: the API takes small documents only.
+/// Largest body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
-/// How long a body may take.
+/// Longest time for a body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// Reads the whole body before anything is done with the request.
+/// Reads the whole body before the request is handled. A request with a body is refused.
 pub(super) async fn read_body(request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     let too_large = || {
@@ -31,9 +31,9 @@ pub(super) async fn read_body(request: Request, next: Next) -> Response {
     }
     match tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_BYTES)).await {
         Ok(Ok(body)) if body.is_empty() => next.run(Request::from_parts(head, Body::empty())).await,
-        // Whoever sends one means something by it that would not happen.
+        // The client expects an effect of the body, and there would be none.
         Ok(Ok(_)) => {
-            let detail = "no request takes a body; parameters go into the query, such as `?dry_run=true`";
+            let detail = "no request takes a body; parameters belong in the query, such as `?dry_run=true`";
             Problem::bad_request(detail).into_response()
         }
         Ok(Err(error)) => {
@@ -43,15 +43,11 @@ pub(super) async fn read_body(request: Request, next: Next) -> Response {
             }
             Problem::bad_request(format!("the body of the request cannot be read: {error}")).into_response()
         }
-        Err(_) => Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the body of the request did not come in time",
-        )
-        .into_response(),
+        Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the body of the request took too long").into_response(),
     }
 }
 
-/// Makes a problem of every error that is none yet, such as those of the framework.
+/// Turns every other error into a problem, such as an error of the framework about a query.
 pub(super) async fn only_problems(request: Request, next: Next) -> Response {
     const MOST_DETAIL: usize = 4096;
     let response = next.run(request).await;
