@@ -1,6 +1,6 @@
 //! Responses to health checks that are sent to a virtual address through one worker.
 //!
-//! The controller's sockets are connected to a *stand-in* address instead of the virtual one.
+//! The controller's sockets are connected to a *placeholder* address instead of the virtual one.
 //! Otherwise the kernel would deliver their packets locally if the virtual address is its own, and
 //! would drop the worker's responses as forged.
 
@@ -34,8 +34,9 @@ abi_struct! {
 abi_struct! {
     /// What the program does with a response.
     pub struct Answer {
-        /// The new source address, in words in network byte order; IPv4 uses the first.
-        pub stand_in: [u32; 4],
+        /// The placeholder, which becomes the source address, in words in network byte order; IPv4
+        /// uses the first.
+        pub placeholder: [u32; 4],
         /// Index of the interface that receives it.
         pub interface: u32,
     }

@@ -121,7 +121,7 @@ fn rewrite(context: &TcContext, place: &Place, answer: &Answer) -> Result<(), c_
         if word >= words {
             break;
         }
-        let (old, new) = (place.key.source[word], answer.stand_in[word]);
+        let (old, new) = (place.key.source[word], answer.placeholder[word]);
         context.l4_csum_replace(checksum, old.into(), new.into(), flags)?;
         if place.key.family == 4 {
             let header = eth::LENGTH + ipv4::CHECKSUM;

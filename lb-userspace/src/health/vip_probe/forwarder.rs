@@ -122,7 +122,7 @@ impl VipForwarder {
         };
         if let Some(key) = outgoing.replies {
             let answer = Answer {
-                stand_in: address::to_words(placeholder),
+                placeholder: address::to_words(placeholder),
                 interface: self.device.index,
             };
             if let Err(error) = self.answers.expect(key, answer) {

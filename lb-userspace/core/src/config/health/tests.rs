@@ -103,142 +103,147 @@ fn keys_have_their_documented_meaning() {
     }
 }
 
+/// Keys of a check, and part of the error that they cause.
+const INVALID: &[(&str, &str)] = &[
+    ("type = 'htp'", "unknown type of health check \"htp\""),
+    (
+        "type = 'tcp', body_contains = 'a'",
+        "`body_contains` belongs to health checks of type \"http\" or \"https\"",
+    ),
+    ("type = 'icmp', port = 7", "`port` belongs to"),
+    (
+        "type = 'http', ca_file = '/x'",
+        "`ca_file` belongs to health checks of type \"https\" or \"grpc\"",
+    ),
+    ("type = 'http', body_contains = ''", "the text is empty"),
+    (
+        "type = 'http', body_contains = 'a', body_matches = 'b'",
+        "`body_contains` and `body_matches` exclude each other",
+    ),
+    (
+        "type = 'http', body_matches = '('",
+        "\"(\" is not a regular expression: unclosed group",
+    ),
+    (
+        "type = 'http', body_matches = '\\w{1000}{1000}'",
+        "is not a regular expression: ",
+    ),
+    (
+        "type = 'http', method = 'HEAD', body_contains = 'a'",
+        "a response to HEAD has no body",
+    ),
+    (
+        "type = 'http', headers = { Host = 'a' }",
+        "the header \"Host\" cannot be set here",
+    ),
+    (
+        "type = 'http', headers = { X-Probe = 'a', y = 'b', x-probe = 'c' }",
+        "duplicate header \"x-probe\"",
+    ),
+    (
+        "type = 'http', headers = { 'a b' = 'c' }",
+        "\"a b\" is not a header name",
+    ),
+    (
+        "type = 'http', headers = { a = \"b\\n\" }",
+        "\"b\\n\" is not a valid header value",
+    ),
+    (
+        "type = 'https', ca_file = 'ca.pem'",
+        "\"ca.pem\" is not an absolute path",
+    ),
+    (
+        "type = 'https', ca_file = '/ca', verify = false",
+        "`ca_file` has no meaning with `verify` = false",
+    ),
+    ("type = 'https', certificate = '/c'", "`certificate` without `key`"),
+    ("type = 'https', key = '/c'", "`key` without `certificate`"),
+    ("type = 'https', server_name = 'a b'", "\"a b\" is not a server name"),
+    (
+        "type = 'grpc', server_name = 'a'",
+        "`server_name` has no meaning without TLS",
+    ),
+    ("type = 'grpc', path = '/'", "`path` belongs to"),
+    ("type = 'udp'", "`send` is missing"),
+    ("type = 'udp', send = ''", "the payload is empty"),
+    (
+        "type = 'udp', send = 'a', send_hex = '00'",
+        "`send` and `send_hex` exclude each other",
+    ),
+    ("type = 'udp', send_hex = '0'", "\"0\" is not hexadecimal"),
+    (
+        "type = 'udp', send = 'a', reply_contains = 'b', require_reply = false",
+        "`require_reply` = false excludes `reply_contains`",
+    ),
+    ("type = 'dns'", "`query` is missing"),
+    ("type = 'dns', query = 'a..b'", "\"a..b\" is not a domain name"),
+    ("type = 'dns', query = 'a', record = 'a'", "unknown record type \"a\""),
+    (
+        "type = 'dns', query = 'a', record = 'ANY'",
+        "unknown record type \"ANY\"",
+    ),
+    (
+        "type = 'dns', query = 'a', answers = ['2001:db8::1']",
+        "\"2001:db8::1\" is not an IPv4 address",
+    ),
+    ("type = 'command'", "`argv` is missing"),
+    ("type = 'command', argv = []", "`argv` has 0 items"),
+    (
+        "type = 'command', argv = ['check']",
+        "\"check\" is not an absolute path",
+    ),
+    (
+        "type = 'command', argv = ['/check'], user = 'root'",
+        "checks do not run commands as root",
+    ),
+    (
+        "type = 'command', argv = ['/check'], environment = { LBD_PORT = '1' }",
+        "\"LBD_PORT\" is not allowed as an environment variable",
+    ),
+    (
+        "type = 'tcp', fast_interval = '3s'",
+        "the fast interval 3s is longer than the interval",
+    ),
+    ("type = 'tcp', jitter = 51", "jitter 51 is out of range"),
+    ("type = 'tcp', initial = 'healthy'", "unknown initial state \"healthy\""),
+    (
+        "type = 'tcp', flap_period = '5s'",
+        "`flap_period` has no meaning without `flap_limit`",
+    ),
+    ("type = 'tcp', flap_limit = 101", "flap limit 101 is out of range"),
+    (
+        "type = 'tcp', panic_threshold = 101",
+        "panic threshold 101 is out of range",
+    ),
+    (
+        "type = 'tcp', panic_threshold = -1",
+        "panic threshold -1 is out of range",
+    ),
+];
+
 #[test]
 fn invalid_keys_are_reported() {
-    for (health, message) in [
-        ("type = 'htp'", "unknown type of health check \"htp\""),
-        (
-            "type = 'tcp', body_contains = 'a'",
-            "`body_contains` belongs to health checks of type \"http\" or \"https\"",
-        ),
-        ("type = 'icmp', port = 7", "`port` belongs to"),
-        (
-            "type = 'http', ca_file = '/x'",
-            "`ca_file` belongs to health checks of type \"https\" or \"grpc\"",
-        ),
-        ("type = 'http', body_contains = ''", "the text is empty"),
-        (
-            "type = 'http', body_contains = 'a', body_matches = 'b'",
-            "`body_contains` and `body_matches` exclude each other",
-        ),
-        (
-            "type = 'http', body_matches = '('",
-            "\"(\" is not a regular expression: unclosed group",
-        ),
-        (
-            "type = 'http', body_matches = '\\w{1000}{1000}'",
-            "is not a regular expression: ",
-        ),
-        (
-            "type = 'http', method = 'HEAD', body_contains = 'a'",
-            "a response to HEAD has no body",
-        ),
-        (
-            "type = 'http', headers = { Host = 'a' }",
-            "the header \"Host\" cannot be set here",
-        ),
-        (
-            "type = 'http', headers = { X-Probe = 'a', y = 'b', x-probe = 'c' }",
-            "duplicate header \"x-probe\"",
-        ),
-        (
-            "type = 'http', headers = { 'a b' = 'c' }",
-            "\"a b\" is not a header name",
-        ),
-        (
-            "type = 'http', headers = { a = \"b\\n\" }",
-            "\"b\\n\" is not a valid header value",
-        ),
-        (
-            "type = 'https', ca_file = 'ca.pem'",
-            "\"ca.pem\" is not an absolute path",
-        ),
-        (
-            "type = 'https', ca_file = '/ca', verify = false",
-            "`ca_file` has no meaning with `verify` = false",
-        ),
-        ("type = 'https', certificate = '/c'", "`certificate` without `key`"),
-        ("type = 'https', key = '/c'", "`key` without `certificate`"),
-        ("type = 'https', server_name = 'a b'", "\"a b\" is not a server name"),
-        (
-            "type = 'grpc', server_name = 'a'",
-            "`server_name` has no meaning without TLS",
-        ),
-        ("type = 'grpc', path = '/'", "`path` belongs to"),
-        ("type = 'udp'", "`send` is missing"),
-        ("type = 'udp', send = ''", "the payload is empty"),
-        (
-            "type = 'udp', send = 'a', send_hex = '00'",
-            "`send` and `send_hex` exclude each other",
-        ),
-        ("type = 'udp', send_hex = '0'", "\"0\" is not hexadecimal"),
-        (
-            "type = 'udp', send = 'a', reply_contains = 'b', require_reply = false",
-            "`require_reply` = false excludes `reply_contains`",
-        ),
-        ("type = 'dns'", "`query` is missing"),
-        ("type = 'dns', query = 'a..b'", "\"a..b\" is not a domain name"),
-        ("type = 'dns', query = 'a', record = 'a'", "unknown record type \"a\""),
-        (
-            "type = 'dns', query = 'a', record = 'ANY'",
-            "unknown record type \"ANY\"",
-        ),
-        (
-            "type = 'dns', query = 'a', answers = ['2001:db8::1']",
-            "\"2001:db8::1\" is not an IPv4 address",
-        ),
-        ("type = 'command'", "`argv` is missing"),
-        ("type = 'command', argv = []", "`argv` has 0 items"),
-        (
-            "type = 'command', argv = ['check']",
-            "\"check\" is not an absolute path",
-        ),
-        (
-            "type = 'command', argv = ['/check'], user = 'root'",
-            "checks do not run commands as root",
-        ),
-        (
-            "type = 'command', argv = ['/check'], environment = { LBD_PORT = '1' }",
-            "\"LBD_PORT\" is not allowed as an environment variable",
-        ),
-        (
-            "type = 'tcp', fast_interval = '3s'",
-            "the fast interval 3s is longer than the interval",
-        ),
-        ("type = 'tcp', jitter = 51", "jitter 51 is out of range"),
-        ("type = 'tcp', initial = 'healthy'", "unknown initial state \"healthy\""),
-        (
-            "type = 'tcp', flap_period = '5s'",
-            "`flap_period` has no meaning without `flap_limit`",
-        ),
-        ("type = 'tcp', flap_limit = 101", "flap limit 101 is out of range"),
-        (
-            "type = 'tcp', panic_threshold = 101",
-            "panic threshold 101 is out of range",
-        ),
-        (
-            "type = 'tcp', panic_threshold = -1",
-            "panic threshold -1 is out of range",
-        ),
-    ] {
+    for (health, message) in INVALID {
         let found = check_of("tcp", health).expect_err(health);
         assert!(found.contains(message), "{health}: {found}");
         assert!(!found.contains("; "), "{health}: reported once: {found}");
     }
 }
 
-#[test]
-fn the_virtual_address_is_checked_only_in_modes_that_keep_it() {
-    let check = |mode: &str, health: &str| {
-        let tunnel = if mode == "ipip" {
-            "tunnel_source = \"198.18.0.0/24\"\n"
-        } else {
-            ""
-        };
-        let keys = format!("mode = \"{mode}\"\n{tunnel}health = {{ {health} }}");
-        let config = config("tcp", &keys, "[[service.backend]]\naddress = \"10.0.0.1\"")?;
-        Ok::<_, String>(config.services[0].backends[0].health.clone().unwrap().target)
+/// The target of a check with these keys, of a service in this mode.
+fn target_of(mode: &str, health: &str) -> Result<CheckTarget, String> {
+    let tunnel = if mode == "ipip" {
+        "tunnel_source = \"198.18.0.0/24\"\n"
+    } else {
+        ""
     };
+    let keys = format!("mode = \"{mode}\"\n{tunnel}health = {{ {health} }}");
+    let config = config("tcp", &keys, "[[service.backend]]\naddress = \"10.0.0.1\"")?;
+    Ok(config.services[0].backends[0].health.clone().unwrap().target)
+}
+
+#[test]
+fn the_virtual_address_can_be_checked_in_modes_that_keep_it() {
     let source = |source: Option<&str>| CheckTarget::Virtual {
         source: source.map(|source| source.parse().unwrap()),
     };
@@ -252,8 +257,12 @@ fn the_virtual_address_is_checked_only_in_modes_that_keep_it() {
         ),
         ("nat", "type = 'tcp', target = 'backend'", CheckTarget::Backend),
     ] {
-        assert_eq!(check(mode, health), Ok(then), "{mode} {health}");
+        assert_eq!(target_of(mode, health), Ok(then), "{mode} {health}");
     }
+}
+
+#[test]
+fn a_target_that_does_not_fit_the_service_is_refused() {
     for (mode, health, message) in [
         (
             "nat",
@@ -282,9 +291,13 @@ fn the_virtual_address_is_checked_only_in_modes_that_keep_it() {
             "is IPv6 and the service's address",
         ),
     ] {
-        let found = check(mode, health).expect_err(health);
+        let found = target_of(mode, health).expect_err(health);
         assert!(found.contains(message), "{health}: {found}");
     }
+}
+
+#[test]
+fn a_check_needs_a_source_when_the_tunnel_is_of_another_family() {
     let crossed = |health: &str| {
         let keys = format!(
             "mode = \"ipip\"\ntunnel_source = \"2001:db8:18::/112\"\nhealth = {{ type = 'tcp', target = 'virtual'{health} }}"
@@ -339,15 +352,27 @@ fn a_backend_inherits_the_keys_that_it_does_not_have() {
         let own_check = merged(service, own).unwrap().unwrap();
         assert_eq!(own_check, check_of("tcp", same_as).unwrap(), "{own}");
     }
+}
+
+#[test]
+fn a_backend_that_does_not_verify_inherits_no_ca_file() {
     let unverified = merged("type = 'https', ca_file = '/ca'", "verify = false").unwrap();
     assert_eq!(
         unverified.unwrap(),
         check_of("tcp", "type = 'https', verify = false").unwrap()
     );
+}
+
+#[test]
+fn a_backend_may_have_the_only_check_of_its_service() {
     assert_eq!(
         merged("", "type = 'tcp'").unwrap().as_deref(),
         Some(&*check_of("tcp", "type = 'tcp'").unwrap())
     );
+}
+
+#[test]
+fn keys_of_a_backend_are_reported_once_where_they_are_wrong() {
     for (service, own, message) in [
         ("", "fall = 1", "`type` is missing"),
         (
@@ -367,6 +392,10 @@ fn a_backend_inherits_the_keys_that_it_does_not_have() {
         let found = merged(service, own).expect_err(own);
         assert!(found.contains(message) && !found.contains("; "), "{own}: {found}");
     }
+}
+
+#[test]
+fn backends_without_keys_of_a_service_without_a_check_are_not_checked() {
     let config = config(
         "tcp",
         "",
