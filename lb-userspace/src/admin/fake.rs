@@ -139,7 +139,7 @@ pub(crate) fn node() -> NodeStatus {
             interface("eth0", 2, "native", "auto"),
             interface("eth1", 3, "generic", "native"),
         ],
-        services: BTreeMap::from([("unserved".to_owned(), 1), ("well".to_owned(), 2)]),
+        services: BTreeMap::from([("healthy".to_owned(), 2), ("no-backend".to_owned(), 1)]),
         outcomes: BTreeMap::from([
             ("forwarded".to_owned(), 1_234_567),
             ("not_ours".to_owned(), 42),
@@ -222,7 +222,7 @@ fn service(name: &str, address: &str, port: u16, protocol: &str, [up, all]: [u64
         mode: "nat".to_owned(),
         scheduler: "round-robin".to_owned(),
         on_backend_down: "reset".to_owned(),
-        condition: if up > 0 { "well" } else { "unserved" }.to_owned(),
+        condition: if up > 0 { "healthy" } else { "no-backend" }.to_owned(),
         backends_up: up,
         backends_total: all,
         active: 1200,

@@ -199,8 +199,8 @@ pub struct ServiceStatus {
     pub scheduler: String,
     /// What happens to the flows of a backend that is down.
     pub on_backend_down: String,
-    /// Who takes its new flows: `well`, its backends; `panic`, all of them, because too few are well; `fallback`, the fallback,
-    /// because no other is up; `unserved`, nobody; `unknown`, nobody was checked yet.
+    /// Who takes its new flows: `healthy`, its backends; `panic`, all of them, because too few are well; `fallback`, the fallback,
+    /// because no other is up; `no-backend`, nobody; `unknown`, nobody was checked yet.
     #[serde(default)]
     pub condition: String,
     /// Backends that take new flows.

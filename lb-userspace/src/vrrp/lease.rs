@@ -85,7 +85,7 @@ impl Lease {
 
     /// Ends it.
     pub(super) fn give_up(&self) {
-        self.routers.give_up(self.index);
+        self.routers.end_lease(self.index);
     }
 
     /// Lets connections of the balancer that was master before go on by way of it, for so long; or not any more.

@@ -296,7 +296,7 @@ fn the_ends_of_drains_are_told_once_and_for_what_they_are() {
     // It is told before the other one has a deadline.
     lbd.lbctl(&["backend", "drain", &format!("web/{quiet}")]).unwrap();
     eventually(PATIENCE, "the quiet one has drained", || told(&lbd, &quiet).len() == 1);
-    assert!(told(&lbd, &quiet)[0].contains("no flows are left"));
+    assert!(told(&lbd, &quiet)[0].contains("no flows remain"));
     let [v4, _] = virtual_addresses(0);
     let load = Load::new((v4, 80).into()).endless(Duration::from_millis(20));
     let kept = load.concurrency(2).keep_alive().start(&lab.client.namespace);

@@ -179,7 +179,11 @@ fn without_any_worker_connections_are_refused_at_once_and_work_again_with_the_fi
     let outcomes = &node["outcomes"];
     assert!(outcomes["reset_no_backend"].as_u64().unwrap() >= 2, "{outcomes}");
     let unserved = targets().len() as u64;
-    assert_eq!(node["services"], serde_json::json!({ "unserved": unserved }), "{node}");
+    assert_eq!(
+        node["services"],
+        serde_json::json!({ "no-backend": unserved }),
+        "{node}"
+    );
     assert_eq!(told(&lbd, "service-unserved"), targets().len());
     workers[1].revive().unwrap();
     for (service, target) in targets() {

@@ -82,7 +82,7 @@ fn whoever_has_no_address_to_send_from_is_master_of_nothing() {
         (vec![false, true], vec![true, false])
     );
     let refused = format!("{:#}", first.lbctl(&["vrrp", "take", "v4"]).unwrap_err());
-    assert!(refused.contains("v4 takes no part: "), "{refused}");
+    assert!(refused.contains("v4 is not active: "), "{refused}");
     let refused = format!("{:#}", first.lbctl(&["vrrp", "release", "v4"]).unwrap_err());
     assert!(refused.contains("not master of v4"), "{refused}");
     lab.balancers[0]

@@ -173,7 +173,10 @@ impl<'a> Run<'a> {
                 continue;
             }
             let group = schedule::group(&test, self.is_area(test.program));
-            let (_, tests) = groups.iter_mut().find(|(known, _)| *known == group).expect("all groups are listed");
+            let (_, tests) = groups
+                .iter_mut()
+                .find(|(known, _)| *known == group)
+                .expect("all groups are listed");
             tests.push(test);
         }
         let cpus = thread::available_parallelism().map_or(1, usize::from);

@@ -61,7 +61,16 @@ pub(super) fn build(project: &Project, workspace: &Workspace, selection: &Select
 /// on the features of the dependencies.
 fn invocations(workspace: &Workspace, selection: &Selection) -> Vec<Vec<String>> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let whole = ["build", "--workspace", "--exclude", KERNEL_CRATE, "--bin", "lbd", "--bin", "lbctl"];
+    let whole = [
+        "build",
+        "--workspace",
+        "--exclude",
+        KERNEL_CRATE,
+        "--bin",
+        "lbd",
+        "--bin",
+        "lbctl",
+    ];
     if selection.everything {
         return vec![words(&[&whole[..], &["--tests"]].concat())];
     }
@@ -80,7 +89,9 @@ fn invocations(workspace: &Workspace, selection: &Selection) -> Vec<Vec<String>>
     }
     if !without.is_empty() {
         let packages = without.iter().flat_map(|package| ["-p", &package.name]);
-        calls.push(words(&["build", "--tests"].into_iter().chain(packages).collect::<Vec<_>>()));
+        calls.push(words(
+            &["build", "--tests"].into_iter().chain(packages).collect::<Vec<_>>(),
+        ));
     }
     calls
 }
@@ -112,8 +123,8 @@ pub(super) fn tests(program: &Program) -> Result<Vec<Test<'_>>> {
             .args(["--list", "--format", "terse"])
             .args(arguments)
             .current_dir(&program.folder);
-        let text = process::output_of(&mut command)
-            .with_context(|| format!("cannot start {}", program.path.display()))?;
+        let text =
+            process::output_of(&mut command).with_context(|| format!("cannot start {}", program.path.display()))?;
         Ok(text
             .lines()
             .filter_map(|line| line.strip_suffix(": test").map(str::to_owned))

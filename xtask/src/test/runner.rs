@@ -108,7 +108,9 @@ impl Runner {
 
     fn run_one(&self, test: &Test<'_>) -> Result<Finished> {
         let id = test.id();
-        let log = self.logs.join(format!("{}.log", id.replace("::", ".").replace(' ', ".")));
+        let log = self
+            .logs
+            .join(format!("{}.log", id.replace("::", ".").replace(' ', ".")));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(&self.prefix[0]);
         command
@@ -170,7 +172,11 @@ mod tests {
     fn a_test_passes_fails_or_says_why_it_cannot_run() {
         for (code, output, expected) in [
             (0, "test a ... ok", Verdict::Passed),
-            (0, "\nskipped: a: no module", Verdict::Skipped("a: no module".to_owned())),
+            (
+                0,
+                "\nskipped: a: no module",
+                Verdict::Skipped("a: no module".to_owned()),
+            ),
             (101, "skipped: a: no module", Verdict::Failed),
         ] {
             assert_eq!(verdict(ExitStatus::from_raw(code << 8), output), expected, "{output}");

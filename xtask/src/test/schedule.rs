@@ -77,5 +77,9 @@ pub(super) fn stale<'a>(programs: &'a [Program], tests: &'a [Test<'_>]) -> impl 
         programs.iter().any(|program| Some(program.label.as_str()) == label)
     };
     let fits = |rule: &Rule| tests.iter().any(|test| test.id().starts_with(rule.tests));
-    RULES.iter().filter(concerned).filter(move |rule| !fits(rule)).map(|rule| rule.tests)
+    RULES
+        .iter()
+        .filter(concerned)
+        .filter(move |rule| !fits(rule))
+        .map(|rule| rule.tests)
 }

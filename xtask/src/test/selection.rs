@@ -190,7 +190,10 @@ mod tests {
     #[test]
     fn only_the_controller_and_what_depends_on_it_need_objects() {
         let workspace = workspace();
-        let embedding = workspace.packages.iter().map(|package| workspace.embeds_objects(&package.name));
+        let embedding = workspace
+            .packages
+            .iter()
+            .map(|package| workspace.embeds_objects(&package.name));
         assert_eq!(embedding.collect::<Vec<_>>(), [false, true, true]);
     }
 }

@@ -23,7 +23,9 @@ impl Timings {
 
     /// How long the test took the last time. A new test counts as slow, so that it starts early.
     pub(super) fn expected(&self, id: &str) -> Duration {
-        self.times.get(id).map_or(Duration::MAX, |millis| Duration::from_millis(*millis))
+        self.times
+            .get(id)
+            .map_or(Duration::MAX, |millis| Duration::from_millis(*millis))
     }
 
     pub(super) fn record(&mut self, id: String, time: Duration) {

@@ -14,9 +14,9 @@ pub enum Fate {
     /// It was silent for too long: forget it.
     End,
     /// Its backend is no more: forget it, and let a client that waits learn of it.
-    Dismiss,
+    EndAndChallenge,
     /// Its backend is down, and a client that waits should learn of it.
-    Nudge,
+    Challenge,
 }
 
 /// What is known of a flow and of what it belongs to.
@@ -41,7 +41,11 @@ pub struct Situation<'a> {
 /// Decides the fate of a flow.
 pub fn fate(flow: &Situation<'_>) -> Fate {
     if !flow.is_current || flow.backend == BackendState::Free {
-        return if flow.phase.is_over() { Fate::End } else { Fate::Dismiss };
+        return if flow.phase.is_over() {
+            Fate::End
+        } else {
+            Fate::EndAndChallenge
+        };
     }
     let idle = flow.idle;
     if idle >= timeout(flow) {
@@ -59,7 +63,7 @@ pub fn fate(flow: &Situation<'_>) -> Fate {
     if idle >= flow.timeouts.closed.saturating_add(flow.timeouts.opening) {
         Fate::End
     } else {
-        Fate::Nudge
+        Fate::Challenge
     }
 }
 
@@ -183,7 +187,7 @@ mod tests {
                 5,
                 status(Down, 1),
                 Reset,
-                Fate::Nudge,
+                Fate::Challenge,
             ),
             (
                 "but not for ever",
@@ -210,7 +214,7 @@ mod tests {
                 5,
                 status(Down, 1),
                 Reschedule,
-                Fate::Nudge,
+                Fate::Challenge,
             ),
             (
                 "UDP moves on at once",
@@ -238,7 +242,7 @@ mod tests {
                 0,
                 status(Free, 1),
                 Hold,
-                Fate::Dismiss,
+                Fate::EndAndChallenge,
             ),
             (
                 "a connection that is over needs no telling of that",
@@ -256,7 +260,7 @@ mod tests {
                 0,
                 status(Up, 2),
                 Hold,
-                Fate::Dismiss,
+                Fate::EndAndChallenge,
             ),
         ];
         for (name, phase, protocol, idle, backend, on_backend_down, then) in given_then {

@@ -14,13 +14,13 @@ pub enum Condition {
     #[default]
     Unknown,
     /// Backends that are well.
-    Well,
+    Healthy,
     /// All backends, for so few are well that health is not heeded.
     Panic,
     /// The fallback, for no other backend is up.
     Fallback,
     /// Nobody: new connections are refused.
-    Unserved,
+    NoBackend,
 }
 
 impl Condition {
@@ -28,10 +28,10 @@ impl Condition {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
-            Self::Well => "well",
+            Self::Healthy => "healthy",
             Self::Panic => "panic",
             Self::Fallback => "fallback",
-            Self::Unserved => "unserved",
+            Self::NoBackend => "no-backend",
         }
     }
 }
@@ -57,7 +57,7 @@ fn served(service: &DesiredService) -> Condition {
         backends.any(|backend| backend.fallback == fallback && backend.state == state)
     };
     // Before a first check nothing is said of the backend, and so nothing of those that stand in for it.
-    for (fallback, condition) in [(false, Condition::Well), (true, Condition::Fallback)] {
+    for (fallback, condition) in [(false, Condition::Healthy), (true, Condition::Fallback)] {
         if has(fallback, Some(BackendState::Up)) {
             return condition;
         }
@@ -65,7 +65,7 @@ fn served(service: &DesiredService) -> Condition {
             return Condition::Unknown;
         }
     }
-    Condition::Unserved
+    Condition::NoBackend
 }
 
 #[cfg(test)]
@@ -92,12 +92,12 @@ mod tests {
         let mut desired = super::super::desired(&config, known);
         // States of two backends and of the fallback.
         for (states, condition) in [
-            ([Some(Up), Some(Down), Some(Up)], Condition::Well),
-            ([Some(Up), None, None], Condition::Well),
+            ([Some(Up), Some(Down), Some(Up)], Condition::Healthy),
+            ([Some(Up), None, None], Condition::Healthy),
             ([None, Some(Down), Some(Up)], Condition::Unknown),
             ([Some(Draining), Some(Down), Some(Up)], Condition::Fallback),
             ([Some(Down), Some(Down), None], Condition::Unknown),
-            ([Some(Down), Some(Draining), Some(Down)], Condition::Unserved),
+            ([Some(Down), Some(Draining), Some(Down)], Condition::NoBackend),
         ] {
             for (backend, state) in desired.services[0].backends.iter_mut().zip(states) {
                 backend.state = state;

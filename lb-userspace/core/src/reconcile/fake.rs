@@ -9,7 +9,7 @@ use lb_common::{
 
 use super::{
     classes::{self, Classes},
-    store::{Room, Store},
+    store::{Capacity, Store},
 };
 use crate::{
     reconcile::{GuardVerdict, Guarded, Listing},
@@ -24,7 +24,7 @@ pub(super) struct FakeError(&'static str);
 /// Maps in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Fake {
-    pub(super) room: Room,
+    pub(super) capacity: Capacity,
     pub(super) services: BTreeMap<u32, Service>,
     pub(super) backends: BTreeMap<u32, Backend>,
     pub(super) next_hops: BTreeMap<u32, NextHop>,
@@ -44,9 +44,9 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    pub(super) fn new(room: Room) -> Self {
+    pub(super) fn new(capacity: Capacity) -> Self {
         Self {
-            room,
+            capacity,
             services: BTreeMap::new(),
             backends: BTreeMap::new(),
             next_hops: BTreeMap::new(),
@@ -166,8 +166,8 @@ fn slots(ring: Ring) -> std::ops::Range<u32> {
 impl Store for Fake {
     type Error = FakeError;
 
-    fn room(&self) -> Room {
-        self.room
+    fn capacity(&self) -> Capacity {
+        self.capacity
     }
 
     fn service(&self, index: u32) -> Option<Service> {
@@ -229,7 +229,7 @@ impl Store for Fake {
     fn fill_ring(&mut self, offset: u32, slots: &[RingSlot]) -> Result<(), FakeError> {
         self.write(|fake| {
             for (index, slot) in (offset..).zip(slots) {
-                assert!(index < fake.room.ring_slots, "behind the end");
+                assert!(index < fake.capacity.ring_slots, "behind the end");
                 assert!(
                     !fake.hot_slots.contains(&index),
                     "a packet under way may read slot {index}"

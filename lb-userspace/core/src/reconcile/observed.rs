@@ -7,7 +7,7 @@ use lb_common::{Backend, BackendState, NextHop, Service};
 use super::{
     GuardVerdict, Guarded, Listing,
     classes::Classes,
-    store::{Room, Store},
+    store::{Capacity, Store},
 };
 use crate::schedule;
 
@@ -15,7 +15,7 @@ use crate::schedule;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// How many entries there are.
-    pub room: Room,
+    pub capacity: Capacity,
     /// Services in use, by index.
     pub services: BTreeMap<u32, Service>,
     /// Which services packets can find.
@@ -38,12 +38,12 @@ pub struct Observed {
 ///
 /// When a map cannot be read.
 pub fn observe<S: Store>(store: &S) -> Result<Observed, S::Error> {
-    let room = store.room();
-    let services: BTreeMap<_, _> = (0..room.services)
+    let capacity = store.capacity();
+    let services: BTreeMap<_, _> = (0..capacity.services)
         .filter_map(|index| Some((index, store.service(index)?)))
         .filter(|(_, service)| service.ring.scheduler().is_some())
         .collect();
-    let backends: BTreeMap<_, _> = (0..room.backends)
+    let backends: BTreeMap<_, _> = (0..capacity.backends)
         .filter_map(|index| Some((index, store.backend(index)?)))
         .filter(|(_, backend)| backend.status.0 != 0)
         .collect();
@@ -58,7 +58,7 @@ pub fn observe<S: Store>(store: &S) -> Result<Observed, S::Error> {
         .collect();
     let listed = store.listed()?.into_iter().collect();
     Ok(Observed {
-        room,
+        capacity,
         services,
         listed,
         classes: store.classes(),

@@ -125,8 +125,8 @@ impl<'a> Planner<'a> {
             }
         }
         // Entries that never were in use go first, so that flows of a former backend have time to leave.
-        let room = observed.room;
-        let never = (0..room.backends).filter(|index| !observed.backends.contains_key(index));
+        let capacity = observed.capacity;
+        let never = (0..capacity.backends).filter(|index| !observed.backends.contains_key(index));
         let former = observed
             .backends
             .iter()
@@ -144,9 +144,9 @@ impl<'a> Planner<'a> {
             guarded: HashSet::new(),
             kept_services: Vec::new(),
             kept_backends: Vec::new(),
-            free_services: Box::new((0..room.services).filter(|index| !observed.services.contains_key(index))),
+            free_services: Box::new((0..capacity.services).filter(|index| !observed.services.contains_key(index))),
             free_backends: Box::new(never.chain(former)),
-            ring_space: RingSpace::new(room.ring_slots, rings),
+            ring_space: RingSpace::new(capacity.ring_slots, rings),
             known_rings,
             first: Vec::new(),
             prepare: Vec::new(),
@@ -181,7 +181,7 @@ impl<'a> Planner<'a> {
         let Some(index) = known.or_else(|| self.free_services.next()).or(before) else {
             self.problems.push(format!(
                 "no room for service {}: the map holds {} services",
-                desired.at.address, self.observed.room.services
+                desired.at.address, self.observed.capacity.services
             ));
             return;
         };
@@ -241,7 +241,7 @@ impl<'a> Planner<'a> {
         let Some(index) = known.map(|(index, _)| index).or_else(|| self.free_backends.next()) else {
             self.problems.push(format!(
                 "no room for backend {}: the map holds {} backends",
-                desired.address, observed.room.backends
+                desired.address, observed.capacity.backends
             ));
             return None;
         };
@@ -316,7 +316,7 @@ impl<'a> Planner<'a> {
             return ring;
         }
         // What could not be placed is not built: the memory for it is for whoever chose the weights to say.
-        let most = self.observed.room.ring_slots.min(Ring::MAX_LENGTH);
+        let most = self.observed.capacity.ring_slots.min(Ring::MAX_LENGTH);
         let Some(slots) = schedule::ring(scheduler, &members, most) else {
             let weights = members.iter().map(|member| member.weight);
             return self.no_room_for_ring(desired, schedule::ring_length(scheduler, weights), now);
@@ -340,7 +340,7 @@ impl<'a> Planner<'a> {
     fn no_room_for_ring(&mut self, desired: &DesiredService, length: u64, now: Option<Ring>) -> Ring {
         self.problems.push(format!(
             "no room for the {length} ring slots of service {}: the map holds {} for all services",
-            desired.at.address, self.observed.room.ring_slots
+            desired.at.address, self.observed.capacity.ring_slots
         ));
         now.unwrap_or(Ring::new(desired.scheduler, 0, 0))
     }

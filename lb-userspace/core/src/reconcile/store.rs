@@ -7,7 +7,7 @@ use crate::schedule::Digest;
 
 /// How many entries the maps have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Capacity {
     /// Services.
     pub services: u32,
     /// Backends, and as many next hops.
@@ -22,7 +22,7 @@ pub trait Store {
     type Error: std::error::Error;
 
     /// How many entries there are.
-    fn room(&self) -> Room;
+    fn capacity(&self) -> Capacity;
     /// Reads a service.
     fn service(&self, index: u32) -> Option<Service>;
     /// Reads a backend.

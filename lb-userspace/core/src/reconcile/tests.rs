@@ -12,7 +12,7 @@ use super::{
     entries,
     fake::Fake,
     observe, plan, plan_with,
-    store::Room,
+    store::Capacity,
 };
 use crate::{
     config::{Guard, PortRange},
@@ -20,7 +20,7 @@ use crate::{
     schedule::KnownRings,
 };
 
-const ROOM: Room = Room {
+const ROOM: Capacity = Capacity {
     services: 16,
     backends: 64,
     ring_slots: 400,
@@ -540,7 +540,7 @@ fn an_unchanged_service_is_not_touched_when_another_changes() {
 
 #[test]
 fn what_does_not_fit_is_named_and_the_rest_is_done() {
-    let mut fake = Fake::new(Room {
+    let mut fake = Fake::new(Capacity {
         services: 1,
         backends: 1,
         ring_slots: 4,
@@ -840,7 +840,7 @@ fn addresses_that_collide_keep_the_class_of_those_that_stay() {
 
 #[test]
 fn a_maglev_ring_is_switched_in_one_write() {
-    let mut fake = Fake::new(Room {
+    let mut fake = Fake::new(Capacity {
         ring_slots: 2 * lb_common::service::MAGLEV_SLOTS,
         ..ROOM
     });

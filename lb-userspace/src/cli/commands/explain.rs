@@ -78,7 +78,7 @@ fn sentence(explanation: &Explanation) -> String {
         Verdict::HasFlow => format!("it has a flow to {backend}"),
         Verdict::WouldBegin => format!("it would begin a flow to {backend}{when}"),
         Verdict::Untracked => format!("it goes to {backend}, without a flow"),
-        Verdict::IsAnswer => format!("it is a worker's answer of {service}"),
+        Verdict::IsReply => format!("it is a worker's answer of {service}"),
         Verdict::Refused => format!(
             "it goes to no backend: {}",
             explanation.outcome.as_deref().unwrap_or("no reason")

@@ -6,7 +6,7 @@ use lb_common::{check_answer::Answer, family::address};
 
 use super::{device::Device, way::Way, wire};
 use crate::{
-    dataplane::{Answers, DataplaneError},
+    dataplane::{CheckReplies, DataplaneError},
     health::Targets,
     network::raw_socket::Sender,
 };
@@ -33,7 +33,7 @@ pub enum ThroughError {
 /// All that checks of virtual addresses take. It leaves nothing behind.
 pub struct Through {
     device: Device,
-    answers: Answers,
+    answers: CheckReplies,
     sender: Sender,
     interfaces: Vec<String>,
     ways: HashMap<IpAddr, Arc<Way>>,
@@ -47,7 +47,7 @@ impl Through {
     /// When the kernel does not let one of them.
     pub async fn open(device: &str, interfaces: &[String], targets: &Targets) -> Result<Self, ThroughError> {
         let mut through = Self {
-            answers: Answers::load()?,
+            answers: CheckReplies::load()?,
             device: Device::open(device).await.map_err(ThroughError::Device)?,
             sender: Sender::new().map_err(ThroughError::Send)?,
             interfaces: Vec::new(),

@@ -3,7 +3,7 @@
 //! A check's socket is connected to a *stand-in* address, which leads into a device of our own ([`device`]). What comes out
 //! there is given the virtual address and travels to the worker as the service's mode says ([`wire`]). The worker answers
 //! from the virtual address to the check's own; a program at the interface gives answers their stand-in back
-//! ([`crate::dataplane::Answers`]). [`driver`] holds these together.
+//! ([`crate::dataplane::CheckReplies`]). [`driver`] holds these together.
 
 mod device;
 mod driver;

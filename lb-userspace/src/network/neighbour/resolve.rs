@@ -1,4 +1,4 @@
-//! From links, routes and neighbours to next hops. Pure.
+//! Resolves next hops from links, routes and neighbours. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,36 +9,36 @@ use lb_common::{NextHop, Tags};
 
 use super::{NextHopState, NextHops};
 
-/// Up to so many tags a frame can have.
+/// Largest number of VLAN tags of a frame.
 const MOST_TAGS: usize = 2;
 
 /// A link-layer address.
 pub type Mac = [u8; 6];
 
-/// What names a neighbour: interface index and address.
+/// Interface index and address of a neighbour.
 pub type NeighbourKey = (u32, IpAddr);
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub name: String,
-    /// Its own address; `None`: not an Ethernet interface.
+    /// Its own address; `None`: it is not an Ethernet interface.
     pub address: Option<Mac>,
     pub condition: LinkCondition,
-    /// The largest IP packet that it sends, in bytes; 0 where the kernel does not say.
+    /// Size of the largest IP packet, in bytes; 0: the kernel does not report it.
     pub mtu: u32,
-    /// What it is a VLAN of; `None`: it is none.
+    /// The VLAN that it is; `None`: it is no VLAN.
     pub vlan: Option<Vlan>,
 }
 
-/// What makes an interface a VLAN of another.
+/// What makes an interface a VLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vlan {
     /// VLAN identifier, in the host's byte order.
     pub id: u16,
-    /// Index of the interface that tagged frames leave by; 0: in another network namespace.
+    /// Index of the interface that tagged frames leave by; 0: it is in another network namespace.
     pub parent: u32,
-    /// Whether its tags are those of providers (802.1ad), not those of customers (802.1Q).
+    /// Whether its tags are 802.1ad (provider), not 802.1Q (customer).
     pub provider: bool,
 }
 
@@ -50,29 +50,29 @@ pub enum LinkCondition {
     NoCarrier,
 }
 
-/// What the kernel answers to "how do packets get to this address?".
+/// The kernel's answer to a route query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// By an interface, and by a router if there is one.
+    /// Through an interface, and through a router if there is a gateway.
     Via { ifindex: u32, gateway: Option<IpAddr> },
-    /// Not by a link that frames could be sent to; the text says why.
+    /// No route by which frames can be sent. The text says why.
     None(String),
 }
 
 /// An entry of the kernel's neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neighbour {
-    /// Its address is known and was confirmed not long ago, or needs no confirmation.
+    /// The address is known, and was confirmed recently or needs no confirmation.
     Fresh(Mac),
-    /// Its address is known, and nobody has asked for a while whether it still holds.
+    /// The address is known, but was not confirmed for a while.
     Stale(Mac),
-    /// The kernel is asking.
+    /// The kernel is resolving it.
     Resolving,
-    /// The kernel asked, and nobody answered.
+    /// The kernel tried to resolve it and got no reply.
     Failed,
 }
 
-/// What the kernel said of all that lies on the way to the targets.
+/// What the kernel reports about everything on the path to the targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     pub routes: BTreeMap<IpAddr, Route>,
@@ -81,7 +81,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The interfaces that routes leave by, and those that these are VLANs of, as far as that is known.
+    /// The interfaces of the routes, and their parent interfaces if they are VLANs.
     pub fn wanted_links(&self) -> BTreeSet<u32> {
         let mut wanted = BTreeSet::new();
         for (ifindex, _) in self.wanted_neighbours() {
@@ -105,8 +105,8 @@ impl Snapshot {
         self.routes.iter().filter_map(key).collect()
     }
 
-    /// Neighbours that the kernel shall resolve or confirm: those that frames could be sent to now.
-    pub fn to_kick(&self) -> BTreeMap<NeighbourKey, Urgency> {
+    /// The neighbours that the kernel must resolve or confirm, if frames can be sent to them now.
+    pub fn to_refresh(&self) -> BTreeMap<NeighbourKey, Urgency> {
         let sends = |key: &NeighbourKey| self.links.get(&key.0).is_some_and(|link| usable(link).is_ok());
         let urgency = |key: NeighbourKey| match self.neighbours.get(&key) {
             Some(Neighbour::Fresh(_)) => None,
@@ -144,7 +144,7 @@ impl Snapshot {
             ..NextHopState::default()
         };
         let Some(link) = self.links.get(&ifindex) else {
-            state.reason = format!("interface {ifindex} is gone");
+            state.reason = format!("interface {ifindex} does not exist");
             return state;
         };
         state.interface.clone_from(&link.name);
@@ -155,7 +155,7 @@ impl Snapshot {
         state
     }
 
-    /// Where frames for a neighbour on a link go, or why that cannot be said.
+    /// The next hop for a neighbour on a link, or why there is none.
     fn hop(&self, ifindex: u32, link: &Link, neighbour: IpAddr) -> Result<NextHop, String> {
         let source = usable(link)?;
         let (sender, tags) = self.sender(ifindex, link)?;
@@ -167,20 +167,25 @@ impl Snapshot {
         })
     }
 
-    /// The interface that frames of a link really leave by, and their tags: a VLAN has no queue of its own, so its frames
-    /// are sent, tagged, by the interface that it is a VLAN of.
+    /// The interface that frames of a link leave by, and their tags. A VLAN has no queue: its
+    /// frames are sent, tagged, by its parent interface.
     fn sender(&self, ifindex: u32, link: &Link) -> Result<(u32, Tags), String> {
         let (mut sender, mut below, mut tags) = (ifindex, link, Vec::new());
         while let Some(vlan) = below.vlan {
             let name = &below.name;
             if tags.len() == MOST_TAGS {
-                return Err(format!("interface {name} is a VLAN within two others"));
+                return Err(format!("interface {name} is a VLAN inside two others"));
             }
             if vlan.parent == 0 {
-                return Err(format!("interface {name} is a VLAN of one in another namespace"));
+                return Err(format!(
+                    "interface {name} is a VLAN of an interface in another namespace"
+                ));
             }
             let Some(parent) = self.links.get(&vlan.parent) else {
-                return Err(format!("interface {}, which {name} is a VLAN of, is gone", vlan.parent));
+                return Err(format!(
+                    "interface {}, the parent of VLAN {name}, does not exist",
+                    vlan.parent
+                ));
             };
             usable(parent)?;
             tags.push(vlan);
@@ -198,17 +203,17 @@ impl Snapshot {
     }
 }
 
-/// Why a neighbour is kicked, which decides how often.
+/// Why a neighbour is refreshed, which decides how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// Its address is not known.
+    /// Its address is unknown.
     Resolve,
-    /// Its address is known but old.
+    /// Its address is known, but not confirmed.
     Confirm,
 }
 
-/// The tags of frames of an interface that is in these VLANs, from the inner one on. The packet path writes a single tag
-/// as one of customers and, of two, the outer one as one of providers.
+/// The tags of frames of an interface in these VLANs, the inner one first. The packet path writes a
+/// single tag as 802.1Q and, of two, the outer one as 802.1ad.
 fn frame_tags(name: &str, vlans: &[Vlan]) -> Result<Tags, String> {
     match *vlans {
         [] => Ok(Tags::NONE),
@@ -227,14 +232,14 @@ fn frame_tags(name: &str, vlans: &[Vlan]) -> Result<Tags, String> {
                 ..
             },
         ] => Ok(Tags(Tags::vlan(id).0 << 16 | Tags::vlan(outer).0)),
-        [_] => Err(format!("interface {name} is a VLAN by 802.1ad, expected 802.1Q")),
+        [_] => Err(format!("interface {name} is an 802.1ad VLAN, expected 802.1Q")),
         _ => Err(format!(
-            "interface {name} is a VLAN within another, expected 802.1Q within 802.1ad"
+            "interface {name} is a VLAN inside another, expected 802.1Q inside 802.1ad"
         )),
     }
 }
 
-/// The address that frames are sent from on a link that can send them.
+/// The address that a link sends frames from, if it can send.
 fn usable(link: &Link) -> Result<Mac, String> {
     let name = &link.name;
     match (link.condition, link.address) {
@@ -245,11 +250,11 @@ fn usable(link: &Link) -> Result<Mac, String> {
     }
 }
 
-/// What is newly known of a neighbour, given what was known before.
+/// The new state of a neighbour, given the former one.
 ///
-/// The kernel asks again after a failure, because we kick it. A neighbour that failed stays so meanwhile, or its state
-/// would flap for as long as it is away.
-pub fn succeed(before: Option<&Neighbour>, now: Neighbour) -> Neighbour {
+/// After a failure the kernel resolves again, because refreshes ask it to. A failed neighbour stays
+/// failed meanwhile: otherwise its state would flap for as long as it is away.
+pub fn merge_state(before: Option<&Neighbour>, now: Neighbour) -> Neighbour {
     match (before, now) {
         (Some(Neighbour::Failed), Neighbour::Resolving) => Neighbour::Failed,
         _ => now,
@@ -332,7 +337,12 @@ mod tests {
             (via(Some(ROUTER)), up(), vec![(ROUTER, Fresh(PEER))], Ok(())),
             (via(Some(ROUTER)), up(), vec![(TARGET, Fresh(PEER))], Err("resolving")),
             (via(Some(ROUTER_V6)), up(), vec![(ROUTER_V6, Fresh(PEER))], Ok(())),
-            (via(None), None, vec![(TARGET, Fresh(PEER))], Err("interface 3 is gone")),
+            (
+                via(None),
+                None,
+                vec![(TARGET, Fresh(PEER))],
+                Err("interface 3 does not exist"),
+            ),
             (
                 via(None),
                 Some(link(Down, Some(OWN))),
@@ -376,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_names_the_way_even_when_it_is_not_resolved() {
+    fn a_state_names_the_path_even_when_it_is_not_resolved() {
         let given = snapshot(via(Some(ROUTER)), Some(link(LinkCondition::Up, Some(OWN))), &[]);
         let state = &given.resolve()[&TARGET.parse::<IpAddr>().unwrap()];
         assert_eq!((state.interface.as_str(), state.ifindex), ("eth0", 3));
@@ -384,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_a_vlan_leave_tagged_by_the_interface_that_it_is_a_vlan_of() {
+    fn frames_of_a_vlan_leave_tagged_by_its_parent_interface() {
         let down = || link(LinkCondition::Down, Some(OWN));
         let up = || link(LinkCondition::Up, Some(OWN));
         let table = [
@@ -394,14 +404,14 @@ mod tests {
                 vec![(3, vlan(200, 4, 1492)), (4, provider_vlan(100, 2, 1496)), (2, up())],
                 Ok((2, vec![100, 200], 1492)),
             ),
-            // The packet path has no room for other kinds of tags; such packets go by the kernel.
+            // The packet path cannot write other kinds of tags; the kernel sends such packets.
             (
                 vec![(3, vlan(200, 4, 1500)), (4, vlan(100, 2, 1500)), (2, up())],
-                Err("interface eth0.200 is a VLAN within another, expected 802.1Q within 802.1ad"),
+                Err("interface eth0.200 is a VLAN inside another, expected 802.1Q inside 802.1ad"),
             ),
             (
                 vec![(3, provider_vlan(100, 2, 1500)), (2, up())],
-                Err("interface eth0.100 is a VLAN by 802.1ad, expected 802.1Q"),
+                Err("interface eth0.100 is an 802.1ad VLAN, expected 802.1Q"),
             ),
             (
                 vec![(3, vlan(100, 2, 1500)), (2, down())],
@@ -409,19 +419,19 @@ mod tests {
             ),
             (
                 vec![(3, vlan(100, 2, 1500))],
-                Err("interface 2, which eth0.100 is a VLAN of, is gone"),
+                Err("interface 2, the parent of VLAN eth0.100, does not exist"),
             ),
             (
                 vec![(3, vlan(100, 0, 1500))],
-                Err("interface eth0.100 is a VLAN of one in another namespace"),
+                Err("interface eth0.100 is a VLAN of an interface in another namespace"),
             ),
             (
                 vec![(3, vlan(3, 4, 1)), (4, vlan(2, 5, 1)), (5, vlan(1, 2, 1)), (2, up())],
-                Err("interface eth0.1 is a VLAN within two others"),
+                Err("interface eth0.1 is a VLAN inside two others"),
             ),
             (
                 vec![(3, vlan(1, 3, 1))],
-                Err("interface eth0.1 is a VLAN within two others"),
+                Err("interface eth0.1 is a VLAN inside two others"),
             ),
         ];
         for (links, expected) in table {
@@ -449,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interfaces_below_a_vlan_are_wanted_once_they_are_known() {
+    fn the_parents_of_a_vlan_are_wanted_once_they_are_known() {
         let mut given = snapshot(via(None), None, &[]);
         assert_eq!(given.wanted_links(), [3].into());
         given.links.insert(3, vlan(200, 4, 1500));
@@ -459,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn one_target_without_a_way_does_not_hurt_another() {
+    fn one_target_without_a_route_does_not_affect_another() {
         let mut given = snapshot(
             via(None),
             Some(link(LinkCondition::Up, Some(OWN))),
@@ -481,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn only_neighbours_that_need_it_and_can_be_reached_are_kicked() {
+    fn only_neighbours_that_need_it_and_can_be_reached_are_refreshed() {
         use Neighbour::{Failed, Fresh, Resolving, Stale};
         let table = [
             (Some(Fresh(PEER)), LinkCondition::Up, None),
@@ -495,9 +505,13 @@ mod tests {
         for (neighbour, condition, expected) in table {
             let neighbours: Vec<_> = neighbour.map(|state| (ROUTER, state)).into_iter().collect();
             let given = snapshot(via(Some(ROUTER)), Some(link(condition, Some(OWN))), &neighbours);
-            let kicks = given.to_kick();
-            assert_eq!(kicks.get(&(3, ROUTER.parse().unwrap())).copied(), expected, "{given:?}");
-            assert_eq!(kicks.len(), usize::from(expected.is_some()));
+            let refreshes = given.to_refresh();
+            assert_eq!(
+                refreshes.get(&(3, ROUTER.parse().unwrap())).copied(),
+                expected,
+                "{given:?}"
+            );
+            assert_eq!(refreshes.len(), usize::from(expected.is_some()));
         }
     }
 
@@ -520,7 +534,7 @@ mod tests {
             (Some(Resolving), Failed, Failed),
         ];
         for (before, now, expected) in table {
-            assert_eq!(succeed(before.as_ref(), now), expected, "{before:?} {now:?}");
+            assert_eq!(merge_state(before.as_ref(), now), expected, "{before:?} {now:?}");
         }
     }
 }
