@@ -3,7 +3,7 @@
 /// Version of the layout of every map. Part of the pin path, so that a controller never adopts maps it would misread.
 ///
 /// Raise it whenever a type that stands in a map changes its size, its fields or their meaning, and say in
-/// `dataplane/succession.rs` what becomes of flows of the version before.
+/// `dataplane/migration.rs` what becomes of flows of the version before.
 pub const MAP_ABI_VERSION: u32 = 6;
 
 /// A type that may stand in a map, as key or as value.

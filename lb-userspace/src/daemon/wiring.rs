@@ -69,9 +69,7 @@ pub(super) fn wire(start: Bootstrap, config_path: &Path, events: &Events) -> Res
     let (reconciled, reconcile_status) = watch::channel(ReconcileStatus::default());
     let (conditions_sender, conditions) = watch::channel(Conditions::default());
     let (services, services_seen) = watch::channel(Services::default());
-    let routers = Routers::open(&pins, Access::Write)?;
-    let vrrp = Arc::new(vrrp::Instances::start(routers, services_seen, events.clone())?);
-    vrrp.maintain(active.borrow().overrides.maintained().clone());
+    let vrrp = start_vrrp(&pins, services_seen, &active.borrow(), events)?;
     let listeners = admin::Listeners::open(&config.node.socket, &config.api)?;
     let controller = Controller {
         config_path: config_path.to_owned(),
@@ -112,6 +110,18 @@ pub(super) fn wire(start: Bootstrap, config_path: &Path, events: &Events) -> Res
         former: start.former,
     };
     Ok((controller, parts))
+}
+
+fn start_vrrp(
+    pins: &Pins,
+    services: watch::Receiver<Services>,
+    active: &ActiveConfig,
+    events: &Events,
+) -> Result<Arc<vrrp::Instances>, DaemonError> {
+    let routers = Routers::open(pins, Access::Write)?;
+    let instances = vrrp::Instances::start(routers, services, events.clone())?;
+    instances.maintain(active.overrides.maintained().clone());
+    Ok(Arc::new(instances))
 }
 
 fn forward_log(program: &mut Loaded, level: PacketLog) -> Option<JoinHandle<()>> {

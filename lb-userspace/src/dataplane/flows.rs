@@ -423,7 +423,8 @@ struct Words<'a>(&'a [AtomicU64]);
 impl Words<'_> {
     fn half(&self, offset: usize) -> &AtomicU32 {
         let word = &raw const self.0[offset / 8];
-        // SAFETY: half of a word that lives as long as `self`, aligned to its size, and only ever used atomically.
+        // SAFETY: half of a word that lives as long as `self`, aligned to its size, and only ever
+        // used atomically.
         unsafe { &*word.cast::<AtomicU32>().add(offset / 4 % 2) }
     }
 }

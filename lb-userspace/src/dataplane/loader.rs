@@ -19,7 +19,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb
 /// Name of the program in the object file.
 pub(super) const PROGRAM: &str = "lb_xdp";
 /// The tail-called programs, and their indexes in the program array.
-const LATER: [(&str, u32); 3] = [
+const TAIL_CALLED: [(&str, u32); 3] = [
     ("lb_slow_v4", maps::SLOW_V4),
     ("lb_slow_v6", maps::SLOW_V6),
     ("lb_vrrp", maps::VRRP),
@@ -97,15 +97,14 @@ pub fn load_after(
     first
         .pin(pins.program())
         .map_err(|error| DataplaneError::Load(error.into()))?;
-    for (name, index) in LATER {
-        go_on_with(&mut object, name, index)?;
+    for (name, index) in TAIL_CALLED {
+        add_tail_called(&mut object, name, index)?;
     }
     if let Some(former) = former {
         former.fill(pins)?;
     }
     let clock = program(&mut object, CLOCK)?;
     clock.load().map_err(|error| DataplaneError::Load(error.into()))?;
-    let clock = clock.fd().map_err(|error| DataplaneError::Load(error.into()))?;
     let buckets = |map: maps::Map| {
         let info = MapInfo::from_pin(pins.map(map.name)).map_err(|cause| DataplaneError::map(map.name, cause))?;
         Ok::<_, DataplaneError>(info.max_entries())
@@ -116,7 +115,7 @@ pub fn load_after(
 }
 
 /// Loads a tail-called program and puts it into the program array.
-fn go_on_with(object: &mut Ebpf, name: &str, index: u32) -> Result<(), DataplaneError> {
+fn add_tail_called(object: &mut Ebpf, name: &str, index: u32) -> Result<(), DataplaneError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| DataplaneError::Load(error);
     let program = program(object, name)?;
     program.load().map_err(|error| failed(error.into()))?;

@@ -38,7 +38,7 @@ pub use migration::FormerLayout;
 pub use pins::Pins;
 pub use program_log::{ProgramLog, forward as forward_program_log};
 pub use punts::Punts;
-pub use rcu::wait_for_packets_under_way;
+pub use rcu::wait_for_packets_in_flight;
 pub use routers::{Heard, Registered, Routers, lease_clock};
 pub use settings::{Clock, monotonic};
 pub use shared::{Record, SharedArray};

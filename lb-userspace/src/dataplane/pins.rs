@@ -138,7 +138,7 @@ impl Pins {
         let folders: Vec<_> = folders.filter(|folder| folder.exists()).collect();
         if !folders.is_empty() {
             // A packet may be between the fast path and the slow path of a former program.
-            super::wait_for_packets_under_way();
+            super::wait_for_packets_in_flight();
         }
         folders.iter().try_for_each(|folder| remove_all(folder))
     }

@@ -7,5 +7,6 @@ use lb_common::abi::Abi;
 #[repr(transparent)]
 pub(super) struct Raw<T: Abi>(pub T);
 
-// SAFETY: an `Abi` type is plain bytes without padding, valid for every bit pattern, and `Raw` is transparent.
+// SAFETY: an `Abi` type is plain bytes without padding, valid for every bit pattern, and `Raw` is
+// transparent.
 unsafe impl<T: Abi> aya::Pod for Raw<T> {}

@@ -7,7 +7,7 @@ const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 /// Waits until every packet that was in an XDP program has left it, some ten milliseconds.
 ///
 /// XDP programs run as RCU readers, and this command waits for an RCU grace period.
-pub fn wait_for_packets_under_way() {
+pub fn wait_for_packets_in_flight() {
     // SAFETY: a system call without pointers.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result != 0 {

@@ -1,12 +1,15 @@
 //! Writes the node's settings to the map `SETTINGS`, and reads the clock of the flow table.
 
-use std::{fs::File, io, io::Read, os::fd::AsFd};
+use std::{fs::File, io, io::Read};
 
-use aya::maps::MapData;
+use aya::{
+    maps::MapData,
+    programs::{TestRun, TestRunOptions, Xdp},
+};
 use lb_common::{Settings, flow, flow_table::Meta, maps};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
-use super::{DataplaneError, SharedArray, syscall};
+use super::{DataplaneError, SharedArray};
 use lb_core::config::PortRange;
 
 /// Silence after which a flow may be replaced by a new one, whatever the timeouts of its service,
@@ -17,12 +20,7 @@ const EXPIRY: u64 = 24 * 3600;
 ///
 /// `clock` is the program that returns the kernel's jiffies. `buckets` are the numbers of buckets
 /// for IPv4 and IPv6.
-pub(super) fn write(
-    map: &MapData,
-    clock: impl AsFd,
-    buckets: [u32; 2],
-    nat_ports: PortRange,
-) -> Result<(), DataplaneError> {
+pub(super) fn write(map: &MapData, clock: &Xdp, buckets: [u32; 2], nat_ports: PortRange) -> Result<(), DataplaneError> {
     let failed = |cause: io::Error| DataplaneError::map(maps::SETTINGS.name, cause);
     let settings: SharedArray<Settings> = SharedArray::map(map.fd(), 1, true).map_err(failed)?;
     let old = settings.read(0).unwrap_or(Settings::ZERO);
@@ -30,7 +28,14 @@ pub(super) fn write(
     let jiffy = resolution.tv_nsec().max(1) as u64;
     let jiffies_per_second = (1_000_000_000 / jiffy) as u32;
     let tick_shift = flow::tick_shift(jiffies_per_second);
-    let jiffies = syscall::run_program(clock).map_err(failed)?;
+    // The frame is not read: it only has to be long enough for Ethernet.
+    let run = clock.test_run(TestRunOptions {
+        data_in: Some(&[0; 64]),
+        ..TestRunOptions::new()
+    });
+    let jiffies = run
+        .map_err(|error| DataplaneError::map(maps::SETTINGS.name, error))?
+        .return_value;
     let since_zero = monotonic().map_err(failed)? / jiffy;
     settings.publish(
         0,

@@ -25,7 +25,7 @@ impl Tables {
             spills.clear(other);
         }
         // A packet that set a mark before has written its entry by now, so the walk finds it.
-        rcu::wait_for_packets_under_way();
+        rcu::wait_for_packets_in_flight();
         self.for_each_spilled(|is_v6, first| self.spills[usize::from(is_v6)].set(other, first));
         self.settings.update(
             0,
@@ -35,7 +35,7 @@ impl Tables {
             },
         );
         // The next renewal clears the other mark.
-        rcu::wait_for_packets_under_way();
+        rcu::wait_for_packets_in_flight();
     }
 
     /// Clears all marks, for a table without entries.

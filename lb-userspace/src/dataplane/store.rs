@@ -8,7 +8,7 @@ use lb_core::{
     schedule::Digest,
 };
 
-use super::{DataplaneError, Tables, wait_for_packets_under_way};
+use super::{DataplaneError, Tables, wait_for_packets_in_flight};
 
 impl Tables {
     /// The class of an address in the packet path.
@@ -135,7 +135,7 @@ impl Store for Tables {
     }
 
     fn settle(&mut self) -> Result<(), DataplaneError> {
-        wait_for_packets_under_way();
+        wait_for_packets_in_flight();
         Ok(())
     }
 }

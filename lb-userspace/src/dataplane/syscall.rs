@@ -17,7 +17,6 @@ use nix::libc;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 /// Entries of a batch, at first.
@@ -51,20 +50,6 @@ struct ElementAttributes {
 
 #[repr(C)]
 #[derive(Default)]
-struct RunAttributes {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context: [u64; 5],
-}
-
-#[repr(C)]
-#[derive(Default)]
 struct PinAttributes {
     path: u64,
     fd: u32,
@@ -93,8 +78,8 @@ pub(super) struct LinkInfo {
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes have the layout and size that the kernel reads for the command; pointers in them refer
-    // to memory that the callers keep.
+    // SAFETY: the attributes have the layout and size that the kernel reads for the command;
+    // pointers in them refer to memory that the callers keep.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -193,20 +178,6 @@ pub(super) fn remove<K: Abi>(map: &impl AsFd, key: &K) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result.map(drop),
     }
-}
-
-/// Runs an XDP program once on an empty frame. Returns its return value.
-pub(super) fn run_program(program: impl AsFd) -> io::Result<u32> {
-    let frame = [0_u8; 64];
-    let mut attributes = RunAttributes {
-        prog_fd: program.as_fd().as_raw_fd() as u32,
-        data_size_in: frame.len() as u32,
-        data_in: frame.as_ptr() as u64,
-        repeat: 1,
-        ..RunAttributes::default()
-    };
-    bpf(BPF_PROG_TEST_RUN, &mut attributes)?;
-    Ok(attributes.retval)
 }
 
 #[cfg(test)]

@@ -6,8 +6,6 @@
 //! network namespace need ranges that do not overlap: the first one to be detached would remove
 //! ports that both need.
 
-mod port_set;
-
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -17,8 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use lb_core::config::PortRange;
-pub use port_set::{BadPorts, PortSet};
+use lb_core::{config::PortRange, port_set::PortSet};
 
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 const LOCAL_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";

@@ -76,7 +76,7 @@ fn what_may_not_work_here_is_a_warning_and_no_error() {
     );
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        shown.ends_with("right: 1 service with 1 backend, 1 virtual router\n"),
+        shown.ends_with("valid: 1 service with 1 backend, 1 virtual router\n"),
         "{shown}"
     );
     let output = lbd::check_with(&file, &["--json"]).unwrap();
@@ -396,7 +396,7 @@ fn as_many_files_may_be_open_as_the_system_lets_it_and_too_few_are_told() {
     assert!(log.contains(&told), "{log}");
     let refused = restart_with(&mut lbd, "ulimit -n 128").unwrap_err().to_string();
     assert!(
-        refused.contains("at most 128 files may be open at a time, expected at least 256"),
+        refused.contains("the limit of open files is 128, expected at least 256"),
         "{refused}"
     );
 }

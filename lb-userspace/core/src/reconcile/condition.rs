@@ -1,4 +1,4 @@
-//! Who takes the new flows of a service. Pure.
+//! Condition of a service: which backends take its new flows. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,24 @@ use lb_common::BackendState;
 use super::{Desired, Known, desired::DesiredService, panic::panics};
 use crate::config::Config;
 
-/// Who takes the new flows of a service.
+/// Which backends take the new flows of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
-    /// Nobody knows yet: the backends that might were not checked.
+    /// Unknown: the backends that could take them were not checked yet.
     #[default]
     Unknown,
-    /// Backends that are well.
+    /// Healthy backends.
     Healthy,
-    /// All backends, for so few are well that health is not heeded.
+    /// All backends: too few are healthy, so health is ignored.
     Panic,
-    /// The fallback, for no other backend is up.
+    /// The fallback: no other backend is up.
     Fallback,
-    /// Nobody: new connections are refused.
+    /// None: new connections are refused.
     NoBackend,
 }
 
 impl Condition {
-    /// The word that API and CLI use.
+    /// The word in API and CLI.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -56,7 +56,7 @@ fn served(service: &DesiredService) -> Condition {
         let mut backends = service.backends.iter();
         backends.any(|backend| backend.fallback == fallback && backend.state == state)
     };
-    // Before a first check nothing is said of the backend, and so nothing of those that stand in for it.
+    // Before the first check of a backend the state of its fallback says nothing either.
     for (fallback, condition) in [(false, Condition::Healthy), (true, Condition::Fallback)] {
         if has(fallback, Some(BackendState::Up)) {
             return condition;
@@ -79,7 +79,7 @@ mod tests {
                           backend = [{ address = \"10.0.0.1\" }, { address = \"10.0.0.2\" }]\nfallback = [{ address = \"10.0.0.9\" }]\n";
 
     #[test]
-    fn a_service_is_served_by_the_best_that_is_up() {
+    fn new_flows_go_to_the_first_kind_of_backend_that_is_up() {
         use BackendState::{Down, Draining, Up};
         let config = crate::config::parse("lbd.toml", CONFIG).unwrap();
         let known = Known {

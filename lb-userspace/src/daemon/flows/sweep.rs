@@ -94,7 +94,7 @@ impl Sweeper {
     }
 }
 
-/// A sweep under way.
+/// A sweep in progress.
 struct Sweep<'a, T> {
     tables: &'a Tables,
     turn: u64,

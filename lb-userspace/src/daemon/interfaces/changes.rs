@@ -164,14 +164,12 @@ mod tests {
             ),
         ];
         for (before, now, expected) in given_then {
-            let events: Vec<_> = changes(before.as_ref(), now)
-                .into_iter()
-                .map(|event| (event.kind().word(), event.cause().to_owned()))
-                .collect();
-            let kinds: Vec<_> = events.iter().map(|(kind, _)| *kind).collect();
+            let events = changes(before.as_ref(), now);
+            let kinds: Vec<_> = events.iter().map(|event| event.kind().word()).collect();
             let wanted: Vec<_> = expected.iter().map(|(kind, _)| *kind).collect();
             assert_eq!(kinds, wanted, "{before:?} {now:?}");
-            for ((_, cause), (_, words)) in events.iter().zip(*expected) {
+            for (event, (_, words)) in events.iter().zip(*expected) {
+                let cause = event.cause();
                 assert!(cause.contains(words), "{cause:?} has no {words:?}");
             }
         }

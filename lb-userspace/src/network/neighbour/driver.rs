@@ -16,8 +16,10 @@ use super::{
     NextHops,
     messages::Recheck,
     netlink::{Netlink, Unanswered},
+};
+use lb_core::neighbour::{
     refresh::Refreshes,
-    resolve::{NeighbourKey, Snapshot, merge_state},
+    resolve::{NeighbourKey, Route, Snapshot, merge_state},
 };
 
 /// Events come in bursts: the kernel is queried this long after the first one.
@@ -190,11 +192,7 @@ impl Driver {
         }
     }
 
-    fn take_routes(
-        &mut self,
-        targets: &BTreeSet<IpAddr>,
-        answers: Vec<(IpAddr, Result<super::resolve::Route, Unanswered>)>,
-    ) -> bool {
+    fn take_routes(&mut self, targets: &BTreeSet<IpAddr>, answers: Vec<(IpAddr, Result<Route, Unanswered>)>) -> bool {
         self.snapshot.routes.retain(|target, _| targets.contains(target));
         let mut complete = true;
         for (target, answer) in answers {
@@ -204,7 +202,7 @@ impl Driver {
                 }
                 Err(unanswered) => {
                     complete = false;
-                    let unknown = || super::resolve::Route::None(format!("route unknown: {unanswered}"));
+                    let unknown = || Route::None(format!("route unknown: {unanswered}"));
                     self.snapshot.routes.entry(target).or_insert_with(unknown);
                 }
             }

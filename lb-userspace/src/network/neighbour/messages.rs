@@ -1,4 +1,4 @@
-//! Converts netlink messages to the types of [`super::resolve`], and back. Pure.
+//! Converts netlink messages to the types of [`lb_core::neighbour::resolve`], and back. Pure.
 
 use std::{io, net::IpAddr};
 
@@ -11,7 +11,7 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
 };
 
-use super::resolve::{Link, LinkCondition, Mac, Neighbour, NeighbourKey, Route, Vlan};
+use lb_core::neighbour::resolve::{Link, LinkCondition, Mac, Neighbour, NeighbourKey, Route, Vlan};
 
 /// What must be queried again after a message of a multicast group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,48 +3,20 @@
 //! XDP sends frames without the kernel's neighbour table, so the kernel has no reason to resolve an
 //! address or to confirm it. This module asks the kernel to do both.
 //!
-//! - `resolve` and `refresh` decide (pure).
+//! - [`lb_core::neighbour`] decides (pure).
 //! - `messages` converts netlink messages (pure).
 //! - `netlink` and `driver` do the I/O.
 
 mod driver;
 mod messages;
 mod netlink;
-mod refresh;
-mod resolve;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, io, net::IpAddr};
 
-use lb_common::NextHop;
+pub use lb_core::neighbour::{NextHopState, NextHops, RESOLVING};
 use tokio::{sync::watch, task::JoinHandle};
-
-/// The reason while a neighbour is being resolved.
-pub const RESOLVING: &str = "resolving";
-
-/// The state of the path to one target.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NextHopState {
-    /// Where frames go; `None`: unknown, and `reason` says why.
-    pub hop: Option<NextHop>,
-    /// The router on the path; `None`: the target is on the link, or there is no route.
-    pub gateway: Option<IpAddr>,
-    /// Name of the route's interface; empty without a route.
-    pub interface: String,
-    /// Index of that interface; 0 without a route.
-    pub ifindex: u32,
-    /// Why there is no hop: `no route`, `local address`, `resolving`, `neighbour failed` and
-    /// others; empty if there is one.
-    pub reason: String,
-}
-
-/// The state of every target.
-pub type NextHops = BTreeMap<IpAddr, NextHopState>;
 
 /// Why next hops cannot be resolved at all.
 #[derive(Debug, thiserror::Error)]

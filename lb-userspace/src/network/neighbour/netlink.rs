@@ -11,10 +11,8 @@ use rtnetlink::{
 };
 use tokio::task::JoinSet;
 
-use super::{
-    messages::{self, Recheck},
-    resolve::{Link, Neighbour, NeighbourKey, Route},
-};
+use super::messages::{self, Recheck};
+use lb_core::neighbour::resolve::{Link, Neighbour, NeighbourKey, Route};
 
 /// The kernel answers at once. A missing answer was lost when the socket's buffer was full.
 const PATIENCE: Duration = Duration::from_secs(1);

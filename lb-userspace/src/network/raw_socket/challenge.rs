@@ -13,7 +13,8 @@ use lb_common::{
     wire::{ipv4, ipv6, tcp},
 };
 
-/// The timestamps option in the layout of RFC 7323, appendix A: two no-operations, kind 8, length 10, TSval 1, TSecr 0.
+/// The timestamps option in the layout of RFC 7323, appendix A: two no-operations, kind 8, length
+/// 10, TSval 1, TSecr 0.
 const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0];
 
 const TTL: u8 = 64;

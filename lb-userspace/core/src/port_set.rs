@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lb_core::config::PortRange;
+use crate::config::PortRange;
 
 /// A set of ports.
 #[derive(Clone, PartialEq, Eq)]

@@ -14,7 +14,9 @@ pub struct Refreshes(BTreeMap<NeighbourKey, Instant>);
 /// The neighbours to refresh now, and when the next one is due.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Round {
+    /// The neighbours to refresh now.
     pub now: Vec<NeighbourKey>,
+    /// When the next one is due; `None`: none is wanted.
     pub next: Option<Instant>,
 }
 
