@@ -1,16 +1,18 @@
-//! Puts the programs for the kernel where the crate can embed them: `$OUT_DIR/lb-ebpf.o` and `lb-checks.o`.
+//! Copies the eBPF object files to `$OUT_DIR/lb-ebpf.o` and `$OUT_DIR/lb-checks.o`, from where the
+//! crate embeds them.
 //!
-//! The objects come from `cargo xtask build-ebpf`, or the first from the path in `LB_EBPF_OBJECT` and the other from beside it. Cargo cannot build it here: it
-//! needs another target, another linker and other flags.
+//! `cargo xtask build-ebpf` makes the objects. If `LB_EBPF_OBJECT` is set, it is the path of the
+//! first one, and the second one is in the same folder. Cargo cannot build them here: they need
+//! another target, linker and flags.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{env, fs, io};
 
-/// What goes into the object, relative to the root of the workspace.
+/// The sources of the objects, relative to the root of the workspace.
 const SOURCES: [&str; 2] = ["lb-ebpf/src", "lb-common/src"];
 
-/// The objects.
+/// The object files.
 const OBJECTS: [&str; 2] = ["lb-ebpf.o", "lb-checks.o"];
 
 fn main() {
@@ -25,7 +27,7 @@ fn provide() -> Result<(), String> {
     let root = crate_folder.parent().ok_or("the crate lies in no workspace")?;
     for name in OBJECTS {
         let object = match env::var_os("LB_EBPF_OBJECT") {
-            // Whoever names an object vouches for it: the times of unpacked or copied files mean nothing.
+            // No check of file times: unpacked and copied files have any.
             Some(path) if name == OBJECTS[0] => PathBuf::from(path),
             Some(path) => PathBuf::from(path).with_file_name(name),
             None => {
@@ -42,7 +44,7 @@ fn provide() -> Result<(), String> {
     Ok(())
 }
 
-/// An old program beside new types of the maps is worse than none.
+/// Refuses an object that is older than its sources: its map types may differ from this crate's.
 fn refuse_stale(root: &Path, object: &Path) -> Result<(), String> {
     let built = match object.metadata().and_then(|meta| meta.modified()) {
         Ok(built) => built,
@@ -62,7 +64,7 @@ fn refuse_stale(root: &Path, object: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A file below the folder that changed after `time`.
+/// A file in the folder or below that changed after `time`.
 fn newer_than(time: SystemTime, folder: &Path) -> io::Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -4,7 +4,7 @@
 /// another layout.
 ///
 /// Raise it when a type of a map changes its size, its fields or their meaning. Then describe in
-/// `dataplane/succession.rs` what happens to the flows of the version before.
+/// `dataplane/migration.rs` what happens to the flows of the version before.
 pub const MAP_ABI_VERSION: u32 = 6;
 
 /// A type of keys or values of a map.

@@ -10,7 +10,9 @@
 pub mod config;
 pub mod flows;
 pub mod health;
+pub mod neighbour;
 pub mod overrides;
+pub mod port_set;
 pub mod printable;
 pub mod reconcile;
 pub mod reload;

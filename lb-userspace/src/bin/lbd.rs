@@ -1,4 +1,4 @@
-//! `lbd`, the controller.
+//! `lbd`: the controller's command line.
 
 use std::{
     io::{IsTerminal, Write},
@@ -15,10 +15,10 @@ use lb_userspace::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// How long what still runs may take to end.
+/// How long blocking tasks may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// Layer-4 load balancer: an XDP program and the controller that keeps it true.
+/// Layer-4 load balancer: an XDP program and its controller.
 #[derive(Parser)]
 #[command(name = "lbd", version, arg_required_else_help = true)]
 struct Arguments {
@@ -28,41 +28,42 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the controller, in the foreground, until SIGTERM or SIGINT.
+    /// Run the controller in the foreground until SIGTERM or SIGINT.
     ///
-    /// Packets are forwarded on when it ends, however it ends; the next start takes over maps, flows and interfaces as
-    /// they are. `lbd detach` ends forwarding.
+    /// Forwarding continues when the controller ends or is killed. The next start adopts maps,
+    /// flows and interfaces. Use `lbd detach` to end forwarding.
     Run {
         /// Configuration file.
         #[arg(long, value_name = "FILE", default_value = "/etc/lbd/lbd.toml")]
         config: PathBuf,
-        /// How log lines look on standard error.
+        /// Format of log lines on standard error.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
-        /// What is logged: error, warn, info, debug, trace, or filters such as `info,lb_userspace::health=debug`.
+        /// Log level: error, warn, info, debug, trace; or filters such as
+        /// `info,lb_userspace::health=debug`.
         #[arg(long, value_name = "FILTER", env = "LBD_LOG", default_value = "info", value_parser = filter)]
         log: Box<EnvFilter>,
-        /// Begin with empty maps, of this version's layout and of the sizes in the configuration.
+        /// Start with new, empty maps, with this version's layout and the configured sizes.
         ///
-        /// The interfaces are taken over in one step. Flows are forgotten: connections of the modes nat and dnat end, others
-        /// go on where the scheduler is maglev or source-hash.
+        /// The interfaces switch in one step. All flows end: connections in modes nat and dnat end,
+        /// others continue if the scheduler is maglev or source-hash.
         #[arg(long)]
         replace_maps: bool,
     },
-    /// Check a configuration file without touching anything.
+    /// Check a configuration file. Changes nothing.
     ///
-    /// Exit status 0 when it is right, 1 when it is not.
+    /// Exit status 0: valid; 1: invalid.
     Check {
         /// Configuration file.
         #[arg(value_name = "FILE", default_value = "/etc/lbd/lbd.toml")]
         file: PathBuf,
-        /// Print what was found as JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Stop forwarding: take the XDP program off all interfaces, and remove all pinned maps with all flows.
+    /// Stop forwarding: detach the XDP program from all interfaces, remove all maps and flows.
     Detach {
-        /// Configuration file that says which node.
+        /// Configuration file of the node.
         #[arg(long, value_name = "FILE", default_value = "/etc/lbd/lbd.toml")]
         config: PathBuf,
     },
@@ -106,12 +107,12 @@ fn filter(text: &str) -> Result<Box<EnvFilter>, String> {
 }
 
 fn run(config: &Path, format: LogFormat, filter: EnvFilter, maps: MapChoice) -> anyhow::Result<ExitCode> {
-    // Whoever is told of the file may be in another folder.
+    // The path is shown to clients in other folders.
     let config = std::path::absolute(config).with_context(|| config.display().to_string())?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // Whoever reads the log may die; packets, checks and VRRP go on.
-        .with_writer(|| Unheard(std::io::stderr()))
+        // The reader of the log may end; this process must not end with it.
+        .with_writer(|| LossyLog(std::io::stderr()))
         .log_internal_errors(false);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
@@ -125,12 +126,12 @@ fn run(config: &Path, format: LogFormat, filter: EnvFilter, maps: MapChoice) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// A log that may have no reader any more: what it cannot be told is lost.
-struct Unheard(std::io::Stderr);
+/// A log that loses lines when nothing reads it.
+struct LossyLog(std::io::Stderr);
 
-impl Write for Unheard {
+impl Write for LossyLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // All or nothing: a line that comes in parts is none.
+        // A line is never repeated: it is reported as written even if a part of it is lost.
         let _ = self.0.write_all(bytes);
         Ok(bytes.len())
     }

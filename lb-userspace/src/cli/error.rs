@@ -81,7 +81,7 @@ impl CliError {
         match self {
             Self::Refused(problem) => [401, 403].contains(&problem.status),
             Self::Unreachable { cause, .. } => cause.kind() == io::ErrorKind::PermissionDenied,
-            Self::Maps(error) => error.is_for_want_of_rights(),
+            Self::Maps(error) => error.is_permission_denied(),
             _ => false,
         }
     }
@@ -136,7 +136,7 @@ fn hint(cause: &io::Error) -> &'static str {
 }
 
 fn maps_hint(error: &DataplaneError) -> &'static str {
-    if error.is_for_want_of_rights() {
+    if error.is_permission_denied() {
         "; only root can read the maps: use sudo"
     } else {
         ""

@@ -3,7 +3,7 @@
 use crate::{
     admin::ListenError,
     dataplane::DataplaneError,
-    network::{neighbour::NeighbourError, reserve::ReserveError},
+    network::{neighbour::NeighbourError, port_reservation::ReserveError},
     system::{capabilities::Missing, lock::LockError},
 };
 use lb_core::config::ConfigError;

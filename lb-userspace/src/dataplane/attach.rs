@@ -1,4 +1,4 @@
-//! Attaches the program to interfaces by pinned links, so that it goes on when the controller ends.
+//! Attaches the program to interfaces by pinned links, so that it stays when the controller ends.
 
 use std::io;
 
@@ -18,11 +18,11 @@ use lb_core::config;
 /// How the program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachedMode {
-    /// In the driver.
+    /// In the driver (native).
     Native,
     /// In the kernel's generic receive path.
     Generic,
-    /// As before; the link was adopted.
+    /// As it was: an existing link was adopted.
     Adopted,
 }
 
@@ -33,19 +33,19 @@ pub struct Attached {
     pub interface: String,
     /// Its index.
     pub ifindex: u32,
-    /// How the program came there.
+    /// How the program was attached.
     pub mode: AttachedMode,
-    /// Why not native, where native was tried.
+    /// Why native mode failed; `None`: it worked or was not tried.
     pub fallback: Option<String>,
 }
 
 impl Loaded {
-    /// Attaches the program to an interface. Where a link is pinned it is adopted: its program is replaced in one
-    /// step, between two packets.
+    /// Attaches the program to an interface. If a link is pinned it is adopted: its program is
+    /// replaced between two packets.
     ///
     /// # Errors
     ///
-    /// When there is no such interface, or no mode that is allowed works.
+    /// When the interface does not exist, or no allowed mode works.
     pub fn attach(&mut self, pins: &Pins, interface: &str, mode: config::XdpMode) -> Result<Attached, DataplaneError> {
         let ifindex = if_nametoindex(interface).map_err(|_| DataplaneError::NoInterface(interface.to_owned()))?;
         let program = self.program()?;
@@ -56,7 +56,7 @@ impl Loaded {
             fallback,
         };
         if links::presence(pins, interface)? == Presence::Bare {
-            // A link that is left from an interface that had the name before.
+            // A link of a former interface with the same name.
             detach(pins, interface)?;
         }
         if adopt(program, pins, interface)? {
@@ -82,7 +82,7 @@ impl Loaded {
     }
 }
 
-/// Puts the program into the pinned link of the interface; says whether there was one that still holds.
+/// Puts the program into the pinned link of the interface. Returns whether a usable link existed.
 fn adopt(program: &mut Xdp, pins: &Pins, interface: &str) -> Result<bool, DataplaneError> {
     let pin = pins.link(interface);
     if !pin.exists() {
@@ -97,11 +97,11 @@ fn adopt(program: &mut Xdp, pins: &Pins, interface: &str) -> Result<bool, Datapl
     let link = XdpLink::try_from(FdLink::from(link)).map_err(|error| failed(describe(&error)))?;
     match program.attach_to_link(link) {
         Ok(id) => {
-            // The pin keeps the link; this handle of it may close.
+            // The pin keeps the link; this handle can be closed.
             let _ = program.take_link(id);
             Ok(true)
         }
-        // The interface was deleted, and perhaps made anew: the link points nowhere.
+        // The interface was deleted, and perhaps created again: the link leads nowhere.
         Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOLINK) => {
             std::fs::remove_file(&pin).map_err(|error| failed(error.to_string()))?;
             Ok(false)
@@ -125,7 +125,8 @@ fn create(program: &mut Xdp, pins: &Pins, interface: &str, ifindex: u32, mode: X
         .attach_to_if_index(ifindex, mode)
         .map_err(|error| failed(describe(&error)))?;
     let link = program.take_link(id).map_err(|error| failed(describe(&error)))?;
-    // A link that cannot be pinned would end with this process, so it counts as a failure; dropping it detaches.
+    // A link that cannot be pinned would end with this process. That is an error; dropping the link
+    // detaches it.
     let link =
         FdLink::try_from(link).map_err(|error: LinkError| failed(format!("no pinnable link: {}", describe(&error))))?;
     link.pin(pins.link(interface))
@@ -133,7 +134,7 @@ fn create(program: &mut Xdp, pins: &Pins, interface: &str, ifindex: u32, mode: X
     Ok(())
 }
 
-/// Takes the program off an interface.
+/// Detaches the program from an interface.
 ///
 /// # Errors
 ///
@@ -147,7 +148,7 @@ pub fn detach(pins: &Pins, interface: &str) -> Result<(), DataplaneError> {
     }
 }
 
-/// An error with its causes, and a hint for the frequent ones.
+/// An error with its causes, and a hint for the frequent one.
 pub(super) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

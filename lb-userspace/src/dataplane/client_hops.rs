@@ -1,4 +1,5 @@
-//! Where clients' packets came from, when an interface has gone.
+//! Client hops: where clients' packets come from and replies go, and what happens when an interface
+//! is removed.
 
 use std::{collections::HashSet, io};
 
@@ -7,7 +8,7 @@ use nix::net::if_::if_nameindex;
 
 use super::{Access, DataplaneError, Pins, SharedArray, tables};
 
-/// The ways back to clients.
+/// The map of client hops.
 pub struct ClientHops(SharedArray<ClientHop>);
 
 impl ClientHops {
@@ -20,12 +21,12 @@ impl ClientHops {
         tables::shared(pins, maps::CLIENT_HOPS, Access::Write).map(Self)
     }
 
-    /// Lets ways by interfaces that are no more lead nowhere, so that answers are routed until the client speaks again.
-    /// Says how many there were.
+    /// Invalidates hops through interfaces that do not exist any more: the kernel routes replies
+    /// until the client sends again. Returns the number of hops.
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell which interfaces there are.
+    /// When the kernel cannot list the interfaces.
     pub fn forget_missing(&self) -> io::Result<usize> {
         let present: HashSet<u32> = if_nameindex()?.iter().map(|interface| interface.index()).collect();
         let missing: Vec<_> = (0..self.0.len())
@@ -38,7 +39,7 @@ impl ClientHops {
                 ifindex: 0,
                 ..entry.hop
             };
-            // The interface goes in one write; a packet finds the whole way or none.
+            // The interface changes in one write: a packet finds either the whole hop or none.
             self.0.update(*index, &ClientHop { hop, ..*entry });
         }
         Ok(missing.len())

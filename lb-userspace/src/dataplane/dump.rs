@@ -1,4 +1,4 @@
-//! Shows pinned maps, with the controller or without it.
+//! Shows the content of pinned maps as JSON. Works without the controller.
 
 use std::path::PathBuf;
 
@@ -20,15 +20,15 @@ use lb_core::reconcile::Listing;
 pub struct MapSummary {
     /// Name.
     pub name: String,
-    /// What kind of map the kernel says it is.
+    /// Kind of map, as the kernel reports it.
     pub kind: String,
-    /// Size of a key.
+    /// Size of a key, in bytes.
     pub key_bytes: u32,
-    /// Size of a value.
+    /// Size of a value, in bytes.
     pub value_bytes: u32,
     /// Number of entries that it can hold; for a ring buffer, bytes.
     pub capacity: u32,
-    /// What it holds.
+    /// What it holds, as a sentence.
     pub help: String,
     /// Where it is pinned.
     pub pin: PathBuf,
@@ -66,17 +66,18 @@ pub fn list(pins: &Pins) -> Result<Vec<MapSummary>, DataplaneError> {
         .collect()
 }
 
-/// The entries of a map that are in use, at most `limit`; `None`: they cannot be told without disturbing the packet path.
+/// The entries of a map that are in use, at most `limit`; `None`: they cannot be read without
+/// disturbing the packet path.
 ///
 /// # Errors
 ///
-/// When there is no such map, or it cannot be read.
+/// When the map does not exist or cannot be read.
 pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Option<Vec<Value>>, DataplaneError> {
     let Some(map) = maps::ALL.iter().find(|map| map.name.eq_ignore_ascii_case(name)) else {
         let known: Vec<_> = maps::ALL.iter().map(|map| map.name).collect();
         return Err(DataplaneError::map(
             name,
-            format!("no such map; there are {}", known.join(", ")),
+            format!("it does not exist; the maps are {}", known.join(", ")),
         ));
     };
     let tables = Tables::open(pins, Access::Read)?;
@@ -119,7 +120,7 @@ pub fn dump(pins: &Pins, name: &str, limit: usize) -> Result<Option<Vec<Value>>,
         maps::EVENTS => Ok(tables.events()?.into_iter().take(limit).map(event).collect()),
         maps::OUTCOMES => Ok(tables.outcomes()?.into_iter().take(limit).map(outcome).collect()),
         maps::VIRTUAL_ROUTERS | maps::ROUTER_IDS | maps::ROUTER_ADDRESSES => routers(pins, *map, limit),
-        // Reading a ring buffer would take records away from the controller.
+        // Reading a ring buffer removes its records: the controller would miss them.
         _ => return Ok(None),
     };
     entries.map(Some)
@@ -202,7 +203,7 @@ fn entries<T: Record>(
         .collect()
 }
 
-/// Entries of backends that are in use. Others keep what the next backend does not get: a generation, counts.
+/// Entries of backends that are in use. Unused entries still hold a generation and old counters.
 fn of_backends<T: Record>(
     tables: &Tables,
     array: &SharedArray<T>,
@@ -221,7 +222,7 @@ fn backends_in_use(tables: &Tables) -> impl Iterator<Item = u32> {
     (0..tables.backends.len()).filter(move |index| tables.backends.read(*index).is_some_and(is_in_use))
 }
 
-/// Slots of the rings that services go by. Others keep what was last in them.
+/// Slots of the rings that services use. Unused slots hold old values.
 fn ring_slots(tables: &Tables, limit: usize) -> Vec<Value> {
     let services = (0..tables.services.len()).filter_map(|index| tables.services.read(index));
     let rings = services
@@ -312,7 +313,8 @@ fn rates(tables: &Tables, v4: bool, limit: usize) -> Result<Vec<Value>, Dataplan
     Ok(found.collect())
 }
 
-/// Bytes of the table that say something: by their place, since the addresses cannot be told from it.
+/// Bytes of the table that are not zero. The key is their position: the addresses cannot be derived
+/// from it.
 fn classes(tables: &Tables, limit: usize) -> Vec<Value> {
     let names = [
         (AddressClass::VIRTUAL.into(), "virtual"),
@@ -383,7 +385,7 @@ fn backend(entry: &Backend) -> Value {
     })
 }
 
-/// The outer source; empty outside the tunnel modes.
+/// The outer source address; empty outside the tunnel modes.
 fn tunnel_source(entry: &Backend) -> String {
     match Mode::from_number(entry.mode) {
         Some(mode) if mode.encapsulates() => text(entry.status.family(), entry.tunnel_source),
@@ -417,7 +419,7 @@ fn next_hop(entry: &NextHop) -> Value {
     })
 }
 
-/// The VLANs of a frame, from the outer one on.
+/// The VLANs of a frame, the outer one first.
 fn vlans(tags: Tags) -> Vec<u16> {
     [tags.0 as u16, (tags.0 >> 16) as u16]
         .into_iter()
@@ -481,7 +483,7 @@ fn client_hop(entry: &ClientHop) -> Value {
     value
 }
 
-/// Which of the entry's 64 buckets have either mark.
+/// The entry's buckets, of 64, that have each mark.
 fn spills(spills: &Spills) -> Value {
     let ones = |marks: u64| (0..u64::BITS).filter(|bit| marks >> bit & 1 != 0).collect::<Vec<_>>();
     json!({ "marks": spills.marks.map(ones) })

@@ -1,4 +1,4 @@
-//! What can go wrong between the controller and the kernel's maps, programs and links.
+//! Errors between the controller and the kernel's maps, programs and links.
 
 use std::{error::Error, io, path::PathBuf};
 
@@ -12,7 +12,7 @@ pub enum DataplaneError {
     Folder {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
     /// The path is on no BPF file system and none could be mounted.
@@ -23,8 +23,8 @@ pub enum DataplaneError {
         /// Why mounting failed.
         cause: io::Error,
     },
-    /// A pinned map is not there.
-    #[error("no pinned map {name} in {}; is lbd running, or was it ever?", folder.display())]
+    /// A map is not pinned.
+    #[error("map {name} is not pinned in {}: start lbd first", folder.display())]
     NotPinned {
         /// Name of the map.
         name: String,
@@ -33,7 +33,8 @@ pub enum DataplaneError {
     },
     /// A pinned map has another layout than this program.
     #[error(
-        "the pinned map {name} has {found}, this version needs {expected}; `lbd run --replace-maps` makes new ones and takes the interfaces over in one step, but forgets all flows"
+        "the pinned map {name} has {found}, this version needs {expected}: run `lbd run --replace-maps` to replace all \
+         maps in one step; this ends all flows"
     )]
     Layout {
         /// Name of the map.
@@ -45,11 +46,11 @@ pub enum DataplaneError {
     },
     /// Interfaces run a program over maps that this version cannot use.
     #[error(
-        "the program on {} was loaded over other maps than those of layout {}, which this version needs ({others}), so that its flows \
-         cannot be taken over. Nothing was changed and packets go on as before. Either start the lbd again that loaded it; or \
-         drain this node, so that another one takes its clients; or `lbd run --replace-maps`, which begins with empty maps and \
-         takes the interfaces over in one step: connections of the modes nat and dnat end, others go on where the scheduler \
-         is maglev or source-hash. `lbd detach` ends forwarding, and all connections", interfaces.join(", "), MAP_ABI_VERSION)]
+        "the running program on {} uses maps that this version cannot adopt; it needs layout {} ({others}). Nothing was \
+         changed, forwarding continues. Do one of these: start the lbd version that loaded the program; or drain this \
+         node, so that another one takes its clients, and then run `lbd run --replace-maps`. That command replaces the \
+         maps in one step: connections in modes nat and dnat end, others continue if the scheduler is maglev or \
+         source-hash. `lbd detach` ends all forwarding", interfaces.join(", "), MAP_ABI_VERSION)]
     Foreign {
         /// The interfaces.
         interfaces: Vec<String>,
@@ -61,14 +62,14 @@ pub enum DataplaneError {
     Map {
         /// Name of the map.
         name: String,
-        /// Why.
+        /// The cause.
         cause: Box<dyn Error + Send + Sync>,
     },
     /// The object could not be loaded.
     #[error("cannot load the XDP program: {0}")]
     Load(#[source] Box<dyn Error + Send + Sync>),
-    /// An interface is not there.
-    #[error("no interface {0} in this network namespace")]
+    /// An interface does not exist.
+    #[error("interface {0} does not exist in this network namespace")]
     NoInterface(String),
     /// The program could not be attached.
     #[error("cannot attach to {interface} in {mode} mode: {cause}")]
@@ -77,21 +78,21 @@ pub enum DataplaneError {
         interface: String,
         /// The mode that was tried.
         mode: &'static str,
-        /// Why.
+        /// The cause.
         cause: String,
     },
 }
 
 impl DataplaneError {
-    pub(super) fn map(name: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn map(name: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Map {
             name: name.to_owned(),
             cause: cause.into(),
         }
     }
 
-    /// Whether the kernel refused for want of a right.
-    pub fn is_for_want_of_rights(&self) -> bool {
+    /// Whether the kernel refused the operation because a capability is missing.
+    pub fn is_permission_denied(&self) -> bool {
         let Self::Map { cause, .. } = self else { return false };
         let first: &(dyn Error + 'static) = &**cause;
         let errors = std::iter::successors(Some(first), |error| (*error).source());
@@ -101,7 +102,7 @@ impl DataplaneError {
     }
 }
 
-/// An error with its causes: those of aya say what was tried, and only their cause says why it failed.
+/// An error with its causes. aya's errors say what was tried; only their cause says why it failed.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let causes = std::iter::successors(error.source(), |error| (*error).source());

@@ -1,4 +1,4 @@
-//! The flow table as the controller sees it: both families alike.
+//! The flow table as the controller sees it: both families behind one interface.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -35,7 +35,7 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// The 5-tuple of the packets that answer.
+    /// The 5-tuple of the reply packets.
     #[must_use]
     pub fn reversed(self) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Tuple {
         }
     }
 
-    /// As the packet path has it. `F` must be the family of the addresses.
+    /// The key in the map's format. `F` must be the family of the addresses.
     pub fn as_key<F: Family>(self) -> FlowKey<F> {
         FlowKey {
             source: F::narrow(&address::to_words(self.source.ip())),
@@ -60,20 +60,21 @@ impl Tuple {
     }
 }
 
-/// An entry of the flow table.
+/// The 5-tuple of the packets that this entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowEntry {
     /// The 5-tuple that finds it.
     pub key: Tuple,
-    /// The 5-tuple after the translation; the same in modes that do not translate.
+    /// The 5-tuple after translation; the same in modes without translation.
     pub rewrite: Tuple,
-    /// Address and port of the backend; in the tunnel modes the far end of the tunnel.
+    /// Address and port of the backend; in the tunnel modes the end of the tunnel.
     pub worker: SocketAddr,
-    /// Whether it is the entry of the client's packets; else it is that of the worker's answers.
+    /// Whether it is for the client's packets; otherwise it is for the worker's replies.
     pub to_worker: bool,
-    /// Whether its backend is still the one that it was entered with. No packet finds an entry of another one.
+    /// Whether the backend entry still belongs to the same backend as when the flow began. Packets
+    /// ignore a flow of a former backend.
     pub is_current: bool,
-    /// How far the connection has come.
+    /// The state of the connection.
     pub phase: Phase,
     /// Index of the backend.
     pub backend: u32,
@@ -81,14 +82,14 @@ pub struct FlowEntry {
     pub service: u32,
     /// Forwarding mode of the service.
     pub mode: Mode,
-    /// Index in `CLIENT_HOPS` of where the client's packets come from.
+    /// Index in `CLIENT_HOPS` of the client's hop.
     pub hop: u32,
-    /// The entry's word in the table when it was read.
+    /// The meta word of the entry when it was read.
     pub meta: Meta,
     place: Place,
 }
 
-/// Where an entry stands.
+/// The position of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     bucket: u32,
@@ -96,13 +97,13 @@ struct Place {
 }
 
 impl FlowEntry {
-    /// For how many ticks no packet found this entry.
+    /// The ticks since a packet used this entry.
     pub fn idle(&self, now: u32) -> u32 {
         self.meta.idle(now)
     }
 }
 
-/// The tables of both families, as memory that this process shares with the packet path.
+/// The tables of both families, as memory shared with the packet path.
 pub(super) struct Flows {
     v4: Buckets<V4>,
     v6: Buckets<V6>,
@@ -118,22 +119,22 @@ impl Flows {
 }
 
 impl Tables {
-    /// How many entries the tables for IPv4 and for IPv6 are meant to hold.
+    /// The number of entries that the tables for IPv4 and IPv6 are sized for.
     pub fn flow_capacity(&self) -> [u32; 2] {
         [self.flows.v4.count, self.flows.v6.count].map(|buckets| (u64::from(buckets) * 10 / 3) as u32)
     }
 
-    /// How many buckets the tables for IPv4 and for IPv6 have.
+    /// The number of buckets of the tables for IPv4 and IPv6.
     pub(super) fn bucket_counts(&self) -> [u32; 2] {
         [self.flows.v4.count, self.flows.v6.count]
     }
 
-    /// How many entries the tables for IPv4 and for IPv6 hold now.
+    /// The number of entries in the tables for IPv4 and IPv6 now.
     pub fn count_flow_entries(&self) -> [u64; 2] {
         [self.flows.v4.count_live(), self.flows.v6.count_live()]
     }
 
-    /// Calls `each` for every entry. Flows that come or go meanwhile may be seen or not.
+    /// Calls `each` for every entry. Flows that begin or end meanwhile may be missed.
     pub fn for_each_flow(&self, mut each: impl FnMut(FlowEntry)) {
         let _ = self.walk_flows(0, |_, entry| {
             each(entry);
@@ -141,8 +142,9 @@ impl Tables {
         });
     }
 
-    /// As [`Tables::for_each_flow`] from the place `from` on, with the place of each entry, until `each` breaks. Places are
-    /// numbers from 0 on; entries keep theirs, so that a walk may go on later. Returns whether it came to the end.
+    /// As [`Tables::for_each_flow`], from position `from` on, until `each` breaks. `each` also gets
+    /// the position of the entry, a number from 0 on. An entry keeps its position, so a walk can
+    /// continue later. Returns whether the end was reached.
     pub fn walk_flows(&self, from: u64, mut each: impl FnMut(u64, FlowEntry) -> ControlFlow<()>) -> ControlFlow<()> {
         let v4 = u64::from(self.flows.v4.count) * SLOTS as u64;
         walk(self, &self.flows.v4, from, &mut each)?;
@@ -151,7 +153,8 @@ impl Tables {
         })
     }
 
-    /// Calls `each` for every entry that stands in its second bucket, with whether it is IPv6's and its first bucket.
+    /// Calls `each` for every entry in its second bucket, with whether it is IPv6 and its first
+    /// bucket.
     pub(super) fn for_each_spilled(&self, mut each: impl FnMut(bool, u32)) {
         self.for_each_flow(|entry| {
             let is_v6 = entry.key.source.is_ipv6();
@@ -166,7 +169,7 @@ impl Tables {
         });
     }
 
-    /// Looks an entry up by the 5-tuple of the packets that find it.
+    /// Finds the entry for packets with this 5-tuple.
     pub fn find_flow(&self, key: Tuple) -> Option<FlowEntry> {
         if key.source.is_ipv4() {
             find(self, &self.flows.v4, key)
@@ -175,20 +178,21 @@ impl Tables {
         }
     }
 
-    /// Ends an entry, unless a packet came since it was read. Says whether it did.
+    /// Ends an entry, unless a packet used it since it was read. Returns whether it was ended.
     pub fn end_flow(&self, entry: &FlowEntry) -> bool {
         self.swap(entry, |cells, offset| {
             cells.swap_u64(offset, entry.meta.0, entry.meta.freed().0)
         })
     }
 
-    /// Gives an entry another phase, unless a packet came since it was read. Says whether it did.
+    /// Changes the phase of an entry, unless a packet used it since it was read. Returns whether it
+    /// was changed.
     pub fn set_flow_phase(&self, entry: &FlowEntry, phase: Phase) -> bool {
         let touched = entry.meta.touched(phase, entry.meta.last_seen());
         self.swap(entry, |cells, offset| cells.swap_u64(offset, entry.meta.0, touched.0))
     }
 
-    /// Ends all entries, whatever their flows do. For benches; leaves the counts of backends as they are.
+    /// Clears the tables, for benchmarks. Flow counters of backends are set to zero too.
     pub fn clear_flows(&self) {
         self.flows.v4.clear();
         self.flows.v6.clear();
@@ -214,7 +218,7 @@ impl Tables {
         }
     }
 
-    /// The other entry of a flow of a mode that translates.
+    /// The other entry of a flow in a mode with translation.
     pub fn other_direction(&self, entry: &FlowEntry) -> Option<FlowEntry> {
         if !entry.mode.translates() {
             return None;
@@ -261,7 +265,7 @@ fn find<F: Layout>(tables: &Tables, buckets: &Buckets<F>, key: Tuple) -> Option<
     })
 }
 
-/// What an entry means, with the backend and the service that it refers to; `None` where they are gone.
+/// Combines an entry with its backend and service; `None` if these are gone.
 fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowEntry> {
     let backend = tables.backends.read(hit.meta.backend())?;
     let mode = Mode::from_number(backend.mode)?;
@@ -286,7 +290,7 @@ fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowE
     );
     let translated = if mode.translates() {
         Tuple {
-            source: answers_to(tables, &backend, mode, hit.binding, client)?,
+            source: nat_source(tables, &backend, mode, hit.binding, client)?,
             destination: worker,
             protocol,
         }
@@ -315,7 +319,7 @@ fn entry<F: Layout>(tables: &Tables, place: Place, hit: &Hit<F>) -> Option<FlowE
     })
 }
 
-fn answers_to(
+fn nat_source(
     tables: &Tables,
     backend: &Backend,
     mode: Mode,
@@ -345,7 +349,7 @@ struct Buckets<F> {
     _family: std::marker::PhantomData<F>,
 }
 
-// SAFETY: all access goes through atomics, except in `drop`.
+// SAFETY: all access is atomic, except in `drop`.
 unsafe impl<F> Send for Buckets<F> {}
 // SAFETY: as above.
 unsafe impl<F> Sync for Buckets<F> {}
@@ -425,7 +429,8 @@ struct Words<'a>(&'a [AtomicU64]);
 impl Words<'_> {
     fn half(&self, offset: usize) -> &AtomicU32 {
         let word = &raw const self.0[offset / 8];
-        // SAFETY: half of a word that lives as long as `self`, aligned to its size, and only ever used atomically.
+        // SAFETY: half of a word that lives as long as `self`, aligned to its size, and only ever
+        // used atomically.
         unsafe { &*word.cast::<AtomicU32>().add(offset / 4 % 2) }
     }
 }

@@ -1,4 +1,4 @@
-//! Sources that services take or refuse: `GUARDS_*`.
+//! Allow and deny lists of services: the maps `GUARDS_*`.
 
 use std::net::IpAddr;
 
@@ -9,11 +9,11 @@ use lb_core::reconcile::{GuardVerdict, Guarded};
 
 use super::{DataplaneError, Tables};
 
-/// Bits of a key that stand before the address: the index of the service.
+/// Bits of a key before the address: the index of the service.
 const BEFORE_ADDRESS: u32 = 32;
 
 impl Tables {
-    /// Which sources services take or refuse.
+    /// All entries of the lists.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Tables {
         })
     }
 
-    /// Sets what a service does with sources.
+    /// Sets what a service does with a source prefix.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Tables {
         }
     }
 
-    /// Lets a service know nothing of sources any more. It is no error when it did not.
+    /// Removes a source prefix from the lists of a service. It is no error if it was not in them.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_of_a_guard_counts_service_and_address() {
+    fn the_key_of_a_guard_counts_the_bits_of_service_and_address() {
         let guarded = Guarded {
             service: 0x0102,
             sources: "10.1.0.0/16".parse().unwrap(),

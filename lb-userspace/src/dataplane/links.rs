@@ -1,4 +1,4 @@
-//! What pinned links are attached to, and whose program they run.
+//! Reads what pinned links are attached to, and which program they run.
 
 use std::path::PathBuf;
 
@@ -8,23 +8,23 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     DataplaneError, Pins,
-    succession::{self, Former},
+    migration::{self, FormerLayout},
     syscall::{self, LinkInfo},
 };
 
-/// What an interface has of its program.
+/// Whether the program is on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// There is no such interface.
+    /// The interface does not exist.
     Missing,
-    /// The interface is there, but the program is not on it.
+    /// The interface exists without the program.
     Bare,
     /// The program is on the interface with this index.
     Attached(u32),
 }
 
-/// Looks at the link of an interface. One that is attached to another interface, such as one that had the name before,
-/// does not count.
+/// Reads the link of an interface. A link to another interface, such as one that had the same name
+/// before, does not count.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn presence(pins: &Pins, interface: &str) -> Result<Presence, DataplaneError
     })
 }
 
-/// Whether a pinned link leads packets to its program.
+/// Whether any pinned link is attached to an interface.
 pub(super) fn any_live(pins: &Pins) -> Result<bool, DataplaneError> {
     for interface in pins.linked_interfaces()? {
         if info(pins, &interface)?.is_some_and(|link| link.ifindex != 0) {
@@ -49,32 +49,33 @@ pub(super) fn any_live(pins: &Pins) -> Result<bool, DataplaneError> {
     Ok(false)
 }
 
-/// Over whose maps the programs on the interfaces work.
+/// Whose maps the programs on the interfaces use.
 #[derive(Debug)]
 pub enum Running {
-    /// Over this version's, or no program runs: nothing is in the way.
+    /// This version's maps, or no program runs: the start can proceed.
     Own,
-    /// Over those of a former layout, all of them, whose flows can be taken over.
-    Former(&'static Former),
-    /// Some over those of a former layout already over this version's: a take-over was cut short, and goes on.
+    /// The maps of a former layout, on all interfaces. The flows can be adopted.
+    Former(&'static FormerLayout),
+    /// Some use those of a former layout and some already this version's: an interrupted migration,
+    /// which this start completes.
     Between,
-    /// Over maps whose flows cannot be taken over: of another layout, or replaced, or removed.
+    /// Maps whose flows cannot be adopted: another layout, replaced, or removed.
     Foreign {
         /// The interfaces.
         interfaces: Vec<String>,
-        /// The other maps that are pinned, and why their flows are lost, in words.
+        /// The other maps that are pinned, and why their flows are lost, as text.
         others: String,
     },
 }
 
-/// Finds out over whose maps the programs on the interfaces work.
+/// Finds out whose maps the programs on the interfaces use.
 ///
 /// # Errors
 ///
 /// When a pin cannot be read.
 pub fn running(pins: &Pins) -> Result<Running, DataplaneError> {
     let own = program_ids(pins)?;
-    // Whoever pins no programs, but these maps and no others, loaded the program over them.
+    // Versions that pinned no programs: if only these maps exist, the program uses them.
     let is_only = pins.map(maps::FLOWS_V4.name).exists() && pins.other_versions().is_empty();
     let is_own = |program: u32| own.contains(&program) || (own.is_empty() && is_only);
     let mut live = Vec::new();
@@ -88,9 +89,9 @@ pub fn running(pins: &Pins) -> Result<Running, DataplaneError> {
         return Ok(Running::Own);
     }
     let layouts = pins.other_layouts();
-    for former in layouts.iter().copied().filter_map(succession::known) {
+    for former in layouts.iter().copied().filter_map(migration::known) {
         let programs = program_ids(&pins.of_version(former.version))?;
-        // The same of whoever pinned no programs then.
+        // The same for former versions that pinned no programs.
         let is_only = programs.is_empty() && pins.other_versions().len() == 1;
         if is_only || others.iter().all(|(_, program)| programs.contains(program)) {
             return Ok(if own.is_empty() {
@@ -103,28 +104,28 @@ pub fn running(pins: &Pins) -> Result<Running, DataplaneError> {
     let describe = |folder: &PathBuf| {
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let layout = name.strip_prefix('v').and_then(|version| version.parse().ok());
-        let reason = layout.map_or("replaced earlier".to_owned(), succession::why_not);
+        let reason = layout.map_or("replaced earlier".to_owned(), migration::why_not);
         format!("{}: {reason}", folder.display())
     };
     let folders: Vec<_> = pins.other_versions().iter().map(describe).collect();
     Ok(Running::Foreign {
         interfaces: others.into_iter().map(|(interface, _)| interface).collect(),
         others: if folders.is_empty() {
-            "which are not pinned any more".to_owned()
+            "its maps are not pinned any more".to_owned()
         } else {
             folders.join("; ")
         },
     })
 }
 
-/// The programs that are pinned over maps.
+/// The ids of the pinned programs.
 fn program_ids(pins: &Pins) -> Result<Vec<u32>, DataplaneError> {
     let id = |pin: PathBuf| ProgramInfo::from_pin(&pin).map(|program| program.id());
     let ids = pins.own_programs().into_iter().map(id).collect::<Result<_, _>>();
     ids.map_err(|cause| DataplaneError::Load(cause.into()))
 }
 
-/// `None` where no link is pinned.
+/// Reads a link; `None`: no link is pinned.
 fn info(pins: &Pins, interface: &str) -> Result<Option<LinkInfo>, DataplaneError> {
     let pin = pins.link(interface);
     if !pin.exists() {

@@ -1,4 +1,5 @@
-//! What leads packets to services: one port each in `SERVICES_*`, blocks of ports in `PORT_RANGES_*`.
+//! Listings: the map entries that lead packets to services. `SERVICES_*` has single ports,
+//! `PORT_RANGES_*` has blocks of ports.
 
 use std::net::IpAddr;
 
@@ -9,7 +10,7 @@ use lb_core::reconcile::{Listing, VirtualAddress};
 use super::{DataplaneError, Tables};
 
 impl Tables {
-    /// What leads packets to services, with the indexes of these.
+    /// All listings, with the index of their service.
     ///
     /// # Errors
     ///
@@ -40,7 +41,8 @@ impl Tables {
         })
     }
 
-    /// Lets packets find the service at `index`. An entry that led to another leads to this one at once.
+    /// Adds a listing for the service at `index`. A listing that leads to another service is
+    /// changed in one write.
     ///
     /// # Errors
     ///
@@ -52,7 +54,7 @@ impl Tables {
         }
     }
 
-    /// Lets packets find the service no more. It is no error when they did not.
+    /// Removes a listing. It is no error if it does not exist.
     ///
     /// # Errors
     ///
@@ -82,7 +84,7 @@ impl Tables {
     }
 }
 
-/// Bits of a block's key that stand before the port: address, protocol, and one byte that is zero.
+/// Bits of a block's key before the port: address, protocol, and a zero byte.
 const fn before_port<F: Family>() -> u32 {
     F::WORDS as u32 * 32 + 16
 }

@@ -1,4 +1,4 @@
-//! Loads the XDP program over the node's pinned maps, creating those that are not there.
+//! Loads the XDP program over the node's pinned maps. Creates the maps that do not exist.
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -10,24 +10,24 @@ use lb_common::{
     maps::{self, SizedBy},
 };
 
-use super::{DataplaneError, Former, Pins, links, settings, tables};
+use super::{DataplaneError, FormerLayout, Pins, links, settings, tables};
 use lb_core::config::{Capacity, PacketLog, PortRange};
 
-/// The object, as the build made it.
+/// The object file that the build made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
 
-/// Name of the program in the object.
+/// Name of the program in the object file.
 pub(super) const PROGRAM: &str = "lb_xdp";
-/// Names of the programs that go on with packets that the first one leaves, and their places.
-const LATER: [(&str, u32); 3] = [
+/// The tail-called programs, and their indexes in the program array.
+const TAIL_CALLED: [(&str, u32); 3] = [
     ("lb_slow_v4", maps::SLOW_V4),
     ("lb_slow_v6", maps::SLOW_V6),
     ("lb_vrrp", maps::VRRP),
 ];
-/// Name of the program that tells the kernel's jiffies.
+/// Name of the program that returns the kernel's jiffies.
 const CLOCK: &str = "lb_clock";
 
-/// The loaded program. Its maps are pinned; the program lives as long as this or a link does.
+/// The loaded program. Its maps are pinned. The program lives as long as this value or a link.
 pub struct Loaded {
     pub(super) object: Ebpf,
     /// Maps that keep another size than the configuration asks for, as sentences for the operator.
@@ -39,7 +39,7 @@ impl Loaded {
         program(&mut self.object, PROGRAM)
     }
 
-    /// Gives up the program after it was attached; what remains is the object with its maps.
+    /// Drops the program after it was attached, and returns the object with its maps.
     pub fn into_object(self) -> Ebpf {
         self.object
     }
@@ -47,8 +47,9 @@ impl Loaded {
 
 /// Loads the program over the maps that are pinned for the node, and writes the node's settings.
 ///
-/// What runs already is left as it is, with slow halves of its own: call [`Pins::release_former`] when every link runs
-/// the new program. Where no link leads packets to the maps, and their sizes differ from those wanted, they are made anew.
+/// Running programs keep working: call [`Pins::release_former`] when every link runs the new one.
+/// If no link is attached and the size of a map differs from the configuration, all maps are
+/// created anew.
 ///
 /// # Errors
 ///
@@ -57,13 +58,13 @@ pub fn load(pins: &Pins, capacity: &Capacity, nat_ports: PortRange, log: PacketL
     load_after(None, pins, capacity, nat_ports, log)
 }
 
-/// As [`load`], after [`Former::share`] of a former layout: what it shares not is filled.
+/// As [`load`], after [`FormerLayout::share`]: also fills the maps that are not shared.
 ///
 /// # Errors
 ///
 /// See [`load`].
 pub fn load_after(
-    former: Option<&Former>,
+    former: Option<&FormerLayout>,
     pins: &Pins,
     capacity: &Capacity,
     nat_ports: PortRange,
@@ -75,7 +76,8 @@ pub fn load_after(
         Ok(kept) if is_live => kept_sizes = kept,
         Ok(kept) if kept.is_empty() => {}
         Err(error) if is_live => return Err(error),
-        // No packet has passed through these maps since their interfaces went, or a first start was cut short.
+        // No packet used these maps since their interfaces were removed, or a first start was
+        // interrupted.
         _ => pins.remove_maps()?,
     }
     let mut loader = EbpfLoader::new();
@@ -95,15 +97,14 @@ pub fn load_after(
     first
         .pin(pins.program())
         .map_err(|error| DataplaneError::Load(error.into()))?;
-    for (name, index) in LATER {
-        go_on_with(&mut object, name, index)?;
+    for (name, index) in TAIL_CALLED {
+        add_tail_called(&mut object, name, index)?;
     }
     if let Some(former) = former {
         former.fill(pins)?;
     }
     let clock = program(&mut object, CLOCK)?;
     clock.load().map_err(|error| DataplaneError::Load(error.into()))?;
-    let clock = clock.fd().map_err(|error| DataplaneError::Load(error.into()))?;
     let buckets = |map: maps::Map| {
         let info = MapInfo::from_pin(pins.map(map.name)).map_err(|cause| DataplaneError::map(map.name, cause))?;
         Ok::<_, DataplaneError>(info.max_entries())
@@ -113,8 +114,8 @@ pub fn load_after(
     Ok(Loaded { object, kept_sizes })
 }
 
-/// Loads a program, and lets the others go on with it.
-fn go_on_with(object: &mut Ebpf, name: &str, index: u32) -> Result<(), DataplaneError> {
+/// Loads a tail-called program and puts it into the program array.
+fn add_tail_called(object: &mut Ebpf, name: &str, index: u32) -> Result<(), DataplaneError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| DataplaneError::Load(error);
     let program = program(object, name)?;
     program.load().map_err(|error| failed(error.into()))?;
@@ -145,13 +146,13 @@ fn log_level(log: PacketLog) -> u8 {
     }
 }
 
-/// The numbers that aya-log gives its levels.
+/// The numbers of aya-log's levels.
 mod aya_log_level {
     pub(super) const DEBUG: u8 = 4;
     pub(super) const TRACE: u8 = 5;
 }
 
-/// How many entries of a map the configuration asks for.
+/// The number of entries of a map that the configuration asks for.
 fn entries(map: &maps::Map, capacity: &Capacity) -> u32 {
     match map.sized_by {
         SizedBy::Constant => map.capacity as u32,
@@ -165,7 +166,7 @@ fn entries(map: &maps::Map, capacity: &Capacity) -> u32 {
     }
 }
 
-/// Refuses pinned maps, of those selected, that are missing or have another layout than this version's.
+/// Refuses selected maps that are not pinned or have another layout than this version's.
 pub(super) fn check_layout(pins: &Pins, is_selected: &impl Fn(&maps::Map) -> bool) -> Result<(), DataplaneError> {
     for map in maps::ALL.iter().filter(|map| is_selected(map)) {
         if pinned_entries(pins, map)?.is_none() {
@@ -179,8 +180,8 @@ pub(super) fn check_layout(pins: &Pins, is_selected: &impl Fn(&maps::Map) -> boo
     Ok(())
 }
 
-/// Pinned maps that have another size than the configuration asks for, as sentences for the operator. Refuses one of
-/// another layout.
+/// Maps whose size differs from the configuration, as sentences for the operator. Refuses a map
+/// with another layout.
 fn kept(pins: &Pins, capacity: &Capacity) -> Result<Vec<String>, DataplaneError> {
     let mut kept = Vec::new();
     for map in maps::ALL {
@@ -189,8 +190,8 @@ fn kept(pins: &Pins, capacity: &Capacity) -> Result<Vec<String>, DataplaneError>
             && found != wanted
         {
             kept.push(format!(
-                "map {} keeps its {found} entries, the configuration asks for {wanted}: `lbd run --replace-maps` changes \
-                 the size, and forgets all flows",
+                "map {} keeps {found} entries, the configuration asks for {wanted}: run `lbd run --replace-maps` to \
+                 change the size; this ends all flows",
                 map.name
             ));
         }
@@ -198,7 +199,8 @@ fn kept(pins: &Pins, capacity: &Capacity) -> Result<Vec<String>, DataplaneError>
     Ok(kept)
 }
 
-/// How many entries a pinned map has; `None` when it is not pinned. Refuses one of another layout.
+/// The number of entries of a pinned map; `None`: it is not pinned. Refuses a map with another
+/// layout.
 fn pinned_entries(pins: &Pins, map: &maps::Map) -> Result<Option<u32>, DataplaneError> {
     let pin = pins.map(map.name);
     if !pin.exists() {
@@ -217,5 +219,5 @@ fn pinned_entries(pins: &Pins, map: &maps::Map) -> Result<Option<u32>, Dataplane
 }
 
 fn layout(key_size: usize, value_size: usize) -> String {
-    format!("keys of {key_size} and values of {value_size} bytes")
+    format!("{key_size}-byte keys and {value_size}-byte values")
 }

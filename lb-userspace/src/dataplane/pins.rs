@@ -1,4 +1,4 @@
-//! Where maps and links are pinned, and the BPF file system below.
+//! Paths of pinned maps and links, and the BPF file system that holds them.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use nix::{
 
 use super::DataplaneError;
 
-/// Name of the pin of the program that was loaded last, in the folder of the version.
+/// Name of the pin of the program that was loaded last, in the folder of the layout version.
 const PROGRAM: &str = "program";
 
 /// The folders of one node on a BPF file system.
@@ -25,7 +25,7 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// The folders of the node `name` below the mount point `bpffs`. Nothing is created.
+    /// The folders of node `name` below the mount point `bpffs`. Creates nothing.
     pub fn new(bpffs: &Path, name: &str) -> Self {
         let node = bpffs.join("lbd").join(name);
         Self {
@@ -35,7 +35,7 @@ impl Pins {
         }
     }
 
-    /// The folders of the same node for maps of another layout.
+    /// The folders of the same node for another map layout.
     pub(super) fn of_version(&self, version: u32) -> Self {
         Self {
             version: self.node.join(format!("v{version}")),
@@ -43,7 +43,7 @@ impl Pins {
         }
     }
 
-    /// The layouts of other maps that are pinned for the node.
+    /// The versions of other map layouts that are pinned for the node.
     pub(super) fn other_layouts(&self) -> Vec<u32> {
         let layout = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix('v')?.parse().ok();
         self.other_versions().iter().filter_map(layout).collect()
@@ -59,7 +59,7 @@ impl Pins {
         self.maps().join(name)
     }
 
-    /// The folder of pinned links. It carries no version: a link survives a change of the map layout.
+    /// The folder of pinned links. It has no version: a link survives a change of the map layout.
     pub fn links(&self) -> PathBuf {
         self.node.join("links")
     }
@@ -74,7 +74,7 @@ impl Pins {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read; a folder that is not there is empty.
+    /// When the folder cannot be read. A folder that does not exist is empty.
     pub fn linked_interfaces(&self) -> Result<Vec<String>, DataplaneError> {
         let folder = self.links();
         let entries = match fs::read_dir(&folder) {
@@ -89,18 +89,18 @@ impl Pins {
             .collect())
     }
 
-    /// The pin of the program that was loaded last. It tells whose program a link runs.
+    /// The pin of the program that was loaded last. It identifies the program that a link runs.
     pub(super) fn program(&self) -> PathBuf {
         self.version.join(PROGRAM)
     }
 
-    /// The folder of what former programs need as long as links may run them: the kernel empties a map of programs when
-    /// nobody holds it.
+    /// The folder of what former programs need while links may run them. The kernel empties a
+    /// program array when nobody holds it.
     pub(super) fn former(&self) -> PathBuf {
         self.version.join("former")
     }
 
-    /// The pins of programs over this version's maps, the last one and former ones.
+    /// The pins of programs over this version's maps: the last one and former ones.
     pub(super) fn own_programs(&self) -> Vec<PathBuf> {
         let is_program = |path: &PathBuf| {
             let name = path.file_name().and_then(|name| name.to_str());
@@ -114,8 +114,8 @@ impl Pins {
             .collect()
     }
 
-    /// Moves the last program, and the map of programs that it goes on with, to the former ones, so that the next one
-    /// gets a map of its own: no packet passes halves of two programs.
+    /// Moves the last program and its program array to the folder of former ones. The next program
+    /// gets its own array, so that no packet is handled by halves of two programs.
     pub(super) fn set_aside(&self, programs: &str) -> Result<(), DataplaneError> {
         let former = self.former();
         create(&former)?;
@@ -127,7 +127,8 @@ impl Pins {
         Ok(())
     }
 
-    /// Lets go of what only former programs needed. To be called when every link runs the last one.
+    /// Removes what only former programs needed. To be called when every link runs the last
+    /// program.
     ///
     /// # Errors
     ///
@@ -136,13 +137,13 @@ impl Pins {
         let folders = self.other_versions().into_iter().chain([self.former()]);
         let folders: Vec<_> = folders.filter(|folder| folder.exists()).collect();
         if !folders.is_empty() {
-            // Packets may be on their way from the first half of a former program to the second.
-            super::wait_for_packets_under_way();
+            // A packet may be between the fast path and the slow path of a former program.
+            super::wait_for_packets_in_flight();
         }
         folders.iter().try_for_each(|folder| remove_all(folder))
     }
 
-    /// Folders of maps that are not this program's: of another layout, or replaced.
+    /// Folders of maps that this program does not use: of another layout, or replaced.
     pub fn other_versions(&self) -> Vec<PathBuf> {
         let links = self.links();
         entries(&self.node)
@@ -151,8 +152,8 @@ impl Pins {
             .collect()
     }
 
-    /// Moves this version's maps to another folder, where a program that runs finds what it needs. New ones can be made
-    /// in their place.
+    /// Moves this version's maps to another folder, where the running program still finds them, so
+    /// that new ones can be created in their place.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl Pins {
         rename(&self.version, &unused(&self.node, &name))
     }
 
-    /// Removes this version's maps, which no link may use.
+    /// Removes this version's maps. No link may use them.
     pub(super) fn remove_maps(&self) -> Result<(), DataplaneError> {
         if self.version.exists() {
             remove_all(&self.version)?;
@@ -174,11 +175,12 @@ impl Pins {
     }
 
     /// Whether anything is pinned for the node.
-    pub fn is_there(&self) -> bool {
+    pub fn exist(&self) -> bool {
         self.node.exists()
     }
 
-    /// The folder that whoever controls the node holds. It is created; a BPF file system is mounted where none is.
+    /// Creates the folder that the controller of the node locks, and mounts a BPF file system if
+    /// there is none.
     ///
     /// # Errors
     ///
@@ -189,11 +191,12 @@ impl Pins {
         Ok(self.node.clone())
     }
 
-    /// Creates the folders; mounts a BPF file system where none is.
+    /// Creates the folders, and mounts a BPF file system if there is none.
     ///
     /// # Errors
     ///
-    /// When a folder cannot be created, or is on no BPF file system and none can be mounted.
+    /// When a folder cannot be created, or when there is no BPF file system and none can be
+    /// mounted.
     pub fn prepare(&self) -> Result<(), DataplaneError> {
         self.mount()?;
         create(&self.maps())?;
@@ -220,13 +223,14 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes everything that is pinned for the node: links first, so that no packet finds half of the maps.
+    /// Removes everything that is pinned for the node. Links go first: a packet never finds a part
+    /// of the maps missing. Returns whether anything was pinned.
     ///
     /// # Errors
     ///
     /// When something cannot be removed.
     pub fn remove(&self) -> Result<bool, DataplaneError> {
-        if !self.is_there() {
+        if !self.exist() {
             return Ok(false);
         }
         for folder in [self.links(), self.node.clone()] {
@@ -255,13 +259,13 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> DataplaneError {
     move |cause| DataplaneError::Folder { path, cause }
 }
 
-/// What is in a folder; nothing where it cannot be read.
+/// The paths in a folder; empty if it cannot be read.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()
 }
 
-/// A path in the folder that is not taken: the name and a number.
+/// An unused path in the folder: the name, a dash and a number.
 fn unused(folder: &Path, name: &str) -> PathBuf {
     let mut number = 0_u32;
     loop {

@@ -1,25 +1,25 @@
-//! Passes on what the XDP program logs, when it was loaded to log.
+//! Forwards log lines of the XDP program to the log of this process.
 
 use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::Loaded;
 
-/// What a program logs, to be read.
+/// The log of the loaded programs.
 pub struct ProgramLog(Option<EbpfLogger<ToTracing>>);
 
 impl Loaded {
-    /// The log of the program; only the first call gets it.
+    /// The log of the programs. Only the first call returns it.
     pub fn take_log(&mut self) -> ProgramLog {
         let logger = EbpfLogger::init_with_logger(&mut self.object, ToTracing);
         if let Err(error) = &logger {
-            tracing::warn!(%error, "the XDP program's log cannot be read");
+            tracing::warn!(%error, "cannot read the log of the XDP program");
         }
         ProgramLog(logger.ok())
     }
 }
 
-/// Writes the lines of the program to this program's log until the task is dropped.
+/// Writes the lines of the programs to this process's log, until the task is dropped.
 pub async fn forward(log: ProgramLog) {
     let Some(logger) = log.0 else { return };
     // SAFETY: the logger owns its map's descriptor and keeps it open as long as it lives.
@@ -32,7 +32,7 @@ pub async fn forward(log: ProgramLog) {
     }
 }
 
-/// aya-log speaks to the `log` crate.
+/// aya-log writes to the `log` crate; this passes it on to `tracing`.
 struct ToTracing;
 
 impl log::Log for ToTracing {
@@ -41,7 +41,7 @@ impl log::Log for ToTracing {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        // Switching the lines on in the configuration is the choice to see them, whatever the level of other lines.
+        // `packet_log` decides whether there are lines. The level of other log lines does not.
         tracing::info!(target: "packet", "{}", record.args());
     }
 

@@ -1,4 +1,4 @@
-//! Packets that the packet path hands over, because their next hop is not resolved.
+//! Punts: packets that the packet path hands over because their next hop is not resolved.
 
 use aya::maps::{Map, MapData, RingBuf};
 use lb_common::{
@@ -31,7 +31,8 @@ impl Punts {
         Ok(Self { ring })
     }
 
-    /// Waits for packets and calls `each` with family (4 or 6) and bytes of those that are there.
+    /// Waits for packets, and calls `each` with family (4 or 6) and bytes of each packet in the
+    /// queue.
     ///
     /// # Errors
     ///

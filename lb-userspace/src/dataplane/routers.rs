@@ -1,4 +1,4 @@
-//! What the packet path knows of virtual routers: leases, and which addresses they are about.
+//! The maps of virtual routers: leases, the last advert heard, and the virtual addresses.
 
 use std::{collections::BTreeSet, io, net::IpAddr, sync::atomic::Ordering, time::Duration};
 
@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{Access, DataplaneError, Pins, SharedArray, table::Table, tables};
 
-/// 64-bit words of an entry that the controller writes.
+/// Positions of the 64-bit words of an entry that the controller writes.
 const RENEWED: usize = 0;
 const UNTIL: usize = 1;
 const PATIENCE: usize = 2;
@@ -20,11 +20,11 @@ const RELAY_UNTIL: usize = 8;
 const OWN_MAC: usize = 9;
 const VERSION: usize = 10;
 
-/// The kernel's monotonic clock, by which leases end, in nanoseconds.
+/// The kernel's monotonic clock in nanoseconds. Leases are measured by it.
 ///
 /// # Errors
 ///
-/// When the kernel has no such clock.
+/// When the clock cannot be read.
 pub fn lease_clock() -> io::Result<u64> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
     Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
@@ -33,22 +33,22 @@ pub fn lease_clock() -> io::Result<u64> {
 /// An advert of another balancer that the packet path saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// When, by [`lease_clock`].
+    /// When it arrived, by [`lease_clock`].
     pub at: u64,
-    /// Whom it came from.
+    /// The sender.
     pub from: IpAddr,
-    /// Its priority.
+    /// The sender's priority.
     pub priority: u8,
 }
 
-/// What the packet path has to know of a virtual router.
+/// What the packet path must know of a virtual router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registered {
-    /// Whether its addresses take nothing but packets of services.
+    /// Whether its addresses accept only packets of services.
     pub refuses: bool,
-    /// Its interface's link-layer address.
+    /// The link-layer address of its interface.
     pub own_mac: [u8; 6],
-    /// Version of the adverts that it heeds.
+    /// The VRRP version of adverts that it accepts.
     pub version: u8,
 }
 
@@ -73,7 +73,7 @@ impl Routers {
         })
     }
 
-    /// All virtual routers that are known, and their places.
+    /// All virtual routers in the maps, with their indexes.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl Routers {
         Ok(found)
     }
 
-    /// All addresses that are known, and their [`place`]s.
+    /// All virtual addresses in the maps, with their [`place`]s.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Routers {
         Ok(found)
     }
 
-    /// All addresses that move on an interface.
+    /// All virtual addresses on an interface.
     ///
     /// # Errors
     ///
@@ -129,11 +129,12 @@ impl Routers {
             .collect())
     }
 
-    /// The index of a virtual router, its addresses put right, and those that it had before. What is known of it stays.
+    /// Registers a virtual router with its addresses. Returns its index, and the addresses that it
+    /// had before. The state of a router that is already registered is kept.
     ///
     /// # Errors
     ///
-    /// When there is no room, or a map cannot be written.
+    /// When the map is full or cannot be written.
     pub fn register(
         &self,
         key: RouterKey,
@@ -145,8 +146,8 @@ impl Routers {
             Some((_, index)) => (*index, self.addresses_of(*index)?),
             None => {
                 let free = (0..self.entries.len()).find(|index| known.iter().all(|(_, other)| other != index));
-                let free =
-                    free.ok_or_else(|| DataplaneError::map(maps::ROUTER_IDS.name, "more virtual routers than fit"))?;
+                let free = free
+                    .ok_or_else(|| DataplaneError::map(maps::ROUTER_IDS.name, "the map of virtual routers is full"))?;
                 self.clear(free);
                 self.ids.put(&key, &free)?;
                 (free, BTreeSet::new())
@@ -167,7 +168,8 @@ impl Routers {
         Ok((index, former))
     }
 
-    /// Forgets a virtual router and its addresses: the kernel answers for them as it would anyway.
+    /// Removes a virtual router and its addresses: the kernel answers for the addresses as without
+    /// a balancer.
     ///
     /// # Errors
     ///
@@ -190,8 +192,8 @@ impl Routers {
         }
     }
 
-    /// Renews the lease of a virtual router, from `now` on for `length`. `patience` is for how long adverts of others may stay
-    /// without an answer.
+    /// Renews the lease of a virtual router for `length` from `now` on. `patience` is how long
+    /// adverts of others may stay unanswered.
     pub fn renew(&self, index: u32, now: u64, length: Duration, patience: Duration) {
         let Some(words) = self.entries.words(index) else { return };
         words[PATIENCE].store(patience.as_nanos() as u64, Ordering::SeqCst);
@@ -200,13 +202,13 @@ impl Routers {
     }
 
     /// Ends the lease of a virtual router.
-    pub fn give_up(&self, index: u32) {
+    pub fn end_lease(&self, index: u32) {
         if let Some(words) = self.entries.words(index) {
             words[UNTIL].store(0, Ordering::SeqCst);
         }
     }
 
-    /// Lets segments of connections that are not known here go to the balancer that was master before, for so long; or not.
+    /// Relays segments of unknown connections to the former master for `length`; `None`: ends that.
     pub fn relay(&self, index: u32, now: u64, length: Option<Duration>) {
         if let Some(words) = self.entries.words(index) {
             let until = length.map_or(0, |length| now + length.as_nanos() as u64);
@@ -214,12 +216,12 @@ impl Routers {
         }
     }
 
-    /// What is known of a virtual router.
+    /// The entry of a virtual router.
     pub fn read(&self, index: u32) -> Option<VirtualRouter> {
         self.entries.read(index)
     }
 
-    /// The advert of another balancer that came last.
+    /// The last advert of another balancer.
     pub fn heard(&self, index: u32, family: u8) -> Option<Heard> {
         let entry = self.read(index).filter(|entry| entry.heard != 0)?;
         Some(Heard {

@@ -1,7 +1,8 @@
 //! Array maps as memory that this process shares with the packet path.
 //!
-//! A system call that updates an element copies it in no particular order. Shared memory lets the controller change
-//! an entry word by word, so that the packet path never sees half a change.
+//! The update system call copies an element in no defined order. VipForwarder shared memory the
+//! controller changes an entry word by word, so that the packet path never sees a half-written
+//! value.
 
 use std::{
     io,
@@ -18,12 +19,13 @@ use lb_common::{
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Size of the largest entry, in bytes, rounded up.
+/// Upper bound for the size of an entry, in bytes.
 const LARGEST: usize = 128;
 
 /// An entry of a shared array.
 pub trait Record: Abi {
-    /// Which 64-bit word makes the entry valid: it is written last, and is zero in an unused entry.
+    /// Index of the 64-bit word that makes the entry valid. It is written last, and is zero in an
+    /// unused entry.
     const PUBLISH: usize;
 }
 
@@ -63,7 +65,7 @@ impl Record for ClientHop {
     const PUBLISH: usize = 3;
 }
 impl Record for NextHop {
-    // The interface, which is zero while the hop is not resolved, is in the second word.
+    // The interface index, in the second word. It is zero while the hop is not resolved.
     const PUBLISH: usize = 1;
 }
 
@@ -75,7 +77,7 @@ pub struct SharedArray<T> {
     _entry: PhantomData<T>,
 }
 
-// SAFETY: all access goes through atomics, except in `SharedArray::drop`.
+// SAFETY: all access is atomic, except in `SharedArray::drop`.
 unsafe impl<T> Send for SharedArray<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for SharedArray<T> {}
@@ -91,7 +93,7 @@ impl<T: Record> SharedArray<T> {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses, such as for a map that was created without `BPF_F_MMAPABLE`.
+    /// When the kernel refuses, for example because the map was created without `BPF_F_MMAPABLE`.
     pub fn map(fd: impl AsFd, entries: u32, writable: bool) -> io::Result<Self> {
         let bytes = NonZeroUsize::new(entries as usize * size_of::<T>())
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an array map without entries"))?;
@@ -115,12 +117,12 @@ impl<T: Record> SharedArray<T> {
         self.entries
     }
 
-    /// Whether there are no entries. Never so, see [`SharedArray::map`].
+    /// Whether there are no entries. Always false, see [`SharedArray::map`].
     pub fn is_empty(&self) -> bool {
         self.entries == 0
     }
 
-    /// Reads an entry; `None` behind the end.
+    /// Reads an entry; `None`: the index is out of range.
     pub fn read(&self, index: u32) -> Option<T> {
         let words = self.words(index)?;
         let mut bytes = [0; LARGEST];
@@ -130,7 +132,7 @@ impl<T: Record> SharedArray<T> {
         T::from_bytes(&bytes[..size_of::<T>()])
     }
 
-    /// Fills an entry that nothing refers to; it becomes valid with the last store. Does nothing behind the end.
+    /// Fills an unused entry. The last store makes it valid. Ignores an index out of range.
     pub fn publish(&self, index: u32, entry: &T) {
         let Some(words) = self.words(index) else { return };
         for (position, new) in split(entry).enumerate() {
@@ -143,14 +145,16 @@ impl<T: Record> SharedArray<T> {
         }
     }
 
-    /// Replaces an entry that is in use; in between it is not valid, never mixed. Does nothing behind the end.
+    /// Replaces an entry that is in use. It is invalid during the change, never mixed. Ignores an
+    /// index out of range.
     pub fn replace(&self, index: u32, entry: &T) {
         let Some(words) = self.words(index) else { return };
         words[T::PUBLISH].store(0, Ordering::SeqCst);
         self.publish(index, entry);
     }
 
-    /// Changes the words other than the one that makes an entry valid, each at once. Does nothing behind the end.
+    /// Changes all words but the one that makes the entry valid, one store for each word. Ignores
+    /// an index out of range.
     pub fn update(&self, index: u32, entry: &T) {
         let Some(words) = self.words(index) else { return };
         for (position, new) in split(entry).enumerate() {
@@ -160,7 +164,7 @@ impl<T: Record> SharedArray<T> {
         }
     }
 
-    /// Changes the word that makes the entry valid. Does nothing behind the end.
+    /// Changes the word that makes the entry valid. Ignores an index out of range.
     pub fn set_publish_word(&self, index: u32, word: u64) {
         if let Some(words) = self.words(index) {
             words[T::PUBLISH].store(word, Ordering::SeqCst);
@@ -177,7 +181,7 @@ impl<T: Record> SharedArray<T> {
 }
 
 impl SharedArray<RingSlot> {
-    /// The words of some slots; none behind the end.
+    /// The words of some slots, as far as they exist.
     pub fn slots(&self, from: u32, count: u32) -> impl Iterator<Item = u64> + '_ {
         const { assert!(size_of::<RingSlot>() == 8, "a slot is one word") };
         let end = from.saturating_add(count).min(self.entries);
@@ -189,7 +193,7 @@ impl SharedArray<RingSlot> {
 }
 
 impl SharedArray<BackendLoad> {
-    /// Adds to the embryonic and active flows of a backend; negative amounts take away.
+    /// Adds to the embryonic and active flows of a backend. Negative amounts subtract.
     pub fn adjust(&self, index: u32, embryonic: i32, active: i32) {
         let Some(words) = self.words(index) else { return };
         let halves = words[0].as_ptr().cast::<AtomicU32>();
@@ -202,7 +206,7 @@ impl SharedArray<BackendLoad> {
 }
 
 impl SharedArray<BackendLoad> {
-    /// Sets embryonic and active flows of a backend to zero; returns how many there were.
+    /// Sets the embryonic and active flows of a backend to zero. Returns their sum.
     pub fn take_flows(&self, index: u32) -> i32 {
         let Some(words) = self.words(index) else { return 0 };
         let both = words[0].swap(0, Ordering::SeqCst);
@@ -211,7 +215,7 @@ impl SharedArray<BackendLoad> {
 }
 
 impl SharedArray<ClientHop> {
-    /// Replaces a state by another; says whether it did.
+    /// Replaces the state `old` by `new`. Returns whether the state was `old`.
     pub fn swap_state(&self, index: u32, old: u32, new: u32) -> bool {
         const WORD: usize = std::mem::offset_of!(ClientHop, state) / 8;
         let Some(words) = self.words(index) else { return false };
@@ -223,7 +227,7 @@ impl SharedArray<ClientHop> {
 }
 
 impl SharedArray<ServiceState> {
-    /// Adds to the flows of a service; a negative amount takes away.
+    /// Adds to the flows of a service. A negative amount subtracts.
     pub fn adjust_flows(&self, index: u32, amount: i32) {
         const WORD: usize = std::mem::offset_of!(ServiceState, flows) / 8;
         let Some(words) = self.words(index) else { return };

@@ -1,13 +1,14 @@
-//! Taking back the marks of buckets that have spilled, see [`lb_common::flow_table::spill`].
+//! Spill marks: which buckets may have entries in their second bucket, and when marks are cleared.
+//! See [`lb_common::flow_table::spill`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::{Settings, flow_table::Spills, maps};
 
-use super::{Access, DataplaneError, Pins, SharedArray, Tables, grace, tables};
+use super::{Access, DataplaneError, Pins, SharedArray, Tables, rcu, tables};
 
 impl Tables {
-    /// How many buckets of all are marked, and how many there are.
+    /// The number of marked buckets, and of all buckets.
     pub fn spilled_buckets(&self) -> (u64, u64) {
         let mark = self.spill_mark();
         let marked = self.spills.iter().map(|spills| spills.count(mark)).sum();
@@ -15,16 +16,16 @@ impl Tables {
         (marked, u64::from(v4) + u64::from(v6))
     }
 
-    /// Marks only those buckets again that have entries in others. Walks through the whole table, and waits for packets
-    /// under way; no packet waits.
+    /// Sets the marks anew: only buckets with an entry in another bucket keep one. Reads the whole
+    /// table and waits for packets in flight. No packet waits.
     pub fn renew_spills(&self) {
         let Some(settings) = self.settings.read(0) else { return };
         let other = (settings.spill_mark & 1) ^ 1;
         for spills in &self.spills {
             spills.clear(other);
         }
-        // Those that set a mark before have announced their entry then, so that the walk finds it.
-        grace::wait_for_packets_under_way();
+        // A packet that set a mark before has written its entry by now, so the walk finds it.
+        rcu::wait_for_packets_in_flight();
         self.for_each_spilled(|is_v6, first| self.spills[usize::from(is_v6)].set(other, first));
         self.settings.update(
             0,
@@ -34,7 +35,7 @@ impl Tables {
             },
         );
         // The next renewal clears the other mark.
-        grace::wait_for_packets_under_way();
+        rcu::wait_for_packets_in_flight();
     }
 
     /// Clears all marks, for a table without entries.
@@ -50,7 +51,7 @@ impl Tables {
     }
 }
 
-/// Sets all marks, for a table that was filled without them.
+/// Sets all marks, for a table that was filled by a version without marks.
 pub(super) fn mark_all(pins: &Pins) -> Result<(), DataplaneError> {
     for map in [maps::SPILLS_V4, maps::SPILLS_V6] {
         let spills: SharedArray<Spills> = tables::shared(pins, map, Access::Write)?;

@@ -1,17 +1,17 @@
-//! The pinned maps as reconciliation reads and writes them.
+//! The pinned maps as the store that reconciliation reads and writes.
 
 use std::net::IpAddr;
 
 use lb_common::{AddressClass, Backend, BackendState, BackendStatus, NextHop, Ring, RingSlot, Service};
 use lb_core::{
-    reconcile::{Classes, GuardVerdict, Guarded, Listing, Store, classes::place_of, store::Room},
+    reconcile::{Classes, GuardVerdict, Guarded, Listing, Store, classes::place_of, store::Capacity},
     schedule::Digest,
 };
 
-use super::{DataplaneError, Tables, wait_for_packets_under_way};
+use super::{DataplaneError, Tables, wait_for_packets_in_flight};
 
 impl Tables {
-    /// The class that the packet path gives an address.
+    /// The class of an address in the packet path.
     pub fn address_class(&self, address: IpAddr) -> AddressClass {
         let (word, shift) = place_of(address);
         AddressClass((self.address_classes.read(word).unwrap_or(0) >> shift) as u8)
@@ -21,8 +21,8 @@ impl Tables {
 impl Store for Tables {
     type Error = DataplaneError;
 
-    fn room(&self) -> Room {
-        Room {
+    fn capacity(&self) -> Capacity {
+        Capacity {
             services: self.services.len(),
             backends: self.backends.len().min(self.next_hops.len()),
             ring_slots: self.rings.len(),
@@ -71,14 +71,14 @@ impl Store for Tables {
     fn set_backend_status(&mut self, index: u32, status: BackendStatus) -> Result<(), DataplaneError> {
         let service = self.backends.read(index).map(|backend| backend.service);
         if status.state() == BackendState::Up {
-            // What it left unanswered before says nothing of what it does from now on.
+            // Signals from before it was up say nothing about it now.
             self.signals.replace(index, &lb_common::BackendSignals::ZERO);
         }
         self.backends.set_publish_word(index, status.0);
         if status.state() == BackendState::Free
             && let Some(service) = service
         {
-            // Its flows are nobody's from now on, so that nobody else takes them out of the service's number.
+            // The service no longer counts its flows; nothing else subtracts them.
             let flows = self.loads.take_flows(index);
             self.service_states.adjust_flows(service, -flows);
         }
@@ -135,7 +135,7 @@ impl Store for Tables {
     }
 
     fn settle(&mut self) -> Result<(), DataplaneError> {
-        wait_for_packets_under_way();
+        wait_for_packets_in_flight();
         Ok(())
     }
 }

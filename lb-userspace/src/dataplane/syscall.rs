@@ -1,5 +1,5 @@
-//! Operations that aya has not: on maps, reading many entries at once, taking one out, keys with a prefix; and asking
-//! links where they are.
+//! BPF system calls that aya does not offer: batch lookup, update and delete with keys of LPM maps,
+//! and link information.
 
 use std::{
     ffi::CString,
@@ -17,12 +17,12 @@ use nix::libc;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
-/// Entries asked for at once, at first.
+/// Entries of a batch, at first.
 const BATCH: usize = 4096;
-/// Room for where a batch ended, in 64-bit words: a number for hash maps, a key for others.
+/// Size of the position at which a batch ended, in 64-bit words. It is a number for hash maps and a
+/// key for others.
 const POSITION: usize = 8;
 
 #[repr(C)]
@@ -50,20 +50,6 @@ struct ElementAttributes {
 
 #[repr(C)]
 #[derive(Default)]
-struct RunAttributes {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context: [u64; 5],
-}
-
-#[repr(C)]
-#[derive(Default)]
 struct PinAttributes {
     path: u64,
     fd: u32,
@@ -78,22 +64,22 @@ struct InfoAttributes {
     info: u64,
 }
 
-/// What the kernel tells of a link to an interface.
+/// What the kernel knows of a link to an interface.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LinkInfo {
     kind: u32,
     id: u32,
-    /// The program that it runs.
+    /// Id of the program that the link runs.
     pub(super) program: u32,
     reserved: u32,
-    /// The interface; 0 where that is gone.
+    /// Index of the interface; 0: the interface does not exist any more.
     pub(super) ifindex: u32,
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes have the layout and size that the kernel reads for the command; pointers in them refer
-    // to memory that the callers keep.
+    // SAFETY: the attributes have the layout and size that the kernel reads for the command;
+    // pointers in them refer to memory that the callers keep.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -102,7 +88,7 @@ fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> 
     }
 }
 
-/// What a pinned link is attached to and runs.
+/// Reads the interface and the program of a pinned link.
 pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut pinned = PinAttributes {
@@ -110,7 +96,7 @@ pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
         ..PinAttributes::default()
     };
     let fd = bpf(BPF_OBJ_GET, &mut pinned)?;
-    // SAFETY: the command answers with a new descriptor that is nobody else's.
+    // SAFETY: the command returns a new descriptor that nothing else owns.
     let link = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     let mut info = LinkInfo::default();
     let mut attributes = InfoAttributes {
@@ -122,7 +108,8 @@ pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
     Ok(info)
 }
 
-/// Calls `each` for the entries of a map. Entries that come or go meanwhile may be seen or not.
+/// Calls `each` for the entries of a map. Entries that are added or removed meanwhile may be
+/// missed.
 pub(super) fn for_each<K: Abi, V: Abi>(map: &impl AsFd, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
     const { assert!(size_of::<K>() <= 8 * POSITION, "a key is larger than any known one") };
     let map_fd = map.as_fd().as_raw_fd() as u32;
@@ -169,7 +156,7 @@ pub(super) fn for_each<K: Abi, V: Abi>(map: &impl AsFd, mut each: impl FnMut(&K,
     }
 }
 
-/// Enters a value, in place of the one that is there.
+/// Adds an entry or replaces its value.
 pub(super) fn put<K: Abi, V: Abi>(map: &impl AsFd, key: &K, value: &V) -> io::Result<()> {
     let mut attributes = ElementAttributes {
         map_fd: map.as_fd().as_raw_fd() as u32,
@@ -180,7 +167,7 @@ pub(super) fn put<K: Abi, V: Abi>(map: &impl AsFd, key: &K, value: &V) -> io::Re
     bpf(BPF_MAP_UPDATE_ELEM, &mut attributes).map(drop)
 }
 
-/// Removes an entry, if it is there.
+/// Removes an entry if it exists.
 pub(super) fn remove<K: Abi>(map: &impl AsFd, key: &K) -> io::Result<()> {
     let mut attributes = ElementAttributes {
         map_fd: map.as_fd().as_raw_fd() as u32,
@@ -191,20 +178,6 @@ pub(super) fn remove<K: Abi>(map: &impl AsFd, key: &K) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result.map(drop),
     }
-}
-
-/// Runs an XDP program once on an empty frame; returns what it returned.
-pub(super) fn run_program(program: impl AsFd) -> io::Result<u32> {
-    let frame = [0_u8; 64];
-    let mut attributes = RunAttributes {
-        prog_fd: program.as_fd().as_raw_fd() as u32,
-        data_size_in: frame.len() as u32,
-        data_in: frame.as_ptr() as u64,
-        repeat: 1,
-        ..RunAttributes::default()
-    };
-    bpf(BPF_PROG_TEST_RUN, &mut attributes)?;
-    Ok(attributes.retval)
 }
 
 #[cfg(test)]
@@ -222,7 +195,7 @@ mod tests {
     const LPM_TRIE: u32 = 11;
     const BPF_F_NO_PREALLOC: u32 = 1;
 
-    /// A longest-prefix map in the kernel.
+    /// Creates an LPM map.
     fn trie<K: Abi>() -> OwnedFd {
         let mut attributes = [LPM_TRIE, size_of::<K>() as u32, 4, 1 << 16, BPF_F_NO_PREALLOC];
         // SAFETY: the attributes are the first five words that the kernel reads for the command.
@@ -239,7 +212,7 @@ mod tests {
             "the tests of this module need root: {}",
             io::Error::last_os_error()
         );
-        // SAFETY: a descriptor that was just made, and is nobody else's.
+        // SAFETY: a new descriptor that nothing else owns.
         unsafe { OwnedFd::from_raw_fd(fd as i32) }
     }
 
@@ -264,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn all_entries_of_a_longest_prefix_map_are_read_in_several_batches() {
+    fn all_entries_of_an_lpm_map_are_read_in_several_batches() {
         let map = trie::<PortRangeKey<V6>>();
         assert_eq!(entries(&map), BTreeMap::new());
         let count = 2 * BATCH as u16 + 7;
@@ -275,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_replaced_and_removed_and_one_that_is_not_there_is_no_error() {
+    fn entries_are_replaced_and_removed_and_removing_a_missing_one_is_no_error() {
         let map = trie::<PortRangeKey<V6>>();
         put(&map, &key(1), &1_u32).unwrap();
         put(&map, &key(1), &2_u32).unwrap();

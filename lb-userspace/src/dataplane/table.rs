@@ -1,11 +1,11 @@
-//! Opened maps with keys of their own: hash maps and longest-prefix maps.
+//! Maps with their own key types: hash maps and LPM maps.
 
 use aya::maps::MapData;
 use lb_common::{Family, V6, abi::Abi, maps::Map};
 
 use super::{DataplaneError, Pins, syscall, tables};
 
-/// A hash map or longest-prefix map.
+/// A hash map or LPM map.
 pub(super) struct Table {
     data: MapData,
     map: Map,
@@ -18,7 +18,7 @@ impl Table {
         Ok(Self { data, map })
     }
 
-    /// All entries. Those that are added or removed meanwhile may be missing.
+    /// Calls `each` for all entries. Entries that are added or removed meanwhile may be missed.
     pub(super) fn for_each<K: Abi, V: Abi>(&self, each: impl FnMut(&K, &V)) -> Result<(), DataplaneError> {
         self.check::<K>();
         syscall::for_each(self.data.fd(), each).map_err(|cause| DataplaneError::map(self.map.name, cause))
@@ -37,7 +37,7 @@ impl Table {
         syscall::remove(self.data.fd(), key).map_err(|cause| DataplaneError::map(self.map.name, cause))
     }
 
-    /// The kernel reads as many bytes as the map's keys have.
+    /// Panics if the key has another size than the map's keys: the kernel would read beyond it.
     fn check<K: Abi>(&self) {
         assert_eq!(size_of::<K>(), self.map.key_size, "key of {}", self.map.name);
     }

@@ -1,4 +1,4 @@
-//! All pinned maps of a node, opened and typed.
+//! All pinned maps of a node, opened with their types.
 
 use std::net::IpAddr;
 
@@ -12,12 +12,12 @@ use super::{
     DataplaneError, Pins, SharedArray, flows::Flows, raw::Raw, settings::Clock, shared::Record, table::FamilyTables,
 };
 
-/// Whether maps are opened to be changed.
+/// Whether maps are opened for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Only to be read.
+    /// Read only.
     Read,
-    /// To be changed.
+    /// Read and write.
     Write,
 }
 
@@ -25,28 +25,28 @@ pub enum Access {
 pub struct Tables {
     /// Services by index.
     pub services: SharedArray<Service>,
-    /// What the packet path changes of a service.
+    /// What the packet path changes of a service: cursor, number of flows.
     pub service_states: SharedArray<ServiceState>,
     /// Rings of all services.
     pub rings: SharedArray<RingSlot>,
     /// Backends by index.
     pub backends: SharedArray<Backend>,
-    /// Flows of each backend now.
+    /// Number of flows of each backend.
     pub loads: SharedArray<BackendLoad>,
-    /// How each backend answers SYNs.
+    /// How each backend responds to SYNs.
     pub signals: SharedArray<BackendSignals>,
     /// Next hops by index.
     pub next_hops: SharedArray<NextHop>,
-    /// Where the packets of clients come from.
+    /// Where clients' packets come from and replies go.
     pub client_hops: SharedArray<ClientHop>,
     /// The clock of the flow table.
     pub clock: Clock,
     pub(super) hash_seed: u64,
     pub(super) settings: SharedArray<Settings>,
-    /// Marks of the buckets for IPv4 and for IPv6.
+    /// Spill marks of the buckets for IPv4 and for IPv6.
     pub(super) spills: [SharedArray<Spills>; 2],
     pub(super) flows: Flows,
-    /// What addresses may be.
+    /// What each address is: virtual, source, worker.
     pub address_classes: SharedArray<u64>,
     pub(super) services_by_port: FamilyTables,
     pub(super) services_by_block: FamilyTables,
@@ -94,8 +94,8 @@ impl Tables {
         })
     }
 
-    /// How often sources began flows of services lately: index of the service, source, and when its next flow would be
-    /// due if all came evenly, in nanoseconds of the monotonic clock.
+    /// When sources may begin their next flow: index of the service, source, and the time at which
+    /// the next flow is due if flows are evenly spaced, in nanoseconds of the monotonic clock.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Tables {
         Ok(found)
     }
 
-    /// The packets of a backend, over all CPUs.
+    /// The packet counters of a backend, summed over all CPUs.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Tables {
             }))
     }
 
-    /// Sets the packets of a backend to zero, for an entry that another backend takes.
+    /// Sets the packet counters of a backend to zero, for an entry that another backend gets.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl Tables {
         self.counters.set(index, zeros, 0).map_err(|cause| failed(cause.into()))
     }
 
-    /// How often each event happened, over all CPUs.
+    /// How often each event occurred, over all CPUs.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl Tables {
         Event::ALL.iter().map(sum).collect()
     }
 
-    /// How often each outcome came, over all CPUs.
+    /// How often each outcome occurred, over all CPUs.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! How full maps are, and how much memory they take.
+//! How full the maps are, and how much memory they use.
 
 use std::{
     fs, io,
@@ -15,11 +15,11 @@ use super::{Access, DataplaneError, Pins, Tables, dump, tables};
 pub struct MapUsage {
     /// Name.
     pub name: String,
-    /// Entries that are in use; `null` where that cannot be told without disturbing the packet path.
+    /// Entries in use; `null`: they cannot be counted without disturbing the packet path.
     pub used: Option<u64>,
-    /// Entries that it is meant to hold; of a ring buffer its bytes.
+    /// Entries that the map is sized for; for a ring buffer, bytes.
     pub capacity: u64,
-    /// Memory of the kernel that it takes.
+    /// Kernel memory of the map, in bytes.
     pub bytes: u64,
 }
 
@@ -31,16 +31,16 @@ pub struct MapUsage {
 pub fn usage(pins: &Pins) -> Result<Vec<MapUsage>, DataplaneError> {
     let all = Tables::open(pins, Access::Read)?;
     let [flows_v4, flows_v6] = all.count_flow_entries();
-    let [room_v4, room_v6] = all.flow_capacity();
+    let [capacity_v4, capacity_v6] = all.flow_capacity();
     let each = maps::ALL.iter().map(|map| {
         let failed = |cause: io::Error| DataplaneError::map(map.name, cause);
         let data = tables::open(pins, *map)?;
         let info = data.info().map_err(|cause| DataplaneError::map(map.name, cause))?;
         let bytes = memory(data.fd().as_fd().as_raw_fd()).map_err(failed)?;
         let (used, capacity) = match *map {
-            // Entries of these are several in one of the map.
-            maps::FLOWS_V4 => (Some(flows_v4), room_v4),
-            maps::FLOWS_V6 => (Some(flows_v6), room_v6),
+            // Each map entry of these holds several flow entries.
+            maps::FLOWS_V4 => (Some(flows_v4), capacity_v4),
+            maps::FLOWS_V6 => (Some(flows_v6), capacity_v6),
             _ => {
                 let entries = dump::dump(pins, map.name, usize::MAX)?;
                 (entries.map(|entries| entries.len() as u64), info.max_entries())
@@ -56,7 +56,7 @@ pub fn usage(pins: &Pins) -> Result<Vec<MapUsage>, DataplaneError> {
     each.collect()
 }
 
-/// The memory of a map, which the kernel tells of each descriptor.
+/// The memory of a map, in bytes, from the kernel's information on its descriptor.
 fn memory(fd: i32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
@@ -64,7 +64,7 @@ fn memory(fd: i32) -> io::Result<u64> {
     number.ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            "the kernel does not tell the memory of a map",
+            "the kernel does not report the memory of a map",
         )
     })
 }

@@ -1,4 +1,5 @@
-//! When to look at interfaces and their addresses: when netlink says that something changed, and now and then without cause.
+//! Waits for changes of interfaces and their addresses, as netlink reports them, with a periodic
+//! wake-up.
 
 use std::{future::pending, io, time::Duration};
 
@@ -6,48 +7,50 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use rtnetlink::MulticastGroup;
 use tokio::{task::AbortHandle, time::timeout};
 
-/// Says when to look.
+/// Waits for changes.
 pub(crate) struct LinkChanges {
-    told: Option<Told>,
-    /// How often without cause: what netlink should have told may be lost.
+    monitor: Option<Monitor>,
+    /// Longest time between two wake-ups. It covers netlink messages that were lost.
     period: Duration,
 }
 
 impl LinkChanges {
-    /// From now on, in the network namespace of the calling thread. Must be called within a runtime.
+    /// Watches from now on, in the network namespace of the calling thread. Must be called within a
+    /// runtime.
     pub(crate) fn new(period: Duration) -> Self {
-        let told = Told::open().inspect_err(|error| {
-            tracing::warn!(%error, "netlink does not tell when interfaces change: they are looked at every {period:?}");
+        let monitor = Monitor::open().inspect_err(|error| {
+            tracing::warn!(%error, "netlink does not report changes of interfaces: they are read every {period:?}");
         });
         Self {
-            told: told.ok(),
+            monitor: monitor.ok(),
             period,
         }
     }
 
-    /// Waits until it is time; one look answers all that was told so far.
+    /// Waits for the next change or the end of the period. Collects all changes that are already
+    /// queued.
     pub(crate) async fn next(&mut self) {
-        let told = async {
-            match &mut self.told {
-                Some(told) => told.next().await,
+        let monitor = async {
+            match &mut self.monitor {
+                Some(monitor) => monitor.next().await,
                 None => pending().await,
             }
         };
-        let is_open = timeout(self.period, told).await != Ok(false);
-        match &mut self.told {
-            Some(told) if is_open => told.drain(),
-            _ => self.told = Told::open().ok(),
+        let is_open = timeout(self.period, monitor).await != Ok(false);
+        match &mut self.monitor {
+            Some(monitor) if is_open => monitor.drain(),
+            _ => self.monitor = Monitor::open().ok(),
         }
     }
 }
 
-/// What netlink tells of interfaces that come, go or change, and of their addresses.
-struct Told {
+/// The netlink socket that reports interfaces and addresses.
+struct Monitor {
     changes: Box<dyn Stream<Item = ()> + Send + Unpin>,
     connection: AbortHandle,
 }
 
-impl Told {
+impl Monitor {
     fn open() -> io::Result<Self> {
         use MulticastGroup::{Ipv4Ifaddr, Ipv6Ifaddr, Link};
         let (connection, _, changes) = rtnetlink::new_multicast_connection(&[Link, Ipv4Ifaddr, Ipv6Ifaddr])?;
@@ -57,18 +60,18 @@ impl Told {
         })
     }
 
-    /// Waits for a change. Says whether the socket still works.
+    /// Waits for a change. Returns whether the socket still works.
     async fn next(&mut self) -> bool {
         self.changes.next().await.is_some()
     }
 
-    /// Takes what is there already.
+    /// Discards queued changes.
     fn drain(&mut self) {
         while let Some(Some(())) = self.changes.next().now_or_never() {}
     }
 }
 
-impl Drop for Told {
+impl Drop for Monitor {
     fn drop(&mut self) {
         self.connection.abort();
     }

@@ -1,4 +1,4 @@
-//! Private network namespaces for tests. They vanish with the value, whatever becomes of the test.
+//! Private network namespaces for tests. They are removed with the value, also when a test panics.
 
 use std::{
     fs::{self, File},
@@ -9,12 +9,12 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// A network namespace that only this value keeps alive.
+/// A network namespace that exists as long as this value.
 #[derive(Debug)]
 pub struct Netns(File);
 
 impl Netns {
-    /// Makes an empty namespace with its loopback up.
+    /// Makes an empty namespace with its loopback interface up.
     pub fn new() -> Self {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).expect("the tests of this module need root, to make network namespaces");
@@ -29,7 +29,7 @@ impl Netns {
         namespace
     }
 
-    /// Runs something on a thread of its own inside the namespace.
+    /// Runs a function in the namespace, on a thread of its own.
     pub fn run<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
         let enter = || {
             setns(&self.0, CloneFlags::CLONE_NEWNET).expect("a namespace that was just made can be entered");
@@ -41,7 +41,7 @@ impl Netns {
         }
     }
 
-    /// Runs `ip` with words that are separated by spaces; panics with its complaint when it fails.
+    /// Runs `ip` with arguments separated by spaces. Panics with its error output when it fails.
     pub fn ip(&self, words: &str) {
         let output = self.run(|| Command::new("ip").args(words.split_whitespace()).output());
         let output = output.expect("the command `ip` is installed");
@@ -59,8 +59,8 @@ impl Netns {
             .unwrap_or_else(|error| panic!("cannot write {file}: {error}"));
     }
 
-    /// Connects two namespaces by a pair of veth interfaces, both up.
-    /// Addresses are given with prefix lengths, separated by spaces.
+    /// Connects two namespaces by a veth pair, both ends up. Addresses have prefix lengths and are
+    /// separated by spaces.
     pub fn connect(&self, (name, addresses): (&str, &str), other: &Self, (other_name, other_addresses): (&str, &str)) {
         let place = format!("/proc/{}/fd/{}", process::id(), other.0.as_raw_fd());
         self.ip(&format!(

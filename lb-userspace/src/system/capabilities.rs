@@ -1,19 +1,20 @@
-//! Whether this process may do what a balancer does; said once and precisely, before the kernel says `EPERM`.
+//! Checks that this process has the capabilities that the controller needs, before the kernel
+//! refuses something.
 
 use std::fmt;
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// A privilege that is needed: one of `any_of`.
+/// A required capability: one of `any_of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// The narrow capability first, then wider ones that include it.
+    /// The narrowest capability first, then wider ones that include it.
     pub any_of: &'static [Capability],
-    /// What it is for.
+    /// What it is needed for.
     pub purpose: &'static str,
 }
 
-/// All that is needed.
+/// All required capabilities.
 pub const NEEDS: [Need; 4] = [
     Need {
         any_of: &[Capability::CAP_BPF, Capability::CAP_SYS_ADMIN],
@@ -33,13 +34,13 @@ pub const NEEDS: [Need; 4] = [
     },
 ];
 
-/// Why the process may not do what a balancer does.
+/// Why the process cannot run the controller.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
     /// Capabilities are not in the effective set.
     #[error("{}", Explanation(.0))]
     Capabilities(Vec<Need>),
-    /// The kernel does not tell.
+    /// The kernel does not report them.
     #[error("cannot read the capabilities of this process: {0}")]
     Unreadable(String),
 }
@@ -47,17 +48,17 @@ pub enum Missing {
 /// Checks the effective capabilities of the calling thread.
 ///
 /// # Errors
-/// Names all that is missing, what each is for, and how to give it.
+/// Names everything that is missing, its purpose, and how to grant it.
 pub fn check() -> Result<(), Missing> {
     let effective = caps::read(None, CapSet::Effective).map_err(|error| Missing::Unreadable(error.to_string()))?;
-    judge(&effective)
+    validate(&effective)
 }
 
 /// Checks a set of effective capabilities.
 ///
 /// # Errors
 /// As [`check`].
-pub fn judge(effective: &CapsHashSet) -> Result<(), Missing> {
+pub fn validate(effective: &CapsHashSet) -> Result<(), Missing> {
     let is_missing = |need: &Need| !need.any_of.iter().any(|capability| effective.contains(capability));
     let missing: Vec<_> = NEEDS.into_iter().filter(is_missing).collect();
     if missing.is_empty() {
@@ -85,7 +86,7 @@ impl fmt::Display for Explanation<'_> {
         let narrow: Vec<_> = NEEDS.iter().map(|need| need.any_of[0].to_string()).collect();
         write!(
             f,
-            "\nrun as root; or give them by systemd: AmbientCapabilities={}; or by: setcap {}+ep PATH_OF_THIS_PROGRAM",
+            "\nrun as root; or grant them by systemd: AmbientCapabilities={}; or by: setcap {}+ep PATH_OF_THIS_PROGRAM",
             narrow.join(" "),
             narrow.join(",").to_lowercase()
         )
@@ -98,7 +99,7 @@ mod tests {
     use Capability::{CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_CHROOT};
 
     fn missing(effective: &[Capability]) -> Vec<Capability> {
-        match judge(&effective.iter().copied().collect()) {
+        match validate(&effective.iter().copied().collect()) {
             Ok(()) => vec![],
             Err(Missing::Capabilities(needs)) => needs.iter().map(|need| need.any_of[0]).collect(),
             Err(other) => panic!("{other}"),
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_lack_what_they_do_not_hold_or_include() {
+    fn a_need_is_missing_unless_a_capability_of_the_set_includes_it() {
         let table: [(&[Capability], &[Capability]); 6] = [
             (&[CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW], &[]),
             (&[CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_NET_RAW], &[]),
@@ -121,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_what_is_missing_what_for_and_the_remedies() {
-        let text = judge(&[CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW].into_iter().collect())
+    fn the_error_names_what_is_missing_its_purpose_and_the_remedies() {
+        let text = validate(&[CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW].into_iter().collect())
             .unwrap_err()
             .to_string();
         let lines: Vec<_> = text.lines().collect();

@@ -1,5 +1,5 @@
-//! How many files this process may have open at a time: as many as the system lets it, since checks of many backends at once
-//! need one each.
+//! The limit of open files: raised to the hard limit, because many simultaneous checks need one
+//! descriptor each.
 
 use std::{io, sync::OnceLock};
 
@@ -7,43 +7,44 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use lb_core::config::Probe;
 
-/// What this process needs besides checks: maps, programs and sockets, and connections to the admin API.
+/// Descriptors that this process needs besides checks: maps, programs, sockets, connections of the
+/// admin API.
 const OWN: u64 = 256;
 
-/// So few files may be open that the controller cannot start.
+/// The limit of open files is too low to start.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "at most {limit} files may be open at a time, expected at least {OWN} and one for each backend that is checked: raise the hard \
-     limit (`LimitNOFILE=` of the unit, `ulimit -Hn`)"
+    "the limit of open files is {limit}, expected at least {OWN} and one for each checked backend: raise the hard limit \
+     (`LimitNOFILE=` of the unit, `ulimit -Hn`)"
 )]
 pub struct TooFew {
     limit: u64,
 }
 
-/// The soft limit that this process began with.
+/// The soft limit at the start of this process.
 static BEFORE: OnceLock<u64> = OnceLock::new();
 
-/// Lets this process have as many files open as it may allow itself.
+/// Raises the soft limit of open files to the hard limit.
 ///
 /// # Errors
 ///
-/// When that is not enough to start.
+/// When the hard limit is too low to start.
 pub fn raise() -> Result<(), TooFew> {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         BEFORE.get_or_init(|| soft);
-        tracing::debug!(soft, hard, "the limit of open files is raised to the hard one");
+        tracing::debug!(soft, hard, "raised the limit of open files to the hard limit");
         Ok(())
     });
     if let Err(error) = raised {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
     let limit = limit();
     if limit < OWN { Err(TooFew { limit }) } else { Ok(()) }
 }
 
-/// Gives a child process the limit that this one began with: programs that use select(2) can do nothing with a higher one. It
-/// makes system calls alone.
+/// Restores the original limit in a child process: programs that use select(2) fail with a higher
+/// one. Only makes system calls.
 pub(crate) fn restore() -> io::Result<()> {
     if let Some(soft) = BEFORE.get() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -52,17 +53,17 @@ pub(crate) fn restore() -> io::Result<()> {
     Ok(())
 }
 
-/// How many files may be open while all these checks are made at a time.
+/// Number of descriptors for all these checks at the same time.
 pub(crate) fn needed<'a>(checks: impl Iterator<Item = &'a Probe>) -> u64 {
     let each = |probe: &Probe| match probe {
-        // Both ends of a pipe, the process, and what forking takes.
+        // Both ends of a pipe, the process, and what fork needs.
         Probe::Command(_) => 4,
         _ => 1,
     };
     OWN + checks.map(each).sum::<u64>()
 }
 
-/// How many files may be open.
+/// The present limit.
 pub(crate) fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }

@@ -1,4 +1,5 @@
-//! One controller for a node: a lock in the state folder, and one on the folder of its maps.
+//! Locks that allow only one controller for a node: one in the state folder, one on the folder of
+//! its maps.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,29 +10,29 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// Held as long as this lives. The kernel gives it back when the process ends, however it ends.
+/// The lock is held as long as this value. The kernel releases it when the process ends.
 #[derive(Debug)]
 pub struct NodeLock {
     _file: Flock<File>,
 }
 
-/// The lock could not be had.
+/// The lock is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another controller holds it.
-    #[error("another lbd{} runs for this node: it holds {}; stop it first, or give a second one another node.name", holder(pid), path.display())]
+    /// Another controller holds the lock.
+    #[error("another lbd{} runs for this node and holds {}: stop it, or give one of the two another node.name", holder(pid), path.display())]
     Held {
         /// The lock file.
         path: PathBuf,
-        /// Process id of the holder, if it could be read.
+        /// Process id of the holder; `None`: unknown.
         pid: Option<u32>,
     },
-    /// The file or its folder could not be made.
+    /// The folder or the lock file cannot be created.
     #[error("cannot use the folder {}: {cause}", path.display())]
     Unusable {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
 }
@@ -41,11 +42,11 @@ fn holder(pid: &Option<u32>) -> String {
 }
 
 impl NodeLock {
-    /// Takes the lock of the node whose state is in `state_dir`, which is created.
+    /// Takes the lock in the state folder of a node. Creates the folder.
     ///
     /// # Errors
     ///
-    /// When another process has it, or the folder cannot be used.
+    /// When another process holds it, or the folder cannot be used.
     pub fn take(state_dir: &Path) -> Result<Self, LockError> {
         let unusable = |cause| LockError::Unusable {
             path: state_dir.to_owned(),
@@ -80,11 +81,11 @@ impl NodeLock {
         Ok(Self { _file: file })
     }
 
-    /// Takes the lock of a folder that is there.
+    /// Takes the lock of an existing folder.
     ///
     /// # Errors
     ///
-    /// When another process has it, or the folder cannot be opened.
+    /// When another process holds it, or the folder cannot be opened.
     pub fn claim(folder: &Path) -> Result<Self, LockError> {
         let path = folder.to_owned();
         let opened = File::open(folder).map_err(|cause| LockError::Unusable {
@@ -120,7 +121,7 @@ mod tests {
         );
         drop(first);
         NodeLock::take(&state).unwrap();
-        // The same of a folder that is locked itself.
+        // The same for the lock of a folder.
         let first = NodeLock::claim(&state).unwrap();
         let refusal = NodeLock::claim(&state).unwrap_err().to_string();
         assert!(refusal.contains("another lbd runs for this node"), "{refusal}");

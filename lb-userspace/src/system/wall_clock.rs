@@ -1,10 +1,11 @@
-//! The time of day, but for steps of its clock while this process runs: deadlines neither come early nor late by them.
+//! The time of day, unaffected by clock steps while this process runs: deadlines come neither early
+//! nor late.
 
 use std::{sync::LazyLock, time::Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Now.
+/// The present time.
 pub fn now() -> Timestamp {
     static BEGIN: LazyLock<(Timestamp, Instant)> = LazyLock::new(|| (Timestamp::now(), Instant::now()));
     let (day, begin) = *BEGIN;

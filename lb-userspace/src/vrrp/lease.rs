@@ -86,7 +86,7 @@ impl Lease {
 
     /// Ends it.
     pub(super) fn release(&self) {
-        self.routers.give_up(self.index);
+        self.routers.end_lease(self.index);
     }
 
     /// Relays unknown connections to the former master for that time. `None`: ends the relay.

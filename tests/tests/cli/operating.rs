@@ -300,7 +300,7 @@ fn each_end_of_a_drain_is_one_event_with_its_cause() {
     eventually(PATIENCE, "the quiet one has drained", || {
         causes_of(&lbd, &quiet).len() == 1
     });
-    assert!(causes_of(&lbd, &quiet)[0].contains("no flows are left"));
+    assert!(causes_of(&lbd, &quiet)[0].contains("no flows remain"));
     let [v4, _] = virtual_addresses(0);
     let load = Load::new((v4, 80).into()).endless(Duration::from_millis(20));
     let kept = load.concurrency(2).keep_alive().start(&lab.client.namespace);

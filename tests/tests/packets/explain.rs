@@ -238,7 +238,7 @@ fn a_reply_is_distinguished_from_a_request() {
         ..asked
     };
     let found = explain(&program.tables, &answer).unwrap();
-    assert_eq!((found.verdict, found.outcome), (Verdict::IsAnswer, None), "{found:?}");
+    assert_eq!((found.verdict, found.outcome), (Verdict::IsReply, None), "{found:?}");
     let mut stray = Packet::tcp(client(false, 4), asked.virtual_address, RST);
     stray.ttl = 9;
     let (_, counted) = program.run_bytes(&stray.bytes());

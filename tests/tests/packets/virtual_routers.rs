@@ -182,7 +182,7 @@ fn frames_to_the_virtual_router_are_for_its_master_alone() {
         scene.program.send(&syn, Outcome::Forwarded);
         // A former master takes them until the next master has sent from there.
         scene.routers.relay(scene.index, lease_clock().unwrap(), Some(LEASE));
-        scene.routers.give_up(scene.index);
+        scene.routers.end_lease(scene.index);
         let late = Packet {
             source: fixture::client(v6, 40_002),
             ..syn.clone()

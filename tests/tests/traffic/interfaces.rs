@@ -48,7 +48,7 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
     config.interfaces.push("eth9".into());
     let mut lbd = Lbd::start(balancer, config).unwrap();
     lbd.await_all_up("web");
-    assert!(warnings(&lbd).contains("eth9 is missing"), "{}", warnings(&lbd));
+    assert!(warnings(&lbd).contains("eth9 does not exist"), "{}", warnings(&lbd));
     assert_eq!(interface(&lbd, "eth9")["xdp_mode"], "none");
     let witness = Witness::of(&lab);
     for _ in 0..3 {
@@ -60,7 +60,7 @@ fn an_interface_that_is_missing_is_named_and_gets_the_program_whenever_it_comes(
         eventually(PATIENCE, "no warnings are left", || warnings(&lbd) == "[]");
         balancer.namespace.ip("link delete eth9").unwrap();
         await_mode(&lbd, "eth9", "none");
-        assert!(warnings(&lbd).contains("eth9 is missing"), "{}", warnings(&lbd));
+        assert!(warnings(&lbd).contains("eth9 does not exist"), "{}", warnings(&lbd));
     }
     let kinds_of = |lbd: &Lbd<'_>| -> Vec<String> {
         let page = lbd.lbctl(&["event", "list"]).unwrap();

@@ -400,7 +400,7 @@ fn the_limit_of_open_files_is_raised_and_one_too_low_is_a_warning() {
     assert!(log.contains(&warning), "{log}");
     let refused = restart_with(&mut lbd, "ulimit -n 128").unwrap_err().to_string();
     assert!(
-        refused.contains("at most 128 files may be open at a time, expected at least 256"),
+        refused.contains("the limit of open files is 128, expected at least 256"),
         "{refused}"
     );
 }

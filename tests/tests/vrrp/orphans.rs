@@ -297,7 +297,7 @@ fn one_that_is_maintained_stays_backup_across_restarts() {
     first.restart().unwrap();
     await_roles(&first, "backup");
     let refused = format!("{:#}", first.lbctl(&["vrrp", "take", "v6"]).unwrap_err());
-    assert!(refused.contains("v6 is maintained"), "{refused}");
+    assert!(refused.contains("v6 is in maintenance"), "{refused}");
     // Also when the other one ends.
     second.terminate().unwrap();
     std::thread::sleep(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! What should become of a flow: a pure decision.
+//! Fate of a flow: what the sweep does with it. A pure decision.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use lb_common::{BackendState, OnBackendDown, Phase, wire::udp};
 
 use crate::config::Timeouts;
 
-/// What should become of a flow.
+/// What the sweep does with a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Nothing.
     Keep,
-    /// It was silent for too long: forget it.
+    /// It was silent for too long: end it.
     End,
-    /// Its backend is no more: forget it, and let a client that waits learn of it.
-    Dismiss,
-    /// Its backend is down, and a client that waits should learn of it.
-    Nudge,
+    /// Its backend was removed: end it, and challenge its client.
+    EndAndChallenge,
+    /// Its backend is down: challenge its client.
+    Challenge,
 }
 
-/// What is known of a flow and of what it belongs to.
+/// What the decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
-    /// How far the connection has come.
+    /// State of the connection.
     pub phase: Phase,
     /// IP protocol number.
     pub protocol: u8,
-    /// For how long no packet came.
+    /// Time since the last packet.
     pub idle: Duration,
-    /// Whether the backend's entry still holds the backend that the flow began with.
+    /// Whether the backend entry still belongs to the backend with which the flow began.
     pub is_current: bool,
     /// The state of the backend now.
     pub backend: BackendState,
@@ -41,7 +41,11 @@ pub struct Situation<'a> {
 /// Decides the fate of a flow.
 pub fn fate(flow: &Situation<'_>) -> Fate {
     if !flow.is_current || flow.backend == BackendState::Free {
-        return if flow.phase.is_over() { Fate::End } else { Fate::Dismiss };
+        return if flow.phase.is_over() {
+            Fate::End
+        } else {
+            Fate::EndAndChallenge
+        };
     }
     let idle = flow.idle;
     if idle >= timeout(flow) {
@@ -52,18 +56,18 @@ pub fn fate(flow: &Situation<'_>) -> Fate {
         return Fate::Keep;
     }
     if flow.protocol == udp::PROTOCOL {
-        // The next datagram goes to another backend.
+        // The next datagram selects another backend.
         return Fate::End;
     }
-    // A client that is gone answers no nudge.
+    // A client that is gone does not reply to a challenge.
     if idle >= flow.timeouts.closed.saturating_add(flow.timeouts.opening) {
         Fate::End
     } else {
-        Fate::Nudge
+        Fate::Challenge
     }
 }
 
-/// How much silence the flow may have.
+/// Longest allowed silence of a flow.
 fn timeout(flow: &Situation<'_>) -> Duration {
     let timeouts = flow.timeouts;
     match flow.phase {
@@ -82,194 +86,96 @@ mod tests {
 
     use super::*;
 
-    fn status(state: BackendState, generation: u32) -> (BackendState, bool) {
-        (state, generation == 1)
+    use BackendState::{Down, Draining, Free, Up};
+    use OnBackendDown::{Hold, Reschedule, Reset};
+    use Phase::*;
+
+    const TCP: u8 = tcp::PROTOCOL;
+    const UDP: u8 = udp::PROTOCOL;
+
+    /// The fate of a flow of the present backend. `idle` is in seconds.
+    fn fate_of(phase: Phase, protocol: u8, idle: u64, backend: BackendState, on_backend_down: OnBackendDown) -> Fate {
+        fate(&Situation {
+            phase,
+            protocol,
+            idle: Duration::from_secs(idle),
+            is_current: true,
+            backend,
+            on_backend_down,
+            timeouts: &Timeouts::default(),
+        })
     }
 
     #[test]
-    fn fates_follow_phase_silence_and_backend() {
-        use BackendState::{Down, Draining, Free, Up};
-        use OnBackendDown::{Hold, Reschedule, Reset};
-        use Phase::*;
-        let (tcp, udp) = (tcp::PROTOCOL, udp::PROTOCOL);
-        let timeouts = Timeouts::default();
+    fn a_flow_ends_after_the_timeout_of_its_phase() {
+        // Phase, protocol, seconds of silence.
         let given_then = [
+            ("established: an hour", Established, TCP, 3599, Fate::Keep),
+            ("established: an hour", Established, TCP, 3600, Fate::End),
+            ("handshake: ten seconds", Opening, TCP, 10, Fate::End),
+            ("second half of the handshake: the same", Answered, TCP, 9, Fate::Keep),
+            ("half-closed: two minutes", ClientClosing, TCP, 119, Fate::Keep),
+            ("half-closed: two minutes", WorkerClosing, TCP, 120, Fate::End),
+            ("TIME-WAIT of the worker", ClosedByWorker, TCP, 59, Fate::Keep),
             (
-                "an established flow lives",
-                Established,
-                tcp,
-                3599,
-                status(Up, 1),
-                Reset,
-                Fate::Keep,
-            ),
-            (
-                "until its hour is over",
-                Established,
-                tcp,
-                3600,
-                status(Up, 1),
-                Reset,
-                Fate::End,
-            ),
-            (
-                "a handshake has ten seconds",
-                Opening,
-                tcp,
-                10,
-                status(Up, 1),
-                Reset,
-                Fate::End,
-            ),
-            (
-                "so has its second half",
-                Answered,
-                tcp,
-                9,
-                status(Up, 1),
-                Reset,
-                Fate::Keep,
-            ),
-            (
-                "a half-closed flow has two minutes",
-                ClientClosing,
-                tcp,
-                119,
-                status(Up, 1),
-                Reset,
-                Fate::Keep,
-            ),
-            ("and no more", WorkerClosing, tcp, 120, status(Up, 1), Reset, Fate::End),
-            (
-                "the worker's TIME-WAIT is respected",
-                ClosedByWorker,
-                tcp,
-                59,
-                status(Up, 1),
-                Reset,
-                Fate::Keep,
-            ),
-            (
-                "the client's is its own affair",
+                "TIME-WAIT of the client does not count",
                 ClosedByClient,
-                tcp,
+                TCP,
                 10,
-                status(Up, 1),
-                Reset,
                 Fate::End,
             ),
+            ("UDP with replies: two minutes", Established, UDP, 120, Fate::End),
+        ];
+        for (name, phase, protocol, idle, then) in given_then {
+            assert_eq!(fate_of(phase, protocol, idle, Up, Reset), then, "{name}: {idle} s");
+        }
+        assert_eq!(fate_of(Established, TCP, 5, Draining, Reset), Fate::Keep, "draining");
+    }
+
+    #[test]
+    fn a_flow_of_a_dead_backend_follows_the_policy() {
+        // Phase, protocol, seconds of silence, policy.
+        let given_then = [
+            ("its client is challenged", Established, TCP, 5, Reset, Fate::Challenge),
+            ("but not without end", Established, TCP, 20, Reset, Fate::End),
+            ("flows are held", Established, TCP, 5, Hold, Fate::Keep),
             (
-                "an answered UDP flow has two minutes",
+                "it moves with the client's reply",
                 Established,
-                udp,
-                120,
-                status(Up, 1),
-                Reset,
-                Fate::End,
-            ),
-            (
-                "draining keeps flows",
-                Established,
-                tcp,
+                TCP,
                 5,
-                status(Draining, 1),
-                Reset,
-                Fate::Keep,
-            ),
-            (
-                "a client of a dead backend is told",
-                Established,
-                tcp,
-                5,
-                status(Down, 1),
-                Reset,
-                Fate::Nudge,
-            ),
-            (
-                "but not for ever",
-                Established,
-                tcp,
-                20,
-                status(Down, 1),
-                Reset,
-                Fate::End,
-            ),
-            (
-                "unless flows are held",
-                Established,
-                tcp,
-                5,
-                status(Down, 1),
-                Hold,
-                Fate::Keep,
-            ),
-            (
-                "a client whose flow is to move is made to speak",
-                Established,
-                tcp,
-                5,
-                status(Down, 1),
                 Reschedule,
-                Fate::Nudge,
+                Fate::Challenge,
             ),
+            ("UDP moves at once", Established, UDP, 5, Reschedule, Fate::End),
+            ("UDP moves at once", Established, UDP, 5, Reset, Fate::End),
             (
-                "UDP moves on at once",
-                Established,
-                udp,
-                5,
-                status(Down, 1),
-                Reschedule,
-                Fate::End,
-            ),
-            ("UDP moves on", Established, udp, 5, status(Down, 1), Reset, Fate::End),
-            (
-                "a closed flow needs no telling",
+                "a closed flow needs no reset",
                 ClosedByWorker,
-                tcp,
+                TCP,
                 5,
-                status(Down, 1),
                 Reset,
                 Fate::Keep,
-            ),
-            (
-                "a removed backend is never followed",
-                Established,
-                tcp,
-                0,
-                status(Free, 1),
-                Hold,
-                Fate::Dismiss,
-            ),
-            (
-                "a connection that is over needs no telling of that",
-                ClosedByWorker,
-                tcp,
-                0,
-                status(Free, 1),
-                Reset,
-                Fate::End,
-            ),
-            (
-                "nor the next one in its place",
-                Established,
-                tcp,
-                0,
-                status(Up, 2),
-                Hold,
-                Fate::Dismiss,
             ),
         ];
-        for (name, phase, protocol, idle, backend, on_backend_down, then) in given_then {
-            let flow = Situation {
-                phase,
-                protocol,
-                idle: Duration::from_secs(idle),
-                is_current: backend.1,
-                backend: backend.0,
-                on_backend_down,
-                timeouts: &timeouts,
-            };
-            assert_eq!(fate(&flow), then, "{name}");
+        for (name, phase, protocol, idle, policy, then) in given_then {
+            assert_eq!(fate_of(phase, protocol, idle, Down, policy), then, "{name}");
         }
+    }
+
+    #[test]
+    fn a_flow_of_a_removed_backend_ends_whatever_the_policy() {
+        assert_eq!(fate_of(Established, TCP, 0, Free, Hold), Fate::EndAndChallenge);
+        assert_eq!(fate_of(ClosedByWorker, TCP, 0, Free, Reset), Fate::End);
+        let successor = Situation {
+            phase: Established,
+            protocol: TCP,
+            idle: Duration::ZERO,
+            is_current: false,
+            backend: Up,
+            on_backend_down: Hold,
+            timeouts: &Timeouts::default(),
+        };
+        assert_eq!(fate(&successor), Fate::EndAndChallenge, "another backend has its entry");
     }
 }

@@ -1,3 +1,4 @@
-//! The life of flows that packets alone do not end.
+//! Flow maintenance: when a flow ends, and when its counters are corrected.
 
 pub mod aging;
+pub mod drift;

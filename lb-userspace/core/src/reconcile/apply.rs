@@ -1,16 +1,16 @@
-//! Writes a plan into the maps, step by step.
+//! Applies a plan to the maps, step by step.
 
 use super::{Plan, Step, store::Store};
 
-/// A step that failed. The steps before it are done; the next reconciliation goes on from there.
+/// A step that failed. The steps before it are done; the next reconciliation continues from there.
 #[derive(Debug, thiserror::Error)]
 #[error("step {done} of {all} of a change failed: {cause}")]
 pub struct ApplyError<E: std::error::Error> {
     /// Number of the step, from 1.
     pub done: usize,
-    /// How many there were.
+    /// Number of steps.
     pub all: usize,
-    /// Why.
+    /// The cause.
     #[source]
     pub cause: E,
 }
@@ -23,7 +23,7 @@ pub struct ApplyError<E: std::error::Error> {
 pub fn apply<S: Store>(plan: &Plan, store: &mut S) -> Result<(), ApplyError<S::Error>> {
     for (number, step) in plan.steps.iter().enumerate() {
         if let Err(cause) = write(step, store) {
-            // The next plan may come at once, and use again what this one let go.
+            // The next plan may be applied at once, and use what this one freed.
             let _ = store.settle();
             return Err(ApplyError {
                 done: number + 1,

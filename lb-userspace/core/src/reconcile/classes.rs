@@ -1,4 +1,4 @@
-//! What the table of address classes should say: a pure function of the desired state.
+//! Address classes: what the table of classes must hold, as a pure function of the desired state.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use lb_common::{AddressClass, Mode, address_class::place, family::address};
 
 use super::Desired;
 
-/// Words of the table that are not zero, by their index.
+/// Words of the table that are not zero, by index.
 pub type Classes = BTreeMap<u32, u64>;
 
-/// The table for these services. Addresses whose bytes collide share a byte, with the bits of both.
+/// The table for a desired state. Addresses that collide share a byte, with the bits of both.
 pub fn classes(desired: &Desired) -> Classes {
     let mut table = Classes::new();
     for service in &desired.services {
@@ -26,7 +26,7 @@ pub fn classes(desired: &Desired) -> Classes {
             }
         }
     }
-    // What they refuse, the packet path has to look at.
+    // The packet path must see the packets that these addresses refuse.
     for address in &desired.refusing {
         add(&mut table, *address, AddressClass::VIRTUAL);
     }
@@ -38,14 +38,14 @@ fn add(table: &mut Classes, address: std::net::IpAddr, bits: u8) {
     *table.entry(word).or_default() |= u64::from(bits) << shift;
 }
 
-/// The bits that the table has for an address.
+/// The class of an address in a table.
 #[cfg(test)]
 pub(super) fn bits(table: &Classes, address: std::net::IpAddr) -> AddressClass {
     let (word, shift) = place_of(address);
     AddressClass((table.get(&word).copied().unwrap_or(0) >> shift) as u8)
 }
 
-/// Where the class of an address is: index of its word, and by how many bits it is shifted there.
+/// The position of an address's class: index of the word, and the shift in bits.
 pub fn place_of(address: std::net::IpAddr) -> (u32, u32) {
     let words = address::to_words(address);
     place(&words[..if address.is_ipv4() { 1 } else { words.len() }])

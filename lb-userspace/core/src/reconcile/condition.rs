@@ -1,4 +1,4 @@
-//! Who takes the new flows of a service. Pure.
+//! Condition of a service: which backends take its new flows. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,31 +7,31 @@ use lb_common::BackendState;
 use super::{Desired, Known, desired::DesiredService, panic::panics};
 use crate::config::Config;
 
-/// Who takes the new flows of a service.
+/// Which backends take the new flows of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
-    /// Nobody knows yet: the backends that might were not checked.
+    /// Unknown: the backends that could take them were not checked yet.
     #[default]
     Unknown,
-    /// Backends that are well.
-    Well,
-    /// All backends, for so few are well that health is not heeded.
+    /// Healthy backends.
+    Healthy,
+    /// All backends: too few are healthy, so health is ignored.
     Panic,
-    /// The fallback, for no other backend is up.
+    /// The fallback: no other backend is up.
     Fallback,
-    /// Nobody: new connections are refused.
-    Unserved,
+    /// None: new connections are refused.
+    NoBackend,
 }
 
 impl Condition {
-    /// The word that API and CLI use.
+    /// The word in API and CLI.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
-            Self::Well => "healthy",
+            Self::Healthy => "healthy",
             Self::Panic => "panic",
             Self::Fallback => "fallback",
-            Self::Unserved => "no-backend",
+            Self::NoBackend => "no-backend",
         }
     }
 }
@@ -56,8 +56,8 @@ fn served(service: &DesiredService) -> Condition {
         let mut backends = service.backends.iter();
         backends.any(|backend| backend.fallback == fallback && backend.state == state)
     };
-    // Before a first check nothing is said of the backend, and so nothing of those that stand in for it.
-    for (fallback, condition) in [(false, Condition::Well), (true, Condition::Fallback)] {
+    // Before the first check of a backend the state of its fallback says nothing either.
+    for (fallback, condition) in [(false, Condition::Healthy), (true, Condition::Fallback)] {
         if has(fallback, Some(BackendState::Up)) {
             return condition;
         }
@@ -65,7 +65,7 @@ fn served(service: &DesiredService) -> Condition {
             return Condition::Unknown;
         }
     }
-    Condition::Unserved
+    Condition::NoBackend
 }
 
 #[cfg(test)]
@@ -79,7 +79,7 @@ mod tests {
                           backend = [{ address = \"10.0.0.1\" }, { address = \"10.0.0.2\" }]\nfallback = [{ address = \"10.0.0.9\" }]\n";
 
     #[test]
-    fn a_service_is_served_by_the_best_that_is_up() {
+    fn new_flows_go_to_the_first_kind_of_backend_that_is_up() {
         use BackendState::{Down, Draining, Up};
         let config = crate::config::parse("lbd.toml", CONFIG).unwrap();
         let known = Known {
@@ -92,12 +92,12 @@ mod tests {
         let mut desired = super::super::desired(&config, known);
         // States of two backends and of the fallback.
         for (states, condition) in [
-            ([Some(Up), Some(Down), Some(Up)], Condition::Well),
-            ([Some(Up), None, None], Condition::Well),
+            ([Some(Up), Some(Down), Some(Up)], Condition::Healthy),
+            ([Some(Up), None, None], Condition::Healthy),
             ([None, Some(Down), Some(Up)], Condition::Unknown),
             ([Some(Draining), Some(Down), Some(Up)], Condition::Fallback),
             ([Some(Down), Some(Down), None], Condition::Unknown),
-            ([Some(Down), Some(Draining), Some(Down)], Condition::Unserved),
+            ([Some(Down), Some(Draining), Some(Down)], Condition::NoBackend),
         ] {
             for (backend, state) in desired.services[0].backends.iter_mut().zip(states) {
                 backend.state = state;

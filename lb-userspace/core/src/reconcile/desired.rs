@@ -1,4 +1,5 @@
-//! What the maps should hold: a pure function of configuration, health, operators' overrides, next hops and time.
+//! The desired state: what the maps must hold, as a pure function of configuration, health,
+//! overrides, next hops and time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,27 +20,28 @@ use crate::{
     schedule::ramp,
 };
 
-/// What the maps should hold.
+/// What the maps must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// The services: of one address and protocol no port twice, but that single ports may lie within ranges.
+    /// The services. No two have the same address, protocol and port, except that a single port may
+    /// be inside a range.
     pub services: Vec<DesiredService>,
-    /// Addresses that take packets of services alone.
+    /// Addresses that accept only packets of services.
     pub refusing: BTreeSet<IpAddr>,
 }
 
-/// A service as it should be.
+/// The desired state of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredService {
-    /// What clients connect to; of several ports the first.
+    /// What clients connect to; for several ports, the first one.
     pub at: VirtualAddress,
-    /// The last port; that of `at` where there is one.
+    /// The last port; the port of `at` if there is only one.
     pub last_port: u16,
     /// Forwarding mode.
     pub mode: Mode,
     /// How a backend is chosen.
     pub scheduler: Scheduler,
-    /// How many leading bits of the client's address `source-hash` looks at.
+    /// Number of leading bits of the client's address that `source-hash` uses.
     pub source_prefix: u8,
     /// What happens to the flows of a backend that is down.
     pub on_backend_down: OnBackendDown,
@@ -49,9 +51,9 @@ pub struct DesiredService {
     pub nat_ports: PortRange,
     /// Whether workers get the client's address in a TCP option.
     pub toa: bool,
-    /// Who may begin flows, and how many.
+    /// Which sources may begin flows, and how many.
     pub guard: Guard,
-    /// The backends, each address at most once.
+    /// The backends. Each address occurs at most once.
     pub backends: Vec<DesiredBackend>,
 }
 
@@ -62,50 +64,50 @@ impl DesiredService {
     }
 }
 
-/// A backend as it should be.
+/// The desired state of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredBackend {
-    /// Address and port; port 0: as the packet.
+    /// Address and port; port 0: the port of the packet.
     pub address: SocketAddr,
-    /// Whether it takes new flows only while no other backend does.
+    /// Whether it takes new flows only while no other backend is up.
     pub fallback: bool,
-    /// Share of new flows.
+    /// Weight: its share of new flows.
     pub weight: u32,
-    /// Whether it takes packets; `None` while that is not known: then it stays as it is.
+    /// Whether it takes packets; `None`: unknown, so the present state is kept.
     pub state: Option<BackendState>,
-    /// How it begins if it is not in the maps, and `state` is not known.
+    /// The state in which it begins if it is not in the maps and `state` is unknown.
     pub begins: BackendState,
-    /// Where its frames go, zero where nobody is found; `None` while that is not known: then it stays as it is.
+    /// Its next hop; zero: there is none; `None`: unknown, so the present one is kept.
     pub next_hop: Option<NextHop>,
-    /// The way of its packets in the tunnel modes.
+    /// The tunnel to it, in the tunnel modes.
     pub tunnel: Option<DesiredTunnel>,
 }
 
-/// How packets of a tunnel mode travel to a backend.
+/// The tunnel to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DesiredTunnel {
-    /// Outer source addresses; host bits come from the flow.
+    /// Outer source addresses. The host bits come from the flow.
     pub source: IpNet,
-    /// UDP port of the far end; 0 in `ipip`.
+    /// UDP port at the far end; 0 in `ipip`.
     pub port: u16,
 }
 
-/// What is known of workers and neighbours, and what operators decided.
+/// What is known of workers and neighbours, and the overrides.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    /// What operators decided, which goes before what health checks say.
+    /// Operators' overrides. They have priority over health checks.
     pub overrides: &'a Overrides,
-    /// The moment that deadlines are compared with.
+    /// The present time, for deadlines.
     pub now: Timestamp,
-    /// What health checks say.
+    /// The verdicts of health checks.
     pub verdicts: &'a BTreeMap<BackendId, Verdict>,
-    /// Backends that were down and came up, and how long ago.
+    /// Backends that returned from being down, and how long ago.
     pub returned: &'a BTreeMap<BackendId, Duration>,
     /// Next hops that are resolved.
     pub next_hops: &'a BTreeMap<IpAddr, NextHop>,
 }
 
-/// What the maps should hold, given the configuration, what operators decided, and what is known of workers and
+/// The desired state for a configuration, with overrides and what is known of workers and
 /// neighbours.
 pub fn desired(config: &Config, known: Known<'_>) -> Desired {
     let services = config.services.iter().map(|service| DesiredService {
@@ -149,7 +151,7 @@ fn backends(service: &config::Service, known: Known<'_>) -> Vec<DesiredBackend> 
         address: leaving.address,
         fallback: false,
         weight: 0,
-        // When its time is over its flows are those of a backend that is down, so that clients learn of it.
+        // After its deadline it counts as down, so that its clients are reset.
         state: Some(if leaving.deadline > known.now {
             BackendState::Draining
         } else {
@@ -162,8 +164,8 @@ fn backends(service: &config::Service, known: Known<'_>) -> Vec<DesiredBackend> 
     configured.chain(leaving).collect()
 }
 
-/// Whether a backend takes packets: what an operator decided goes before what health says, but a backend that is down
-/// does not drain. While too few are well, those that are down take packets all the same.
+/// Whether a backend takes packets. An override has priority over health, but a backend that is
+/// down does not drain. In panic mode backends that are down take packets too.
 fn state(service: &config::Service, backend: &config::Backend, known: Known<'_>, panics: bool) -> Option<BackendState> {
     let id = target(service, backend);
     let verdict = match backend.health {
@@ -183,7 +185,8 @@ fn state(service: &config::Service, backend: &config::Backend, known: Known<'_>,
     }
 }
 
-/// How a backend begins whose health is not known. One without weight or with an override never begins by taking flows.
+/// The state in which a backend of unknown health begins. Without weight or with an override it
+/// never begins by taking flows.
 fn begins(backend: &config::Backend) -> BackendState {
     match &backend.health {
         Some(check) if check.rules.initial == Initial::Up && backend.weight > 0 => BackendState::Up,
@@ -198,8 +201,8 @@ fn target(service: &config::Service, backend: &config::Backend) -> BackendId {
     }
 }
 
-/// The shares of all backends in their order, less for those that returned not long ago. Fallback backends are the last
-/// resort, and have all of their share at once.
+/// The weights of all backends in their order, reduced for those that returned recently. Fallback
+/// backends have their full weight at once.
 fn weights(service: &config::Service, known: Known<'_>) -> Vec<u32> {
     let own = |backend: &config::Backend| known.overrides.weight(&target(service, backend), backend.weight);
     let share = |backend: &config::Backend| {
@@ -236,7 +239,7 @@ fn tunnel(service: &config::Service, worker: IpAddr) -> Option<DesiredTunnel> {
     }
 }
 
-/// A backend with weight 0 takes no new flows and keeps the old ones.
+/// A backend with weight 0 takes no new flows and keeps its flows.
 fn in_service(weight: u32) -> BackendState {
     if weight == 0 {
         BackendState::Draining
@@ -258,7 +261,7 @@ mod tests {
     const NODE: &str = "[node]\nname = \"lb1\"\ninterfaces = [\"eth0\"]\n\
                         tunnel = { source_v4 = \"198.18.0.0/24\", source_v6 = \"2001:db8:18::/112\" }\n";
 
-    /// What a file asks for, where a backend named `back` returned so long ago.
+    /// The desired state for a file in which a backend named `back` returned `returned` ago.
     fn desired_of(service: &str, returned: Option<Duration>) -> DesiredService {
         let text = format!("{NODE}[[service]]\nname = \"s\"\naddress = \"192.0.2.1\"\n{service}");
         let config = crate::config::parse("lbd.toml", &text).unwrap_or_else(|error| panic!("{error}"));
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_a_worker_is_that_of_the_mode() {
+    fn the_tunnel_to_a_worker_depends_on_the_mode() {
         let (v4, v6) = ("10.0.0.1", "2001:db8:1::1");
         // Mode, worker, port; then the entry's source, spread and port of the tunnel.
         for (mode, worker, source, spread, port) in [
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_service_arrive_in_its_entry() {
+    fn keys_of_a_service_are_written_to_its_entry() {
         let text = "ports = \"8000-8099\"\nscheduler = \"source-hash\"\nsource_prefix = 24\ntoa = true\nallow = [\"10.0.0.0/8\"]\n\
                     deny = [\"10.1.0.0/16\"]\nconnection_limit = 5\nsource_rate = 6\nsource_burst = 7\n\
                     backend = [{ address = \"10.0.0.1\" }]\n";
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_returns_has_its_share_after_a_while() {
+    fn a_backend_that_returns_gets_its_weight_after_a_while() {
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         let backends = "backend = [{ address = \"10.0.0.1\", name = \"back\", weight = 2 }, { address = \"10.0.0.2\", weight = 2 }]\n\
                         fallback = [{ address = \"10.0.0.9\" }]\n";
@@ -357,24 +360,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_an_operator_decided_goes_before_what_health_says() {
-        use crate::overrides::{Leaving, Verb};
-        use BackendState::{Down, Draining, Up};
+    fn two_backends() -> Config {
         let text = format!(
             "{NODE}[[service]]\nname = \"s\"\naddress = \"192.0.2.1\"\nport = 80\nhealth = {{ type = \"tcp\" }}\n\
              backend = [{{ name = \"a\", address = \"10.0.0.1\", weight = 2 }}, {{ name = \"b\", address = \"10.0.0.2\" }}]\n"
         );
-        let config = crate::config::parse("lbd.toml", &text).unwrap();
+        crate::config::parse("lbd.toml", &text).unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn an_override_has_priority_over_health() {
+        use crate::overrides::Verb;
+        use BackendState::{Down, Draining, Up};
+        let config = two_backends();
         let id = |backend: &str| BackendId {
             service: "s".to_owned(),
             backend: backend.to_owned(),
         };
-        let at = |second| Timestamp::from_second(second).unwrap();
         let drain = Verb::Drain {
             deadline: Some(Duration::from_secs(60)),
         };
-        // What is done to `a` at 0, what health says of it, the second; then its state and weight.
+        // What is done to `a` at 0, its verdict, the second; then its state and weight.
         for (verbs, verdict, second, state, weight) in [
             (&[][..], Verdict::Up, 10, Some(Up), 2),
             (&[], Verdict::Unknown, 10, None, 2),
@@ -404,8 +414,15 @@ mod tests {
                 panic!("two backends")
             };
             assert_eq!((a.state, a.weight), (state, weight), "{verbs:?} {verdict:?} {second}");
-            assert_eq!((b.state, b.weight), (Some(Up), 1), "the other is as it was");
+            assert_eq!((b.state, b.weight), (Some(Up), 1), "the other one is unchanged");
         }
+    }
+
+    #[test]
+    fn a_removed_backend_drains_until_its_deadline() {
+        use crate::overrides::Leaving;
+        use BackendState::{Down, Draining};
+        let config = two_backends();
         let mut overrides = Overrides::default();
         overrides.leave(Leaving {
             service: "s".to_owned(),
@@ -427,12 +444,12 @@ mod tests {
             };
             let service = desired(&config, known).services.remove(0);
             let found: Vec<_> = service.backends.iter().map(|backend| backend.state).collect();
-            assert_eq!(found, states, "a removed backend drains until its deadline: {second}");
+            assert_eq!(found, states, "{second}");
         }
     }
 
     #[test]
-    fn addresses_have_the_classes_of_what_they_are() {
+    fn addresses_have_the_classes_of_their_use() {
         use lb_common::AddressClass as Class;
         let backend = "backend = [{ address = \"10.0.0.1\" }]\n";
         for (service, virtual_address, source, worker) in [

@@ -1,4 +1,4 @@
-//! Entries of the maps as the desired state wants them.
+//! Builds the map entries of services and backends from the desired state.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,10 +9,11 @@ use lb_common::{
 use super::desired::{DesiredBackend, DesiredService, DesiredTunnel};
 use crate::reconcile::{GuardVerdict, Guarded, VirtualAddress};
 
-/// What a service is known by: it keeps its entry as long as its first port stays, and it has one port or several.
+/// What identifies a service in the maps: address, protocol and first port, and whether it has
+/// several ports. A service keeps its entry as long as these stay the same.
 pub type Front = (VirtualAddress, bool);
 
-/// What the service of an entry is known by; `None` where the entry makes no sense.
+/// What identifies the service of an entry; `None`: the entry is invalid.
 pub fn front(service: &Service) -> Option<Front> {
     let at = VirtualAddress {
         address: address::from_words(service.family, service.address)?,
@@ -22,8 +23,8 @@ pub fn front(service: &Service) -> Option<Front> {
     Some((at, service.last_port.host() > at.port))
 }
 
-/// The entry of a service. `before` is what it holds now: flows know their source address by its place, so that one that
-/// stays keeps it.
+/// The entry of a service. `before` is its present entry: flows refer to a source address by its
+/// position, so an address that stays keeps its position.
 pub(super) fn service(desired: &DesiredService, ring: Ring, before: Option<&Service>) -> Service {
     let (sources, source_count) = places(&desired.sources, before);
     let guard = &desired.guard;
@@ -52,8 +53,9 @@ pub(super) fn service(desired: &DesiredService, ring: Ring, before: Option<&Serv
     }
 }
 
-/// Source addresses in their places, and how many places new flows take them from. A place that one has left is another's,
-/// a second time where there are not so many: so nothing is ever sent from an address that is not the service's.
+/// The source addresses in their positions, and the number of positions. The position of a removed
+/// address is given to another one, which may then appear twice. So no packet is ever sent from an
+/// address that is not the service's.
 fn places(sources: &[IpAddr], before: Option<&Service>) -> ([[u32; 4]; MAX_SOURCES], u32) {
     let desired: Vec<[u32; 4]> = sources
         .iter()
@@ -88,7 +90,8 @@ fn places(sources: &[IpAddr], before: Option<&Service>) -> ([[u32; 4]; MAX_SOURC
     (places, placed.len() as u32)
 }
 
-/// The entry of a backend of the service at index `of`, at `index`. Nothing but its status changes while it is in use.
+/// The entry of a backend, at `index`, of the service at index `of`. Only its status changes while
+/// it is in use.
 pub(super) fn backend(
     (of, service): (u32, &DesiredService),
     index: u32,
@@ -101,7 +104,7 @@ pub(super) fn backend(
     Backend {
         status: BackendStatus::new(state, generation, address::family(at.ip()), Be16::from_host(at.port())),
         service: of,
-        // Each backend has the next hop of its own index.
+        // Each backend has the next hop at its own index.
         next_hop: index,
         address: address::to_words(at.ip()),
         virtual_address: address::to_words(service.at.address),
@@ -115,12 +118,12 @@ pub(super) fn backend(
     }
 }
 
-/// Source, mask of its bits that come from the flow, and port.
+/// Source address, mask of the source bits that come from the flow, and port.
 fn tunnel(desired: Option<DesiredTunnel>) -> ([u32; 4], u32, u16) {
     let Some(DesiredTunnel { source, port }) = desired else {
         return ([0; 4], 0, 0);
     };
-    // Of the last word in use: the only one of IPv4, the fourth of IPv6.
+    // The mask covers the last word in use: the only one of IPv4, the fourth of IPv6.
     let mask = match source.hostmask() {
         IpAddr::V4(mask) => u32::from_ne_bytes(mask.octets()),
         mask @ IpAddr::V6(_) => address::to_words(mask)[3],
@@ -128,13 +131,13 @@ fn tunnel(desired: Option<DesiredTunnel>) -> ([u32; 4], u32, u16) {
     (address::to_words(source.network()), mask, port)
 }
 
-/// Where the backend of an entry is.
+/// Address and port of the backend of an entry.
 pub(super) fn backend_address(entry: &Backend) -> Option<SocketAddr> {
     let address = address::from_words(entry.status.family(), entry.address)?;
     Some(SocketAddr::new(address, entry.status.port().host()))
 }
 
-/// The lists of a service at `index`.
+/// The allow and deny lists of a service at `index`.
 pub(super) fn guards(index: u32, desired: &DesiredService) -> impl Iterator<Item = (Guarded, GuardVerdict)> + '_ {
     let listed = move |sources: &ipnet::IpNet, verdict| {
         let guarded = Guarded {
@@ -161,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_keep_their_places() {
+    fn sources_keep_their_positions() {
         let [a, b, c, d] =
             ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|source| source.parse::<IpAddr>().unwrap());
         let mut now = Service::ZERO;

@@ -1,4 +1,4 @@
-//! Maps in memory, which check at every write what must hold at every instant.
+//! Maps in memory that check at every write what must hold at every moment.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use lb_common::{
 
 use super::{
     classes::{self, Classes},
-    store::{Room, Store},
+    store::{Capacity, Store},
 };
 use crate::{
     reconcile::{GuardVerdict, Guarded, Listing},
@@ -24,7 +24,7 @@ pub(super) struct FakeError(&'static str);
 /// Maps in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Fake {
-    pub(super) room: Room,
+    pub(super) capacity: Capacity,
     pub(super) services: BTreeMap<u32, Service>,
     pub(super) backends: BTreeMap<u32, Backend>,
     pub(super) next_hops: BTreeMap<u32, NextHop>,
@@ -32,21 +32,22 @@ pub(super) struct Fake {
     pub(super) listed: HashMap<Listing, u32>,
     pub(super) classes: Classes,
     pub(super) guards: BTreeMap<Guarded, GuardVerdict>,
-    /// Writes that are left before the process "dies".
+    /// Writes that remain before the process "dies".
     pub(super) budget: usize,
-    /// Which of the next writes fail, in turn, without an end; none where it is empty.
+    /// Which of the next writes fail, as a repeating pattern; empty: none.
     pub(super) failing: Vec<bool>,
-    /// Whether all that must hold is checked at every write: not of maps that were wrong before.
+    /// Whether the invariants are checked at every write. They cannot hold for maps that were
+    /// damaged before.
     pub(super) is_checked: bool,
     writes: usize,
-    /// Ring slots and backends that a packet under way may still see.
+    /// Ring slots and backends that a packet in flight may still see.
     hot_slots: Vec<u32>,
 }
 
 impl Fake {
-    pub(super) fn new(room: Room) -> Self {
+    pub(super) fn new(capacity: Capacity) -> Self {
         Self {
-            room,
+            capacity,
             services: BTreeMap::new(),
             backends: BTreeMap::new(),
             next_hops: BTreeMap::new(),
@@ -78,7 +79,8 @@ impl Fake {
         Ok(())
     }
 
-    /// A service never refers to a ring that is not written, nor to a backend that is not there or is another's.
+    /// A service never refers to a ring that is not written, nor to a backend that does not exist
+    /// or belongs to another service.
     fn check(&self) {
         for (listing, index) in &self.listed {
             let service = self.services.get(index);
@@ -112,7 +114,7 @@ impl Fake {
 }
 
 impl Fake {
-    /// What belongs to a listed service is known by its class.
+    /// The addresses of a listed service have their class.
     fn check_classes(&self, listing: Listing, service: &Service) {
         let expect = |address, bits: u8, what: &str| {
             let class = classes::bits(&self.classes, address);
@@ -140,7 +142,7 @@ impl Fake {
         }
     }
 
-    /// A listed service that looks at its lists has some.
+    /// A listed service with an allow list has entries in it.
     fn check_guards(&self, index: u32, service: &Service) {
         let has = |wanted: &[GuardVerdict]| {
             let mut own = self.guards.iter().filter(|(guarded, _)| guarded.service == index);
@@ -149,12 +151,12 @@ impl Fake {
         let allow = GuardVerdict::Allow;
         assert!(
             service.guards & Guards::ALLOW == 0 || has(&[allow]),
-            "service {index} lets nobody in"
+            "service {index} allows no source"
         );
         let any = [allow, GuardVerdict::Deny];
         assert!(
             service.guards & Guards::DENY == 0 || has(&any),
-            "service {index} keeps nobody out"
+            "service {index} denies no source"
         );
     }
 }
@@ -166,8 +168,8 @@ fn slots(ring: Ring) -> std::ops::Range<u32> {
 impl Store for Fake {
     type Error = FakeError;
 
-    fn room(&self) -> Room {
-        self.room
+    fn capacity(&self) -> Capacity {
+        self.capacity
     }
 
     fn service(&self, index: u32) -> Option<Service> {
@@ -229,10 +231,10 @@ impl Store for Fake {
     fn fill_ring(&mut self, offset: u32, slots: &[RingSlot]) -> Result<(), FakeError> {
         self.write(|fake| {
             for (index, slot) in (offset..).zip(slots) {
-                assert!(index < fake.room.ring_slots, "behind the end");
+                assert!(index < fake.capacity.ring_slots, "behind the end");
                 assert!(
                     !fake.hot_slots.contains(&index),
-                    "a packet under way may read slot {index}"
+                    "a packet in flight may read slot {index}"
                 );
                 fake.rings.insert(index, *slot);
             }
@@ -270,7 +272,7 @@ impl Store for Fake {
 
     fn list(&mut self, listing: Listing, index: u32) -> Result<(), FakeError> {
         self.write(|fake| {
-            assert!(fake.services.contains_key(&index), "listed before it is there");
+            assert!(fake.services.contains_key(&index), "listed before it exists");
             fake.listed.insert(listing, index);
         })
     }
@@ -301,7 +303,7 @@ impl Store for Fake {
     }
 
     fn settle(&mut self) -> Result<(), FakeError> {
-        // Waiting is no write: it ends with the process, but does not fail.
+        // Waiting is no write: it can be cut off by the end of the process, but does not fail.
         if self.budget > 0 {
             self.budget -= 1;
             self.hot_slots.clear();

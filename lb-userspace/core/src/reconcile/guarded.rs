@@ -1,28 +1,28 @@
-//! Which sources a service takes or refuses.
+//! Allow and deny lists: the source prefixes that a service accepts or refuses.
 
 use ipnet::IpNet;
 use lb_common::service::{GUARD_ALLOW, GUARD_DENY};
 
-/// Some sources, and the service that judges them.
+/// A source prefix in the lists of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Guarded {
     /// Index of the service.
     pub service: u32,
-    /// The sources, without host bits.
+    /// The source prefix, without host bits.
     pub sources: IpNet,
 }
 
-/// What a service does with sources.
+/// What a service does with a source prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum GuardVerdict {
-    /// They may begin flows.
+    /// It may begin flows.
     Allow,
-    /// They may not.
+    /// It may not.
     Deny,
 }
 
 impl GuardVerdict {
-    /// The number in the map.
+    /// The value in the map.
     pub const fn number(self) -> u32 {
         match self {
             Self::Allow => GUARD_ALLOW,
@@ -30,7 +30,7 @@ impl GuardVerdict {
         }
     }
 
-    /// From the number in a map.
+    /// From the value in the map.
     pub const fn from_number(number: u32) -> Self {
         match number {
             GUARD_ALLOW => Self::Allow,
@@ -38,7 +38,7 @@ impl GuardVerdict {
         }
     }
 
-    /// The word that files and commands use.
+    /// The word in files and commands.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Allow => "allow",

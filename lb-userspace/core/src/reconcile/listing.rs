@@ -1,10 +1,10 @@
-//! What leads packets to a service: a single port, or a block of ports.
+//! Listings: the map entries that lead packets to a service, for a single port or a block of ports.
 
 use std::net::IpAddr;
 
 use crate::config;
 
-/// Address, port and protocol of a service; of several ports the first.
+/// Address, port and protocol of a service; for several ports, the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VirtualAddress {
     /// Virtual address.
@@ -25,23 +25,23 @@ impl From<&config::Service> for VirtualAddress {
     }
 }
 
-/// An entry that leads packets to a service. Where a port has both kinds, packets follow that of the single port.
+/// An entry that leads packets to a service. For a port with both kinds, the single port counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Listing {
-    /// A port.
+    /// A single port.
     Port(VirtualAddress),
-    /// The ports that have the leading bits of this one.
+    /// The ports that share the leading bits of `first`.
     Block {
-        /// The first of them.
+        /// The first port.
         first: VirtualAddress,
-        /// How many leading bits: 0 to 16.
+        /// Number of leading bits: 0 to 16.
         bits: u8,
     },
 }
 
 impl Listing {
-    /// What leads to the service at the ports from that of `at` to `last_port`: for more than one port, as few blocks as
-    /// can be.
+    /// The listings for the ports from `at` to `last_port`: a single port, or as few blocks as
+    /// possible.
     pub fn of(at: VirtualAddress, last_port: u16) -> Vec<Self> {
         if last_port <= at.port {
             return vec![Self::Port(at)];

@@ -1,4 +1,5 @@
-//! Keeps the maps as they should be: desired state, the difference to what the maps hold, and its application.
+//! Reconciliation: desired state, observed state, the plan that turns one into the other, and its
+//! application.
 
 pub mod apply;
 pub mod classes;

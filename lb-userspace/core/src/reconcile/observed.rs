@@ -1,4 +1,4 @@
-//! What the maps hold, as reconciliation sees it.
+//! The observed state: what the maps hold now.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,28 +7,28 @@ use lb_common::{Backend, BackendState, NextHop, Service};
 use super::{
     GuardVerdict, Guarded, Listing,
     classes::Classes,
-    store::{Room, Store},
+    store::{Capacity, Store},
 };
 use crate::schedule;
 
 /// What the maps hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// How many entries there are.
-    pub room: Room,
+    /// Number of entries of each map.
+    pub capacity: Capacity,
     /// Services in use, by index.
     pub services: BTreeMap<u32, Service>,
-    /// Which services packets can find.
+    /// The listings, with the index of their service.
     pub listed: HashMap<Listing, u32>,
-    /// What addresses may be.
+    /// The class of each address.
     pub classes: Classes,
-    /// Which sources services take or refuse.
+    /// The allow and deny lists.
     pub guards: BTreeMap<Guarded, GuardVerdict>,
-    /// Backends that are or were in use, by index; those that were keep their generation.
+    /// Backends that are or were in use, by index. Unused entries still hold their generation.
     pub backends: BTreeMap<u32, Backend>,
     /// The next hops of the backends in use, by index of the backend.
     pub next_hops: BTreeMap<u32, NextHop>,
-    /// What the ring of each service holds, by index of the service.
+    /// The content of each service's ring, as a digest, by index of the service.
     pub rings: BTreeMap<u32, schedule::Digest>,
 }
 
@@ -38,12 +38,12 @@ pub struct Observed {
 ///
 /// When a map cannot be read.
 pub fn observe<S: Store>(store: &S) -> Result<Observed, S::Error> {
-    let room = store.room();
-    let services: BTreeMap<_, _> = (0..room.services)
+    let capacity = store.capacity();
+    let services: BTreeMap<_, _> = (0..capacity.services)
         .filter_map(|index| Some((index, store.service(index)?)))
         .filter(|(_, service)| service.ring.scheduler().is_some())
         .collect();
-    let backends: BTreeMap<_, _> = (0..room.backends)
+    let backends: BTreeMap<_, _> = (0..capacity.backends)
         .filter_map(|index| Some((index, store.backend(index)?)))
         .filter(|(_, backend)| backend.status.0 != 0)
         .collect();
@@ -58,7 +58,7 @@ pub fn observe<S: Store>(store: &S) -> Result<Observed, S::Error> {
         .collect();
     let listed = store.listed()?.into_iter().collect();
     Ok(Observed {
-        room,
+        capacity,
         services,
         listed,
         classes: store.classes(),

@@ -1,4 +1,4 @@
-//! Whether so few backends of a service are well that the fault is rather in the checks, or all are needed. Pure.
+//! Panic mode: whether too few backends of a service are healthy, so that health is ignored. Pure.
 
 use super::Known;
 use crate::{
@@ -7,13 +7,14 @@ use crate::{
     overrides::AdminState,
 };
 
-/// Whether too few backends of a service are well. Those that an operator took out, that have no weight, or that are a
-/// fallback do not count; those that were not checked yet count as well.
+/// Whether fewer backends are healthy than `panic_threshold` percent. Backends that an operator
+/// took out, backends without weight and fallbacks do not count. Unchecked backends count as
+/// healthy.
 pub(super) fn panics(service: &Service, known: Known<'_>) -> bool {
     if service.panic_threshold == 0 {
         return false;
     }
-    let (mut all, mut well) = (0_u64, 0_u64);
+    let (mut all, mut healthy) = (0_u64, 0_u64);
     for backend in service.backends.iter().filter(|backend| !backend.fallback) {
         let id = BackendId {
             service: service.name.clone(),
@@ -25,9 +26,9 @@ pub(super) fn panics(service: &Service, known: Known<'_>) -> bool {
         }
         all += 1;
         let is_down = backend.health.is_some() && known.verdicts.get(&id) == Some(&Verdict::Down);
-        well += u64::from(!is_down);
+        healthy += u64::from(!is_down);
     }
-    well * 100 < u64::from(service.panic_threshold) * all
+    healthy * 100 < u64::from(service.panic_threshold) * all
 }
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ mod tests {
         crate::config::parse("lbd.toml", &text).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The states of `a` to `d` and `sorry`, where those of `down` are.
+    /// The states of `a` to `d` and `sorry` while the backends of `down` are down.
     fn states(threshold: u32, down: &[&str], verbs: &[(&str, Verb)]) -> (bool, Vec<Option<BackendState>>) {
         let id = |backend: &str| BackendId {
             service: "s".to_owned(),
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn health_is_not_heeded_while_too_few_backends_are_well() {
+    fn health_is_ignored_while_too_few_backends_are_healthy() {
         let all = |state| Some(state);
         for (threshold, down, is_panicking, then) in [
             (0, &["a", "b", "c", "d"][..], false, [Down, Down, Down, Down, Up]),
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_took_out_does_not_count_and_stays_out() {
+    fn a_backend_that_an_operator_took_out_does_not_count_and_stays_out() {
         let drain = Verb::Drain { deadline: None };
         let verbs = [("a", Verb::Disable), ("b", drain)];
         assert_eq!(

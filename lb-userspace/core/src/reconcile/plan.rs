@@ -1,6 +1,6 @@
-//! The difference between what the maps hold and what they should hold, as writes in an order that is right at every
-//! instant: a service never refers to a ring or a backend that is not written, and nothing is reused that a packet
-//! under way may still see.
+//! The plan: the writes that turn the observed state into the desired one. Their order is valid at
+//! every moment: a service never refers to a ring or backend that is not written, and nothing is
+//! reused that a packet in flight may still see.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,7 +21,7 @@ use crate::{
     schedule::{self, Member, RingCache},
 };
 
-#[allow(missing_docs, reason = "the fields of all steps say what they are")]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -31,43 +31,44 @@ pub enum Step {
     SetBackendStatus { index: u32, status: BackendStatus },
     /// Replace the next hop of a backend.
     SetNextHop { index: u32, hop: NextHop },
-    /// Write a ring where none in use is.
+    /// Write a ring into unused slots.
     FillRing { offset: u32, slots: Vec<RingSlot> },
     /// Fill an unused service entry.
     FillService { index: u32, entry: Service },
-    /// Change all of a service but its ring.
+    /// Change everything of a service but its ring.
     UpdateService { index: u32, entry: Service },
     /// Switch a service to another ring.
     SetRing { index: u32, ring: Ring },
-    /// Let packets find a service.
+    /// Add a listing.
     List { listing: Listing, index: u32 },
-    /// Let packets find a service no more.
+    /// Remove a listing.
     Unlist { listing: Listing },
     /// Write a word of the table of address classes.
     SetClasses { index: u32, word: u64 },
-    /// Set what a service does with sources.
+    /// Set what a service does with a source prefix.
     SetGuard { guarded: Guarded, verdict: GuardVerdict },
-    /// Let a service know nothing of sources any more.
+    /// Remove a source prefix from the lists of a service.
     RemoveGuard { guarded: Guarded },
-    /// Wait until no packet under way can have seen what was before.
+    /// Wait until no packet in flight can have seen the former state.
     Settle,
 }
 
-/// The writes, and what could not be had.
+/// The writes, and what is impossible.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order of application.
+    /// The writes, in the order of application.
     pub steps: Vec<Step>,
-    /// Sentences for the operator.
+    /// What does not fit, each as a sentence for the operator.
     pub problems: Vec<String>,
 }
 
-/// The writes that turn `observed` into `desired`.
+/// The plan that turns `observed` into `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan_with(desired, observed, &mut RingCache::default())
 }
 
-/// The same, without building rings again whose members are as they were at the last call with the same `known`.
+/// The same, but rings whose members did not change since the last call with the same `known` are
+/// not computed again.
 pub fn plan_with(desired: &Desired, observed: &Observed, known: &mut RingCache) -> Plan {
     let mut planner = Planner::new(observed, known);
     planner.classes(&classes(desired));
@@ -78,7 +79,7 @@ pub fn plan_with(desired: &Desired, observed: &Observed, known: &mut RingCache) 
     planner.finish()
 }
 
-/// Writes by the phase that they belong to, and what of the maps is taken.
+/// The steps by phase, and the parts of the maps that are in use.
 struct Planner<'a> {
     observed: &'a Observed,
     by_front: HashMap<Front, u32>,
@@ -91,16 +92,16 @@ struct Planner<'a> {
     free_backends: Box<dyn Iterator<Item = u32> + 'a>,
     ring_space: RingSpace,
     ring_cache: &'a mut RingCache,
-    /// What addresses may be besides; what guards of former services left.
+    /// Classes that are added; list entries of former services.
     first: Vec<Step>,
-    /// Next hops, new backends, backends that come up; new rings; new guards.
+    /// Next hops; new backends; backends that come up; new rings; new list entries.
     prepare: Vec<Step>,
-    /// Services and their rings.
+    /// Services, their rings, their listings.
     switch: Vec<Step>,
-    /// Backends that go down, entries that are emptied: after no new flow can choose them. Guards that are gone, and what
-    /// addresses are no more.
+    /// Backends that go down and entries that are freed, once no new flow can select them. List
+    /// entries and classes that are removed.
     lower: Vec<Step>,
-    /// Whether something was let go that a later plan may use again.
+    /// Whether something was freed that a later plan may use again.
     released: bool,
     problems: Vec<String>,
 }
@@ -111,7 +112,7 @@ impl<'a> Planner<'a> {
         let found: HashSet<u32> = observed.listed.values().copied().collect();
         for (index, service) in &observed.services {
             if let Some(front) = front(service) {
-                // Of two entries for one address, which a crash may leave, the one that packets find counts.
+                // A crash may leave two entries for one address: the one that packets find counts.
                 if found.contains(index) || !by_front.contains_key(&front) {
                     by_front.insert(front, *index);
                 }
@@ -124,9 +125,10 @@ impl<'a> Planner<'a> {
                 backends_of.entry((backend.service, address)).or_default().push(*index);
             }
         }
-        // Entries that never were in use go first, so that flows of a former backend have time to leave.
-        let room = observed.room;
-        let never = (0..room.backends).filter(|index| !observed.backends.contains_key(index));
+        // Entries that were never used come first, so that flows of former backends have time to
+        // end.
+        let capacity = observed.capacity;
+        let never = (0..capacity.backends).filter(|index| !observed.backends.contains_key(index));
         let former = observed
             .backends
             .iter()
@@ -144,9 +146,9 @@ impl<'a> Planner<'a> {
             guarded: HashSet::new(),
             kept_services: Vec::new(),
             kept_backends: Vec::new(),
-            free_services: Box::new((0..room.services).filter(|index| !observed.services.contains_key(index))),
+            free_services: Box::new((0..capacity.services).filter(|index| !observed.services.contains_key(index))),
             free_backends: Box::new(never.chain(former)),
-            ring_space: RingSpace::new(room.ring_slots, rings),
+            ring_space: RingSpace::new(capacity.ring_slots, rings),
             ring_cache,
             first: Vec::new(),
             prepare: Vec::new(),
@@ -157,7 +159,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Bits are added before the first service is listed, and taken away after the last is listed no more.
+    /// Classes are added before the first service is listed, and removed after the last one is
+    /// unlisted.
     fn classes(&mut self, desired: &Classes) {
         let present = &self.observed.classes;
         let words: BTreeMap<u32, ()> = present.keys().chain(desired.keys()).map(|index| (*index, ())).collect();
@@ -176,12 +179,13 @@ impl<'a> Planner<'a> {
 
     fn service(&mut self, desired: &DesiredService) {
         let before = self.by_front.get(&(desired.at, desired.is_ranged())).copied();
-        // Another mode is another service to the packet path: it gets an entry of its own, if there is room for both.
+        // Another mode is another service to the packet path: it gets an entry of its own if both
+        // fit.
         let known = before.filter(|index| self.observed.services[index].mode == desired.mode as u8);
         let Some(index) = known.or_else(|| self.free_services.next()).or(before) else {
             self.problems.push(format!(
-                "no room for service {}: the map holds {} services",
-                desired.at.address, self.observed.room.services
+                "service {} does not fit: the map holds {} services",
+                desired.at.address, self.observed.capacity.services
             ));
             return;
         };
@@ -214,7 +218,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans the backends of a service; returns those that take new flows.
+    /// Plans the backends of a service. Returns those that take new flows.
     fn members(&mut self, index: u32, desired: &DesiredService) -> Vec<Member> {
         let (mut ordinary, mut fallback) = (Vec::new(), Vec::new());
         for backend in &desired.backends {
@@ -224,14 +228,15 @@ impl<'a> Planner<'a> {
         if ordinary.is_empty() { fallback } else { ordinary }
     }
 
-    /// Plans a backend; returns it when it takes new flows.
+    /// Plans a backend. Returns it if it takes new flows.
     fn backend(&mut self, service: (u32, &DesiredService), desired: &DesiredBackend) -> Option<Member> {
         let observed = self.observed;
-        // Those of the entry that the service had, which is another one where the mode changed.
+        // The entry that the service had. It is another one if the mode changed.
         let former = self.by_front.get(&(service.1.at, service.1.is_ranged())).copied();
         let place = (former.unwrap_or(service.0), desired.address);
         let before = self.backends_of.get(&place).cloned().unwrap_or_default();
-        // One that differs in more than its state, such as its service or the source of its tunnel, is replaced.
+        // An entry that differs in more than its state, such as the source of its tunnel, is
+        // replaced.
         let known = before.iter().find_map(|index| {
             let entry = observed.backends.get(index)?;
             let status = entry.status;
@@ -240,13 +245,13 @@ impl<'a> Planner<'a> {
         });
         let Some(index) = known.map(|(index, _)| index).or_else(|| self.free_backends.next()) else {
             self.problems.push(format!(
-                "no room for backend {}: the map holds {} backends",
-                desired.address, observed.room.backends
+                "backend {} does not fit: the map holds {} backends",
+                desired.address, observed.capacity.backends
             ));
             return None;
         };
         self.kept_backends.push(index);
-        // Of one that is not known the maps may know more, such as after a restart.
+        // What is unknown now, such as after a restart, is taken from the present entry.
         let last_hop = known.map(|(index, _)| index).or_else(|| before.first().copied());
         let last_hop = last_hop.and_then(|index| observed.next_hops.get(&index).copied());
         let hop = desired.next_hop.or(last_hop).unwrap_or(NextHop::ZERO);
@@ -258,21 +263,7 @@ impl<'a> Planner<'a> {
             .state
             .unwrap_or_else(|| last.map_or(desired.begins, BackendStatus::state));
         match known {
-            Some((_, status)) => {
-                if observed.next_hops.get(&index) != Some(&hop) {
-                    self.prepare.push(Step::SetNextHop { index, hop });
-                }
-                if status.state() != state {
-                    // Down comes after the ring has let go of it; up comes before the ring takes it.
-                    let phase = if state == BackendState::Down {
-                        &mut self.lower
-                    } else {
-                        &mut self.prepare
-                    };
-                    let status = status.with_state(state);
-                    phase.push(Step::SetBackendStatus { index, status });
-                }
-            }
+            Some((_, status)) => self.update_backend(index, status, state, hop),
             None => {
                 let generation = status_at(&index).map_or(1, BackendStatus::generation);
                 let entry = entries::backend(service, index, desired, state, generation);
@@ -287,8 +278,27 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Plans the lists of a service. They are there before the service looks at them; who may no more is kept out after it
-    /// looks at the new ones, so that a list of who may is never empty on the way.
+    /// Plans the changes of a backend entry that is in use.
+    fn update_backend(&mut self, index: u32, status: BackendStatus, state: BackendState, hop: NextHop) {
+        if self.observed.next_hops.get(&index) != Some(&hop) {
+            self.prepare.push(Step::SetNextHop { index, hop });
+        }
+        if status.state() != state {
+            // A backend goes down after the ring is without it, and comes up before the ring has
+            // it.
+            let phase = if state == BackendState::Down {
+                &mut self.lower
+            } else {
+                &mut self.prepare
+            };
+            let status = status.with_state(state);
+            phase.push(Step::SetBackendStatus { index, status });
+        }
+    }
+
+    /// Plans the allow and deny lists of a service. New entries are written before the service uses
+    /// the lists. A source that is denied now is removed after the service uses the new entries, so
+    /// that an allow list is never empty in between.
     fn guards(&mut self, index: u32, desired: &DesiredService) {
         for (guarded, verdict) in entries::guards(index, desired) {
             self.guarded.insert(guarded);
@@ -303,7 +313,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The ring word of a service: the one it has when its slots are right, else a new one.
+    /// The ring of a service: the present one if its slots are unchanged, otherwise a new one.
     fn ring(&mut self, index: u32, desired: &DesiredService, members: Vec<Member>) -> Ring {
         let scheduler = desired.scheduler;
         let now = self.observed.services.get(&index).map(|service| service.ring);
@@ -315,11 +325,11 @@ impl<'a> Planner<'a> {
         if let Some(ring) = known.and_then(has) {
             return ring;
         }
-        // What could not be placed is not built: the memory for it is for whoever chose the weights to say.
-        let most = self.observed.room.ring_slots.min(Ring::MAX_LENGTH);
+        // A ring that does not fit is not computed: it could need any amount of memory.
+        let most = self.observed.capacity.ring_slots.min(Ring::MAX_LENGTH);
         let Some(slots) = schedule::ring(scheduler, &members, most) else {
             let weights = members.iter().map(|member| member.weight);
-            return self.no_room_for_ring(desired, schedule::ring_length(scheduler, weights), now);
+            return self.ring_does_not_fit(desired, schedule::ring_length(scheduler, weights), now);
         };
         let digest = schedule::Digest::of(&slots);
         self.ring_cache.note(index, scheduler, members, digest);
@@ -328,7 +338,7 @@ impl<'a> Planner<'a> {
         }
         let length = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let Some(offset) = self.ring_space.take(length) else {
-            return self.no_room_for_ring(desired, length.into(), now);
+            return self.ring_does_not_fit(desired, length.into(), now);
         };
         if length > 0 {
             self.prepare.push(Step::FillRing { offset, slots });
@@ -336,16 +346,16 @@ impl<'a> Planner<'a> {
         Ring::new(scheduler, offset, length)
     }
 
-    /// Notes that a ring cannot be placed; what the service has stays.
-    fn no_room_for_ring(&mut self, desired: &DesiredService, length: u64, now: Option<Ring>) -> Ring {
+    /// Notes that a ring does not fit. The service keeps its present ring.
+    fn ring_does_not_fit(&mut self, desired: &DesiredService, length: u64, now: Option<Ring>) -> Ring {
         self.problems.push(format!(
-            "no room for the {length} ring slots of service {}: the map holds {} for all services",
-            desired.at.address, self.observed.room.ring_slots
+            "the {length} ring slots of service {} do not fit: the map holds {} for all services",
+            desired.at.address, self.observed.capacity.ring_slots
         ));
         now.unwrap_or(Ring::new(desired.scheduler, 0, 0))
     }
 
-    /// Plans the removal of what was not asked for.
+    /// Plans the removal of everything that is not desired.
     fn remove_the_rest(&mut self) {
         self.kept_services.sort_unstable();
         self.kept_backends.sort_unstable();
@@ -365,7 +375,8 @@ impl<'a> Planner<'a> {
             .keys()
             .filter(|guarded| !self.guarded.contains(guarded))
         {
-            // What no service looks at goes before another takes its index; the rest when its service is told.
+            // Entries of a former service are removed before another service gets its index; others
+            // after their service has changed.
             let phase = if self.observed.services.contains_key(&guarded.service) {
                 &mut self.lower
             } else {
@@ -399,13 +410,14 @@ impl<'a> Planner<'a> {
         steps.extend(self.prepare);
         steps.extend(self.switch);
         if !self.lower.is_empty() {
-            // A packet that chose a backend by the old ring has sent its flow's first packet before that goes down.
+            // A packet that selected a backend from the old ring has left before that backend goes
+            // down.
             steps.push(Step::Settle);
         }
         let lowered = !self.lower.is_empty();
         steps.extend(self.lower);
         if self.released && (lowered || !steps.is_empty()) {
-            // The next plan may use again what this one let go.
+            // The next plan may use what this one freed.
             steps.push(Step::Settle);
         }
         Plan {

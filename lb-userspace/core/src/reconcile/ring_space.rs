@@ -1,8 +1,8 @@
-//! Finds room for rings beside those that are in use.
+//! Allocates space in the ring map for new rings beside those in use.
 
 use std::collections::BTreeMap;
 
-/// The free stretches of the ring map.
+/// The free ranges of the ring map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RingSpace {
     /// Length by offset.
@@ -10,7 +10,7 @@ pub(super) struct RingSpace {
 }
 
 impl RingSpace {
-    /// All of `slots`, but for what the rings given as (offset, length) take.
+    /// All `slots` except those of the used rings, given as (offset, length).
     pub(super) fn new(slots: u32, used: impl IntoIterator<Item = (u32, u32)>) -> Self {
         let mut used: Vec<_> = used.into_iter().filter(|(_, length)| *length > 0).collect();
         used.sort_unstable();
@@ -29,15 +29,16 @@ impl RingSpace {
         Self { free }
     }
 
-    /// Takes the first stretch that has room; `None` when none has. A ring without slots takes no room.
+    /// Allocates from the first range that is large enough; `None`: there is none. A ring without
+    /// slots needs no space.
     pub(super) fn take(&mut self, length: u32) -> Option<u32> {
         if length == 0 {
             return Some(0);
         }
-        let (&offset, &room) = self.free.iter().find(|(_, room)| **room >= length)?;
+        let (&offset, &size) = self.free.iter().find(|(_, size)| **size >= length)?;
         self.free.remove(&offset);
-        if room > length {
-            self.free.insert(offset + length, room - length);
+        if size > length {
+            self.free.insert(offset + length, size - length);
         }
         Some(offset)
     }
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rings_are_placed_in_the_first_gap_that_has_room() {
+    fn rings_are_placed_in_the_first_range_that_is_large_enough() {
         let mut space = RingSpace::new(100, [(10, 20), (40, 10), (90, 10), (5, 0)]);
         assert_eq!(space.take(10), Some(0));
         assert_eq!(space.take(11), Some(50));
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_and_oversized_rings_of_a_broken_map_are_survived() {
+    fn overlapping_and_oversized_rings_of_a_broken_map_are_tolerated() {
         let mut space = RingSpace::new(50, [(0, 10), (5, 10), (45, u32::MAX)]);
         assert_eq!(space.take(30), Some(15));
         assert_eq!(space.take(1), None);

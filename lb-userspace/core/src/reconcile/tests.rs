@@ -1,4 +1,5 @@
-//! Reconciliation against maps in memory: it arrives, from anywhere, also when it dies on the way.
+//! Reconciliation against maps in memory: the desired state is reached from any state, also after a
+//! crash.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +13,7 @@ use super::{
     entries,
     fake::Fake,
     observe, plan, plan_with,
-    store::Room,
+    store::Capacity,
 };
 use crate::{
     config::{Guard, PortRange},
@@ -20,7 +21,7 @@ use crate::{
     schedule::RingCache,
 };
 
-const ROOM: Room = Room {
+const ROOM: Capacity = Capacity {
     services: 16,
     backends: 64,
     ring_slots: 400,
@@ -28,7 +29,7 @@ const ROOM: Room = Room {
 
 fn reconcile(desired: &Desired, fake: &mut Fake) -> Vec<String> {
     let plan = plan(desired, &observe(fake).unwrap());
-    // A process that dies loses the rest of the plan; the error is what that looks like here.
+    // A process that dies loses the rest of the plan; here that is an error.
     let _ = apply(&plan, fake);
     plan.problems
 }
@@ -71,7 +72,7 @@ fn backend(host: u8, weight: u32, state: Option<BackendState>) -> DesiredBackend
     }
 }
 
-/// The same service in another mode, with what belongs to that.
+/// The same service in another mode, with what that mode needs.
 fn in_mode(mut service: DesiredService, mode: Mode, tunnel_source: &str) -> DesiredService {
     service.mode = mode;
     if mode != Mode::Nat {
@@ -161,7 +162,7 @@ fn any_service() -> impl Strategy<Value = DesiredService> {
         })
 }
 
-/// The same service at several ports.
+/// The same service with several ports.
 fn ranged(mut service: DesiredService, last_port: u16) -> DesiredService {
     service.last_port = last_port;
     for backend in &mut service.backends {
@@ -170,7 +171,8 @@ fn ranged(mut service: DesiredService, last_port: u16) -> DesiredService {
     service
 }
 
-/// Some services with a port each, and perhaps one with several, which may hold theirs.
+/// Some services with one port each, and perhaps one with a range that contains some of these
+/// ports.
 fn any_desired() -> impl Strategy<Value = Desired> {
     let range = prop::option::of((any_service(), 1_u16..30));
     (prop::collection::vec(any_service(), 0..5), range).prop_map(|(mut services, range)| {
@@ -191,7 +193,8 @@ fn any_desired() -> impl Strategy<Value = Desired> {
 fn find(fake: &Fake, at: VirtualAddress) -> Option<u32> {
     let holds = |listing: &Listing| (listing.first().port..=listing.last_port()).contains(&at.port);
     let blocks = fake.listed.iter().filter(|(listing, _)| holds(listing));
-    // A single port before any block, and of blocks the one with the most leading bits.
+    // A single port has priority over blocks, and a block with more leading bits over one with
+    // fewer.
     let longest = blocks.max_by_key(|(listing, _)| match listing {
         Listing::Port(_) => u8::MAX,
         Listing::Block { bits, .. } => *bits,
@@ -212,7 +215,7 @@ fn index_of(fake: &Fake, service: &DesiredService) -> u32 {
     fake.listed[&Listing::of(service.at, service.last_port)[0]]
 }
 
-/// What a client of the service would be given, by address.
+/// The backends that clients of the service would get, by address.
 fn shares(fake: &Fake, service: &DesiredService) -> Vec<SocketAddr> {
     let entry = fake.services[&index_of(fake, service)];
     let slots = entry.ring.offset()..entry.ring.offset() + entry.ring.length();
@@ -267,7 +270,7 @@ fn assert_arrived(desired: &Desired, fake: &Fake) {
 /// New flows go to the backends that are up, and to the fallback ones where there are none.
 fn assert_members(fake: &Fake, service: &DesiredService) {
     let found = shares(fake, service);
-    // A backend whose state is not known keeps the one it had: what it had is not known here.
+    // A backend of unknown state keeps its state, which this function does not know.
     if service.backends.iter().any(|backend| backend.state.is_none()) {
         return;
     }
@@ -301,7 +304,7 @@ proptest! {
     }
 
     #[test]
-    fn a_death_after_any_write_heals_with_the_next_start(
+    fn a_crash_after_any_write_is_repaired_by_the_next_start(
         first in any_desired(),
         second in any_desired(),
         third in any_desired(),
@@ -320,15 +323,15 @@ proptest! {
         assert_arrived(&third, &fake);
     }
 
-    /// The maps in memory check at every write that succeeds that no service leads to nothing.
+    /// The maps in memory check at every successful write that no service leads to nothing.
     #[test]
-    fn writes_that_fail_at_random_leave_no_service_without_its_backends_and_are_made_up_for(
+    fn random_write_failures_are_repaired_and_never_leave_a_service_without_backends(
         sequence in prop::collection::vec(any_desired(), 1..6),
         failing in prop::collection::vec(prop::bool::weighted(0.2), 1..50),
     ) {
         let mut fake = Fake::new(ROOM);
         for desired in &sequence {
-            // As often as the state stays the same: sometimes not to the end.
+            // Several attempts with the same state; some of them fail before the end.
             fake.failing.clone_from(&failing);
             for _ in 0..3 {
                 reconcile(desired, &mut fake);
@@ -342,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn any_state_of_the_maps_heals(
+    fn any_state_of_the_maps_is_repaired(
         before in any_desired(),
         after in any_desired(),
         damages in prop::collection::vec(any_damage(), 0..12),
@@ -353,7 +356,7 @@ proptest! {
         for damage in &damages {
             damage.strike(&mut fake);
         }
-        // What is found in two places may need to be let go before it finds its own.
+        // What exists twice may have to be freed before it is created once.
         for _ in 0..2 {
             reconcile(&after, &mut fake);
         }
@@ -363,7 +366,7 @@ proptest! {
     }
 
     #[test]
-    fn rings_that_are_known_are_planned_like_those_that_are_built(sequence in prop::collection::vec(any_desired(), 1..6)) {
+    fn known_rings_give_the_same_plan_as_computed_ones(sequence in prop::collection::vec(any_desired(), 1..6)) {
         let mut known = RingCache::default();
         let mut fake = Fake::new(ROOM);
         for desired in &sequence {
@@ -377,7 +380,7 @@ proptest! {
     }
 }
 
-/// Something that no controller does to maps.
+/// Damage that no controller does to maps.
 #[derive(Clone, Debug)]
 enum Damage {
     List(u16, u32),
@@ -453,7 +456,7 @@ impl Damage {
 }
 
 #[test]
-fn a_next_hop_that_is_not_known_yet_stays_as_it_is_and_one_that_is_gone_goes() {
+fn an_unknown_next_hop_is_kept_and_a_lost_one_is_removed() {
     let with = |next_hop| Desired {
         services: vec![service(
             80,
@@ -500,7 +503,7 @@ fn a_backend_that_goes_down_leaves_the_ring_before_its_flows_are_refused() {
 }
 
 #[test]
-fn a_backend_of_unknown_health_stays_as_it_is_and_a_new_one_waits() {
+fn a_backend_of_unknown_health_keeps_its_state_and_a_new_one_waits() {
     let mut fake = Fake::new(ROOM);
     let with = |state| Desired {
         services: vec![service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)])],
@@ -539,8 +542,8 @@ fn an_unchanged_service_is_not_touched_when_another_changes() {
 }
 
 #[test]
-fn what_does_not_fit_is_named_and_the_rest_is_done() {
-    let mut fake = Fake::new(Room {
+fn what_does_not_fit_is_reported_and_the_rest_is_applied() {
+    let mut fake = Fake::new(Capacity {
         services: 1,
         backends: 1,
         ring_slots: 4,
@@ -604,7 +607,8 @@ fn fallback_backends_take_flows_only_while_no_other_does() {
     }
 }
 
-/// Applies a plan step by step, and looks at the maps before the first, between all, and after the last.
+/// Applies a plan step by step, and calls `look` before the first step, between all steps, and
+/// after the last.
 fn step_by_step(desired: &Desired, fake: &mut Fake, look: impl Fn(&Fake)) -> usize {
     let plan = plan(desired, &observe(fake).unwrap());
     look(fake);
@@ -711,7 +715,7 @@ fn a_backend_with_another_tunnel_gets_a_new_entry_and_the_state_it_had() {
     };
     reconcile(&desired("10.9.0.0/24", Some(BackendState::Up)), &mut fake);
     let before = fake.backends.clone();
-    // Its health is not known: the entry that it had says more than nothing.
+    // Its health is unknown: the state of its former entry is the better information.
     let after = desired("10.9.1.0/24", None);
     reconcile(&after, &mut fake);
     let service = &fake.services[&index_of(&fake, &after.services[0])];
@@ -727,7 +731,7 @@ fn a_backend_with_another_tunnel_gets_a_new_entry_and_the_state_it_had() {
 }
 
 #[test]
-fn a_service_of_another_mode_is_never_half_of_both() {
+fn a_mode_change_is_never_half_applied() {
     let mut fake = Fake::new(ROOM);
     let desired = |mode| Desired {
         services: vec![in_mode(
@@ -749,7 +753,7 @@ fn a_service_of_another_mode_is_never_half_of_both() {
 }
 
 #[test]
-fn a_service_of_another_mode_takes_flows_though_its_health_is_not_known_yet() {
+fn a_service_with_a_new_mode_takes_flows_before_its_health_is_known() {
     let mut fake = Fake::new(ROOM);
     let desired = |mode, state| Desired {
         services: vec![in_mode(
@@ -770,7 +774,7 @@ fn a_service_of_another_mode_takes_flows_though_its_health_is_not_known_yet() {
 }
 
 #[test]
-fn lists_that_swap_never_keep_out_whom_both_let_in() {
+fn swapped_lists_never_refuse_a_source_that_both_allow() {
     let with = |guard| Desired {
         services: vec![DesiredService {
             guard,
@@ -790,14 +794,14 @@ fn lists_that_swap_never_keep_out_whom_both_let_in() {
     ] {
         let mut fake = Fake::new(ROOM);
         reconcile(&with(before), &mut fake);
-        // The fake asserts after each step that no list is empty that the service looks at.
+        // The fake checks after each step that no allow list in use is empty.
         step_by_step(&with(after.clone()), &mut fake, |_| {});
         assert_arrived(&with(after), &fake);
     }
 }
 
 #[test]
-fn guards_that_a_dead_process_left_do_not_judge_for_the_next_service() {
+fn list_entries_of_a_crashed_process_do_not_apply_to_the_next_service() {
     let mut fake = Fake::new(ROOM);
     let guarded = crate::reconcile::Guarded {
         service: 0,
@@ -840,7 +844,7 @@ fn addresses_that_collide_keep_the_class_of_those_that_stay() {
 
 #[test]
 fn a_maglev_ring_is_switched_in_one_write() {
-    let mut fake = Fake::new(Room {
+    let mut fake = Fake::new(Capacity {
         ring_slots: 2 * lb_common::service::MAGLEV_SLOTS,
         ..ROOM
     });

@@ -54,7 +54,7 @@ fn summary(explanation: &Explanation) -> String {
         Verdict::HasFlow => format!("the packet belongs to a flow to {backend}"),
         Verdict::WouldBegin => format!("the packet would begin a flow to {backend}{when}"),
         Verdict::Untracked => format!("the packet goes to {backend}, without a flow"),
-        Verdict::IsAnswer => format!("the packet is a reply of a worker of {service}"),
+        Verdict::IsReply => format!("the packet is a reply of a worker of {service}"),
         Verdict::Refused => format!(
             "the packet goes to no backend: {}",
             explanation.outcome.as_deref().unwrap_or("no reason")

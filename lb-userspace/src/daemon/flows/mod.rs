@@ -1,8 +1,11 @@
-//! The life of flows that packets alone do not end.
+//! Flow maintenance: ends silent flows, resets clients of dead backends, corrects counters.
 
+mod challenge;
+mod client_hops;
 mod drift;
-mod hops;
+mod flush;
 pub mod sweep;
-mod telling;
+mod sweep_thread;
 
-pub use telling::Teller;
+pub(in crate::daemon) use flush::Flusher;
+pub(in crate::daemon) use sweep_thread::SweepThread;

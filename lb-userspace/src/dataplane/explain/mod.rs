@@ -1,24 +1,24 @@
-//! Which backend a packet would get or has, through which stages, and why: the way of the packet path, read from the same
-//! maps with the same arithmetic, and without leaving a trace in them.
+//! Explains which backend a packet would get or has: traces the stages of the packet path in the
+//! same maps with the same arithmetic. Changes nothing.
 
-mod answer;
-mod chooser;
-mod way;
+mod explanation;
+mod select;
+mod trace;
 
 use std::net::SocketAddr;
 
-pub use answer::{Candidate, Certainty, Explanation, Found, Stage, Verdict};
-pub use way::explain;
+pub use explanation::{Candidate, Certainty, Explanation, Found, Stage, Verdict};
+pub use trace::explain;
 
 use lb_core::config::Protocol;
 
-/// A packet that is asked about: for TCP the SYN of a new connection, or any of one that is there.
+/// The packet to explain: for TCP the SYN of a new connection, or any packet of an existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Protocol.
     pub protocol: Protocol,
-    /// Where it comes from.
+    /// Source.
     pub client: SocketAddr,
-    /// Where it goes to; of the client's family.
+    /// Destination, of the same family as the source.
     pub virtual_address: SocketAddr,
 }

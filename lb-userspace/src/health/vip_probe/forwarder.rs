@@ -8,7 +8,7 @@ use lb_core::health::{VipPath, vip_packet};
 
 use super::device::Device;
 use crate::{
-    dataplane::{Answers, DataplaneError},
+    dataplane::{CheckReplies, DataplaneError},
     health::Targets,
     network::raw_socket::Sender,
 };
@@ -35,7 +35,7 @@ pub enum VipProbeError {
 /// Forwards the packets of checks. Dropping it removes its device and its programs.
 pub struct VipForwarder {
     device: Device,
-    answers: Answers,
+    answers: CheckReplies,
     sender: Sender,
     interfaces: Vec<String>,
     /// The path of each placeholder address.
@@ -51,7 +51,7 @@ impl VipForwarder {
     /// When the kernel refuses one of these steps.
     pub async fn open(device: &str, interfaces: &[String], targets: &Targets) -> Result<Self, VipProbeError> {
         let mut forwarder = Self {
-            answers: Answers::load()?,
+            answers: CheckReplies::load()?,
             device: Device::open(device).await.map_err(VipProbeError::Device)?,
             sender: Sender::new().map_err(VipProbeError::Send)?,
             interfaces: Vec::new(),

@@ -1,4 +1,5 @@
-//! The task behind [`super::Neighbours`]: waits for events, asks the kernel, publishes, kicks.
+//! The task behind [`super::Neighbours`]: waits for netlink events, queries the kernel, publishes,
+//! requests refreshes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,74 +14,76 @@ use tracing::{debug, error, warn};
 
 use super::{
     NextHops,
-    kernel::{Kernel, Unanswered},
-    kicks::Kicks,
-    resolve::{NeighbourKey, Snapshot, succeed},
-    translate::Doubt,
+    messages::Recheck,
+    netlink::{Netlink, Unanswered},
+};
+use lb_core::neighbour::{
+    refresh::Refreshes,
+    resolve::{NeighbourKey, Route, Snapshot, merge_state},
 };
 
-/// Events come in bursts: this long after the first of them the kernel is asked.
+/// Events come in bursts: the kernel is queried this long after the first one.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// How often everything is asked, whatever the events say.
+/// How often everything is queried, whatever the events say.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// How long after a broken socket another one is opened.
+/// Pause before a broken socket is replaced.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Questions under way at once: few enough that their answers fit the socket's buffer.
+/// Queries in flight: few enough that the responses fit into the socket's buffer.
 const IN_FLIGHT: usize = 32;
 
-/// What to ask the kernel next.
+/// What to query next.
 #[derive(Debug, Default)]
-struct Doubts {
+struct Pending {
     everything: bool,
     neighbours: BTreeSet<NeighbourKey>,
-    /// When; `None` while there are none.
+    /// When to query; `None`: nothing is pending.
     due: Option<Instant>,
 }
 
 pub struct Driver {
-    kernel: Kernel,
+    netlink: Netlink,
     targets: watch::Receiver<BTreeSet<IpAddr>>,
     states: watch::Sender<NextHops>,
     snapshot: Snapshot,
-    kicks: Kicks,
-    doubts: Doubts,
-    /// When everything is asked again.
+    refreshes: Refreshes,
+    pending: Pending,
+    /// When everything is queried again.
     periodic: Instant,
-    /// When a neighbour is kicked again.
-    next_kick: Option<Instant>,
-    /// Not before this is the kernel asked because of an event.
+    /// When the next neighbour is due for a refresh.
+    next_refresh: Option<Instant>,
+    /// Events cause no query before this time.
     rest: Instant,
 }
 
-/// What woke the driver.
+/// Why the driver wakes up.
 enum Wake {
     Targets,
-    Doubt(Doubt),
+    Recheck(Recheck),
     Broken,
     Time,
     Abandoned,
 }
 
 impl Driver {
-    pub fn new(kernel: Kernel, targets: watch::Receiver<BTreeSet<IpAddr>>, states: watch::Sender<NextHops>) -> Self {
+    pub fn new(netlink: Netlink, targets: watch::Receiver<BTreeSet<IpAddr>>, states: watch::Sender<NextHops>) -> Self {
         let now = Instant::now();
         Self {
-            kernel,
+            netlink,
             targets,
             states,
             snapshot: Snapshot::default(),
-            kicks: Kicks::default(),
-            doubts: Doubts::default(),
+            refreshes: Refreshes::default(),
+            pending: Pending::default(),
             periodic: now,
-            next_kick: None,
+            next_refresh: None,
             rest: now,
         }
     }
 
-    /// Runs until nobody can set targets any more.
+    /// Runs until the sender of targets is dropped.
     pub async fn run(mut self) {
         loop {
             match self.wait().await {
@@ -88,7 +91,7 @@ impl Driver {
                     self.periodic = Instant::now();
                     self.work().await;
                 }
-                Wake::Doubt(doubt) => self.note(doubt),
+                Wake::Recheck(recheck) => self.note(recheck),
                 Wake::Broken => self.reopen().await,
                 Wake::Time => self.work().await,
                 Wake::Abandoned => return,
@@ -97,70 +100,70 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Wake {
-        let deadline = [Some(self.periodic), self.doubts.due, self.next_kick]
+        let deadline = [Some(self.periodic), self.pending.due, self.next_refresh]
             .into_iter()
             .flatten()
             .min();
         let deadline = deadline.unwrap_or(self.periodic);
         tokio::select! {
-            // The clock first: a storm of events must not keep the driver from its work.
+            // The clock first: a storm of events must not block the work.
             biased;
             () = sleep_until(deadline.into()) => Wake::Time,
             changed = self.targets.changed() => if changed.is_ok() { Wake::Targets } else { Wake::Abandoned },
-            doubt = self.kernel.event() => doubt.map_or(Wake::Broken, Wake::Doubt),
+            recheck = self.netlink.event() => recheck.map_or(Wake::Broken, Wake::Recheck),
         }
     }
 
-    fn note(&mut self, doubt: Doubt) {
-        match doubt {
-            Doubt::Everything => self.doubts.everything = true,
-            Doubt::Neighbour(key) if self.snapshot.wanted_neighbours().contains(&key) => {
-                self.doubts.neighbours.insert(key);
+    fn note(&mut self, recheck: Recheck) {
+        match recheck {
+            Recheck::Everything => self.pending.everything = true,
+            Recheck::Neighbour(key) if self.snapshot.wanted_neighbours().contains(&key) => {
+                self.pending.neighbours.insert(key);
             }
-            Doubt::Neighbour(_) => return,
+            Recheck::Neighbour(_) => return,
         }
-        self.doubts
+        self.pending
             .due
             .get_or_insert((Instant::now() + DEBOUNCE).max(self.rest));
     }
 
-    /// Does all that is due.
+    /// Does everything that is due.
     async fn work(&mut self) {
         let start = Instant::now();
-        let doubts = if start >= self.periodic {
+        let pending = if start >= self.periodic {
             self.periodic = start + PERIOD;
-            self.doubts = Doubts::default();
-            Some(Doubts {
+            self.pending = Pending::default();
+            Some(Pending {
                 everything: true,
-                ..Doubts::default()
+                ..Pending::default()
             })
-        } else if self.doubts.due.is_some_and(|due| due <= start) {
-            Some(std::mem::take(&mut self.doubts))
+        } else if self.pending.due.is_some_and(|due| due <= start) {
+            Some(std::mem::take(&mut self.pending))
         } else {
             None
         };
-        if let Some(doubts) = doubts {
-            let complete = if doubts.everything {
+        if let Some(pending) = pending {
+            let complete = if pending.everything {
                 self.ask_all().await
             } else {
-                self.ask_neighbours(doubts.neighbours).await
+                self.ask_neighbours(pending.neighbours).await
             };
             self.publish();
-            // With many targets and a storm of events, most of the time belongs to others.
+            // With many targets and a storm of events, at most a fifth of the time is spent here.
             self.rest = Instant::now() + 4 * start.elapsed();
             if !complete {
                 self.reopen().await;
             }
         }
-        self.kick().await;
+        self.refresh().await;
     }
 
-    /// Asks for everything on the way to the targets. Says whether all questions were answered; where one was not,
-    /// the last answer stands.
+    /// Queries everything on the path to the targets. Returns whether all queries were answered.
+    /// Without an answer the former state is kept.
     async fn ask_all(&mut self) -> bool {
         let targets = self.targets.borrow_and_update().clone();
-        let kernel = &self.kernel;
-        let routes = ask(&targets, |target| kernel.route(target)).await;
+        let netlink = &self.netlink;
+        let routes = ask(&targets, |target| netlink.route(target)).await;
         let routes_complete = self.take_routes(&targets, routes);
 
         let links_complete = self.ask_links().await;
@@ -171,7 +174,7 @@ impl Driver {
         routes_complete && links_complete && neighbours_complete
     }
 
-    /// Asks for interfaces, and then for those that the answers name, until they name no other.
+    /// Queries interfaces, and those that the answers refer to, until no new one appears.
     async fn ask_links(&mut self) -> bool {
         let mut asked = BTreeSet::new();
         let mut complete = true;
@@ -182,18 +185,14 @@ impl Driver {
                 self.snapshot.links.retain(|ifindex, _| wanted.contains(ifindex));
                 return complete;
             }
-            let kernel = &self.kernel;
-            let links = ask(&next, |ifindex| kernel.link(ifindex)).await;
+            let netlink = &self.netlink;
+            let links = ask(&next, |ifindex| netlink.link(ifindex)).await;
             complete &= take(&mut self.snapshot.links, links, |_, new| new);
             asked.extend(next);
         }
     }
 
-    fn take_routes(
-        &mut self,
-        targets: &BTreeSet<IpAddr>,
-        answers: Vec<(IpAddr, Result<super::resolve::Route, Unanswered>)>,
-    ) -> bool {
+    fn take_routes(&mut self, targets: &BTreeSet<IpAddr>, answers: Vec<(IpAddr, Result<Route, Unanswered>)>) -> bool {
         self.snapshot.routes.retain(|target, _| targets.contains(target));
         let mut complete = true;
         for (target, answer) in answers {
@@ -203,7 +202,7 @@ impl Driver {
                 }
                 Err(unanswered) => {
                     complete = false;
-                    let unknown = || super::resolve::Route::None(format!("route unknown: {unanswered}"));
+                    let unknown = || Route::None(format!("route unknown: {unanswered}"));
                     self.snapshot.routes.entry(target).or_insert_with(unknown);
                 }
             }
@@ -212,9 +211,9 @@ impl Driver {
     }
 
     async fn ask_neighbours(&mut self, keys: BTreeSet<NeighbourKey>) -> bool {
-        let kernel = &self.kernel;
-        let answers = ask(&keys, |key| kernel.neighbour(key)).await;
-        take(&mut self.snapshot.neighbours, answers, succeed)
+        let netlink = &self.netlink;
+        let answers = ask(&keys, |key| netlink.neighbour(key)).await;
+        take(&mut self.snapshot.neighbours, answers, merge_state)
     }
 
     fn publish(&self) {
@@ -226,32 +225,32 @@ impl Driver {
         });
     }
 
-    async fn kick(&mut self) {
-        let round = self.kicks.round(&self.snapshot.to_kick(), Instant::now());
-        self.next_kick = round.next;
+    async fn refresh(&mut self) {
+        let round = self.refreshes.round(&self.snapshot.to_refresh(), Instant::now());
+        self.next_refresh = round.next;
         let keys = round.now.into_iter().collect();
-        let kernel = &self.kernel;
-        for ((ifindex, address), result) in ask(&keys, |key| kernel.kick(key)).await {
+        let netlink = &self.netlink;
+        for ((ifindex, address), result) in ask(&keys, |key| netlink.refresh(key)).await {
             if let Err(error) = result {
-                debug!(%address, ifindex, %error, "the kernel did not take the request to resolve a neighbour");
+                debug!(%address, ifindex, %error, "the kernel refused to refresh a neighbour");
             }
         }
     }
 
-    /// Opens new sockets, and asks everything soon.
+    /// Opens new sockets, and has everything queried soon.
     async fn reopen(&mut self) {
         warn!("a netlink socket lost messages or broke: opening another one");
         tokio::time::sleep(REOPEN_PAUSE).await;
-        match Kernel::open() {
-            Ok(kernel) => self.kernel = kernel,
-            // The broken socket stays, and leads here again.
-            Err(error) => error!(%error, "cannot open a netlink socket; next hops are not followed"),
+        match Netlink::open() {
+            Ok(netlink) => self.netlink = netlink,
+            // The broken socket stays and leads here again.
+            Err(error) => error!(%error, "cannot open a netlink socket: next hops are not updated"),
         }
         self.periodic = Instant::now();
     }
 }
 
-/// Asks one question per key, some at a time.
+/// Sends one query per key, a limited number at a time.
 async fn ask<K, A, F>(keys: &BTreeSet<K>, question: impl Fn(K) -> F) -> Vec<(K, Result<A, Unanswered>)>
 where
     K: Copy,
@@ -265,17 +264,18 @@ where
     stream::iter(questions).buffer_unordered(IN_FLIGHT).collect().await
 }
 
-/// Enters answers. Says whether all questions were answered; where one was not, the last answer stands.
+/// Stores answers. Returns whether all queries were answered. Without an answer the former state is
+/// kept.
 fn take<K: Ord, A>(
     known: &mut BTreeMap<K, A>,
     answers: Vec<(K, Result<Option<A>, Unanswered>)>,
-    succeed: impl Fn(Option<&A>, A) -> A,
+    merge_state: impl Fn(Option<&A>, A) -> A,
 ) -> bool {
     let mut complete = true;
     for (key, answer) in answers {
         match answer {
             Ok(Some(new)) => {
-                let new = succeed(known.get(&key), new);
+                let new = merge_state(known.get(&key), new);
                 known.insert(key, new);
             }
             Ok(None) => {

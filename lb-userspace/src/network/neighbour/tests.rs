@@ -26,7 +26,7 @@ fn pair() -> (Netns, Netns) {
     (balancer, worker)
 }
 
-/// What a test sees of the states.
+/// The states that a test sees.
 struct View {
     neighbours: Neighbours,
     states: watch::Receiver<NextHops>,
@@ -41,7 +41,7 @@ impl View {
         view
     }
 
-    /// Waits until the state of a target is as wished.
+    /// Waits for a state of a target.
     async fn until(&mut self, target: &str, wish: impl Fn(&NextHopState) -> bool) -> NextHopState {
         let target = address(target);
         let seen = self.states.wait_for(|states| states.get(&target).is_some_and(&wish));
@@ -138,7 +138,7 @@ fn a_new_link_layer_address_that_the_peer_announces_is_followed() {
         let mut view = View::follow(&["10.7.0.2"]);
         view.until_mac("10.7.0.2", WORKER_MAC).await;
         worker.ip("link set eth0 address 02:00:00:00:07:99");
-        // Whatever the worker sends first asks for our address, and so tells its own.
+        // The first packet of the worker is an ARP request, which has its new address.
         worker.run(|| {
             UdpSocket::bind("10.7.0.2:0")
                 .unwrap()

@@ -1,9 +1,11 @@
-//! Sends ready IP packets through the kernel: it finds the route and the neighbour, and leaves the packet as it is.
+//! Sends complete IP packets through the kernel, which finds route and neighbour and leaves the
+//! packet as it is.
 //!
-//! For packets whose next hop the XDP program does not know, and for segments that the controller makes itself (see
-//! [`nudge()`]). Their source is rarely an address of this machine; raw sockets with an own header may send that.
+//! It is used for packets whose next hop the XDP program does not know, and for challenges (see
+//! [`challenge()`]). Their source is rarely an address of this machine; raw sockets with their own
+//! IP header can send such packets.
 
-mod nudge;
+mod challenge;
 #[cfg(test)]
 mod tests;
 
@@ -12,25 +14,25 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+pub use challenge::{ChallengeFamily, challenge};
 use lb_common::wire::{ipv4, ipv6};
-pub use nudge::{NudgeFamily, nudge};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Protocol 255, "raw": the packet brings its own IP header, and the socket receives nothing.
+/// Protocol 255, "raw": the packet has its own IP header, and the socket receives nothing.
 const IPPROTO_RAW: i32 = 255;
 
 /// A raw socket for each family.
 #[derive(Debug)]
 pub struct Sender {
     v4: Socket,
-    /// `None`: this kernel has no IPv6.
+    /// `None`: the kernel has no IPv6.
     v6: Option<Socket>,
 }
 
 impl Sender {
-    /// Opens the sockets, in the network namespace of the calling thread. Needs CAP_NET_RAW.
+    /// Opens the sockets in the network namespace of the calling thread. Needs CAP_NET_RAW.
     ///
-    /// # Errors
+    /// When a socket cannot be opened. A kernel without IPv6 is no error.
     /// When a socket cannot be opened. A kernel without IPv6 is no error.
     pub fn new() -> io::Result<Self> {
         let v6 = match open(Domain::IPV6) {
@@ -44,14 +46,15 @@ impl Sender {
         })
     }
 
-    /// Sends a packet that begins with its IP header, to the destination that the header names. Does not wait. Bytes
-    /// behind the packet's own length are not sent.
+    /// Sends a packet to the destination in its IP header, without waiting. Bytes after the end of
+    /// the packet are ignored.
     ///
-    /// The kernel writes only the IPv4 header checksum, and the IPv4 identification where that is zero.
+    /// The kernel writes only the IPv4 header checksum, and the IPv4 identification if it is zero.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] when `family` (4 or 6) or the packet's lengths are wrong; else what the kernel
-    /// says: no route, larger than the MTU, or [`io::ErrorKind::WouldBlock`] when its queue is full.
+    /// [`io::ErrorKind::InvalidInput`] when `family` (4 or 6) or a length is wrong. Otherwise the
+    /// kernel's error: no route, larger than the MTU, or [`io::ErrorKind::WouldBlock`] when its
+    /// queue is full.
     pub fn send(&self, family: u8, packet: &[u8]) -> io::Result<()> {
         let (destination, packet) = match family {
             4 => bounds_v4(packet),
@@ -62,11 +65,11 @@ impl Sender {
         self.send_by(packet, destination)
     }
 
-    /// Sends a packet that begins with its IP header as if it were for `next`, of the same family: that decides on the
-    /// route and the neighbour, and the packet keeps its destination.
+    /// Sends a packet as if it were for `next`, of the same family: `next` selects route and
+    /// neighbour, the packet keeps its destination.
     ///
     /// # Errors
-    /// As [`Sender::send`], but that nothing of the packet is looked at.
+    /// As [`Sender::send`], but the packet is not checked.
     pub fn send_by(&self, packet: &[u8], next: IpAddr) -> io::Result<()> {
         let socket = match (next, &self.v6) {
             (IpAddr::V4(_), _) => &self.v4,
@@ -88,7 +91,7 @@ fn open(domain: Domain) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Where an IPv4 packet goes, and its bytes.
+/// Destination and bytes of an IPv4 packet.
 fn bounds_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), String> {
     let header = bytes
         .first_chunk::<{ ipv4::LENGTH }>()
@@ -111,7 +114,7 @@ fn bounds_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), String> {
     Ok((destination.into(), packet))
 }
 
-/// Where an IPv6 packet goes, and its bytes.
+/// Destination and bytes of an IPv6 packet.
 fn bounds_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), String> {
     let header = bytes
         .first_chunk::<{ ipv6::LENGTH }>()

@@ -1,4 +1,4 @@
-//! Raw sockets and nudges against real kernels, in private network namespaces.
+//! Raw sockets and challenges against real kernels, in private network namespaces.
 
 use std::{
     io::{self, Read},
@@ -15,13 +15,13 @@ use lb_common::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Sender, nudge};
+use super::{Sender, challenge};
 use crate::network::netns::Netns;
 
-/// Long enough for a noisy machine; nothing here should need it.
+/// Long enough for a loaded machine; nothing here needs it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A balancer, and a client or worker on one link.
+/// A balancer and a client or worker on one link.
 fn pair() -> (Netns, Netns) {
     let (balancer, other) = (Netns::new(), Netns::new());
     balancer.connect(
@@ -29,7 +29,7 @@ fn pair() -> (Netns, Netns) {
         &other,
         ("eth0", "10.6.0.2/24 2001:db8:6::2/64"),
     );
-    // Addresses that only the balancer's packets bear, such as a virtual address or a source of translated flows.
+    // Addresses that only packets of the balancer have, such as a virtual address or a NAT source.
     other.ip("route add 192.0.2.0/24 via 10.6.0.1");
     other.ip("route add 2001:db8:ffff::/64 via 2001:db8:6::1");
     (balancer, other)
@@ -74,13 +74,13 @@ fn packets_from_a_foreign_source_arrive_unchanged() {
         let receiver = other.run(|| UdpSocket::bind((destination, 0))).unwrap();
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
         let port = receiver.local_addr().unwrap().port();
-        // With bytes behind the packet, as in a record of fixed size.
+        // With bytes after the packet, as in a fixed-size record.
         let bytes = [datagram(source, destination, port, b"ready"), vec![0xee; 40]].concat();
         sender.send(family, &bytes).unwrap();
         let mut buffer = [0; 100];
         let (length, from) = receiver
             .recv_from(&mut buffer)
-            .expect("the datagram arrives, with a right checksum");
+            .expect("the datagram arrives, with a valid checksum");
         assert_eq!(&buffer[..length], b"ready");
         assert_eq!(from, SocketAddr::new(source.parse().unwrap(), 7777));
     }
@@ -141,18 +141,18 @@ fn packets_with_wrong_lengths_or_families_are_refused() {
 }
 
 #[test]
-fn a_nudged_client_answers_with_the_numbers_of_its_connection() {
+fn a_challenged_client_replies_with_the_numbers_of_its_connection() {
     let (balancer, client) = pair();
     balancer.ip("address add 192.0.2.80/32 dev lo");
     balancer.ip("address add 2001:db8:ffff::80/128 dev lo nodad");
     for timestamps in ["1", "0"] {
         client.sysctl("ipv4/tcp_timestamps", timestamps);
-        nudge_one::<V4>(&balancer, &client, "192.0.2.80");
-        nudge_one::<V6>(&balancer, &client, "2001:db8:ffff::80");
+        challenge_one::<V4>(&balancer, &client, "192.0.2.80");
+        challenge_one::<V6>(&balancer, &client, "2001:db8:ffff::80");
     }
 }
 
-fn nudge_one<F: super::NudgeFamily>(balancer: &Netns, client: &Netns, virtual_address: &str) {
+fn challenge_one<F: super::ChallengeFamily>(balancer: &Netns, client: &Netns, virtual_address: &str) {
     let listener = balancer.run(|| TcpListener::bind((virtual_address, 0))).unwrap();
     let server = listener.local_addr().unwrap();
     let mut stream = client.run(|| TcpStream::connect(server)).unwrap();
@@ -167,21 +167,22 @@ fn nudge_one<F: super::NudgeFamily>(balancer: &Netns, client: &Netns, virtual_ad
 
     let ear = balancer.run(|| listen::<F>());
     let sender = balancer.run(Sender::new).unwrap();
-    sender.send(F::NUMBER, &nudge(&key, 0)).unwrap();
-    let mut answer = hear(&ear, from.port(), server.port());
-    // One in thousands of runs: the number lay in the window.
-    if answer.is_none() {
-        sender.send(F::NUMBER, &nudge(&key, 1)).unwrap();
-        answer = hear(&ear, from.port(), server.port());
+    sender.send(F::NUMBER, &challenge(&key, 0)).unwrap();
+    let mut reply = hear(&ear, from.port(), server.port());
+    // With a probability below 0.001 the sequence number was in the client's window.
+    if reply.is_none() {
+        sender.send(F::NUMBER, &challenge(&key, 1)).unwrap();
+        reply = hear(&ear, from.port(), server.port());
     }
-    let answer = answer.expect("the client answers a nudge");
+    let reply = reply.expect("the client replies to a challenge");
     assert_eq!(
-        answer[tcp::FLAGS] & (tcp::ACK | tcp::SYN | tcp::RST | tcp::FIN),
+        reply[tcp::FLAGS] & (tcp::ACK | tcp::SYN | tcp::RST | tcp::FIN),
         tcp::ACK
     );
 
-    // What the XDP program makes of the answer: an RST whose sequence number is the answer's acknowledgment number.
-    let acknowledgment: [u8; 4] = answer[tcp::ACKNOWLEDGMENT..][..4].try_into().unwrap();
+    // The XDP program turns the reply into an RST whose sequence number is the reply's
+    // acknowledgment number.
+    let acknowledgment: [u8; 4] = reply[tcp::ACKNOWLEDGMENT..][..4].try_into().unwrap();
     sender.send(F::NUMBER, &reset(&key, acknowledgment)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let error = stream.read(&mut [0; 1]).expect_err("the connection is reset");
@@ -189,7 +190,7 @@ fn nudge_one<F: super::NudgeFamily>(balancer: &Netns, client: &Netns, virtual_ad
     drop(accepted);
 }
 
-/// A socket that sees all TCP packets that come in, from the Ethernet header on.
+/// A socket that receives all incoming TCP packets with their Ethernet header.
 fn listen<F: Family>() -> Socket {
     let ether_type = if F::NUMBER == 4 { eth::IPV4 } else { eth::IPV6 };
     let protocol = Protocol::from(i32::from(ether_type.to_be()));
@@ -221,9 +222,9 @@ fn hear(ear: &Socket, from: u16, to: u16) -> Option<Vec<u8>> {
     }
 }
 
-/// A nudge turned into an RST with a given sequence number.
-fn reset<F: super::NudgeFamily>(key: &FlowKey<F>, sequence: [u8; 4]) -> Vec<u8> {
-    let mut packet = nudge(key, 0);
+/// A challenge turned into an RST with the given sequence number.
+fn reset<F: super::ChallengeFamily>(key: &FlowKey<F>, sequence: [u8; 4]) -> Vec<u8> {
+    let mut packet = challenge(key, 0);
     let segment = &mut packet[F::HEADER..];
     segment[tcp::SEQUENCE..][..4].copy_from_slice(&sequence);
     segment[tcp::ACKNOWLEDGMENT..][..4].fill(0);
