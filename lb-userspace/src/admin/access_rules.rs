@@ -26,13 +26,8 @@ pub enum ListenError {
     Socket(#[from] SocketError),
     /// A group, a token or the certificate cannot be used.
     #[error(transparent)]
-<<<<<<< HEAD:lb-userspace/src/admin/entrance.rs
     UnusableReference(#[from] UnusableReference),
-    /// The TCP socket.
-=======
-    Flaw(#[from] Flaw),
     /// The TCP address cannot be used.
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types):lb-userspace/src/admin/access_rules.rs
     #[error("cannot listen at {address} for the admin API: {cause}")]
     Tcp {
         /// The address.
@@ -194,25 +189,15 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 ///
 /// # Errors
 ///
-<<<<<<< HEAD:lb-userspace/src/admin/entrance.rs
-/// When a group is not there, or a file cannot be used.
-pub fn check(api: &Api) -> Result<(), UnusableReference> {
-=======
 /// If a group does not exist, or a file cannot be used.
-pub fn check(api: &Api) -> Result<(), Flaw> {
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types):lb-userspace/src/admin/access_rules.rs
+pub fn check(api: &Api) -> Result<(), UnusableReference> {
     groups(api)?;
     api.listen.as_ref().map(Credentials::read).transpose()?;
     Ok(())
 }
 
-<<<<<<< HEAD:lb-userspace/src/admin/entrance.rs
-/// The groups that may read, and that may do all.
-fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), UnusableReference> {
-=======
 /// The group ids of `read_group` and `admin_group`.
-fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), Flaw> {
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types):lb-userspace/src/admin/access_rules.rs
+fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), UnusableReference> {
     let number = |key, name: &Option<String>| name.as_deref().map(|name| group(key, name)).transpose();
     Ok((
         number("read_group", &api.read_group)?,
@@ -220,13 +205,8 @@ fn groups(api: &Api) -> Result<(Option<u32>, Option<u32>), Flaw> {
     ))
 }
 
-<<<<<<< HEAD:lb-userspace/src/admin/entrance.rs
-/// The number of a group.
-fn group(key: &'static str, name: &str) -> Result<u32, UnusableReference> {
-=======
 /// The id of a group.
-fn group(key: &'static str, name: &str) -> Result<u32, Flaw> {
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types):lb-userspace/src/admin/access_rules.rs
+fn group(key: &'static str, name: &str) -> Result<u32, UnusableReference> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }

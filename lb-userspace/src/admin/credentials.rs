@@ -21,15 +21,9 @@ const SHORTEST: usize = 24;
 /// Longest token, in bytes: it must fit a header.
 const LONGEST: usize = 1024;
 
-<<<<<<< HEAD
-/// What is wrong with a file of `[api]`.
+/// An error in a key of `[api]`.
 fn reference(key: &'static str, message: String, expected: &str) -> UnusableReference {
     UnusableReference {
-=======
-/// An error in a key of `[api]`.
-fn flaw(key: &'static str, message: String, expected: &str) -> Flaw {
-    Flaw {
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
         table: Table::Api,
         key,
         message,
@@ -58,16 +52,8 @@ impl Credentials {
         let read = token("read_token_file", &files.read_token)?;
         let admin = token("admin_token_file", &files.admin_token)?;
         if let (Some(path), true) = (&files.admin_token, read.is_some() && read == admin) {
-<<<<<<< HEAD
-            let problem = format!(
-                "the token in {} is the same as the one that may only read",
-                path.display()
-            );
-            return Err(reference("admin_token_file", problem, "another token"));
-=======
             let problem = format!("the token in {} is the same as the read token", path.display());
-            return Err(flaw("admin_token_file", problem, "another token"));
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
+            return Err(reference("admin_token_file", problem, "another token"));
         }
         let tls = files.tls.as_ref().map(tls).transpose()?;
         Ok(Self { read, admin, tls })
@@ -90,13 +76,8 @@ impl Credentials {
     }
 }
 
-<<<<<<< HEAD
-/// The token in a file, which others must not be able to read.
-fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, UnusableReference> {
-=======
 /// The token in a file. Others must not be able to read the file.
-fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, Flaw> {
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
+fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, UnusableReference> {
     let unreadable = |cause: io::Error| {
         let problem = format!("cannot read {}: {cause}", path.display());
         reference(key, problem, "a file with a token")
@@ -104,13 +85,8 @@ fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, Flaw> {
     let mode = fs::metadata(path).map_err(unreadable)?.mode();
     if mode & 0o007 != 0 {
         let mode = mode & 0o777;
-<<<<<<< HEAD
-        let problem = format!("the token in {} is open to everybody (mode {mode:03o})", path.display());
-        return Err(reference(key, problem, "mode 600 or 640"));
-=======
         let problem = format!("everybody can read the token in {} (mode {mode:03o})", path.display());
-        return Err(flaw(key, problem, "mode 600 or 640"));
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
+        return Err(reference(key, problem, "mode 600 or 640"));
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let token = bytes.trim_ascii();
@@ -123,13 +99,8 @@ fn token(key: &'static str, path: &Path) -> Result<Vec<u8>, Flaw> {
     Ok(token.to_owned())
 }
 
-<<<<<<< HEAD
 fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, UnusableReference> {
-    const CHAIN: &str = "a file with the server's certificate and those that lead to its root, in PEM";
-=======
-fn tls(files: &config::Tls) -> Result<Arc<ServerConfig>, Flaw> {
     const CHAIN: &str = "a file with the certificate chain of the server, in PEM";
->>>>>>> 86759b7 (Derive the OpenAPI document and the queries from the types)
     const KEY: &str = "a file with the private key of the certificate, in PEM";
     let read = |key, path: &Path, expected| {
         let unreadable = |cause| reference(key, format!("cannot read {}: {cause}", path.display()), expected);
