@@ -1,4 +1,4 @@
-//! For every rule: trees that break it, and trees that look as if they did.
+//! For every rule: trees that break it, and similar trees that do not.
 
 use super::rules::{PENDING, RULES};
 use super::tree::Tree;
