@@ -13,15 +13,15 @@ use crate::process::{self, announce};
 use crate::project::Project;
 use crate::setup::{self, Group, linker};
 
-/// What goes into the objects; an object older than the newest file here is stale.
-/// `lb-userspace/build.rs` refuses such an object by the same rule.
+/// The sources of the objects. An object older than the newest of these files is stale, and
+/// `lb-userspace/build.rs` refuses it.
 const SOURCES: [&str; 2] = ["lb-ebpf/src", "lb-common/src"];
 
 /// Build the programs for the kernel into target/bpf
 ///
 /// Builds every binary of lb-ebpf with the active stable toolchain (RUSTC_BOOTSTRAP, build-std),
-/// links it with bpf-linker, and strips what is not BTF. lb-userspace embeds target/bpf/lb-ebpf.o
-/// and will not build without it.
+/// links it with bpf-linker, and strips everything except BTF. lb-userspace embeds
+/// target/bpf/lb-ebpf.o and does not build without it.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -30,7 +30,7 @@ pub(crate) fn run(project: &Project, Args {}: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds all objects, setting up first what that needs.
+/// Builds all objects. Installs first what that needs.
 ///
 /// # Errors
 ///
@@ -74,14 +74,14 @@ fn compile(project: &Project, linker: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// The file that a message of cargo reports as a finished executable.
+/// The executable that a message of cargo reports.
 fn linked_object(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     message["executable"].as_str().map(PathBuf::from)
 }
 
-/// Strips the object into its public place. An object that is the same and not older than the
-/// sources stays untouched, so that nothing which embeds it is built again.
+/// Strips the object into `target/bpf`. An object that is the same and not older than the sources
+/// stays untouched, so that cargo does not build again what embeds it.
 fn publish(project: &Project, linked: &Path, started: SystemTime) -> Result<()> {
     let name = linked.file_stem().context("a linked object has a name")?;
     let public = project.objects().join(name).with_extension("o");

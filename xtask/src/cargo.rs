@@ -13,8 +13,8 @@ pub(crate) const BPF_TARGET: &str = "bpfel-unknown-none";
 /// The profile in the root manifest that the objects are built with.
 pub(crate) const BPF_PROFILE: &str = "bpf";
 
-/// What `cargo run` sets for this program and what would mislead a cargo that this program starts.
-/// `RUSTUP_TOOLCHAIN` stays: it is the compiler the user chose.
+/// Variables that `cargo run` sets for this program. They would mislead a cargo that this program
+/// starts. `RUSTUP_TOOLCHAIN` stays: it is the compiler the user chose.
 const OUTER: &[&str] = &["CARGO", "RUST_RECURSION_COUNT", "LD_LIBRARY_PATH", "OUT_DIR"];
 const OUTER_PREFIXES: &[&str] = &[
     "CARGO_PKG_",
@@ -24,7 +24,7 @@ const OUTER_PREFIXES: &[&str] = &[
     "CARGO_CRATE_",
 ];
 
-/// Wishes for the host's build that do not hold for the kernel's.
+/// Settings of the user for host builds. The build for the kernel ignores them.
 const HOST_ONLY: &[&str] = &[
     "RUSTFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
@@ -39,8 +39,7 @@ const HOST_ONLY_PREFIXES: &[&str] = &[
     "CARGO_UNSTABLE_",
 ];
 
-/// Cargo for the host: the user's flags hold, but what is built lies where the project looks for
-/// it.
+/// Cargo for the host. The user's flags apply, except for the target folder.
 pub(crate) fn host(project: &Project, subcommand: &str) -> Command {
     let mut command = bare(project, subcommand);
     command
@@ -49,8 +48,7 @@ pub(crate) fn host(project: &Project, subcommand: &str) -> Command {
     command
 }
 
-/// Cargo for a tool of the build: as on any machine, whatever the user's flags for this project
-/// are.
+/// Cargo for a tool of the build. The user's flags do not apply.
 pub(crate) fn tool(project: &Project, subcommand: &str) -> Command {
     let mut command = bare(project, subcommand);
     remove(&mut command, |name| matches(name, HOST_ONLY, HOST_ONLY_PREFIXES));
@@ -59,8 +57,8 @@ pub(crate) fn tool(project: &Project, subcommand: &str) -> Command {
 
 /// Cargo for the kernel: `subcommand` on the crate `lb-ebpf` with the pinned recipe.
 ///
-/// The stable compiler builds it, told by `RUSTC_BOOTSTRAP` to accept what the target still needs
-/// (`build-std`), so that one compiler serves all crates.
+/// The stable compiler builds it. `RUSTC_BOOTSTRAP` lets it accept `build-std`, which the target
+/// needs, so that one compiler builds all crates.
 pub(crate) fn kernel(project: &Project, subcommand: &str, linker: &Path) -> Command {
     let mut command = tool(project, subcommand);
     command

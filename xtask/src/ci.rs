@@ -8,9 +8,9 @@ use crate::lint;
 use crate::project::Project;
 use crate::test;
 
-/// Run lint and test, as continuous integration does
+/// Run everything that a change has to pass: lint and test
 ///
-/// The tests run even when lint complains, so that one run tells everything. The last line says `N
+/// The tests also run when lint fails, so that one run shows everything. The last line is `N
 /// passed, N failed`.
 #[derive(clap::Args)]
 pub(crate) struct Args {}

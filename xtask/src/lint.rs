@@ -13,9 +13,9 @@ use crate::tidy;
 
 /// Check format, compiler and clippy warnings, and layout
 ///
-/// Runs `cargo fmt --check`, clippy with `-D warnings` on the host's crates and on the kernel's,
-/// and `tidy`; all of them even when the first complains. The kernel's object is built first,
-/// because lb-userspace embeds it.
+/// Runs `cargo fmt --check`, clippy with `-D warnings` for the host and for the kernel, and `tidy`.
+/// All checks run, also when one fails. The objects for the kernel are built first, because
+/// lb-userspace embeds them.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -30,7 +30,7 @@ type Check = fn(&Project) -> Result<()>;
 ///
 /// # Errors
 ///
-/// Names every check that complained.
+/// When a check fails. The message names every failed check.
 pub(crate) fn lint(project: &Project) -> Result<()> {
     setup::ensure(project, &[Group::Build, Group::Lint])?;
     let checks: [(&str, Check); 5] = [
@@ -55,7 +55,7 @@ pub(crate) fn lint(project: &Project) -> Result<()> {
 }
 
 fn format(project: &Project) -> Result<()> {
-    process::run(cargo::host(project, "fmt").args(["--all", "--check"])).context("`cargo fmt` mends this")
+    process::run(cargo::host(project, "fmt").args(["--all", "--check"])).context("run `cargo fmt` to repair this")
 }
 
 fn clippy(project: &Project) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Every developer command of the project, as `cargo xtask <command>`.
 //!
-//! Progress and the output of compilers go to standard error; standard output belongs to what a
-//! command was asked for (a table, the result of the tests, the JSON of a bench).
+//! Progress and the output of compilers go to standard error. Standard output has only the result
+//! of the command: a table, the tests, the JSON of a bench.
 
 mod build_ebpf;
 mod cargo;

@@ -1,5 +1,4 @@
-//! Starting other programs: announced on standard error, without standard input, with a precise
-//! error.
+//! Starts other programs without standard input, prints what it starts, and explains errors.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Folders that hold administration tools and are missing from the search path of ordinary users.
+/// Folders of administration tools that the search path of ordinary users lacks.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// Prints on standard error what is being done.
@@ -105,7 +104,7 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     Ok(command)
 }
 
-/// What sudo needs to run unattended where it can, or to ask where someone is there to answer.
+/// The flags of sudo: it does not ask for a password where it needs none, and asks at a terminal.
 ///
 /// # Errors
 ///
@@ -141,7 +140,7 @@ fn is_executable(path: &Path) -> bool {
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// The command as one line; a script among its words is left out.
+/// The command as one line, without scripts among its arguments.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program())
         .chain(command.get_args())

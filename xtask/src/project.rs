@@ -1,4 +1,4 @@
-//! Where things lie in the working tree.
+//! The folders of the working tree.
 
 use std::path::{Path, PathBuf};
 

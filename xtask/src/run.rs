@@ -16,36 +16,36 @@ use crate::setup::{self, Group};
 
 /// Show the balancer at work in network namespaces of this machine
 ///
-/// Sets up, builds, and runs the program `demo` with all arguments given here, for example
-/// `--seconds 10` or `--json`. Needs root. Standard output has nothing but what that program
-/// prints.
+/// Installs what is missing, builds, and runs the program `demo` with the arguments given here. For
+/// example: `--seconds 10`, `--failover`, `--json`. Needs root. Standard output has only the output
+/// of that program.
 #[derive(clap::Args)]
 pub(crate) struct DemoArgs {
-    /// Arguments of the program; `-- --help` shows them
+    /// Arguments of the program; `-- --help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
-/// Measure the balancer: `bench packets`, `scale`, `flows`, `idle` or `http`
+/// Measure the balancer: cost per packet, scale, failover, HTTP
 ///
-/// Sets up, builds, and runs the program `bench` with all arguments given here, for example
-/// `packets --json`. `packets` measures the cost of a packet in the XDP program; `http` compares
-/// with other balancers. Needs root. Standard output has nothing but what that program prints.
+/// Installs what is missing, builds with optimisation, and runs the program `bench` with the
+/// arguments given here. For example: `packets --json`. `-- --help` lists what can be measured.
+/// Needs root. Standard output has only the output of that program.
 #[derive(clap::Args)]
 pub(crate) struct BenchArgs {
-    /// What to measure, `packets` or `http`, and arguments of the program; `-- --help` shows them
+    /// What to measure, such as `packets` or `http`, and further arguments; `-- --help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     arguments: Vec<OsString>,
 }
 
-/// Compare the XDP program with a model of it, packet by packet, for as long as wanted
+/// Compare the XDP program with a model of it, packet by packet
 ///
-/// Sets up, builds, and runs the program `fuzz` with all arguments given here, for example
-/// `--seconds 60` or `--seed 1`. Needs root. Where both diverge, it prints the packets that show
-/// it.
+/// Installs what is missing, builds with optimisation, and runs the program `fuzz` with the
+/// arguments given here. For example: `--seconds 60`, `--seed 1`. Needs root. When program and
+/// model differ, it prints the packets that show the difference.
 #[derive(clap::Args)]
 pub(crate) struct FuzzArgs {
-    /// Arguments of the program; `-- --help` shows them
+    /// Arguments of the program; `-- --help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -68,9 +68,9 @@ pub(crate) fn fuzz(project: &Project, args: FuzzArgs) -> Result<ExitCode> {
 /// How a program is built.
 #[derive(Clone, Copy)]
 enum Profile {
-    /// As tests are, which share what is built: in a third of the time.
+    /// As tests are built: in a third of the time, and both share the result.
     Dev,
-    /// Optimised, for what is measured.
+    /// With optimisation, for measurements.
     Release,
 }
 

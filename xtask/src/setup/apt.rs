@@ -1,5 +1,5 @@
-//! Installing Debian packages: unattended, without extras, and without starting the services that
-//! come with them.
+//! Installs Debian packages without questions, without recommended packages, and without starting
+//! their services.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{self, announce};
 
-/// Packages of the list that bring a service, and its unit.
+/// Packages that contain a service, and its unit.
 const SERVICES: [(&str, &str); 4] = [
     ("frr", "frr.service"),
     ("haproxy", "haproxy.service"),
@@ -16,9 +16,9 @@ const SERVICES: [(&str, &str); 4] = [
     ("nginx", "nginx.service"),
 ];
 
-/// Installs "$@" behind a policy that lets no service start, which is Debian's own mechanism. One
-/// shell does it, so that the policy goes away however the installation ends. A policy that the
-/// machine has already is respected.
+/// Installs "$@" under a policy that lets no service start (`policy-rc.d` of Debian). One shell
+/// does both, so that the policy is removed however the installation ends. A policy that the
+/// machine already has is kept.
 const INSTALL: &str = r#"
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -33,7 +33,7 @@ pub(super) fn is_there() -> bool {
     process::which("apt-get").is_some()
 }
 
-/// Installs the packages; those that are there already are left alone.
+/// Installs the packages that are not installed.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ fn try_install(packages: &[&str]) -> Result<()> {
     process::run(command.args(["-c", INSTALL, "apt-get install"]).args(packages))
 }
 
-/// One unreachable source of many is no reason to stop; the installation that follows knows.
+/// An unreachable package source is only a warning: the installation that follows may not need it.
 fn update() {
     announce("updating the list of packages");
     let options = [
@@ -107,7 +107,7 @@ fn refuse_unknown(packages: &[&str]) -> Result<()> {
     )
 }
 
-/// A service that the installation brought stays off at the next boot, too.
+/// Disables services of new packages, so that they do not start at the next boot.
 fn disable_services(installed: &[&str]) -> Result<()> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Ok(());
@@ -128,8 +128,7 @@ fn has_candidate(package: &str) -> bool {
     policy.is_some_and(|policy| policy.contains("Candidate: ") && !policy.contains("Candidate: (none)"))
 }
 
-/// Debconf must not ask: nobody is there to answer. `env` carries it through sudo, which drops the
-/// environment.
+/// Debconf must not ask questions. `env` sets that below sudo, which drops the environment.
 fn as_root(program: &str) -> Result<Command> {
     let mut command = process::as_root("env")?;
     command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", program]);

@@ -1,5 +1,4 @@
-//! bpf-linker, pinned together with the LLVM that the compiler uses: the linker reads the
-//! compiler's bitcode.
+//! bpf-linker, in a version that reads the bitcode of the compiler's LLVM.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +19,7 @@ pub(super) const LLVM_PACKAGE: &str = "llvm-22";
 /// The packages that building bpf-linker needs in addition.
 const LLVM_DEVELOPMENT: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"];
 
-/// Where the pinned LLVM lies; `LLVM_PREFIX` may say otherwise.
+/// The folder of the pinned LLVM: `LLVM_PREFIX`, or where Debian has it.
 pub(crate) fn llvm_prefix() -> PathBuf {
     std::env::var_os("LLVM_PREFIX").map_or_else(|| "/usr/lib/llvm-22".into(), PathBuf::from)
 }
@@ -40,8 +39,7 @@ fn is_pinned(linker: &Path) -> bool {
     output.is_some_and(|output| output.trim() == format!("bpf-linker {VERSION}"))
 }
 
-/// The packages to install before the linker is built. Without apt-get, what is installed has to
-/// do.
+/// The packages to install before the linker is built. None where there is no apt-get.
 pub(super) fn packages() -> &'static [&'static str] {
     if apt::is_there() { &LLVM_DEVELOPMENT } else { &[] }
 }

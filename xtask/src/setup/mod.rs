@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: installs what is missing to build, test and measure, or says what that is.
+//! `cargo xtask setup`: installs what building, testing and measuring need, or lists what is
+//! missing.
 
 mod apt;
 pub(crate) mod linker;
@@ -17,13 +18,13 @@ use crate::project::Project;
 
 /// Install what building, testing and measuring need
 ///
-/// From the distribution: LLVM and the programs that tests and benches use (apt-get, as root or
-/// through sudo; no service is started or enabled). From rustup: components of the active
-/// toolchain. Into target/tools: bpf-linker, built against that LLVM. What is there already is left
-/// alone. The other commands call this for what they need.
+/// Installs LLVM and the programs that tests and benches use, with apt-get, as root or through
+/// sudo. Starts and enables no service. Adds components of the active toolchain with rustup. Builds
+/// bpf-linker into target/tools. Changes nothing that is installed. The other commands call this
+/// for what they need. Each step prints how long it usually takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Install nothing; print a table, and fail when something is missing
+    /// Install nothing: print a table, and fail when something is missing
     #[arg(long)]
     check: bool,
 }
@@ -63,8 +64,8 @@ pub(crate) fn run(project: &Project, args: Args) -> Result<ExitCode> {
     })
 }
 
-/// Installs what is missing for these groups. Rights cannot be installed: whoever needs them asks
-/// for them.
+/// Installs what is missing for these groups. Privileges cannot be installed: commands that need
+/// them use sudo.
 ///
 /// # Errors
 ///
@@ -93,8 +94,8 @@ pub(crate) fn ensure(project: &Project, groups: &[Group]) -> Result<()> {
     }
 }
 
-/// Installs packages, and meanwhile components of the compiler; downloads the sources of all crates
-/// beside them.
+/// Installs packages. At the same time, adds components of the compiler and downloads the sources
+/// of all crates.
 fn download(project: &Project, missing: &[&Need]) -> Result<()> {
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages()).collect();
     thread::scope(|scope| {
@@ -118,7 +119,7 @@ fn download(project: &Project, missing: &[&Need]) -> Result<()> {
     })
 }
 
-/// Prints the table of all tools; returns whether all are there.
+/// Prints the table of all tools. Returns whether all are installed.
 fn report(project: &Project) -> bool {
     let rows: Vec<_> = NEEDS.iter().map(|need| (need, need.found(project))).collect();
     let complete = rows.iter().all(|(_, found)| found.is_ok());

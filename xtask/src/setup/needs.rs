@@ -1,4 +1,4 @@
-//! The one list of what the project needs from a machine, and how to find out whether it is there.
+//! The list of what the project needs from a machine, and how to find out whether it has it.
 
 use std::process::Command;
 
@@ -24,10 +24,10 @@ pub(super) struct Need {
     pub(super) source: Source,
 }
 
-/// Where a needed thing comes from, which decides how it is looked for.
+/// The source of a tool. It decides how the tool is found.
 #[derive(PartialEq, Eq)]
 pub(super) enum Source {
-    /// The compiler itself, which is there, but may be an unfit one.
+    /// The compiler itself. Its version may be wrong.
     Compiler,
     /// A component of the active toolchain.
     Component(&'static str),
@@ -119,7 +119,7 @@ pub(super) const NEEDS: &[Need] = &[
 ];
 
 impl Need {
-    /// The version that is there, or why it does not serve.
+    /// The installed version, or why it cannot be used.
     pub(super) fn found(&self, project: &Project) -> Result<String, String> {
         match self.source {
             Source::Compiler => rust::compiler(),
@@ -134,7 +134,7 @@ impl Need {
         }
     }
 
-    /// The Debian packages that it needs, or that it is in.
+    /// The Debian packages to install for it.
     pub(super) fn packages(&self) -> Vec<&'static str> {
         match self.source {
             Source::Package { package, .. } => vec![package],
@@ -153,8 +153,7 @@ fn program_version(program: &str, argument: &str) -> Result<String, String> {
     Ok(version_in(&output).unwrap_or("of unknown version").to_owned())
 }
 
-/// The first thing in the text that looks like a version: digits, a dot, digits, and what hangs on
-/// to them.
+/// The first version in the text: digits, a dot, digits, and letters or marks that follow.
 fn version_in(text: &str) -> Option<&str> {
     let starts = text
         .char_indices()

@@ -27,7 +27,7 @@ pub(super) fn check_compiler() -> Result<()> {
     compiler().map(drop).map_err(anyhow::Error::msg)
 }
 
-/// The version of an installed component, or why it does not serve.
+/// The version of an installed component, or why it cannot be used.
 pub(super) fn component(name: &str) -> Result<String, String> {
     let missing = || format!("no component {name}");
     if name == "rust-src" {

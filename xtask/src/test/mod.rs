@@ -31,9 +31,9 @@ const SLOWEST: usize = 20;
 /// Run tests; the last line says `N passed, N failed`
 ///
 /// Installs what is missing, builds what the chosen tests need, and runs each test in a process of
-/// its own. Tests that wait run several at a time, tests that compute one per CPU. Tests need root:
-/// for another user, they are started through sudo, builds are not. The log of a failed test stays
-/// in target/tests/logs.
+/// its own. Tests that compute run one per CPU, tests that wait two per CPU, and a few run alone.
+/// Tests run as root: for another user they are started through sudo. The output of a failed test
+/// stays in target/tests/logs.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// An area (`packets`, `traffic`, `vrrp`, `cli`), a crate, or a part of a test's name; several

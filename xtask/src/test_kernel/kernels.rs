@@ -1,5 +1,4 @@
-//! The kernels that are known, and how one of them comes onto the disk: unpacked from its package,
-//! never installed.
+//! The known kernels, and how one is unpacked from its package without being installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,11 +31,11 @@ pub(super) const KNOWN: &[Known] = &[
     supported(NEWEST, NEWEST_SUITE),
 ];
 
-/// Stands for the highest version there is.
+/// Means the highest version that exists.
 pub(super) const NEWEST: &str = "newest";
 /// Has the newest, and other versions that are not in the list.
 const NEWEST_SUITE: &str = "trixie-backports";
-/// What is tested when nothing is asked for.
+/// The kernels that are tested by default.
 pub(super) const DEFAULT: [&str; 2] = ["6.1", NEWEST];
 
 const fn supported(version: &'static str, suite: &'static str) -> Known {

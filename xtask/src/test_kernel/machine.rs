@@ -1,5 +1,5 @@
-//! The virtual machine: QEMU without hardware's help, with two serial lines: what the kernel says
-//! goes to a file, what its programs print comes here.
+//! The virtual machine: QEMU without virtualisation, with two serial lines. One writes the messages
+//! of the kernel to a file, the other passes the output of its programs to us.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -16,7 +16,7 @@ use crate::process::{self, announce};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
-/// The first version that is reliable without hardware's help; an older one serves when there is no
+/// The first version that is reliable without virtualisation. An older one is used when there is no
 /// other.
 const RELIABLE: u32 = 8;
 
@@ -179,7 +179,7 @@ impl Machine<'_> {
     }
 }
 
-/// A started QEMU. Dropped, it is killed, and nothing else is.
+/// A started QEMU. It is killed on drop.
 struct Running(Child);
 
 impl Drop for Running {

@@ -28,32 +28,31 @@ use crate::project::Project;
 use crate::setup::{self, Group};
 use crate::test::tally::Tally;
 
-/// Load the program and run tests on other kernels, in virtual machines; the last line says `N
-/// passed, N failed`
+/// Load the program and run tests on other kernels, in virtual machines
 ///
-/// Boots kernels of Debian in QEMU, which needs neither root nor virtualisation. Kernels, QEMU and
-/// busybox come from this machine's package sources and are unpacked into target/vm; nothing is
-/// installed. Prints for each kernel how many instructions its verifier walked through, and what
-/// became of the tests.
+/// Boots kernels of Debian in QEMU. Needs neither root nor virtualisation. Downloads kernels, QEMU
+/// and busybox from the package sources of this machine and unpacks them into target/vm; installs
+/// nothing. Prints for each kernel the number of verified instructions and the results of the
+/// tests. The last line is `N passed, N failed`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Beginnings of versions, such as `6.12`, or `newest`; without any, the oldest supported and
-    /// the newest
+    /// Beginnings of versions, such as `6.12`, or `newest` [default: the oldest supported and the
+    /// newest]
     #[arg(value_name = "VERSION")]
     versions: Vec<String>,
-    /// Only print the kernels that are known, and which of them are here
+    /// Only print the known kernels, and which of them are downloaded
     #[arg(long)]
     list: bool,
-    /// Look for newer packages of kernels that are here
+    /// Download newer packages of kernels
     #[arg(long)]
     update: bool,
-    /// Where Debian's packages are to be had, if not where this machine gets its own
+    /// Another source of Debian's packages than that of this machine
     #[arg(long, value_name = "URI")]
     mirror: Option<String>,
-    /// Only load the program and run no tests, which is done in seconds
+    /// Only load the program, without tests: takes seconds
     #[arg(long)]
     only_load: bool,
-    /// After how many seconds a machine is killed
+    /// Kill a virtual machine after this many seconds
     #[arg(long, value_name = "N", default_value_t = 1800)]
     timeout: u64,
 }

@@ -51,7 +51,7 @@ pub(super) fn collect(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     Ok(modules)
 }
 
-/// In names of modules, a dash is as good as an underscore.
+/// In names of modules, dash and underscore are the same.
 fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }

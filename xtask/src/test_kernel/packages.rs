@@ -62,7 +62,7 @@ impl Archive {
         Ok(Self { folder, target })
     }
 
-    /// Renews the lists. A source of several may be absent; who needs a package of it will know.
+    /// Updates the lists. An unreachable source is no error: a package that is missing is one.
     ///
     /// # Errors
     ///

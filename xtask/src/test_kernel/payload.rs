@@ -20,8 +20,8 @@ use crate::project::Project;
 use crate::setup::linker;
 
 const INIT: &str = include_str!("init.sh");
-/// Programs of this machine that the harness uses. The shell of busybox would prefer its own `ip`
-/// to the one that is here.
+/// Programs of this machine that the harness uses. Without its own shell, busybox would run its
+/// `ip`.
 const TOOLS: [&str; 3] = ["ip", "ethtool", "sh"];
 /// Folders that init mounts on or fills.
 const FOLDERS: [&str; 12] = [
@@ -82,8 +82,7 @@ fn cargo_messages(project: &Project, subcommand: &str, parts: &[&str]) -> Result
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The path of a program in the messages of cargo; a binary is also built as a test of itself,
-/// which is not meant.
+/// The path of a program in the messages of cargo. Unit tests of a binary do not count.
 fn executable(messages: &str, name: &str, kind: &str) -> Result<PathBuf> {
     let messages = messages
         .lines()
@@ -100,7 +99,7 @@ fn executable(messages: &str, name: &str, kind: &str) -> Result<PathBuf> {
     paths.next().with_context(|| format!("cargo built no {kind} {name}"))
 }
 
-/// The busybox that belongs to no library, downloaded when it is not there yet.
+/// A static busybox, downloaded when it is missing.
 pub(super) fn busybox(machines: &Path, mirror: Option<&str>) -> Result<PathBuf> {
     let folder = machines.join("busybox");
     let find = || {

@@ -1,5 +1,4 @@
-//! What runs in the virtual machine: the program is loaded, then tests of the project run
-//! unchanged.
+//! The steps in the virtual machine: load the program, then run tests of the project unchanged.
 
 /// A program of tests.
 pub(super) struct Tests {
@@ -14,9 +13,8 @@ pub(super) const LOAD: &str = "load";
 /// The binary that does.
 pub(super) const LOADER: &str = "smoke";
 
-/// In the order in which they run. Every packet costs much in a machine without hardware's help, so
-/// that tests with traffic are chosen: one for each path through the program, and those that were
-/// written for this.
+/// In the order in which they run. Packets are slow without virtualisation, so that few tests with
+/// traffic are chosen: one for each path through the program, and those of the set-up of workers.
 pub(super) const TESTS: &[Tests] = &[
     Tests {
         program: "packets",
@@ -44,7 +42,7 @@ pub(super) const TESTS: &[Tests] = &[
 /// Where programs of the project lie in the machine; `init.sh` names the folder, too.
 pub(super) const FOLDER: &str = "lbd";
 
-/// What is asked of a kernel.
+/// What a kernel has to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     /// Whether tests run after the program was loaded.

@@ -1,15 +1,14 @@
-//! Reads what the virtual machine prints, and judges it: what did not end, or was not begun, has
-//! failed.
+//! Reads what the virtual machine prints. A step that did not end, or did not begin, has failed.
 
 use serde_json::Value;
 
 use super::steps::{self, Plan};
 use crate::test::tally::{Reader, SKIPPED, Tally};
 
-/// What begins the lines that are for this reader.
+/// The beginning of lines that are for this reader.
 const MARK: &str = "@@ ";
 
-/// What begins the message when it is the kernel that does not take the program.
+/// The beginning of the message when the kernel refuses the program.
 const REFUSED: &str = "cannot load the XDP program";
 
 /// What the machine has printed so far.
@@ -18,7 +17,7 @@ pub(super) struct Transcript {
     /// The release of the kernel that it runs.
     pub(super) kernel: Option<String>,
     steps: Vec<Step>,
-    /// Whether it came to its end.
+    /// Whether all steps have run.
     done: bool,
 }
 
@@ -42,7 +41,7 @@ impl Transcript {
     /// Takes one line.
     pub(super) fn read(&mut self, line: &str) {
         let line = line.trim_end_matches('\r');
-        // What a killed program printed last may stand before the mark.
+        // The last output of a killed program may be before the mark.
         let Some((before, mark)) = line.split_once(MARK) else {
             self.print(line);
             return;
@@ -66,7 +65,7 @@ impl Transcript {
         }
     }
 
-    /// Whether there is nothing more to come.
+    /// Whether all steps have run.
     pub(super) fn is_done(&self) -> bool {
         self.done
     }
@@ -79,8 +78,8 @@ impl Transcript {
         }
     }
 
-    /// The results of all steps of a kernel. One that is known to refuse the program has to, and
-    /// nothing else is asked of it.
+    /// The results of all steps of a kernel. One that is listed as refusing the program has to
+    /// refuse it, and runs no tests.
     pub(super) fn verdicts(&self, plan: Plan) -> Vec<Verdict> {
         plan.names()
             .map(|name| {

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the invariants of the layout that can be read off the text.
+//! `cargo xtask tidy`: checks rules of the layout in the text of all files.
 
 mod columns;
 mod cycles;

@@ -4,11 +4,7 @@
 pub(super) type Banned = (&'static str, &'static str);
 
 /// Words that no identifier and no file name has.
-pub(super) const BANNED: &[Banned] = &[];
-
-/// Words that are still in use somewhere; `tidy --pending` finds them.
-pub(super) const PENDING: &[Banned] = &[
-    ("doubt", "a name for the condition, such as `yield_if_unfit`"),
+pub(super) const BANNED: &[Banned] = &[
     ("ground", "`interface_snapshot`"),
     ("hearsay", "`learned`"),
     ("heed", "`apply`"),
@@ -16,15 +12,22 @@ pub(super) const PENDING: &[Banned] = &[
     ("hindrance", "`probe_error`"),
     ("hindrances", "`probe_errors`"),
     ("hurry", "`set_realtime_priority`"),
-    ("judge", "`validate`"),
-    ("judged", "`validated`"),
     ("judgement", "`verdict` or `result`"),
     ("lend", "`borrow`"),
     ("lent", "`borrowed`"),
-    ("nudge", "`challenge_ack`"),
-    ("nudged", "`challenged`"),
     ("oddities", "`mismatches`"),
     ("oddity", "`mismatch`"),
+    ("weigh", "`evaluate`"),
+    ("whereabouts", "`location`"),
+];
+
+/// Words that are still in use somewhere; `tidy --pending` finds them.
+pub(super) const PENDING: &[Banned] = &[
+    ("doubt", "a name for the condition, such as `yield_if_unfit`"),
+    ("judge", "`validate`"),
+    ("judged", "`validated`"),
+    ("nudge", "`challenge_ack`"),
+    ("nudged", "`challenged`"),
     ("room", "`capacity` or `scratch`"),
     ("rooms", "`capacities`"),
     ("standing", "`state` or `result`"),
@@ -35,8 +38,6 @@ pub(super) const PENDING: &[Banned] = &[
     ("unserved", "`no_backend`"),
     ("way", "`path`, `route`, `trace`, `classify` or `method`"),
     ("ways", "`paths`, `routes` or `methods`"),
-    ("weigh", "`evaluate`"),
-    ("whereabouts", "`location`"),
     ("whoever", "the name of the role"),
 ];
 

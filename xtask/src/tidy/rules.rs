@@ -102,7 +102,8 @@ pub(super) const PENDING: &[Rule] = &[
 
 const MOST_LINES: usize = 600;
 
-/// The crate of the decisions, and what it must not depend on: runtimes, maps, sockets, and the shell around it.
+/// The crate of the decisions, and what it must not depend on: runtimes, maps, sockets, and the
+/// shell around it.
 const CORE_MANIFEST: &str = "lb-userspace/core/Cargo.toml";
 const IMPURE_CRATES: [&str; 10] = [
     "aya",

@@ -1,4 +1,4 @@
-//! What the rules need to understand of Rust source: which text is code, and which words are in it.
+//! Reads Rust source for the rules: which text is code, and which words it has.
 
 /// The lines of code, with their numbers from 1: without line comments, and without the tests at
 /// the end of the file.
@@ -28,7 +28,7 @@ fn without_comment(line: &str) -> &str {
     line
 }
 
-/// Whether the word stands in the text by itself, not as a part of a longer name.
+/// Whether the text has the word, and not only as a part of a longer name.
 pub(super) fn has_word(text: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word)
