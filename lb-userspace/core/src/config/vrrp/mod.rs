@@ -185,10 +185,8 @@ fn one(item: &Spanned<raw::Vrrp>, findings: &mut Findings) -> Option<Vrrp> {
     let checksum = checksum(raw, version, addresses.as_deref(), findings);
     let password = password(raw, version, findings);
     let tracks = track::tracks(raw, priority, findings);
-    let hook = match &raw.hook {
-        Some(hook) => track::hook(hook, findings).map(Some),
-        None => Some(None),
-    };
+    let hook = raw.hook.as_ref();
+    let hook = hook.map_or(Some(None), |hook| track::hook(hook, findings).map(Some));
     of_family?;
     let (
         Identity {
