@@ -64,7 +64,7 @@ impl Controller {
         let (overrides, voided) = self.overrides_for(&before, &next.config, &mut report, now);
         let trial = tokio::task::block_in_place(|| self.trial(&next.config, &overrides)).map_err(ReloadError::Maps)?;
         if !trial.problems.is_empty() {
-            return Err(ReloadError::NoRoom(trial.problems));
+            return Err(ReloadError::DoesNotFit(trial.problems));
         }
         report.steps = trial.steps.len();
         let refused = |error: ListenError| ReloadError::Api(error.to_string());
