@@ -1,4 +1,4 @@
-//! Checks of `[[vrrp]]`.
+//! Checks `[[vrrp]]` tables.
 
 pub(super) mod model;
 mod track;
@@ -12,7 +12,7 @@ use super::{
     Config, Vrrp,
     address::{family, unicast},
     defaults,
-    diagnostics::{Diagnostics, Message, Seen},
+    diagnostics::{Diagnostics, Message, Seen, Span},
     duration::{duration, words as text},
     names,
     numbers::number,
@@ -21,8 +21,8 @@ use super::{
 };
 use crate::vrrp::advert::ChecksumCoverage;
 
-const MOST_ADDRESSES: usize = 20;
-const MOST_PEERS: usize = 16;
+const MAX_ADDRESSES: usize = 20;
+const MAX_PEERS: usize = 16;
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// RFC 9568, section 5.2.7: 12 bits, in hundredths of a second.
 const LONGEST_V3: Duration = Duration::from_millis(40_950);
@@ -40,7 +40,8 @@ impl Word for ChecksumCoverage {
     const WORDS: &'static [(&'static str, Self)] = &[("pseudo-header", Self::PseudoHeader), ("message", Self::Message)];
 }
 
-/// Checks all of them. `services` are the names of all services, each with the number of backends that may be up.
+/// Checks all tables. `services` has the names of all services, each with the number of its
+/// backends without fallbacks.
 pub(super) fn check(
     raw: &[Spanned<raw::Vrrp>],
     services: &BTreeMap<&str, usize>,
@@ -57,16 +58,19 @@ pub(super) fn check(
         };
         let is_named = names.is_new(diagnostics, vrrp.name.clone(), item.span(), || {
             let problem = format!("two virtual routers have the name \"{}\"", vrrp.name);
-            Message::new(problem, "virtual routers with different names")
+            Message::new(problem, "a name of its own for each virtual router")
         });
         let is_v4 = vrrp.addresses.first().is_none_or(|address| address.addr().is_ipv4());
         let key = (vrrp.interface.clone(), is_v4, vrrp.router);
         let is_new = routers.is_new(diagnostics, key, item.span(), || {
             let problem = format!(
-                "two virtual routers of {} have the number {}",
+                "two virtual routers of {} have `router_id` {}",
                 vrrp.interface, vrrp.router
             );
-            Message::new(problem, "numbers that differ on one interface and in one family")
+            Message::new(
+                problem,
+                "a `router_id` of its own for each virtual router of an interface and address family",
+            )
         });
         let are_free = are_free(&vrrp, item.get_ref(), &mut addresses, diagnostics);
         if is_named && is_new && are_free {
@@ -80,7 +84,7 @@ pub(super) fn check(
     Some(found)
 }
 
-/// What of it works less well than one might think.
+/// Warnings about valid virtual routers that do not have all features.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let without = config
         .vrrp
@@ -88,32 +92,29 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         .filter(|vrrp| !config.node.interfaces.contains(&vrrp.interface));
     let sentence = |vrrp: &Vrrp| {
         format!(
-            "virtual router {}: {} is not in `node.interfaces`: nothing knows there whether its addresses are still served when \
-             a controller dies, and its connections end when they move",
+            "virtual router {}: {} is not in `node.interfaces`, so `grace` and `relay` do not work: a dead controller causes a \
+             takeover, and connections end when the addresses move",
             vrrp.name, vrrp.interface
         )
     };
     without.map(sentence).collect()
 }
 
-/// Whether its interface has none of its addresses from another virtual router, or twice from it: whichever yields would take
-/// them from the other one.
+/// Whether each address of a virtual router is unique on its interface. If two virtual routers had
+/// it, the one that yields would remove it from the other one.
 fn are_free(vrrp: &Vrrp, raw: &raw::Vrrp, seen: &mut Seen<(String, IpAddr)>, diagnostics: &mut Diagnostics) -> bool {
     let given = raw.addresses.iter().flat_map(Spanned::get_ref);
     let mut are_free = true;
     for (address, given) in vrrp.hosts().zip(given) {
         are_free &= seen.is_new(diagnostics, (vrrp.interface.clone(), address), given.span(), || {
-            let problem = format!(
-                "{address} is there twice among the virtual addresses of {}",
-                vrrp.interface
-            );
-            Message::new(problem, "addresses that differ on one interface")
+            let problem = format!("{address} is twice among the virtual addresses of {}", vrrp.interface);
+            Message::new(problem, "each address once on an interface")
         });
     }
     are_free
 }
 
-/// Refuses groups whose members would not move together.
+/// Refuses sync groups whose virtual routers would not move together.
 fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], diagnostics: &mut Diagnostics) -> Option<()> {
     let mut are_right = Some(());
     for (index, vrrp) in found.iter().enumerate() {
@@ -146,10 +147,10 @@ fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], diagnostics: &mut Diagnost
         for (key, is_same, span) in own {
             if !is_same {
                 let problem = format!(
-                    "`{key}` differs from that of \"{}\", which is in the same group",
+                    "`{key}` differs from that of \"{}\", which is in the same sync group",
                     first.name
                 );
-                let expected = format!("the same `{key}` for all of group \"{group}\"");
+                let expected = format!("the same `{key}` for all of sync group \"{group}\"");
                 diagnostics.add(
                     span.unwrap_or_else(|| raw[index].span()),
                     Message::new(problem, expected),
@@ -164,76 +165,56 @@ fn groups(found: &[Vrrp], raw: &[Spanned<raw::Vrrp>], diagnostics: &mut Diagnost
 fn one(item: &Spanned<raw::Vrrp>, diagnostics: &mut Diagnostics) -> Option<Vrrp> {
     let table = item.span();
     let raw = item.get_ref();
-
-    let name = diagnostics.required(&raw.name, &table, "name", "a name for the virtual router", |name| {
-        names::ROUTER.check(name)
-    });
-    let interface = diagnostics.required(
-        &raw.interface,
-        &table,
-        "interface",
-        "an interface, such as \"eth0\"",
-        |name| names::interface(name),
-    );
-    let router = diagnostics.required(
-        &raw.router_id,
-        &table,
-        "router_id",
-        "the number of the virtual router, 1 to 255",
-        number("router id", 1, 255),
-    );
+    let identity = identity(raw, &table, diagnostics);
     let version = diagnostics.optional(&raw.version, 3, number("version", 2, 3));
     let priority = diagnostics.optional(&raw.priority, defaults::PRIORITY, number("priority", 1, 255));
     let group = diagnostics.optional(&raw.group, None, |name| names::GROUP.check(name).map(Some));
-    let interval = interval(raw, version, diagnostics);
-    let grace = diagnostics.optional(&raw.grace, defaults::GRACE, duration(Duration::ZERO, LONGEST_GRACE));
-    let relay = diagnostics.optional(&raw.relay, defaults::RELAY, duration(Duration::ZERO, LONGEST_RELAY));
-    let refresh = diagnostics.optional(&raw.refresh, defaults::REFRESH, refresh);
-    let addresses = match &raw.addresses {
-        Some(given) => diagnostics.list(given, MOST_ADDRESSES, "addresses", |text| network(text)),
-        None => {
-            diagnostics.missing(
-                &table,
-                "addresses",
-                "the addresses that move, such as [\"192.0.2.10/24\"]",
-            );
-            None
-        }
-    };
+    let preempt = raw.preempt.as_ref().is_none_or(|preempt| *preempt.get_ref());
+    let times = times(raw, version, preempt, diagnostics);
+    let addresses = addresses(raw, &table, diagnostics);
     let of_family = of_family(raw, addresses.as_deref(), version, diagnostics);
     let peers = match &raw.peers {
-        Some(given) => diagnostics.list(given, MOST_PEERS, "peers", |text| own(text, addresses.as_deref())),
+        Some(given) => diagnostics.list(given, MAX_PEERS, "peers", |text| own(text, addresses.as_deref())),
         None => Some(Vec::new()),
     };
     let source = diagnostics.optional(&raw.source, None, |text| {
         source(text, addresses.as_deref(), priority).map(Some)
     });
-    let preempt = raw.preempt.as_ref().is_none_or(|preempt| *preempt.get_ref());
-    let preempt_delay = preempt_delay(raw, preempt, diagnostics);
     let accept = accept(raw, priority, diagnostics);
     let router_mac = router_mac(raw, priority, diagnostics);
     let checksum = checksum(raw, version, addresses.as_deref(), diagnostics);
     let password = password(raw, version, diagnostics);
     let tracks = track::tracks(raw, priority, diagnostics);
-    let hook = track::hook(raw, diagnostics);
+    let hook = match &raw.hook {
+        Some(hook) => track::hook(hook, diagnostics).map(Some),
+        None => Some(None),
+    };
     of_family?;
+    let (
+        Identity {
+            name,
+            interface,
+            router,
+        },
+        times,
+    ) = (identity?, times?);
 
     Some(Vrrp {
-        name: name?,
-        interface: interface?,
-        router: u8::try_from(router?).ok()?,
+        name,
+        interface,
+        router,
         addresses: addresses?,
         version: u8::try_from(version?).ok()?,
         priority: u8::try_from(priority?).ok()?,
         group: group?,
-        interval: interval?,
-        grace: grace?,
-        relay: relay?,
-        refresh: refresh?,
+        interval: times.interval,
+        grace: times.grace,
+        relay: times.relay,
+        refresh: times.refresh,
         peers: peers?,
         source: source?,
         preempt,
-        preempt_delay: preempt_delay?,
+        preempt_delay: times.preempt_delay,
         accept: accept?,
         router_mac: router_mac?,
         checksum: checksum?,
@@ -243,11 +224,69 @@ fn one(item: &Spanned<raw::Vrrp>, diagnostics: &mut Diagnostics) -> Option<Vrrp>
     })
 }
 
+/// Name, interface and number of a virtual router.
+struct Identity {
+    name: String,
+    interface: String,
+    router: u8,
+}
+
+fn identity(raw: &raw::Vrrp, table: &Span, diagnostics: &mut Diagnostics) -> Option<Identity> {
+    let name = diagnostics.required(&raw.name, table, "name", "a name for the virtual router", |name| {
+        names::ROUTER.check(name)
+    });
+    let expected = "an interface, such as \"eth0\"";
+    let interface = diagnostics.required(&raw.interface, table, "interface", expected, |name| {
+        names::interface(name)
+    });
+    let expected = "the number of the virtual router, 1 to 255";
+    let number = number("router id", 1, 255);
+    let router = diagnostics.required(&raw.router_id, table, "router_id", expected, number);
+    Some(Identity {
+        name: name?,
+        interface: interface?,
+        router: u8::try_from(router?).ok()?,
+    })
+}
+
+/// The durations of a virtual router.
+struct Times {
+    interval: Duration,
+    grace: Duration,
+    relay: Duration,
+    refresh: Duration,
+    preempt_delay: Duration,
+}
+
+fn times(raw: &raw::Vrrp, version: Option<u32>, preempt: bool, diagnostics: &mut Diagnostics) -> Option<Times> {
+    let interval = interval(raw, version, diagnostics);
+    let grace = diagnostics.optional(&raw.grace, defaults::GRACE, duration(Duration::ZERO, LONGEST_GRACE));
+    let relay = diagnostics.optional(&raw.relay, defaults::RELAY, duration(Duration::ZERO, LONGEST_RELAY));
+    let refresh = diagnostics.optional(&raw.refresh, defaults::REFRESH, refresh);
+    let preempt_delay = preempt_delay(raw, preempt, diagnostics);
+    Some(Times {
+        interval: interval?,
+        grace: grace?,
+        relay: relay?,
+        refresh: refresh?,
+        preempt_delay: preempt_delay?,
+    })
+}
+
+fn addresses(raw: &raw::Vrrp, table: &Span, diagnostics: &mut Diagnostics) -> Option<Vec<IpNet>> {
+    let Some(given) = &raw.addresses else {
+        let expected = "the addresses that move, such as [\"192.0.2.10/24\"]";
+        diagnostics.missing(table, "addresses", expected);
+        return None;
+    };
+    diagnostics.list(given, MAX_ADDRESSES, "addresses", |text| network(text))
+}
+
 fn preempt_delay(raw: &raw::Vrrp, preempt: bool, diagnostics: &mut Diagnostics) -> Option<Duration> {
     diagnostics.optional(&raw.preempt_delay, Duration::ZERO, |given| {
         let found = duration(Duration::ZERO, LONGEST_DELAY)(given)?;
         if !preempt && !found.is_zero() {
-            let problem = "whoever takes nothing over from a master has nothing to wait for";
+            let problem = "`preempt_delay` requires `preempt = true`";
             return Err(Message::new(problem, "no `preempt_delay`, or `preempt` = true"));
         }
         Ok(found)
@@ -265,7 +304,7 @@ fn checksum(
         .is_some_and(|first| first.addr().is_ipv6());
     diagnostics.optional(&raw.checksum, ChecksumCoverage::default(), |word| {
         if version == Some(2) || is_v6 {
-            let problem = "the checksum has one form alone in version 2 and over IPv6";
+            let problem = "version 2 and IPv6 have only one form of the checksum";
             return Err(Message::new(problem, "no `checksum`"));
         }
         words::choice(word)
@@ -275,7 +314,7 @@ fn checksum(
 fn accept(raw: &raw::Vrrp, priority: Option<u32>, diagnostics: &mut Diagnostics) -> Option<bool> {
     let Some(given) = &raw.accept else { return Some(true) };
     if !given.get_ref() && priority? == 255 {
-        let problem = "the owner of the addresses accepts what is sent to them";
+        let problem = "the owner of the addresses always accepts packets to them";
         diagnostics.add(
             given.span(),
             Message::new(problem, "`accept` = true, or a `priority` below 255"),
@@ -291,12 +330,12 @@ fn router_mac(raw: &raw::Vrrp, priority: Option<u32>, diagnostics: &mut Diagnost
     };
     let (problem, expected) = if raw.peers.is_some() {
         (
-            "switches learn where the router's link-layer address is by multicast adverts",
+            "switches learn the virtual router's MAC address only from multicast adverts",
             "`router_mac` = false, or no `peers`",
         )
     } else if priority? == 255 {
         (
-            "addresses that are the balancer's own are at its own link-layer address",
+            "the owner of the addresses uses the MAC address of its interface",
             "`router_mac` = false, or a `priority` below 255",
         )
     } else {
@@ -306,7 +345,7 @@ fn router_mac(raw: &raw::Vrrp, priority: Option<u32>, diagnostics: &mut Diagnost
     None
 }
 
-/// How often the link is told: not so often that it is a flood of its own.
+/// Time between two announcements. The lower limit keeps them from being a flood.
 fn refresh(given: &raw::DurationText) -> Result<Duration, Message> {
     let length = duration(Duration::ZERO, LONGEST_REFRESH)(given)?;
     if length.is_zero() || length >= SHORTEST_REFRESH {
@@ -329,7 +368,7 @@ fn interval(raw: &raw::Vrrp, version: Option<u32>, diagnostics: &mut Diagnostics
         let interval = duration(unit, longest)(given)?;
         if !interval.as_nanos().is_multiple_of(unit.as_nanos()) {
             return Err(Message::new(
-                format!("adverts cannot tell an interval of {}", text(interval)),
+                format!("adverts cannot contain an interval of {}", text(interval)),
                 format!("a multiple of {}", text(unit)),
             ));
         }
@@ -338,7 +377,7 @@ fn interval(raw: &raw::Vrrp, version: Option<u32>, diagnostics: &mut Diagnostics
 }
 
 fn network(given: &str) -> Result<IpNet, Message> {
-    let expected = "an address with the length of its network, such as \"192.0.2.10/24\"";
+    let expected = "an address with its prefix length, such as \"192.0.2.10/24\"";
     let found: IpNet = given
         .parse()
         .or_else(|_| given.parse::<IpAddr>().map(IpNet::from))
@@ -359,12 +398,12 @@ fn network(given: &str) -> Result<IpNet, Message> {
     Ok(found)
 }
 
-/// The address of a balancer itself.
+/// An address that belongs to one balancer.
 fn own(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Message> {
     let found = like(given, addresses)?;
     let is_virtual = addresses.is_some_and(|all| all.iter().any(|address| address.addr() == found));
     if is_virtual {
-        let problem = format!("{found} is the virtual address, wherever it is");
+        let problem = format!("{found} is a virtual address: it moves");
         return Err(Message::new(problem, "a balancer's own address"));
     }
     match found {
@@ -375,13 +414,13 @@ fn own(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Message> {
 
 fn source(given: &str, addresses: Option<&[IpNet]>, priority: Option<u32>) -> Result<IpAddr, Message> {
     match priority {
-        // Its own address is the virtual one.
+        // The owner's own address is the virtual one.
         Some(255) => like(given, addresses),
         _ => own(given, addresses),
     }
 }
 
-/// Refuses addresses of two families, and what version 2 cannot say.
+/// Refuses addresses of two families, and IPv6 in version 2.
 fn of_family(
     raw: &raw::Vrrp,
     addresses: Option<&[IpNet]>,
@@ -398,7 +437,7 @@ fn of_family(
         return None;
     }
     if version == Some(2) && !is_v4 {
-        let problem = "version 2 knows no IPv6";
+        let problem = "version 2 does not support IPv6";
         diagnostics.add(given.span(), Message::new(problem, "IPv4 addresses, or `version` = 3"));
         return None;
     }
@@ -426,7 +465,8 @@ fn like(given: &str, addresses: Option<&[IpNet]>) -> Result<IpAddr, Message> {
 fn password(raw: &raw::Vrrp, version: Option<u32>, diagnostics: &mut Diagnostics) -> Option<Option<[u8; PASSWORD]>> {
     let Some(given) = &raw.password else { return Some(None) };
     if version? != 2 {
-        let problem = "`password` belongs to version 2: later ones know none, since everybody could read it";
+        let problem =
+            "`password` belongs to version 2: version 3 has none, because everybody on the link could read it";
         diagnostics.add(given.span(), Message::new(problem, "no `password`, or `version` = 2"));
         return None;
     }

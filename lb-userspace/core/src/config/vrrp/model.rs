@@ -1,4 +1,4 @@
-//! Virtual routers of the configuration, and what they depend on.
+//! Checked `[[vrrp]]` tables: virtual routers, their tracks and hooks.
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -9,60 +9,64 @@ use crate::{
     vrrp::{self, tracking::TrackRule, validation::ExpectedAdverts},
 };
 
-/// A virtual router that this balancer takes part in.
+/// A virtual router of this balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vrrp {
     /// Name, unique in the file.
     pub name: String,
-    /// Interface that adverts go through, and that has the addresses while this balancer is master.
+    /// Interface for adverts, and for the addresses on a master.
     pub interface: String,
-    /// Number of the virtual router, unique among those of an interface, a family and a version: 1 to 255.
+    /// Number of the virtual router (VRID): 1 to 255, unique for an interface and address family.
     pub router: u8,
-    /// The addresses, of one family, each with the length of its network.
+    /// Virtual addresses with their prefix lengths: 1 to 20, of one family.
     pub addresses: Vec<IpNet>,
-    /// Version: 2 or 3.
+    /// Version of VRRP: 2 or 3.
     pub version: u8,
-    /// 1 to 254; 255: the addresses are this balancer's own.
+    /// Priority of this balancer: 1 to 254, or 255 if it owns the addresses.
     pub priority: u8,
-    /// The group whose virtual routers all move with it.
+    /// Name of the sync group. `None`: the virtual router moves alone.
     pub group: Option<String>,
-    /// From one advert to the next.
+    /// Time between two adverts: 10 ms to 40.95 s, in version 2 whole seconds to 255 s.
     pub interval: Duration,
-    /// For how long after its controller's last sign of life a balancer keeps the addresses whose packet path goes on.
+    /// How long an orphan keeps the addresses after the last sign of life of its controller: 0 to
+    /// 10 min.
     pub grace: Duration,
-    /// For how long connections go on by way of the balancer that was master before.
+    /// How long connections are relayed to the former master: 0 to 24 h. 0: they are not.
     pub relay: Duration,
-    /// How often a master tells the link where the addresses are, without any reason; zero: never.
+    /// Time between two announcements of the addresses without a reason: 1 s to 24 h. 0: never.
     pub refresh: Duration,
-    /// Whom adverts are sent to, and taken from; empty: everybody, by multicast.
+    /// Balancers that adverts are sent to and accepted from: at most 16. Empty: multicast.
     pub peers: Vec<IpAddr>,
-    /// Where adverts come from; `None`: the interface's first address, in IPv6 its link-local one.
+    /// Source address of adverts. `None`: the first address of the interface, for IPv6 its
+    /// link-local one.
     pub source: Option<IpAddr>,
-    /// Whether it takes over from a master of lower priority.
+    /// Whether this balancer takes over from a master of lower priority.
     pub preempt: bool,
-    /// For how long it hears such a master before it does.
+    /// How long such a master is heard before this balancer takes over: 0 to 1 h.
     pub preempt_delay: Duration,
-    /// Whether the kernel gets packets to the addresses that belong to no service; else they are dropped.
+    /// Whether the kernel gets packets to the addresses that belong to no service. `false`: a
+    /// master drops them.
     pub accept: bool,
-    /// Whether the addresses are at a link-layer address of their own, which moves with them.
+    /// Whether the addresses have the virtual router's MAC address, which moves with them.
     pub router_mac: bool,
-    /// What checksums of version 3 over IPv4 cover.
+    /// What sent checksums of version 3 over IPv4 cover.
     pub checksum: vrrp::advert::ChecksumCoverage,
-    /// Version 2: what goes with each advert in the clear.
+    /// Version 2: password that each advert carries in clear text, padded with zero bytes.
     pub password: Option<[u8; 8]>,
-    /// What it depends on.
+    /// Conditions that it depends on.
     pub tracks: Vec<Track>,
-    /// What is run when its role changes.
+    /// Command for changes of the role.
     pub hook: Option<Hook>,
 }
 
-/// Something that a virtual router depends on.
+/// A condition that a virtual router depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
-    /// What it is.
+    /// What is tracked.
     pub what: Tracked,
-    /// Negative: added to the priority while it is down; positive: while it is up. `None`: while it is down, this balancer takes
-    /// no part.
+    /// Negative (-253 to -1): added to the priority while the condition is down. Positive (1 to
+    /// 253): added while it is up. `None`: the virtual router is in a fault while the condition is
+    /// down.
     pub weight: Option<i16>,
 }
 
@@ -76,26 +80,26 @@ impl Track {
     }
 }
 
-/// What can be depended on.
+/// What a track observes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tracked {
     /// An interface: up while it has a link.
     Interface(String),
-    /// A service: up while so many of its backends are.
+    /// A service: up while at least `quorum` of its backends are up.
     Service {
-        /// Its name.
+        /// Name of the service.
         name: String,
-        /// How many.
+        /// Number of backends: 1 to 10,000.
         quorum: u32,
     },
-    /// A file: up while it is there, or while it is not.
+    /// A file: up while it exists, or while it does not.
     File {
-        /// Its path.
+        /// Absolute path of the file.
         path: PathBuf,
-        /// Whether it has to be there.
+        /// Whether the file must exist.
         present: bool,
     },
-    /// A command: up while it ends with status 0.
+    /// A command: up while it exits with status 0.
     Command(CommandTrack),
 }
 
@@ -110,37 +114,37 @@ impl fmt::Display for Tracked {
     }
 }
 
-/// A command that is run again and again.
+/// A command that runs periodically.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandTrack {
     /// The command.
     pub command: CommandProbe,
-    /// From one run to the next.
+    /// Time from one run to the next: 10 ms to 1 h.
     pub interval: Duration,
-    /// How long one may take.
+    /// How long a run may take: 1 ms to `interval`. A longer run is a failure.
     pub timeout: Duration,
-    /// Successes in a row that bring it up.
+    /// Successes in a row that change the state to up: 1 to 100.
     pub rise: u32,
-    /// Failures in a row that take it down.
+    /// Failures in a row that change the state to down: 1 to 100.
     pub fall: u32,
 }
 
-/// A command that is told of changes.
+/// A command that runs when a role changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// The command.
     pub command: CommandProbe,
-    /// How long it may take before it is killed.
+    /// How long a run may take before it is killed: 1 ms to 1 h.
     pub timeout: Duration,
 }
 
 impl Vrrp {
-    /// The addresses, without the lengths of their networks.
+    /// The virtual addresses without their prefix lengths.
     pub fn hosts(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().map(IpNet::addr)
     }
 
-    /// Those that move together have the same one.
+    /// Key of the sync group. Virtual routers that move together have the same key.
     pub fn sync_group_key(&self) -> (bool, &str) {
         self.group.as_deref().map_or((false, &self.name), |group| (true, group))
     }
@@ -159,17 +163,17 @@ impl Vrrp {
         }
     }
 
-    /// Whether other balancers' packet paths are asked if they go on.
+    /// Whether echoes are sent to the packet paths of other balancers.
     pub fn sends_echoes(&self) -> bool {
         !(self.grace.is_zero() && self.relay.is_zero())
     }
 
-    /// How often the link is told where the addresses are, without any reason; 0: never.
+    /// Time between two announcements without a reason, in microseconds. 0: never.
     pub fn refresh(&self) -> vrrp::Micros {
         micros(self.refresh)
     }
 
-    /// What its instance follows.
+    /// Parameters of its instance.
     pub fn parameters(&self) -> vrrp::Parameters {
         vrrp::Parameters {
             version: self.version,

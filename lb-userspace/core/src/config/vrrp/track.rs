@@ -1,4 +1,4 @@
-//! Checks of `[[vrrp.track]]` and `[vrrp.hook]`: what a virtual router depends on, and whom its changes are told.
+//! Checks `[[vrrp.track]]` and `[vrrp.hook]`: conditions and hooks of a virtual router.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -15,15 +15,15 @@ use crate::config::{
     words::{self, Word},
 };
 
-const MOST_TRACKS: usize = 32;
-const MOST_QUORUM: u32 = 10_000;
-const MOST_IN_A_ROW: u32 = 100;
+const MAX_TRACKS: usize = 32;
+const MAX_QUORUM: u32 = 10_000;
+const MAX_IN_A_ROW: u32 = 100;
 const WEIGHTS: RangeInclusive<i128> = -253..=253;
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// Whether a file has to be there.
+/// Whether a tracked file must exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Present,
@@ -35,7 +35,7 @@ impl Word for Expected {
     const WORDS: &'static [(&'static str, Self)] = &[("present", Self::Present), ("absent", Self::Absent)];
 }
 
-/// Keys that belong to one kind of what is tracked.
+/// Kinds of tracks, each with the keys that only this kind has.
 const KEYS: &[(&str, &[&str])] = &[
     ("interface", &[]),
     ("service", &["quorum"]),
@@ -43,13 +43,13 @@ const KEYS: &[(&str, &[&str])] = &[
     ("argv", &["environment", "user", "interval", "timeout", "rise", "fall"]),
 ];
 
-/// Checks what a virtual router depends on.
+/// Checks the tracks of a virtual router.
 pub(super) fn tracks(raw: &raw::Vrrp, priority: Option<u32>, diagnostics: &mut Diagnostics) -> Option<Vec<Track>> {
-    if raw.track.len() > MOST_TRACKS {
+    if raw.track.len() > MAX_TRACKS {
         let problem = format!("{} tables `[[vrrp.track]]`", raw.track.len());
         diagnostics.add(
-            raw.track[MOST_TRACKS].span(),
-            Message::new(problem, format!("at most {MOST_TRACKS}")),
+            raw.track[MAX_TRACKS].span(),
+            Message::new(problem, format!("at most {MAX_TRACKS}")),
         );
         return None;
     }
@@ -80,8 +80,8 @@ fn one(item: &Spanned<raw::Track>, priority: Option<u32>, diagnostics: &mut Diag
     let kinds: Vec<_> = KEYS.iter().filter(|(kind, _)| place(kind).is_some()).collect();
     let [(kind, _)] = kinds[..] else {
         let problem = match kinds.len() {
-            0 => "it is not said what is tracked".to_owned(),
-            _ => format!("`{}` and `{}` are two things", kinds[0].0, kinds[1].0),
+            0 => "nothing is tracked".to_owned(),
+            _ => format!("`{}` and `{}` are two conditions", kinds[0].0, kinds[1].0),
         };
         let expected = "one of `interface`, `service`, `file` and `argv`";
         diagnostics.add(item.span(), Message::new(problem, expected));
@@ -90,7 +90,7 @@ fn one(item: &Spanned<raw::Track>, priority: Option<u32>, diagnostics: &mut Diag
     for (owner, keys) in KEYS.iter().filter(|(owner, _)| owner != kind) {
         for key in *keys {
             if let Some(span) = place(key) {
-                let problem = format!("`{key}` belongs to `{owner}`, and this is about `{kind}`");
+                let problem = format!("`{key}` belongs to `{owner}`, and this track has `{kind}`");
                 diagnostics.add(span, Message::new(problem, format!("no `{key}`")));
                 return None;
             }
@@ -119,8 +119,11 @@ fn weight(raw: &raw::Track, priority: Option<u32>, diagnostics: &mut Diagnostics
             return Err(Message::new(problem, "a number from -253 to 253, but not 0"));
         }
         if priority == Some(255) {
-            let problem = "the owner of the addresses has priority 255 always";
-            return Err(Message::new(problem, "no `weight`: what is down is a fault then"));
+            let problem = "the owner of the addresses always has priority 255";
+            return Err(Message::new(
+                problem,
+                "no `weight`: the track is then a fault while it is down",
+            ));
         }
         Ok(i16::try_from(*weight).ok())
     })
@@ -128,7 +131,7 @@ fn weight(raw: &raw::Track, priority: Option<u32>, diagnostics: &mut Diagnostics
 
 fn service(raw: &raw::Track, diagnostics: &mut Diagnostics) -> Option<Tracked> {
     let name = diagnostics.value(raw.service.as_ref()?, |name| names::SERVICE.check(name));
-    let quorum = diagnostics.optional(&raw.quorum, 1, number("quorum", 1, MOST_QUORUM));
+    let quorum = diagnostics.optional(&raw.quorum, 1, number("quorum", 1, MAX_QUORUM));
     Some(Tracked::Service {
         name: name?,
         quorum: quorum?,
@@ -163,8 +166,8 @@ fn commanded(raw: &raw::Track, table: &Span, diagnostics: &mut Diagnostics) -> O
         }
         Ok(found)
     });
-    let rise = diagnostics.optional(&raw.rise, 1, number("rise", 1, MOST_IN_A_ROW));
-    let fall = diagnostics.optional(&raw.fall, defaults::FALL, number("fall", 1, MOST_IN_A_ROW));
+    let rise = diagnostics.optional(&raw.rise, 1, number("rise", 1, MAX_IN_A_ROW));
+    let fall = diagnostics.optional(&raw.fall, defaults::FALL, number("fall", 1, MAX_IN_A_ROW));
     Some(CommandTrack {
         command: command?,
         interval: interval?,
@@ -174,12 +177,11 @@ fn commanded(raw: &raw::Track, table: &Span, diagnostics: &mut Diagnostics) -> O
     })
 }
 
-/// Checks whom changes of the role are told.
-pub(super) fn hook(raw: &raw::Vrrp, diagnostics: &mut Diagnostics) -> Option<Option<Hook>> {
-    let Some(item) = &raw.hook else { return Some(None) };
+/// Checks a hook.
+pub(super) fn hook(item: &Spanned<raw::Hook>, diagnostics: &mut Diagnostics) -> Option<Hook> {
     let raw = item.get_ref();
     let root = raw.user.as_ref().is_some_and(|user| user.get_ref() == "root");
-    // Whoever changes routes has to be root; the file says so.
+    // Unlike tracked commands, a hook may run as root: only root can change routes.
     let user = if root { &None } else { &raw.user };
     let command = command::command((&raw.argv, &raw.environment, user), &item.span(), diagnostics);
     let timeout = diagnostics.optional(
@@ -191,13 +193,13 @@ pub(super) fn hook(raw: &raw::Vrrp, diagnostics: &mut Diagnostics) -> Option<Opt
     if root {
         "root".clone_into(&mut command.user);
     }
-    Some(Some(Hook {
+    Some(Hook {
         command,
         timeout: timeout?,
-    }))
+    })
 }
 
-/// Refuses services that are not in the file, and more backends of them than there are.
+/// Refuses tracks of services that do not exist, and quorums that no service can reach.
 pub(super) fn services(raw: &[Spanned<raw::Vrrp>], known: &BTreeMap<&str, usize>, diagnostics: &mut Diagnostics) {
     for track in raw.iter().flat_map(|vrrp| &vrrp.get_ref().track) {
         let track = track.get_ref();
@@ -213,8 +215,8 @@ pub(super) fn services(raw: &[Spanned<raw::Vrrp>], known: &BTreeMap<&str, usize>
             .as_ref()
             .filter(|quorum| *quorum.get_ref() > *backends as i128);
         if let Some(quorum) = quorum {
-            let problem = format!("{} backends of {name} can never be up", quorum.get_ref());
-            let expected = format!("at most {backends}: those that are no fallback");
+            let problem = format!("{name} can never have {} backends up", quorum.get_ref());
+            let expected = format!("at most {backends}: the number of its backends without fallbacks");
             diagnostics.add(quorum.span(), Message::new(problem, expected));
         }
     }
