@@ -87,13 +87,14 @@ fn message(index: u32, address: IpNet) -> AddressMessage {
 /// Adds an address to an interface. It may have it already.
 pub(super) async fn add(handle: &Handle, index: u32, address: IpNet) -> io::Result<()> {
     let mut message = message(index, address);
-    // The interface's own address brings the route of the network, if there is one. Without duplicate address detection
-    // the address is usable at once.
+    // The interface's own address brings the route of the network, if there is one. Without
+    // duplicate address detection the address is usable at once.
     let mut flags = AddressFlags::Noprefixroute;
     if address.addr().is_ipv6() {
         flags |= AddressFlags::Nodad;
-        // RFC 4862, section 5.5.4: a deprecated address "SHOULD NOT be used as the source address in new communications".
-        // This balancer's own requests use its own address, because replies find that one whoever is master.
+        // RFC 4862, section 5.5.4: a deprecated address "SHOULD NOT be used as the source address
+        // in new communications". This balancer's own requests use its own address, because replies
+        // find that one, whichever balancer is master.
         let mut times = CacheInfo::default();
         (times.ifa_preferred, times.ifa_valid) = (0, u32::MAX);
         message.attributes.push(AddressAttribute::CacheInfo(times));
@@ -125,7 +126,8 @@ pub(super) async fn clear(handle: &Handle, index: u32, addresses: &BTreeSet<IpAd
 
 async fn messages(handle: &Handle, index: u32) -> io::Result<Vec<AddressMessage>> {
     let mut failed = None;
-    // The kernel interrupts a list when addresses change, for example by another virtual router of this balancer.
+    // The kernel interrupts a list when addresses change, for example by another virtual router of
+    // this balancer.
     for _ in 0..MAX_LISTINGS {
         let found = handle.address().get().set_link_index_filter(index).execute();
         match found.try_collect().await {

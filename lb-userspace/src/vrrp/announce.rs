@@ -1,5 +1,5 @@
-//! Raw frames of a master: gratuitous ARP, unsolicited neighbour advertisements, and adverts from the
-//! virtual router's MAC address.
+//! Raw frames of a master: gratuitous ARP, unsolicited neighbour advertisements, and adverts from
+//! the virtual router's MAC address.
 
 use std::{
     io,
@@ -20,13 +20,14 @@ const IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
 /// RFC 4861, section 4.4.
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-/// RFC 4861, section 4.4: the override flag, "the advertisement should override an existing cache entry".
+/// RFC 4861, section 4.4: the override flag, "the advertisement should override an existing cache
+/// entry".
 const OVERRIDE: u8 = 0x20;
 /// RFC 4861, section 4.6.1: target link-layer address, in units of eight bytes.
 const TARGET_ADDRESS: [u8; 2] = [2, 1];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-/// Traffic class of adverts. RFC 2474, section 4.2.2.2: precedence "Internetwork Control", as routing
-/// protocols use it.
+/// Traffic class of adverts. RFC 2474, section 4.2.2.2: precedence "Internetwork Control", as
+/// routing protocols use it.
 const CONTROL: u8 = 0xc0;
 
 /// Sends frames on one interface.
@@ -76,7 +77,8 @@ impl Announcer {
         to.sll_family = libc::AF_PACKET as u16;
         to.sll_ifindex = self.index.cast_signed();
         let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: the frame and the address live through the call and have the lengths that are given.
+        // SAFETY: the frame and the address live through the call and have the lengths that are
+        // given.
         let sent = unsafe {
             libc::sendto(
                 self.socket.as_raw_fd(),
@@ -94,7 +96,8 @@ impl Announcer {
     }
 }
 
-/// Gratuitous ARP as a request and as a reply: some hosts accept only one of them (RFC 5227, section 3).
+/// Gratuitous ARP as a request and as a reply: some hosts accept only one of them (RFC 5227,
+/// section 3).
 fn arp(mac: [u8; 6], address: [u8; 4]) -> [Vec<u8>; 2] {
     [1_u8, 2].map(|operation| {
         let mut frame = [[0xff; 6], mac].concat();
@@ -124,8 +127,9 @@ fn advertisement(mac: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
     packet_v6(mac, address, ALL_NODES, ICMPV6, &message)
 }
 
-/// An IPv4 packet with TTL 255 to a multicast group. RFC 1112, section 6.4: "placing the low-order 23-bits of the IP address into the low-order
-/// 23 bits of the Ethernet multicast address 01-00-5E-00-00-00".
+/// An IPv4 packet with TTL 255 to a multicast group. RFC 1112, section 6.4: "placing the low-order
+/// 23-bits of the IP address into the low-order 23 bits of the Ethernet multicast address
+/// 01-00-5E-00-00-00".
 fn packet_v4(mac: [u8; 6], source: Ipv4Addr, group: Ipv4Addr, message: &[u8]) -> Vec<u8> {
     let [_, b, c, d] = group.octets();
     let mut frame = vec![1, 0, 0x5e, b & 0x7f, c, d];
@@ -147,8 +151,9 @@ fn packet_v4(mac: [u8; 6], source: Ipv4Addr, group: Ipv4Addr, message: &[u8]) ->
     frame
 }
 
-/// An IPv6 packet with hop limit 255 to a multicast group. RFC 2464, section 7: "the first two octets are the value 3333 hexadecimal and whose last
-/// four octets are the last four octets of" the group.
+/// An IPv6 packet with hop limit 255 to a multicast group. RFC 2464, section 7: "the first two
+/// octets are the value 3333 hexadecimal and whose last four octets are the last four octets of"
+/// the group.
 fn packet_v6(mac: [u8; 6], source: Ipv6Addr, group: Ipv6Addr, next_header: u8, message: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x33, 0x33];
     frame.extend_from_slice(&group.octets()[12..]);

@@ -1,5 +1,5 @@
-//! Removes what a dead controller left: addresses and devices of virtual routers that are not configured any
-//! longer.
+//! Removes what a dead controller left: addresses and devices of virtual routers that are not
+//! configured any longer.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -37,7 +37,8 @@ impl<'a> FromIterator<&'a Vrrp> for Wanted {
     }
 }
 
-/// Removes addresses and devices of all virtual routers that are not wanted. Returns a sentence for each failure.
+/// Removes addresses and devices of all virtual routers that are not wanted. Returns a sentence for
+/// each failure.
 pub(super) async fn remove_unwanted(handle: &Handle, routers: &Routers, wanted: &Wanted) -> Vec<String> {
     let known = match routers.known() {
         Ok(known) => known,
@@ -93,8 +94,8 @@ fn forget(routers: &Routers, key: &RouterKey) -> Option<String> {
     ))
 }
 
-/// Removes all addresses and devices of virtual routers, except addresses that the balancer owns. No controller runs.
-/// Returns a sentence for each failure.
+/// Removes all addresses and devices of virtual routers, except addresses that the balancer owns.
+/// No controller runs. Returns a sentence for each failure.
 ///
 /// # Errors
 ///

@@ -27,7 +27,8 @@ use crate::dataplane::Routers;
 use lb_core::config::Vrrp;
 use lb_core::vrrp::TrackResult;
 
-/// How long groups may take to end: one second to wait for the next master, and two for devices and addresses.
+/// How long groups may take to end: one second to wait for the next master, and two for devices and
+/// addresses.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// Real-time priority of the thread: 1 to 99. Real-time threads run before all others.
 const REALTIME_PRIORITY: libc::c_int = 20;
@@ -51,7 +52,8 @@ pub(super) struct TrackedRouter {
     pub(super) track_result: watch::Receiver<TrackResult>,
 }
 
-/// Gives the calling thread real-time priority and locks its memory, so that adverts are sent and read in time.
+/// Gives the calling thread real-time priority and locks its memory, so that adverts are sent and
+/// read in time.
 fn set_realtime_priority() {
     let parameters = libc::sched_param {
         sched_priority: REALTIME_PRIORITY,
@@ -165,7 +167,8 @@ impl Driver {
         }
     }
 
-    /// Runs these virtual routers and no others. A group that is the same for other balancers keeps running.
+    /// Runs these virtual routers and no others. A group that is the same for other balancers keeps
+    /// running.
     async fn apply(&mut self, tracked: Vec<TrackedRouter>) {
         if !tracked.is_empty() && !self.is_realtime {
             self.is_realtime = true;
@@ -228,7 +231,8 @@ impl Driver {
     }
 }
 
-/// Whether these are the same virtual routers for other balancers. Then all differences can change while they run.
+/// Whether these are the same virtual routers for other balancers. Then all differences can change
+/// while they run.
 fn is_same(before: &[Vrrp], after: &[TrackedRouter]) -> bool {
     let same = |(before, TrackedRouter { config: after, .. }): (&Vrrp, &TrackedRouter)| {
         let family = |vrrp: &Vrrp| vrrp.addresses.first().map(|address| address.addr().is_ipv4());

@@ -1,5 +1,5 @@
-//! Echoes: datagrams that the XDP program of another balancer sends back, even if its controller is dead. The
-//! reply contains the state of its lease.
+//! Echoes: datagrams that the XDP program of another balancer sends back, even if its controller is
+//! dead. The reply contains the state of its lease.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -95,7 +95,8 @@ impl Echo {
         None
     }
 
-    /// Parses a reply to one of the last echoes: whether the balancer holds the lease, and its age in microseconds.
+    /// Parses a reply to one of the last echoes: whether the balancer holds the lease, and its age
+    /// in microseconds.
     fn parse(&self, message: &[u8]) -> Option<(bool, Micros)> {
         let message: &[u8; echo::LENGTH] = message.try_into().ok()?;
         let number = |at: usize| {

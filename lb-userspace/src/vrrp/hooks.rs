@@ -1,5 +1,5 @@
-//! Calls the hooks of virtual routers when their role changes. The calls of one virtual router run one
-//! after the other, outside the VRRP thread.
+//! Calls the hooks of virtual routers when their role changes. The calls of one virtual router run
+//! one after the other, outside the VRRP thread.
 
 use std::{collections::BTreeMap, time::Duration};
 

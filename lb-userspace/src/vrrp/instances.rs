@@ -1,4 +1,5 @@
-//! The virtual routers of this balancer, as the controller uses them: start, reload, orders, status, end.
+//! The virtual routers of this balancer, as the controller uses them: start, reload, orders,
+//! status, end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,7 +54,8 @@ pub enum OrderError {
     BetterMaster(IpAddr, u8),
 }
 
-/// The running virtual routers. They end when this is dropped. [`Instances::finish`] also waits for their events and hooks.
+/// The running virtual routers. They end when this is dropped. [`Instances::finish`] also waits for
+/// their events and hooks.
 pub struct Instances {
     store: StatusStore,
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
@@ -66,8 +68,8 @@ pub struct Instances {
 }
 
 impl Instances {
-    /// Starts the VRRP thread in the network namespace of the calling thread, without virtual routers: see
-    /// [`Instances::apply`]. `services` is the health of each service.
+    /// Starts the VRRP thread in the network namespace of the calling thread, without virtual
+    /// routers: see [`Instances::apply`]. `services` is the health of each service.
     ///
     /// # Errors
     ///
@@ -113,13 +115,15 @@ impl Instances {
         &self.requests
     }
 
-    /// Grants the readiness request with that number: this balancer can serve the addresses of the group.
+    /// Grants the readiness request with that number: this balancer can serve the addresses of the
+    /// group.
     pub fn grant_readiness(&self, request: u64) {
         self.requests.close(request);
         self.changes.send_modify(|number| *number += 1);
     }
 
-    /// Starts a tracker for each virtual router. Trackers whose tracks are the same as before are kept.
+    /// Starts a tracker for each virtual router. Trackers whose tracks are the same as before are
+    /// kept.
     fn track(&self, configs: Vec<Vrrp>) -> Vec<TrackedRouter> {
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *trackers);
@@ -169,7 +173,8 @@ impl Instances {
         Ok(())
     }
 
-    /// Hands over what this balancer is master of, ends, and waits until all events are recorded and hooks have ended.
+    /// Hands over what this balancer is master of, ends, and waits until all events are recorded
+    /// and hooks have ended.
     pub async fn finish(&self) {
         tokio::task::block_in_place(|| self.end());
         self.store.flush().await;

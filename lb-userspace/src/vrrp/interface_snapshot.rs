@@ -1,5 +1,5 @@
-//! Snapshots of all interfaces and their addresses. All virtual routers share one, because a snapshot takes
-//! longer the more addresses exist.
+//! Snapshots of all interfaces and their addresses. All virtual routers share one, because a
+//! snapshot takes longer the more addresses exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 /// Time from a failed snapshot to the next one.
 const RETRY: Duration = Duration::from_millis(20);
-/// The pause after a snapshot, in durations of that snapshot. With thousands of addresses, snapshots take a fifth of the time.
+/// The pause after a snapshot, in durations of that snapshot. With thousands of addresses,
+/// snapshots take a fifth of the time.
 const PAUSE_FACTOR: u32 = 4;
 
 /// All interfaces and addresses at one moment.

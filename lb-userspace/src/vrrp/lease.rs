@@ -1,5 +1,5 @@
-//! The lease of a virtual router's addresses. The packet path reads it to decide whether it may still reply for
-//! them, above all when the controller is dead.
+//! The lease of a virtual router's addresses. The packet path reads it to decide whether it may
+//! still reply for them, above all when the controller is dead.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -10,7 +10,8 @@ use crate::dataplane::{DataplaneError, Registered, Routers, lease_clock};
 use lb_core::config::Vrrp;
 use lb_core::vrrp::instance::Micros;
 
-/// The least time that the controller has to react to an advert of another balancer, before the packet path counts it as dead.
+/// The least time that the controller has to react to an advert of another balancer, before the
+/// packet path counts it as dead.
 const MIN_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Time of the kernel's monotonic clock in microseconds. All instances use it.

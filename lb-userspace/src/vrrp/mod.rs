@@ -1,4 +1,5 @@
-//! VRRP at run time: sockets, addresses, timers and hooks around the pure protocol in [`lb_core::vrrp`].
+//! VRRP at run time: sockets, addresses, timers and hooks around the pure protocol in
+//! [`lb_core::vrrp`].
 //!
 //! | module | purpose |
 //! |---|---|
@@ -6,14 +7,16 @@
 //! | `driver` | the VRRP thread, with one task for each sync group |
 //! | `runner`, `timer` | the task of a sync group |
 //! | `virtual_router` | one virtual router: addresses, adverts, role |
-//! | `transport` | what it uses while its interface is up: `advert_socket`, `announce`, `echo`, `lease`, `router_mac` |
+//! | `transport` | what it uses while its interface is up: sockets, lease, device |
+//! | `advert_socket`, `announce`, `echo`, `lease`, `router_mac` | the parts of `transport` |
 //! | `addresses`, `interface_snapshot`, `netlink_threads` | interfaces and addresses by netlink |
 //! | `tracker` | observes what virtual routers depend on |
 //! | `readiness_requests` | whether this balancer can serve |
 //! | `reporter`, `status`, `hooks` | status, events, warnings, hooks |
 //! | `cleanup` | what a dead controller left |
 //!
-//! What may block runs outside the VRRP thread: `tracker`, `hooks`, and the task of `status` that records events.
+//! What may block runs outside the VRRP thread: `tracker`, `hooks`, and the task of `status` that
+//! records events.
 
 mod addresses;
 mod advert_socket;

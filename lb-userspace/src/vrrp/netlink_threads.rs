@@ -1,5 +1,5 @@
-//! Threads for netlink. The kernel carries out a netlink request in the thread that sends it, and some
-//! requests take tens of milliseconds: they must not delay the VRRP thread or each other.
+//! Threads for netlink. The kernel carries out a netlink request in the thread that sends it, and
+//! some requests take tens of milliseconds: they must not delay the VRRP thread or each other.
 
 use std::{
     io,
@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::interface_snapshot::{self, InterfaceSnapshot};
 
-/// Real-time priority of the threads that change addresses and watch interfaces: 1 to 99, and less than that of the VRRP
-/// thread.
+/// Real-time priority of the threads that change addresses and watch interfaces: 1 to 99, and less
+/// than that of the VRRP thread.
 const REALTIME_PRIORITY: libc::c_int = 10;
 
 /// Handles to netlink, each with a thread of its own.
@@ -79,7 +79,8 @@ impl NetlinkThreads {
     }
 }
 
-/// Starts a thread. `begin` returns a value for the caller, and the work of the thread. Returns the value, and the thread's id.
+/// Starts a thread. `begin` returns a value for the caller, and the work of the thread. Returns the
+/// value, and the thread's id.
 fn start<T, W>(name: &str, begin: impl AsyncFnOnce() -> io::Result<(T, W)> + Send + 'static) -> io::Result<(T, Pid)>
 where
     T: Send + 'static,

@@ -1,7 +1,8 @@
-//! Readiness requests: sync groups ask the controller whether this balancer can serve their addresses.
+//! Readiness requests: sync groups ask the controller whether this balancer can serve their
+//! addresses.
 //!
-//! A group asks when it starts, and when it returns from something that may have hidden workers from health
-//! checks. The controller grants the request when health checks have results.
+//! A group asks when it starts, and when it returns from something that may have hidden workers
+//! from health checks. The controller grants the request when health checks have results.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +49,8 @@ impl ReadinessRequests {
         !self.lock().contains_key(&number)
     }
 
-    /// Whether a service at one of these addresses refuses new connections, because health checks found its backends down.
+    /// Whether a service at one of these addresses refuses new connections, because health checks
+    /// found its backends down.
     pub(super) fn refuses_connections(&self, addresses: &Addresses) -> bool {
         let services = self.services.borrow();
         let mut refused = services.values().filter_map(|service| service.refuses_at);
@@ -79,7 +81,8 @@ impl ReadinessRequests {
 /// What a sync group waits for before it is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadinessWait {
-    /// The request with this number, made at its start. The group may still be master from before, so it decides nothing.
+    /// The request with this number, made at its start. The group may still be master from before,
+    /// so it decides nothing.
     Starts(u64),
     /// A fault. When it is over, the group makes a request.
     Suspended,

@@ -14,8 +14,8 @@ use lb_core::vrrp::{
     instance::{Instance, LISTENING, Micros, Role},
 };
 
-/// The least time between two events about the same master's grace, in microseconds. Its adverts may come
-/// now and then.
+/// The least time between two events about the same master's grace, in microseconds. Its adverts
+/// may come now and then.
 const GRACE_EVENT_INTERVAL: Micros = 10_000_000;
 
 /// Keeps the status of a virtual router, and reports its changes.
@@ -83,7 +83,8 @@ impl Reporter {
         self.is_published = false;
     }
 
-    /// Reports that the virtual router has a role, by an event and, if the role changed, by its hook.
+    /// Reports that the virtual router has a role, by an event and, if the role changed, by its
+    /// hook.
     pub(super) fn set_role(&mut self, config: &Vrrp, role: Role, cause: &str) {
         if self.is_reported(role, cause) {
             return;
@@ -124,7 +125,8 @@ impl Reporter {
         instance.priority() != self.status.priority
     }
 
-    /// Reports what the instance knows; see [`VirtualRouter::report`](super::virtual_router::VirtualRouter::report).
+    /// Reports what the instance knows; see
+    /// [`VirtualRouter::report`](super::virtual_router::VirtualRouter::report).
     pub(super) fn update(
         &mut self,
         config: &Vrrp,
@@ -173,7 +175,8 @@ impl Reporter {
         self.event(config, Kind::VrrpGrace, &cause);
     }
 
-    /// Reports a changed priority, with the tracks that changed it. `of_group` are the tracks of the sync group.
+    /// Reports a changed priority, with the tracks that changed it. `of_group` are the tracks of
+    /// the sync group.
     fn report_priority(&mut self, config: &Vrrp, priority: u8, of_group: &[TrackState]) {
         let weights = of_group.iter().filter(|track| track.weight.is_some());
         let before = std::mem::replace(&mut self.reported_weights, weights.cloned().collect());
@@ -202,7 +205,8 @@ fn replace<T: PartialEq>(value: &mut T, new: T) -> bool {
     std::mem::replace(value, new) != *value
 }
 
-/// The tracks that went up or down, each once, as a suffix to a priority: ": interface eth1 is down".
+/// The tracks that went up or down, each once, as a suffix to a priority: ": interface eth1 is
+/// down".
 fn changed_tracks(before: &[TrackState], after: &[TrackState]) -> String {
     let new = after.iter().filter(|track| !before.contains(track));
     let words = new.map(|track| track.down.clone().unwrap_or_else(|| format!("{} is up", track.what)));

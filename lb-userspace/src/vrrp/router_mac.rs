@@ -1,7 +1,8 @@
 //! The macvlan device with the virtual router's MAC address (`router_mac = true`).
 //!
-//! RFC 9568, section 7.3: "The virtual router MAC address associated with a virtual router". The device has the
-//! virtual addresses. It is up only on the master, so that a backup's card does not accept frames for the master.
+//! RFC 9568, section 7.3: "The virtual router MAC address associated with a virtual router". The
+//! device has the virtual addresses. It is up only on the master, so that a backup's card does not
+//! accept frames for the master.
 
 use std::{fs, io, path::PathBuf};
 
@@ -28,7 +29,8 @@ pub(super) struct RouterMac {
 }
 
 impl RouterMac {
-    /// Name of the device, such as `vr4-2-51`. It fits into 15 characters if the index has at most seven digits.
+    /// Name of the device, such as `vr4-2-51`. It fits into 15 characters if the index has at most
+    /// seven digits.
     pub(super) fn name(self) -> String {
         format!("vr{}-{}-{}", self.family, self.interface, self.router)
     }
@@ -38,8 +40,8 @@ impl RouterMac {
         mac::of(self.family, self.router)
     }
 
-    /// Creates the device, or uses the one that a former controller left. Keeps the interface below from replying to ARP
-    /// for its addresses. Returns its index.
+    /// Creates the device, or uses the one that a former controller left. Keeps the interface below
+    /// from replying to ARP for its addresses. Returns its index.
     pub(super) async fn make(self, handle: &Handle, below: &Link, below_name: &str) -> io::Result<u32> {
         let found = match self.find(handle).await? {
             Some(message) if self.is_it(&message) => Some(message),
@@ -58,7 +60,8 @@ impl RouterMac {
         let index = match found {
             Some(message) => message.header.index,
             None => {
-                // In private mode the device would keep adverts of another master, and the interface would not see them.
+                // In private mode the device would keep adverts of another master, and the
+                // interface would not see them.
                 let device = LinkMacVlan::new(&self.name(), below.index, MacVlanMode::Bridge)
                     .address(self.mac().to_vec())
                     .down()
@@ -99,7 +102,8 @@ impl RouterMac {
     /// Sets the sysctls so that device and interface reply only for their own addresses.
     fn set_up(self, below: &str) -> io::Result<()> {
         let device = self.name();
-        // Also for IPv6: by default the kernel replies to ARP on any interface for the addresses of all interfaces.
+        // Also for IPv6: by default the kernel replies to ARP on any interface for the addresses of
+        // all interfaces.
         set("ipv4", &device, "arp_ignore", "1")?;
         if self.family == 6 {
             set("ipv6", &device, "addr_gen_mode", NO_ADDRESSES)?;
@@ -107,7 +111,8 @@ impl RouterMac {
         }
         // A kernel without IPv6 has no such file.
         let _ = set("ipv6", &device, "disable_ipv6", "1");
-        // Packets of clients arrive here and replies leave below, so reverse path filtering must be loose.
+        // Packets of clients arrive here and replies leave below, so reverse path filtering must be
+        // loose.
         set("ipv4", &device, "rp_filter", "2")?;
         at_least("ipv4", below, "arp_ignore", 1)?;
         at_least("ipv4", below, "arp_announce", 2)
@@ -153,8 +158,8 @@ fn of_file(path: &std::path::Path, error: &io::Error) -> io::Error {
     io::Error::other(format!("{}: {error}", path.display()))
 }
 
-fn failed<T>(answer: Result<T, rtnetlink::Error>) -> io::Result<T> {
-    answer.map_err(|error| match error {
+fn failed<T>(response: Result<T, rtnetlink::Error>) -> io::Result<T> {
+    response.map_err(|error| match error {
         rtnetlink::Error::NetlinkError(error) => error.to_io(),
         other => io::Error::other(other.to_string()),
     })

@@ -1,5 +1,5 @@
-//! A timer with a precision of microseconds. The runtime's timers round up to whole milliseconds: with an
-//! advert interval of 10 ms, each advert and each takeover would be late by up to 10 %.
+//! A timer with a precision of microseconds. The runtime's timers round up to whole milliseconds:
+//! with an advert interval of 10 ms, each advert and each takeover would be late by up to 10 %.
 
 use std::{
     io,

@@ -1,4 +1,5 @@
-//! Observes the conditions that a virtual router depends on: interfaces, services, files and commands.
+//! Observes the conditions that a virtual router depends on: interfaces, services, files and
+//! commands.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -69,8 +70,7 @@ impl Tracker {
     }
 }
 
-/// What is assumed before anything is observed. A service serves as it did before this
-/// start.
+/// What is assumed before anything is observed. A service serves as it did before this start.
 fn first_observations(tracks: &[Track]) -> Vec<Observation> {
     let first = |track: &Track| match &track.what {
         Tracked::Service { .. } => Some(Ok(())),

@@ -1,5 +1,5 @@
-//! What a virtual router uses while its interface is up: sockets, the announcer, the device with its MAC
-//! address, and its lease.
+//! What a virtual router uses while its interface is up: sockets, the announcer, the device with
+//! its MAC address, and its lease.
 
 use std::{
     collections::BTreeSet,
@@ -28,13 +28,14 @@ use lb_core::vrrp::instance::OWNER;
 /// Everything that is open on an interface.
 pub(super) struct Transport {
     pub(super) link: Link,
-    /// The device with the virtual router's MAC address, and its index. `None`: the interface has the addresses.
+    /// The device with the virtual router's MAC address, and its index. `None`: the interface has
+    /// the addresses.
     device: Option<(RouterMac, u32)>,
     /// Source address of adverts.
     pub(super) source: IpAddr,
     /// Whether the addresses existed when the transport was opened.
     pub(super) had_addresses: bool,
-    /// The addresses that the balancer owns: they stay, whoever is master.
+    /// The addresses that the balancer owns: they stay, whichever balancer is master.
     pub(super) owned: BTreeSet<IpAddr>,
     pub(super) adverts: AdvertSocket,
     pub(super) announcer: Announcer,
@@ -61,7 +62,8 @@ impl Transport {
             router: config.router,
         };
         let device = if config.router_mac {
-            // A former configuration without `router_mac` may have left the addresses on the interface.
+            // A former configuration without `router_mac` may have left the addresses on the
+            // interface.
             if virtual_addresses.iter().any(|address| present.contains(address)) {
                 addresses::clear(&netlink.addresses, link.index, virtual_addresses).await?;
             }
@@ -196,8 +198,8 @@ fn source(
         .ok_or_else(|| io::Error::other("the interface has no address to send adverts from"))
 }
 
-/// The first address of a family that adverts may come from. RFC 9568, section 5.1.2.1: "The IPv6 link-local address of the
-/// interface".
+/// The first address of a family that adverts may come from. RFC 9568, section 5.1.2.1: "The IPv6
+/// link-local address of the interface".
 fn first(present: &[IpAddr], is_v4: bool, stays: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
     let is_of_family = |address: &IpAddr| match address {
         IpAddr::V4(_) => is_v4,
@@ -207,7 +209,8 @@ fn first(present: &[IpAddr], is_v4: bool, stays: impl Fn(&IpAddr) -> bool) -> Op
     present.find(|address| is_of_family(address) && stays(address))
 }
 
-/// Whether this machine has an address, on any interface. A link-local one must be on the interface with that index.
+/// Whether this machine has an address, on any interface. A link-local one must be on the interface
+/// with that index.
 fn is_usable(address: IpAddr, index: u32, snapshot: &InterfaceSnapshot) -> bool {
     // With `ip_nonlocal_bind` set, every address can be bound.
     if !snapshot.has(address) {
@@ -221,7 +224,8 @@ fn is_usable(address: IpAddr, index: u32, snapshot: &InterfaceSnapshot) -> bool 
     UdpSocket::bind(at).map_or_else(|error| error.kind() != io::ErrorKind::AddrNotAvailable, |_| true)
 }
 
-/// Removes addresses that a former controller had for this virtual router, and that are not configured any longer.
+/// Removes addresses that a former controller had for this virtual router, and that are not
+/// configured any longer.
 async fn remove_former_addresses(
     netlink: &NetlinkThreads,
     lease: &Lease,

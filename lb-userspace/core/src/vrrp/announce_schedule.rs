@@ -1,4 +1,5 @@
-//! When to repeat gratuitous ARP and unsolicited neighbour advertisements. Pure, time is an argument.
+//! When to repeat gratuitous ARP and unsolicited neighbour advertisements. Pure, time is an
+//! argument.
 
 use super::instance::Micros;
 
@@ -30,8 +31,8 @@ impl AnnounceSchedule {
         *self = Self::default();
     }
 
-    /// When the addresses are announced next. `refresh` is the time between two announcements without a reason, in
-    /// microseconds; 0: never.
+    /// When the addresses are announced next. `refresh` is the time between two announcements
+    /// without a reason, in microseconds; 0: never.
     pub fn due(&self, refresh: Micros) -> Option<Micros> {
         let refreshed = self.last.filter(|_| refresh != 0).map(|last| last + refresh);
         self.repetitions.first().copied().into_iter().chain(refreshed).min()

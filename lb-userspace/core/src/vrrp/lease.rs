@@ -2,8 +2,9 @@
 
 use lb_common::VirtualRouter;
 
-/// Whether the lease has expired and another balancer may have taken over. If the packet path sees adverts and saw none since
-/// the last renewal, no balancer did. All times are in the unit of the entry.
+/// Whether the lease has expired and another balancer may have taken over. If the packet path sees
+/// adverts and saw none since the last renewal, no balancer did. All times are in the unit of the
+/// entry.
 pub fn is_lost(entry: &VirtualRouter, now: u64) -> bool {
     let may_be_taken = entry.heard == 0 || entry.heard > entry.renewed;
     entry.until != 0 && !entry.answers(now) && may_be_taken

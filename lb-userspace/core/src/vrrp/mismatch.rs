@@ -1,5 +1,5 @@
-//! Mismatches: what in the adverts of other balancers differs from this balancer's configuration. Each
-//! is reported to the operator once an hour. Pure, time is an argument.
+//! Mismatches: what in the adverts of other balancers differs from this balancer's configuration.
+//! Each is reported to the operator once an hour. Pure, time is an argument.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,7 +50,8 @@ impl Mismatches {
         is_reported.then(|| refusal(reason, from, expected))
     }
 
-    /// An advert of that balancer counts. Returns a sentence for each mismatch that is to be reported.
+    /// An advert of that balancer counts. Returns a sentence for each mismatch that is to be
+    /// reported.
     pub fn accepted(
         &mut self,
         (advert, coverage): (&Advert, ChecksumCoverage),

@@ -1,12 +1,13 @@
-//! The relay: a new master sends packets of connections that it does not know on to the former master, for a
-//! limited time and only while the packet path of the former master replies to echoes. Pure, time is an argument.
+//! The relay: a new master sends packets of connections that it does not know on to the former
+//! master, for a limited time and only while the packet path of the former master replies to
+//! echoes. Pure, time is an argument.
 
 use std::net::IpAddr;
 
 use super::instance::{EchoReply, Micros};
 
-/// Time from one echo to the next before the first reply, in microseconds. It is short so that little is sent to a dead
-/// balancer.
+/// Time from one echo to the next before the first reply, in microseconds. It is short so that
+/// little is sent to a dead balancer.
 const FIRST_INTERVAL: Micros = 50_000;
 /// Time from one echo to the next after the first reply, in microseconds.
 const LATER_INTERVAL: Micros = 1_000_000;

@@ -1,5 +1,5 @@
-//! Several balancers on networks that lose, delay, double and part, with clocks that drift, processes that stall and
-//! controllers that die alone: on a clock of its own.
+//! Simulation of several balancers on a virtual clock. Networks lose, delay, duplicate and
+//! partition; clocks drift; processes stall; controllers die alone.
 
 use std::{
     cmp::Reverse,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_common::VirtualRouter;
-use proptest::{prelude::*, test_runner::TestRng};
+use proptest::{prelude::Rng, test_runner::TestRng};
 
 use super::{
     advert::Advert,
@@ -17,10 +17,14 @@ use super::{
     sync_group::{RouterAction, SyncGroup},
 };
 
+mod faults;
+mod properties;
+
 const INTERVAL: Micros = 10_000;
 const GRACE: Micros = 10 * INTERVAL;
-/// Longer than any balancer waits for a master: the longest stall, the grace, and what the protocol takes.
-const PATIENCE: Micros = GRACE + 16 * INTERVAL;
+/// How long the system may take to settle: the longest stall, the grace, and the times of the
+/// protocol.
+const SETTLE_TIME: Micros = GRACE + 16 * INTERVAL;
 
 struct Node {
     group: SyncGroup,
@@ -28,17 +32,17 @@ struct Node {
     priority: u8,
     /// Whether its controller runs.
     has_controller: bool,
-    /// Whether its packet path does.
+    /// Whether its packet path runs.
     has_path: bool,
-    /// Until when its controller stalls; what comes waits.
+    /// Until when its controller stalls. Received messages wait.
     stalls_until: Micros,
     waiting: Vec<Message>,
-    /// By how many millionths its clock is too fast.
+    /// How much its clock is too fast, in parts per million.
     drift: i64,
-    /// Of each network: which part of it the node is in, and whether its link is up.
+    /// For each network: its partition, and whether its link is up.
     parts: Vec<u8>,
     links: Vec<bool>,
-    /// What the packet path knows of each virtual router, in microseconds.
+    /// Entry of each virtual router in the packet path, in microseconds.
     routers: Vec<VirtualRouter>,
 }
 
@@ -47,10 +51,10 @@ impl Node {
         now.saturating_add_signed(now.cast_signed() * self.drift / 1_000_000)
     }
 
-    /// When its clock shows that.
+    /// The global time at which its clock shows `local`.
     fn global(&self, local: Micros) -> Micros {
         let global = i128::from(local) * 1_000_000 / i128::from(1_000_000 + self.drift);
-        // Not before.
+        // Rounded up.
         global as Micros + 1
     }
 
@@ -64,9 +68,9 @@ impl Node {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
+enum Content {
     Advert(u8),
-    Question,
+    Echo,
     Reply { holds_lease: bool, lease_age: Micros },
 }
 
@@ -77,20 +81,21 @@ struct Message {
     from: usize,
     /// The network, and so the virtual router.
     network: usize,
-    what: What,
+    content: Content,
 }
 
 struct World {
     nodes: Vec<Node>,
-    under_way: BinaryHeap<Reverse<Message>>,
+    in_flight: BinaryHeap<Reverse<Message>>,
     now: Micros,
     rng: TestRng,
-    /// Messages that are lost, of 100.
+    /// Lost messages in percent.
     loss: u32,
+    /// Whether the network is perfect.
     is_calm: bool,
-    /// Whether better ones take over from worse ones.
+    /// Whether balancers preempt.
     preempt: bool,
-    /// How often somebody became master.
+    /// How often a node became master of a network.
     promotions: usize,
 }
 
@@ -105,7 +110,7 @@ impl World {
             has_path: true,
             stalls_until: 0,
             waiting: Vec::new(),
-            // A bad quartz is 100 millionths wrong; a bad hypervisor more.
+            // A bad quartz is wrong by 100 parts per million, a bad hypervisor by more.
             drift: i64::from(rng.next_u32() % 4001) - 2000,
             parts: vec![0; networks],
             links: vec![true; networks],
@@ -113,8 +118,8 @@ impl World {
         };
         let mut world = Self {
             nodes: priorities.iter().enumerate().map(&mut node).collect(),
-            under_way: BinaryHeap::new(),
-            // No stamp is zero.
+            in_flight: BinaryHeap::new(),
+            // 0 means "never" in the entries of the packet path.
             now: INTERVAL,
             rng,
             loss,
@@ -123,7 +128,7 @@ impl World {
             promotions: 0,
         };
         for index in 0..world.nodes.len() {
-            world.begin(index);
+            world.start(index);
         }
         world
     }
@@ -133,7 +138,7 @@ impl World {
     }
 
     /// A controller starts.
-    fn begin(&mut self, index: usize) {
+    fn start(&mut self, index: usize) {
         for network in 0..self.networks() {
             if self.nodes[index].links[network] {
                 self.link_up(index, network);
@@ -143,8 +148,8 @@ impl World {
 
     fn link_up(&mut self, index: usize, network: usize) {
         let (now, node) = (self.now, &mut self.nodes[index]);
-        let holds = node.routers[network].answers(now);
-        let actions = node.group.ready(network, node.local(now), holds);
+        let holds_lease = node.routers[network].answers(now);
+        let actions = node.group.ready(network, node.local(now), holds_lease);
         self.act(index, actions);
     }
 
@@ -158,12 +163,12 @@ impl World {
                         (router.renewed, router.until, router.patience) = (now, now + GRACE, 3 * INTERVAL);
                     }
                     for to in 0..self.nodes.len() {
-                        self.send(from, to, network, What::Advert(priority));
+                        self.send(from, to, network, Content::Advert(priority));
                     }
                 }
                 Action::SendEcho(master) => {
                     if let Some(to) = self.nodes.iter().position(|node| node.address == master) {
-                        self.send(from, to, network, What::Question);
+                        self.send(from, to, network, Content::Echo);
                     }
                 }
                 Action::Become(Role::Master, _) => self.promotions += 1,
@@ -173,35 +178,35 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, to: usize, network: usize, what: What) {
+    fn send(&mut self, from: usize, to: usize, network: usize, content: Content) {
         if to == from || (!self.is_calm && self.rng.next_u32() % 100 < self.loss) {
             return;
         }
-        let doubles = !self.is_calm && self.rng.next_u32().is_multiple_of(20);
-        for _ in 0..=usize::from(doubles) {
-            // Now and then one comes after those that were sent later.
+        let is_duplicated = !self.is_calm && self.rng.next_u32().is_multiple_of(20);
+        for _ in 0..=usize::from(is_duplicated) {
+            // Some messages overtake others.
             let is_slow = !self.is_calm && self.rng.next_u32().is_multiple_of(20);
             let most = if is_slow { 3 * INTERVAL } else { INTERVAL / 4 };
             let at = self.now + 50 + u64::from(self.rng.next_u32()) % most;
-            self.under_way.push(Reverse(Message {
+            self.in_flight.push(Reverse(Message {
                 at,
                 to,
                 from,
                 network,
-                what,
+                content,
             }));
         }
     }
 
     fn run_until(&mut self, end: Micros) {
         loop {
-            let message = self.under_way.peek().map(|next| next.0.at);
+            let message = self.in_flight.peek().map(|next| next.0.at);
             let timers = self.nodes.iter().filter(|node| node.has_controller).filter_map(|node| {
                 let timer = node
                     .group
                     .deadline()
                     .map(|deadline| node.global(deadline).max(node.stalls_until));
-                // Whoever wakes reads what waits.
+                // A node that wakes reads waiting messages.
                 let wakes = (!node.waiting.is_empty()).then_some(node.stalls_until);
                 timer.into_iter().chain(wakes).min()
             });
@@ -210,15 +215,16 @@ impl World {
             };
             self.now = self.now.max(next);
             if message == Some(next) {
-                if let Some(Reverse(message)) = self.under_way.pop() {
+                if let Some(Reverse(message)) = self.in_flight.pop() {
                     self.arrive(message);
                 }
                 continue;
             }
             for index in 0..self.nodes.len() {
                 if self.nodes[index].runs(self.now) {
-                    // As the runner does it: who lost its lease asleep listens, and what came is read before the clock is.
-                    if self.has_lapsed(index) {
+                    // As in the runner: a lost lease is noticed first, and waiting messages are
+                    // read before timers run.
+                    if self.has_lost_lease(index) {
                         let now = self.nodes[index].local(self.now);
                         let actions = self.nodes[index].group.lease_lost(now);
                         self.act(index, actions);
@@ -235,7 +241,7 @@ impl World {
         self.now = end;
     }
 
-    fn has_lapsed(&self, index: usize) -> bool {
+    fn has_lost_lease(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         let mut routers = node.routers.iter().enumerate();
         routers
@@ -248,7 +254,7 @@ impl World {
             to,
             from,
             network,
-            what,
+            content,
             ..
         } = message;
         let passes = self.nodes[to].parts[network] == self.nodes[from].parts[network]
@@ -257,17 +263,17 @@ impl World {
         if !passes || !self.nodes[to].has_path {
             return;
         }
-        match what {
-            What::Advert(priority) if priority != 0 => self.nodes[to].routers[network].heard = self.now,
-            What::Question => {
+        match content {
+            Content::Advert(priority) if priority != 0 => self.nodes[to].routers[network].heard = self.now,
+            Content::Echo => {
                 let router = self.nodes[to].routers[network];
-                let answer = What::Reply {
+                let reply = Content::Reply {
                     holds_lease: router.answers(self.now),
                     lease_age: self.now - router.renewed,
                 };
-                return self.send(to, from, network, answer);
+                return self.send(to, from, network, reply);
             }
-            What::Advert(_) | What::Reply { .. } => {}
+            Content::Advert(_) | Content::Reply { .. } => {}
         }
         if self.nodes[to].runs(self.now) {
             self.hear(message);
@@ -280,8 +286,8 @@ impl World {
         let (from, network) = (self.nodes[message.from].address, message.network);
         let node = &mut self.nodes[message.to];
         let now = node.local(self.now);
-        match message.what {
-            What::Advert(priority) => {
+        match message.content {
+            Content::Advert(priority) => {
                 let advert = Advert {
                     version: 3,
                     router: 1,
@@ -290,12 +296,12 @@ impl World {
                     addresses: Vec::new(),
                     password: None,
                 };
-                // The packet path says when it came.
+                // The packet path notes when it came.
                 let at = node.local(message.at).min(now);
                 let actions = node.group.handle_advert(network, from, node.address, &advert, at);
                 self.act(message.to, actions);
             }
-            What::Reply { holds_lease, lease_age } => {
+            Content::Reply { holds_lease, lease_age } => {
                 let reply = EchoReply {
                     from,
                     holds_lease,
@@ -303,11 +309,11 @@ impl World {
                 };
                 node.group.handle_echo_reply(network, reply, now);
             }
-            What::Question => {}
+            Content::Echo => {}
         }
     }
 
-    /// Who is master of a network's virtual router, by those whose controller runs.
+    /// The masters of the virtual router of a network, among nodes whose controller runs.
     fn masters(&self, network: usize) -> Vec<usize> {
         let is_master = |index: &usize| {
             let node = &self.nodes[*index];
@@ -316,7 +322,8 @@ impl World {
         (0..self.nodes.len()).filter(is_master).collect()
     }
 
-    /// Whether nobody but one is master, of all networks: where better ones take over, one of the highest priority.
+    /// Whether one node is the only master of all networks. With preemption, it has the highest
+    /// priority.
     fn is_settled(&self) -> bool {
         let able = self.nodes.iter().filter(|node| node.is_able());
         let highest = able.map(|node| node.priority).max();
@@ -331,89 +338,9 @@ impl World {
             _ => false,
         }
     }
-
-    /// Something happens.
-    fn disturb(&mut self, what: Fault) {
-        let count = self.nodes.len();
-        let networks = self.networks();
-        match what {
-            Fault::Crash(index) => {
-                let node = &mut self.nodes[index % count];
-                (node.has_controller, node.has_path) = (false, false);
-                // Nothing of it is left.
-                node.routers = vec![VirtualRouter::ZERO; networks];
-                node.waiting.clear();
-            }
-            Fault::Orphan(index) => {
-                self.nodes[index % count].has_controller = false;
-                self.nodes[index % count].waiting.clear();
-            }
-            Fault::Restart(index) => {
-                let index = index % count;
-                let node = &mut self.nodes[index];
-                if !node.has_controller {
-                    (node.has_controller, node.has_path, node.stalls_until) = (true, true, 0);
-                    node.group = group(node.priority, networks, self.preempt);
-                    self.begin(index);
-                }
-            }
-            Fault::Leave(index) => {
-                let index = index % count;
-                if self.nodes[index].runs(self.now) {
-                    let actions = self.nodes[index].group.shutdown("the daemon stops");
-                    self.act(index, actions);
-                    self.nodes[index].has_controller = false;
-                }
-            }
-            Fault::Stall(index, length) => {
-                let node = &mut self.nodes[index % count];
-                node.stalls_until = node.stalls_until.max(self.now + length);
-            }
-            Fault::Order(index, is_release) => {
-                let (index, now) = (index % count, self.now);
-                let node = &mut self.nodes[index];
-                if node.runs(now) {
-                    let local = node.local(now);
-                    let actions = if is_release {
-                        node.group.release(local)
-                    } else {
-                        node.group.take(local)
-                    };
-                    self.act(index, actions);
-                }
-            }
-            Fault::Part(index, network, part) => self.nodes[index % count].parts[network % networks] = part,
-            Fault::Link(index, network, up) => self.set_link(index % count, network % networks, up),
-        }
-    }
-
-    fn set_link(&mut self, index: usize, network: usize, up: bool) {
-        if std::mem::replace(&mut self.nodes[index].links[network], up) == up || !self.nodes[index].has_controller {
-            return;
-        }
-        if up {
-            self.link_up(index, network);
-        } else {
-            let actions = self.nodes[index]
-                .group
-                .deactivate(network, Inactive::Fault, "the link is down");
-            self.act(index, actions);
-        }
-    }
-
-    /// Everything that can heal does.
-    fn heal(&mut self) {
-        self.is_calm = true;
-        for index in 0..self.nodes.len() {
-            self.nodes[index].parts.fill(0);
-            for network in 0..self.networks() {
-                self.set_link(index, network, true);
-            }
-        }
-    }
 }
 
-fn group(priority: u8, members: usize, preempt: bool) -> SyncGroup {
+fn group(priority: u8, networks: usize, preempt: bool) -> SyncGroup {
     let parameters = Parameters {
         version: 3,
         priority,
@@ -422,165 +349,5 @@ fn group(priority: u8, members: usize, preempt: bool) -> SyncGroup {
         preempt_delay: 0,
         grace: GRACE,
     };
-    SyncGroup::new((0..members).map(|member| (format!("net{member}"), parameters.clone())))
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    /// All of a node dies.
-    Crash(usize),
-    /// Its controller dies, its packets go on.
-    Orphan(usize),
-    Restart(usize),
-    Leave(usize),
-    Stall(usize, Micros),
-    /// An operator lets it hand over, or take.
-    Order(usize, bool),
-    Part(usize, usize, u8),
-    Link(usize, usize, bool),
-}
-
-fn any_fault() -> impl Strategy<Value = Fault> {
-    let node = 0_usize..5;
-    prop_oneof![
-        node.clone().prop_map(Fault::Crash),
-        node.clone().prop_map(Fault::Orphan),
-        node.clone().prop_map(Fault::Restart),
-        node.clone().prop_map(Fault::Leave),
-        (node.clone(), 0..12 * INTERVAL).prop_map(|(node, length)| Fault::Stall(node, length)),
-        (node.clone(), any::<bool>()).prop_map(|(node, is_release)| Fault::Order(node, is_release)),
-        (node.clone(), 0_usize..3, 0_u8..3).prop_map(|(node, network, part)| Fault::Part(node, network, part)),
-        (node, 0_usize..3, any::<bool>()).prop_map(|(node, network, up)| Fault::Link(node, network, up)),
-    ]
-}
-
-fn priorities() -> impl Strategy<Value = Vec<u8>> {
-    // Some are alike.
-    let priority = prop_oneof![1_u8..255, prop::sample::select(vec![100_u8, 200])];
-    prop::collection::vec(priority, 2..6)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn after_any_trouble_the_best_that_is_left_is_the_only_master_of_all(
-        priorities in priorities(),
-        networks in 1_usize..4,
-        preempt: bool,
-        faults in prop::collection::vec((any_fault(), 0_u64..6 * INTERVAL), 0..40),
-        loss in 0_u32..40,
-        seed: [u8; 32],
-    ) {
-        let mut world = World::new(&priorities, networks, preempt, loss, seed);
-        for (fault, pause) in faults {
-            world.disturb(fault);
-            let end = world.now + pause;
-            world.run_until(end);
-        }
-        world.heal();
-        let end = world.now + PATIENCE;
-        world.run_until(end);
-        let masters: Vec<_> = (0..networks).map(|network| world.masters(network)).collect();
-        prop_assert!(world.is_settled(), "masters: {masters:?}");
-    }
-
-    #[test]
-    fn without_trouble_there_is_one_master_and_no_gap_is_longer_than_the_protocol_s(
-        priorities in priorities(),
-        networks in 1_usize..4,
-        seed: [u8; 32],
-    ) {
-        let mut world = World::new(&priorities, networks, true, 0, seed);
-        world.is_calm = true;
-        let end = world.now + 8 * INTERVAL;
-        world.run_until(end);
-        prop_assert!(world.is_settled());
-        let first = world.masters(0);
-        let promotions = world.promotions;
-        for _ in 0..100 {
-            let end = world.now + INTERVAL / 3;
-            world.run_until(end);
-            prop_assert_eq!(&world.masters(0), &first);
-        }
-        prop_assert_eq!(world.promotions, promotions, "nobody else became master meanwhile");
-        // It dies, and the next one takes over within the time of the protocol.
-        world.disturb(Fault::Crash(first[0]));
-        // Two equals may both have waited for it; then each has heard the other, too.
-        let end = world.now + 5 * INTERVAL;
-        world.run_until(end);
-        prop_assert!(world.is_settled(), "masters: {:?}", world.masters(0));
-    }
-
-    #[test]
-    fn a_stall_of_a_backup_changes_nothing(
-        priorities in priorities(),
-        networks in 1_usize..4,
-        stalls in prop::collection::vec((0_usize..5, 0..60 * INTERVAL), 1..10),
-        seed: [u8; 32],
-    ) {
-        let mut world = World::new(&priorities, networks, true, 0, seed);
-        world.is_calm = true;
-        let end = world.now + 8 * INTERVAL;
-        world.run_until(end);
-        let (masters, promotions) = (world.masters(0), world.promotions);
-        for (index, length) in stalls {
-            if index % priorities.len() != masters[0] {
-                world.disturb(Fault::Stall(index, length));
-            }
-            let end = world.now + length / 2;
-            world.run_until(end);
-        }
-        let end = world.now + 70 * INTERVAL;
-        world.run_until(end);
-        prop_assert_eq!(world.promotions, promotions);
-        prop_assert_eq!(world.masters(0), masters);
-    }
-
-    #[test]
-    fn an_orphan_keeps_its_addresses_until_its_controller_returns_or_its_lease_ends(
-        priorities in priorities(),
-        networks in 1_usize..4,
-        returns in 0_u64..20,
-        is_parted: bool,
-        seed: [u8; 32],
-    ) {
-        let mut world = World::new(&priorities, networks, true, 0, seed);
-        world.is_calm = true;
-        let end = world.now + 8 * INTERVAL;
-        world.run_until(end);
-        let (master, promotions) = (world.masters(0)[0], world.promotions);
-        world.disturb(Fault::Orphan(master));
-        // That it answers in one network of a group is enough.
-        let parted = networks - 1;
-        if is_parted && networks > 1 {
-            world.disturb(Fault::Part(master, parted, 1));
-        }
-        let died = world.now;
-        let back = died + returns * INTERVAL;
-        let mut was_owned = died;
-        let mut is_back = false;
-        while world.now < died + PATIENCE {
-            if world.now >= back && !is_back {
-                is_back = true;
-                world.disturb(Fault::Part(master, parted, 0));
-                world.disturb(Fault::Restart(master));
-            }
-            for network in 0..networks {
-                let owners = (0..priorities.len()).filter(|node| world.nodes[*node].routers[network].answers(world.now));
-                prop_assert!(owners.count() <= 1 || world.now - was_owned < 5 * INTERVAL, "two owners for long");
-            }
-            if (0..priorities.len()).filter(|node| world.nodes[*node].routers[0].answers(world.now)).count() == 1 {
-                was_owned = world.now;
-            }
-            prop_assert!(world.now - was_owned < 5 * INTERVAL, "nobody answers");
-            let end = world.now + INTERVAL / 7;
-            world.run_until(end);
-        }
-        if back + 2 * INTERVAL < died + GRACE {
-            prop_assert_eq!(world.masters(0), vec![master], "it goes on as it was");
-            prop_assert_eq!(world.promotions, promotions + networks, "only itself became master, again");
-        }
-        prop_assert!(world.is_settled());
-    }
+    SyncGroup::new((0..networks).map(|network| (format!("net{network}"), parameters.clone())))
 }

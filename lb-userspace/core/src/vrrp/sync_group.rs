@@ -1,9 +1,11 @@
-//! Sync groups: virtual routers that move together. A virtual router without `group` is a sync group of one.
+//! Sync groups: virtual routers that move together. A virtual router without `group` is a sync
+//! group of one.
 //!
 //! 1. All virtual routers of a sync group have the same role.
 //! 2. One that cannot be active keeps the others inactive.
 //! 3. One that yields makes the others yield.
-//! 4. None becomes master while another one still hears a master, because that master has all addresses.
+//! 4. None becomes master while another one still hears a master, because that master has all
+//!    addresses.
 //!
 //! Pure, as [`Instance`] is.
 
@@ -25,7 +27,8 @@ pub type RouterAction = (usize, Action);
 struct Router {
     name: String,
     instance: Instance,
-    /// Whether it can be active, and then, whether it holds the lease of its addresses. `None`: it cannot.
+    /// Whether it can be active, and then, whether it holds the lease of its addresses. `None`: it
+    /// cannot.
     ready: Option<bool>,
 }
 
@@ -229,8 +232,8 @@ impl SyncGroup {
     }
 }
 
-/// If the first virtual router is made ready before its first advert, makes all of them ready before any advert: a present
-/// master resigns in all of them when it hears one advert.
+/// If the first virtual router is made ready before its first advert, makes all of them ready
+/// before any advert: a present master resigns in all of them when it hears one advert.
 fn become_before_adverts(actions: &mut [RouterAction]) {
     let is_become = |action: &Action| matches!(action, Action::Become(Role::Master, _));
     let is_advert = |action: &Action| matches!(action, Action::SendAdvert(_));

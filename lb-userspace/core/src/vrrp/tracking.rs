@@ -1,4 +1,5 @@
-//! Tracking: how the conditions that a virtual router depends on change its role and priority. Pure.
+//! Tracking: how the conditions that a virtual router depends on change its role and priority.
+//! Pure.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -12,7 +13,8 @@ pub type Services = BTreeMap<String, ServiceHealth>;
 pub struct ServiceHealth {
     /// Number of backends that are not known to be down, and that no operator took out.
     pub up: u32,
-    /// The address of the service, if it refuses new connections because checks found all backends down.
+    /// The address of the service, if it refuses new connections because checks found all backends
+    /// down.
     pub refuses_at: Option<IpAddr>,
 }
 
@@ -21,8 +23,9 @@ pub struct ServiceHealth {
 pub struct TrackRule {
     /// What is tracked, for people, such as "interface eth1".
     pub what: String,
-    /// Negative (-253 to -1): added to the priority while the condition is down. Positive (1 to 253): added
-    /// while it is up. `None`: the virtual router is in a fault while the condition is down.
+    /// Negative (-253 to -1): added to the priority while the condition is down. Positive (1 to
+    /// 253): added while it is up. `None`: the virtual router is in a fault while the condition is
+    /// down.
     pub weight: Option<i16>,
 }
 
@@ -54,8 +57,8 @@ pub struct TrackResult {
 }
 
 impl TrackResult {
-    /// The effective priority for a configured `priority`. RFC 9568, section 5.2.4, leaves 1 to 254 to
-    /// balancers that do not own the addresses.
+    /// The effective priority for a configured `priority`. RFC 9568, section 5.2.4, leaves 1 to 254
+    /// to balancers that do not own the addresses.
     pub fn effective(&self, priority: u8) -> u8 {
         if priority == OWNER {
             return priority;

@@ -1,5 +1,5 @@
-//! Evaluates what the virtual routers of a sync group depend on: interfaces, tracks, and whether this
-//! balancer can serve.
+//! Evaluates what the virtual routers of a sync group depend on: interfaces, tracks, and whether
+//! this balancer can serve.
 
 use super::{Action, Micros, Role, Runner, VirtualRouter, lease};
 use crate::vrrp::virtual_router::{Condition, HeardAdvert};
@@ -7,10 +7,11 @@ use lb_core::vrrp::{Inactive, Parameters};
 
 /// Cause of the role initialize while a group that starts or returns is not ready to serve.
 const WAITS: &str = "waiting for health checks";
-/// A balancer that became master less than this ago may still hear the former master, in microseconds.
+/// A balancer that became master less than this ago may still hear the former master, in
+/// microseconds.
 const FORMER_MASTER_TIME: Micros = 1_000_000;
-/// The least time between two yields because this balancer cannot serve, in microseconds. Services without a worker on any
-/// balancer must not move addresses all the time.
+/// The least time between two yields because this balancer cannot serve, in microseconds. Services
+/// without a worker on any balancer must not move addresses all the time.
 const UNFIT_INTERVAL: Micros = 10_000_000;
 
 impl Runner {
@@ -92,8 +93,8 @@ impl Runner {
         self.routers[index].carry_out(became).await;
     }
 
-    /// Reports that another virtual router keeps this one inactive, and removes addresses that a killed controller may have
-    /// left.
+    /// Reports that another virtual router keeps this one inactive, and removes addresses that a
+    /// killed controller may have left.
     async fn wait_for_others(&mut self, index: usize) {
         if self.group.instance(index).role().is_inactive()
             && let Some(other) = self.group.waits_for()
@@ -113,8 +114,9 @@ impl Runner {
         parameters.collect()
     }
 
-    /// Yields to another master that is heard after a partition, if this balancer cannot serve: its health checks found
-    /// workers down that it could not reach. The group is active again when health checks have new results.
+    /// Yields to another master that is heard after a partition, if this balancer cannot serve: its
+    /// health checks found workers down that it could not reach. The group is active again when
+    /// health checks have new results.
     pub(super) async fn yield_if_unfit(&mut self, index: usize, heard: &HeardAdvert) {
         let is_recent = |last: Micros| heard.at < last + UNFIT_INTERVAL;
         let instance = self.group.instance(index);

@@ -1,5 +1,5 @@
-//! Runs the virtual routers of one sync group: waits for adverts, timers and orders, and carries out what
-//! [`SyncGroup`] decides.
+//! Runs the virtual routers of one sync group: waits for adverts, timers and orders, and carries
+//! out what [`SyncGroup`] decides.
 
 use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll};
 
@@ -27,10 +27,11 @@ mod evaluation;
 /// Cause of the role initialize when the daemon stops.
 pub(super) const STOPS: &str = "the daemon stops";
 
-/// How many adverts of a virtual router are read before due timers run: more than arrive while the process is held up, fewer
-/// than a flood brings.
+/// How many adverts of a virtual router are read before due timers run: more than arrive while the
+/// process is held up, fewer than a flood brings.
 const MAX_READ_AT_ONCE: usize = 256;
-/// A timer that is later than this shows that the process slept, in microseconds. It does not know what happened meanwhile.
+/// A timer that is later than this shows that the process slept, in microseconds. It does not know
+/// what happened meanwhile.
 const SLEPT: Micros = 5_000;
 
 /// An order to a sync group.
@@ -48,7 +49,7 @@ pub(super) enum Order {
 /// What a runner waits for, beside its timers.
 enum Wake {
     Order(Order),
-    /// A track, or an answer to a readiness request, changed.
+    /// A track changed, or a readiness request was granted.
     Conditions,
     /// An interface or address changed.
     Interfaces,
@@ -99,7 +100,8 @@ impl Runner {
         }
     }
 
-    /// Runs until `ended` resolves to a cause, or its sender is dropped. Then hands over what this balancer is master of.
+    /// Runs until `ended` resolves to a cause, or its sender is dropped. Then hands over what this
+    /// balancer is master of.
     pub(super) async fn run(
         mut self,
         mut orders: mpsc::UnboundedReceiver<Order>,
@@ -154,8 +156,8 @@ impl Runner {
         }
     }
 
-    /// Hands over addresses of which this balancer is still master from before its controller started, if the controller ends
-    /// before it decided anything.
+    /// Hands over addresses of which this balancer is still master from before its controller
+    /// started, if the controller ends before it decided anything.
     async fn resign_undecided(&mut self, cause: &str) {
         for router in &mut self.routers {
             if router.reporter.role().is_inactive() && router.holds_lease() {
@@ -166,7 +168,8 @@ impl Runner {
         }
     }
 
-    /// Waits until the next master is heard, at most until all virtual routers have stopped waiting for it.
+    /// Waits until the next master is heard, at most until all virtual routers have stopped waiting
+    /// for it.
     async fn linger(&mut self) {
         while let Some(until) = self.routers.iter().filter_map(VirtualRouter::lingers_until).max()
             && lease::now() < until
@@ -267,7 +270,8 @@ impl Runner {
         }
     }
 
-    /// Does what is due. If the process slept, it first reads what came meanwhile: a master that was heard is alive.
+    /// Does what is due. If the process slept, it first reads what came meanwhile: a master that
+    /// was heard is alive.
     async fn tick(&mut self) {
         let due = self.group.deadline();
         self.check_lease().await;
@@ -285,8 +289,8 @@ impl Runner {
         self.tick_routers(now).await;
     }
 
-    /// Runs the timers of the virtual routers. It removes the addresses of all of them before it puts down the first device,
-    /// which takes time.
+    /// Runs the timers of the virtual routers. It removes the addresses of all of them before it
+    /// puts down the first device, which takes time.
     async fn tick_routers(&mut self, now: Micros) {
         for router in &mut self.routers {
             if router.lingers_until().is_some_and(|until| until <= now) {

@@ -1,5 +1,5 @@
-//! Owns the virtual addresses while this balancer is master: adds, announces and removes them, and relays
-//! connections of the former master.
+//! Owns the virtual addresses while this balancer is master: adds, announces and removes them, and
+//! relays connections of the former master.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -33,7 +33,8 @@ impl VirtualRouter {
         self.reporter.set_role(&self.config, role, cause);
     }
 
-    /// Lets the packet path serve. From the first frame that this balancer sends as master, switches lead clients here.
+    /// Lets the packet path serve. From the first frame that this balancer sends as master,
+    /// switches lead clients here.
     pub(super) fn prepare(&mut self) {
         self.begin_relay();
         if let Some(transport) = &self.transport {
@@ -55,8 +56,9 @@ impl VirtualRouter {
     async fn disown_addresses(&mut self) {
         let Some(transport) = &self.transport else { return };
         let has_device = transport.has_device();
-        // Packets of unknown connections that still come here are relayed to the next master: those of clients, and those to
-        // the virtual router's MAC address, until the next master has sent from it.
+        // Packets of unknown connections that still come here are relayed to the next master: those
+        // of clients, and those to the virtual router's MAC address, until the next master has sent
+        // from it.
         let least = has_device.then_some(LINGER_MAX);
         transport.lease.relay(self.relay_length().or(least));
         self.relay = None;
@@ -126,7 +128,8 @@ impl VirtualRouter {
         self.warn_if_failed("addresses could not be removed", removed);
     }
 
-    /// The addresses that the balancer does not own, with each prefix length that the interface may have for them.
+    /// The addresses that the balancer does not own, with each prefix length that the interface may
+    /// have for them.
     fn moving_addresses(&self, transport: &Transport) -> BTreeSet<IpNet> {
         let all = self.config.addresses.iter();
         let moving: Vec<_> = all

@@ -1,4 +1,5 @@
-//! Follows the interface and the configuration of a virtual router: opens, checks and closes its transport.
+//! Follows the interface and the configuration of a virtual router: opens, checks and closes its
+//! transport.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -7,8 +8,8 @@ use crate::vrrp::addresses::Link;
 use lb_core::config::Vrrp;
 
 impl VirtualRouter {
-    /// Follows a new snapshot: opens the transport, and puts back what is missing. Returns a cause if the transport has to be
-    /// closed.
+    /// Follows a new snapshot: opens the transport, and puts back what is missing. Returns a cause
+    /// if the transport has to be closed.
     pub(in super::super) async fn refresh(&mut self, snapshot: &InterfaceSnapshot) -> Option<String> {
         let link = snapshot.link(&self.config.interface).cloned();
         self.forget_former_interface(link.as_ref().map(|link| link.index));
@@ -34,7 +35,8 @@ impl VirtualRouter {
         self.transport.is_some().then(|| self.closed_for.clone())
     }
 
-    /// Removes the entry of an interface that does not exist any longer. A new interface of that name has another index.
+    /// Removes the entry of an interface that does not exist any longer. A new interface of that
+    /// name has another index.
     fn forget_former_interface(&mut self, index: Option<u32>) {
         if self.registered.is_some_and(|key| Some(key.interface) != index)
             && let Some(key) = self.registered.take()

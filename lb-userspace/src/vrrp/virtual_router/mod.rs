@@ -40,7 +40,8 @@ const NO_SNAPSHOT: &str = "the state of the interface is not known yet";
 /// Whether a virtual router can be active.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// Not everything was observed yet. The virtual router may still be master from before, so this decides nothing.
+    /// Not everything was observed yet. The virtual router may still be master from before, so this
+    /// decides nothing.
     Unknown,
     /// It can be active.
     Ready,
@@ -70,8 +71,8 @@ pub(super) struct VirtualRouter {
     relay: Option<Relay>,
     /// Whether its last advert had priority 0.
     has_resigned: bool,
-    /// Until when it keeps the addresses, or the device with the virtual router's MAC address, for clients that cannot find
-    /// the next master yet. `None`: it does not.
+    /// Until when it keeps the addresses, or the device with the virtual router's MAC address, for
+    /// clients that cannot find the next master yet. `None`: it does not.
     lingers_until: Option<Micros>,
     /// When it last changed addresses or the device.
     changed: Micros,
@@ -159,8 +160,8 @@ impl VirtualRouter {
         fault.map_or(Condition::Ready, Condition::Fault)
     }
 
-    /// The effective priority: the configured one with the weights of the tracks. It keeps its value while tracks are observed
-    /// anew.
+    /// The effective priority: the configured one with the weights of the tracks. It keeps its
+    /// value while tracks are observed anew.
     pub(super) fn effective_priority(&mut self) -> u8 {
         let result = self.track_result.borrow();
         if result.is_complete {
@@ -181,7 +182,8 @@ impl VirtualRouter {
         holds && self.lingers_until.is_none()
     }
 
-    /// Whether it is master without the lease: its controller slept, and another balancer may be master.
+    /// Whether it is master without the lease: its controller slept, and another balancer may be
+    /// master.
     pub(super) fn has_lost_lease(&self) -> bool {
         let transport = self.transport.as_ref();
         let is_lost = transport.is_some_and(|transport| transport.lease.is_lost());
@@ -237,7 +239,8 @@ impl VirtualRouter {
             let message = advert.bytes(transport.source, *destination, self.config.checksum);
             is_sent |= transport.send_advert(&message, *destination).is_ok();
         }
-        // An advert that cannot be sent is like a lost one. A master that nobody hears does not keep its lease.
+        // An advert that cannot be sent is like a lost one. A master that nobody hears does not
+        // keep its lease.
         if is_sent {
             if priority != 0 {
                 transport.lease.renew();
@@ -270,8 +273,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Closes everything and removes the status. The packet path still forwards connections that it knows, and replies to
-    /// echoes.
+    /// Closes everything and removes the status. The packet path still forwards connections that it
+    /// knows, and replies to echoes.
     pub(super) async fn end(&mut self) {
         self.close().await;
         self.reporter.remove();

@@ -74,7 +74,8 @@ impl VirtualRouter {
         }
     }
 
-    /// When the last advert of that balancer came. The packet path saw it, even if this process slept.
+    /// When the last advert of that balancer came. The packet path saw it, even if this process
+    /// slept.
     fn arrival(&self, from: IpAddr) -> Micros {
         let now = lease::now();
         let transport = self.transport.as_ref();

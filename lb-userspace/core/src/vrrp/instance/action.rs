@@ -9,8 +9,8 @@ use super::Micros;
 pub enum Role {
     /// Not active: it starts, waits or is shut down. Nothing is wrong.
     Initialize,
-    /// Not active, because something that it needs is missing or down. In terms of RFC 9568 the state
-    /// is Initialize.
+    /// Not active, because something that it needs is missing or down. In terms of RFC 9568 the
+    /// state is Initialize.
     Fault,
     /// Listens for adverts of the master.
     Backup,

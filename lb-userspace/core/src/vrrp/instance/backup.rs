@@ -71,7 +71,8 @@ impl Backup {
 
     /// Whether the master's adverts are missing, and only its packet path replies.
     pub(super) fn is_in_grace(&self, parameters: &Parameters, now: Micros) -> bool {
-        // A sync group may wait longer than the down interval, because of another virtual router's master.
+        // A sync group may wait longer than the down interval, because of another virtual router's
+        // master.
         let is_overdue = |master: HeardMaster| now >= master.heard + parameters.down_interval(self.master_interval);
         self.liveness.is_confirmed() && self.master.is_some_and(is_overdue)
     }
@@ -108,8 +109,9 @@ impl Backup {
         now: Micros,
     ) -> Vec<Action> {
         if advert.priority == 0 {
-            // "If the Priority in the ADVERTISEMENT is 0, then: Set the Active_Down_Timer to Skew_Time". If there are two
-            // masters, the resignation of one does not concern the other.
+            // "If the Priority in the ADVERTISEMENT is 0, then: Set the Active_Down_Timer to
+            // Skew_Time". If there are two masters, the resignation of one does not concern the
+            // other.
             if self.follows(from) {
                 self.master_resigned(parameters, now);
                 self.resigned = Some(from);
@@ -122,9 +124,10 @@ impl Backup {
             self.liveness.stop_probing();
             return Vec::new();
         }
-        // "If Preempt_Mode is False, or if the Priority in the ADVERTISEMENT is greater than or equal to the local
-        // Priority, then: Set Active_Adver_Interval to Max Advertise Interval contained in the ADVERTISEMENT; [...] Reset
-        // the Active_Down_Timer to Active_Down_Interval".
+        // "If Preempt_Mode is False, or if the Priority in the ADVERTISEMENT is greater than or
+        // equal to the local Priority, then: Set Active_Adver_Interval to Max Advertise Interval
+        // contained in the ADVERTISEMENT; [...] Reset the Active_Down_Timer to
+        // Active_Down_Interval".
         self.master_interval = advert.interval.max(1);
         self.deadline = now + parameters.down_interval(self.master_interval);
         if parameters.grace == 0 {

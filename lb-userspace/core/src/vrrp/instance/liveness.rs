@@ -1,14 +1,15 @@
-//! Liveness of a master whose adverts are missing: echoes to its packet path, and what the replies mean.
+//! Liveness of a master whose adverts are missing: echoes to its packet path, and what the replies
+//! mean.
 
 use super::{Action, EchoReply, Micros, Parameters, backup::Backup};
 
-/// Time between two echoes while adverts arrive, in microseconds. They resolve the link-layer address of the master before
-/// it matters.
+/// Time between two echoes while adverts arrive, in microseconds. They resolve the link-layer
+/// address of the master before it matters.
 const HEALTHY_INTERVAL: Micros = 1_000_000;
 /// Echoes sent before a master whose adverts are missing counts as gone.
 const MIN_PROBES: u32 = 3;
-/// Echoes without a reply after which a packet path that had replied counts as gone. They take at least two advert intervals
-/// and 40 milliseconds: a busy machine may reply late.
+/// Echoes without a reply after which a packet path that had replied counts as gone. They take at
+/// least two advert intervals and 40 milliseconds: a busy machine may reply late.
 const MAX_UNCONFIRMED: u32 = 8;
 /// The least time between two echoes, in microseconds.
 const MIN_INTERVAL: Micros = 5_000;
@@ -56,7 +57,8 @@ impl Backup {
         (self.master_interval / 4).max(MIN_INTERVAL)
     }
 
-    /// An advert came: sends an echo now and then, and the next one when the next advert is missing.
+    /// An advert came: sends an echo now and then, and the next one when the next advert is
+    /// missing.
     pub(super) fn probe_healthy_master(&mut self, parameters: &Parameters, now: Micros) -> Vec<Action> {
         let last = self.liveness.last_probe;
         let is_due = last.is_none_or(|last| now >= last + HEALTHY_INTERVAL);
@@ -111,7 +113,8 @@ impl Backup {
     /// Handles the reply of a packet path.
     pub(super) fn handle_echo_reply(&mut self, parameters: &Parameters, reply: EchoReply, now: Micros) {
         let is_master = self.master.is_some_and(|master| master.address == reply.from);
-        // A reply that no further echo follows, such as one to an earlier echo, would delay the takeover for ever.
+        // A reply that no further echo follows, such as one to an earlier echo, would delay the
+        // takeover for ever.
         let is_probing = self.liveness.next_probe.is_some() && self.liveness.probes > 0;
         if !is_master || !is_probing {
             return;
@@ -130,7 +133,8 @@ impl Backup {
         }
     }
 
-    /// Postpones the takeover by the skew time: several backups may have waited beyond the down interval.
+    /// Postpones the takeover by the skew time: several backups may have waited beyond the down
+    /// interval.
     fn let_better_backups_first(&mut self, parameters: &Parameters, now: Micros) {
         self.postpone(now + parameters.skew_time(self.master_interval));
     }

@@ -2,8 +2,8 @@
 
 use super::{Action, Micros, Parameters};
 
-/// The least time between two announcements that other masters' adverts cause, in microseconds. Such adverts may come
-/// without end, and may be forged.
+/// The least time between two announcements that other masters' adverts cause, in microseconds.
+/// Such adverts may come without end, and may be forged.
 const ANNOUNCE_INTERVAL: Micros = 100_000;
 
 /// What a master knows.
@@ -69,8 +69,8 @@ impl Master {
         Some(self.advertise(parameters, now))
     }
 
-    /// Announces the addresses to clients that may follow another master: at its first advert at once, and once more after
-    /// its last one.
+    /// Announces the addresses to clients that may follow another master: at its first advert at
+    /// once, and once more after its last one.
     pub(super) fn announce(&mut self, now: Micros) -> Option<Action> {
         let next = self.announced.map(|last| last + ANNOUNCE_INTERVAL);
         if let Some(next) = next.filter(|next| now < *next) {

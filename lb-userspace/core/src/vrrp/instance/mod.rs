@@ -16,8 +16,9 @@
 //!                 +-----------------+
 //! ```
 //!
-//! The state machine is pure: time is an argument, and actions are return values. `backup` and `master`
-//! hold what each state knows, `liveness` is about echoes to a master whose adverts are missing.
+//! The state machine is pure: time is an argument, and actions are return values. `backup` and
+//! `master` hold what each state knows, `liveness` is about echoes to a master whose adverts are
+//! missing.
 
 use std::net::IpAddr;
 
@@ -67,7 +68,8 @@ impl Instance {
         }
     }
 
-    /// The role. An inactive instance has the role [`Role::Initialize`], whatever keeps it inactive.
+    /// The role. An inactive instance has the role [`Role::Initialize`], whatever keeps it
+    /// inactive.
     pub fn role(&self) -> Role {
         match self.state {
             State::Initialize => Role::Initialize,
@@ -132,8 +134,8 @@ impl Instance {
         }
     }
 
-    /// Until when a master that is heard, or whose packet path replies, keeps this balancer from taking
-    /// over. `None`: no master does.
+    /// Until when a master that is heard, or whose packet path replies, keeps this balancer from
+    /// taking over. `None`: no master does.
     pub fn defers_until(&self, now: Micros) -> Option<Micros> {
         let backup = self.backup()?;
         backup
@@ -186,8 +188,8 @@ impl Instance {
         actions
     }
 
-    /// Handles a valid advert for this virtual router. `from` is its source, `own` the source of this
-    /// balancer's adverts.
+    /// Handles a valid advert for this virtual router. `from` is its source, `own` the source of
+    /// this balancer's adverts.
     pub fn handle_advert(&mut self, from: IpAddr, own: IpAddr, advert: &Advert, now: Micros) -> Vec<Action> {
         let wins = self.wins_against(from, own, advert);
         match &mut self.state {
@@ -196,8 +198,9 @@ impl Instance {
             State::Master(master) if advert.priority == 0 => {
                 master.assert_role(&self.parameters, now).into_iter().collect()
             }
-            // "Discard the ADVERTISEMENT; Send an ADVERTISEMENT immediately to assert the Active state to the sending
-            // VRRP Router, and to update any learning bridges". Clients that followed the other master are corrected too.
+            // "Discard the ADVERTISEMENT; Send an ADVERTISEMENT immediately to assert the Active
+            // state to the sending VRRP Router, and to update any learning bridges". Clients that
+            // followed the other master are corrected too.
             State::Master(master) if wins => {
                 let assertion = master.assert_role(&self.parameters, now);
                 assertion.into_iter().chain(master.announce(now)).collect()
@@ -208,8 +211,9 @@ impl Instance {
 
     /// Whether this balancer is master, and stays master against that advert of another master.
     pub fn wins_against(&self, from: IpAddr, own: IpAddr, advert: &Advert) -> bool {
-        // "If the Priority in the ADVERTISEMENT is greater than the local Priority, or [...] equal to the local Priority
-        // and the primary IPvX address of the sender is greater than the local primary IPvX address".
+        // "If the Priority in the ADVERTISEMENT is greater than the local Priority, or [...] equal
+        // to the local Priority and the primary IPvX address of the sender is greater than the
+        // local primary IPvX address".
         let is_better = (advert.priority, from) > (self.parameters.priority, own);
         self.role() == Role::Master && advert.priority != 0 && (self.is_owner() || !is_better)
     }
@@ -226,8 +230,8 @@ impl Instance {
             ..Backup::new(now, now + self.parameters.down_interval(interval), interval)
         };
         let cause = format!("yielded to {from} (priority {})", advert.priority);
-        // The better master may not know that there were two. A last advert makes it announce the addresses again, so that
-        // no client stays here.
+        // The better master may not know that there were two. A last advert makes it announce the
+        // addresses again, so that no client stays here.
         let mut actions = vec![Action::SendAdvert(self.parameters.priority)];
         actions.extend(self.become_backup(backup, &cause));
         actions
@@ -269,7 +273,8 @@ impl Instance {
 
 /// Starts, stops, operators and reloads.
 impl Instance {
-    /// Leaves Initialize. An instance that still holds the lease was master until just now, and stays master.
+    /// Leaves Initialize. An instance that still holds the lease was master until just now, and
+    /// stays master.
     pub fn start(&mut self, now: Micros, holds_lease: bool) -> Vec<Action> {
         if !self.role().is_inactive() {
             return Vec::new();
@@ -291,13 +296,14 @@ impl Instance {
         match before {
             State::Initialize => Vec::new(),
             State::Backup(_) => vec![became],
-            // RFC 9568, section 6.4.3: "If a Shutdown event is received, then: [...] Send an ADVERTISEMENT with Priority
-            // = 0".
+            // RFC 9568, section 6.4.3: "If a Shutdown event is received, then: [...] Send an
+            // ADVERTISEMENT with Priority = 0".
             State::Master(_) => vec![Action::SendAdvert(0), became],
         }
     }
 
-    /// An operator releases the addresses: resigns, and lets other balancers be master for two down intervals.
+    /// An operator releases the addresses: resigns, and lets other balancers be master for two down
+    /// intervals.
     pub fn release(&mut self, now: Micros) -> Vec<Action> {
         let until = now + 2 * self.parameters.down_interval(self.parameters.interval);
         let backup = Backup {
@@ -314,8 +320,8 @@ impl Instance {
         self.resign(backup, cause)
     }
 
-    /// A master lost its lease while its controller slept. Another balancer may be master by now; it stays master as far as
-    /// priorities allow.
+    /// A master lost its lease while its controller slept. Another balancer may be master by now;
+    /// it stays master as far as priorities allow.
     pub fn lease_lost(&mut self, now: Micros) -> Vec<Action> {
         if self.role() != Role::Master || self.is_owner() {
             return Vec::new();
@@ -350,7 +356,8 @@ impl Instance {
         let is_changed = self.parameters != parameters;
         self.parameters = parameters;
         match &mut self.state {
-            // A backup that is better now takes over at once. All backups learn a changed interval before it is used.
+            // A backup that is better now takes over at once. All backups learn a changed interval
+            // before it is used.
             State::Master(master) if is_changed => vec![master.advertise(&self.parameters, now)],
             State::Initialize | State::Backup(_) | State::Master(_) => Vec::new(),
         }
@@ -383,7 +390,8 @@ impl Instance {
         let advert = Action::SendAdvert(self.parameters.priority);
         let became = Action::Become(Role::Master, cause.to_owned());
         if is_served {
-            // The present master serves until it hears the advert: this balancer is ready before it sends one.
+            // The present master serves until it hears the advert: this balancer is ready before it
+            // sends one.
             return vec![became, advert, Action::Announce];
         }
         vec![advert, became, Action::Announce]

@@ -1,6 +1,7 @@
 //! Parameters of a virtual router, and the times that follow from them (RFC 9568, section 6.1).
 
-/// Time in microseconds, on a clock that never goes back. All instances of a process use the same clock.
+/// Time in microseconds, on a clock that never goes back. All instances of a process use the same
+/// clock.
 pub type Micros = u64;
 
 /// Priority of the balancer that owns the addresses (RFC 9568, section 5.2.4).
@@ -25,9 +26,9 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Whether this balancer owns the addresses. An owner yields to nobody. RFC 9568, section 7.1: a
-    /// receiver "MUST verify that [...] the local router is not the IPvX address owner (Priority =
-    /// 255 (decimal))".
+    /// Whether this balancer owns the addresses. An owner yields to nobody. RFC 9568, section 7.1:
+    /// a receiver "MUST verify that [...] the local router is not the IPvX address owner (Priority
+    /// = 255 (decimal))".
     pub fn is_owner(&self) -> bool {
         self.priority == OWNER
     }

@@ -1,4 +1,4 @@
-//! What an instance makes of time, adverts, answers and operators.
+//! How an instance reacts to time, adverts, echo replies and operators.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn address(last: u8) -> IpAddr {
     [192, 0, 2, last].into()
 }
 
-/// A backup of that priority that has just begun, at 0.
+/// A backup that started at 0.
 fn backup(parameters: Parameters) -> Instance {
     let mut instance = Instance::new(parameters);
     instance.start(0, false);
@@ -53,7 +53,7 @@ fn a_backup_takes_over_when_no_master_is_heard() {
 }
 
 #[test]
-fn what_a_backup_makes_of_adverts() {
+fn adverts_set_the_timer_of_a_backup() {
     // Own priority, preempt, delay in seconds; priority heard at 1 s; then the deadline.
     for (priority, preempt, delay, heard, deadline) in [
         (100, true, 0, 100, SECOND + 3_609_375),
@@ -82,7 +82,7 @@ fn what_a_backup_makes_of_adverts() {
 }
 
 #[test]
-fn a_delayed_preemption_comes_when_the_delay_is_over() {
+fn a_backup_preempts_when_the_delay_is_over() {
     let given = Parameters {
         preempt_delay: 5 * SECOND,
         ..parameters(100)
@@ -93,13 +93,13 @@ fn a_delayed_preemption_comes_when_the_delay_is_over() {
     }
     let deadline = instance.deadline().unwrap();
     instance.handle_advert(address(9), address(1), &advert(50), 6 * SECOND);
-    assert_eq!(instance.deadline(), Some(deadline), "the timer goes on");
+    assert_eq!(instance.deadline(), Some(deadline), "the timer keeps running");
     assert!(!instance.tick(deadline).is_empty());
     assert_eq!(instance.role(), Role::Master);
 }
 
 #[test]
-fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
+fn a_takeover_has_a_cause_and_a_preempting_backup_is_ready_before_its_advert() {
     let given = |grace| Parameters {
         grace,
         ..parameters(100)
@@ -108,18 +108,19 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
     let hear = |instance: &mut Instance, priority, at| {
         instance.handle_advert(master, address(1), &advert(priority), at);
     };
-    let answer = |instance: &mut Instance, lease_age| {
-        // When it is asked because adverts are missing.
-        let asked = instance.deadline().unwrap();
-        instance.tick(asked);
-        let answer = EchoReply {
+    let reply = |instance: &mut Instance, lease_age| {
+        // When an echo is due because adverts are missing.
+        let probed = instance.deadline().unwrap();
+        instance.tick(probed);
+        let reply = EchoReply {
             from: master,
             holds_lease: true,
             lease_age,
         };
-        instance.handle_echo_reply(answer, asked);
+        instance.handle_echo_reply(reply, probed);
     };
-    // What happens to a backup that begins at 0; the reason, and whether the addresses are there before the advert.
+    // What happens to a backup that starts at 0, the cause, and whether it is ready before its
+    // advert.
     type Story<'a> = &'a dyn Fn(&mut Instance);
     let stories: [(Micros, Story<'_>, &str, bool); 5] = [
         (0, &|_| {}, "became master: no adverts for 3.6 s", false),
@@ -148,7 +149,7 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
             SECOND,
             &|instance| {
                 hear(instance, 200, SECOND);
-                answer(instance, 2 * SECOND);
+                reply(instance, 2 * SECOND);
             },
             "became master: the controller of 192.0.2.9 did not return",
             false,
@@ -177,7 +178,7 @@ fn whoever_takes_over_says_why_and_is_in_place_first_where_a_master_serves() {
 }
 
 #[test]
-fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
+fn a_master_yields_to_better_masters_and_replies_to_others() {
     for (heard, from, yields) in [(101, 9, true), (100, 9, true), (100, 0, false), (99, 9, false)] {
         let mut instance = backup(parameters(100));
         instance.tick(4 * SECOND);
@@ -198,13 +199,14 @@ fn a_master_yields_to_who_is_better_and_tells_who_is_not() {
     assert_eq!(
         actions,
         [Action::SendAdvert(100)],
-        "who gives up hears that somebody is there"
+        "a resigning master learns of this one"
     );
 }
 
 #[test]
-fn a_storm_of_adverts_is_answered_at_a_pace() {
-    // The priority of the adverts; adverts and announcements in the five seconds that they go on, and shortly after.
+fn replies_to_a_storm_of_adverts_are_limited() {
+    // Priority of the adverts. Adverts and announcements sent while they come for five seconds, and
+    // shortly after.
     for (heard, adverts, announcements) in [(99, 10, 51), (0, 10, 0)] {
         let mut master = backup(parameters(100));
         master.tick(4 * SECOND);
@@ -230,20 +232,20 @@ fn a_storm_of_adverts_is_answered_at_a_pace() {
             note(deadline, master.tick(deadline));
         }
         assert_eq!((sent.len(), announced.len()), (adverts, announcements), "{heard}");
-        assert_eq!(sent[0], begin, "the other one hears of it at once");
+        assert_eq!(sent[0], begin, "the first reply is immediate");
         let gaps = sent.windows(2).map(|pair| pair[1] - pair[0]);
         assert!(gaps.clone().all(|gap| gap <= SECOND), "{sent:?}");
         if heard != 0 {
             assert_eq!(announced[0], begin);
             let last = announced.last().copied().unwrap();
-            assert!(last >= end - 500, "clients may have believed the last one: {last}");
+            assert!(last >= end - 500, "clients may follow the last advert: {last}");
             assert!(announced.windows(2).all(|pair| pair[1] - pair[0] >= 100_000));
         }
     }
 }
 
 #[test]
-fn whoever_yields_announces_nothing_any_more() {
+fn a_master_that_yields_announces_nothing_later() {
     let mut master = backup(parameters(100));
     master.tick(4 * SECOND);
     for moment in [1, 2] {
@@ -255,7 +257,7 @@ fn whoever_yields_announces_nothing_any_more() {
 }
 
 #[test]
-fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
+fn an_owner_starts_as_master_and_a_stopping_master_resigns() {
     let mut instance = Instance::new(parameters(255));
     let actions = instance.start(0, false);
     assert_eq!(actions[0], Action::SendAdvert(255));
@@ -268,7 +270,7 @@ fn a_master_that_stops_says_so_and_an_owner_begins_as_master() {
     assert_eq!(
         backup(parameters(1)).stop(Inactive::Fault, "x").len(),
         1,
-        "a backup has nothing to give up"
+        "a backup does not resign"
     );
 }
 
@@ -284,10 +286,10 @@ fn an_owner_yields_to_nobody() {
     assert_eq!(
         actions,
         [Action::SendAdvert(255), Action::Announce],
-        "it asserts itself"
+        "it asserts its role"
     );
     assert_eq!(owner.role(), Role::Master);
-    // After maintenance it takes back what is its own, from whomever.
+    // After maintenance it takes its addresses back from any master.
     owner.maintain(true, 2 * SECOND);
     owner.maintain(false, 3 * SECOND);
     let deadline = owner.deadline();
@@ -295,13 +297,13 @@ fn an_owner_yields_to_nobody() {
         owner.handle_advert(address(9), address(1), &advert(heard), 4 * SECOND);
         assert_eq!(owner.defers_until(4 * SECOND), None);
     }
-    assert_eq!(owner.deadline(), deadline, "the timer goes on");
+    assert_eq!(owner.deadline(), deadline, "the timer keeps running");
     owner.tick(deadline.unwrap());
     assert_eq!(owner.role(), Role::Master);
 }
 
 #[test]
-fn who_still_holds_the_lease_goes_on_as_master() {
+fn an_instance_that_holds_the_lease_stays_master() {
     let mut instance = Instance::new(parameters(100));
     let actions = instance.start(0, true);
     assert_eq!(actions[0], Action::SendAdvert(100));
@@ -318,49 +320,49 @@ fn graced() -> Instance {
     assert_eq!(
         actions,
         [Action::SendEcho(address(9))],
-        "it is asked at once, to know how to reach it"
+        "the first echo resolves its link-layer address"
     );
     instance.handle_advert(address(9), address(1), &advert(200), SECOND + 10);
     instance
 }
 
 #[test]
-fn a_master_whose_adverts_are_missing_is_asked() {
+fn missing_adverts_cause_echoes() {
     let mut instance = graced();
-    let mut asked = Vec::new();
+    let mut echoes = Vec::new();
     while let Some(deadline) = instance.deadline() {
         let actions = instance.tick(deadline);
         if instance.role() == Role::Master {
             assert_eq!(
                 deadline,
                 SECOND + 10 + 3_609_375,
-                "who does not answer is gone at the time of the protocol"
+                "without replies, the down interval applies"
             );
             break;
         }
         assert_eq!(actions, [Action::SendEcho(address(9))]);
-        asked.push(deadline);
+        echoes.push(deadline);
     }
-    assert_eq!(asked[0], SECOND + 10 + 1_500_000);
-    assert_eq!(asked[1], asked[0] + 250_000);
+    assert_eq!(echoes[0], SECOND + 10 + 1_500_000);
+    assert_eq!(echoes[1], echoes[0] + 250_000);
 }
 
 #[test]
-fn a_master_whose_packet_path_answers_stays_for_the_grace() {
-    let said = |holds_lease, lease_age| EchoReply {
+fn a_master_whose_packet_path_replies_stays_for_the_grace() {
+    let reply_with = |holds_lease, lease_age| EchoReply {
         from: address(9),
         holds_lease,
         lease_age,
     };
-    // The answer; whether the master stays beyond the time of the protocol.
-    for (answer, stays) in [
-        (said(true, SECOND), true),
-        (said(false, SECOND), false),
-        (said(true, 11 * SECOND), false),
+    // The reply, and whether the master stays beyond the down interval.
+    for (reply, stays) in [
+        (reply_with(true, SECOND), true),
+        (reply_with(false, SECOND), false),
+        (reply_with(true, 11 * SECOND), false),
         (
             EchoReply {
                 from: address(8),
-                ..said(true, SECOND)
+                ..reply_with(true, SECOND)
             },
             false,
         ),
@@ -369,48 +371,44 @@ fn a_master_whose_packet_path_answers_stays_for_the_grace() {
         while instance.deadline().is_some_and(|deadline| deadline < 4 * SECOND) {
             instance.tick(instance.deadline().unwrap());
         }
-        instance.handle_echo_reply(answer, 4 * SECOND);
+        instance.handle_echo_reply(reply, 4 * SECOND);
         instance.tick(4_700_000);
-        assert_eq!(instance.role() == Role::Backup, stays, "{answer:?}");
+        assert_eq!(instance.role() == Role::Backup, stays, "{reply:?}");
         assert_eq!(instance.is_in_grace(4_700_000), stays);
-        // However late this balancer is itself.
-        let mut questions = 0;
+        // However late this balancer is.
+        let mut echoes = 0;
         for second in 60.. {
             if instance.role() == Role::Master {
                 break;
             }
             instance.tick(second * SECOND);
-            questions += 1;
+            echoes += 1;
         }
-        // Eight questions without an answer; then better ones may be first.
-        assert_eq!(
-            questions,
-            if stays { 9 } else { 0 },
-            "an answer does not last: {answer:?}"
-        );
+        // Eight echoes without a reply. Then better backups go first.
+        assert_eq!(echoes, if stays { 9 } else { 0 }, "a reply does not last: {reply:?}");
     }
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_keeps_nobody_waiting() {
+fn an_unexpected_reply_does_not_postpone_the_takeover() {
     let mut instance = backup(Parameters {
         grace: 60 * SECOND,
         ..parameters(100)
     });
-    // One that is worse is preempted, and asked nothing.
+    // A worse master is preempted without echoes.
     instance.handle_advert(address(9), address(1), &advert(50), SECOND);
-    let answer = EchoReply {
+    let reply = EchoReply {
         from: address(9),
         holds_lease: true,
         lease_age: 0,
     };
-    instance.handle_echo_reply(answer, SECOND);
-    let deadline = instance.deadline().expect("it takes over some time");
+    instance.handle_echo_reply(reply, SECOND);
+    let deadline = instance.deadline().expect("it takes over");
     instance.tick(deadline);
     assert_eq!(instance.role(), Role::Master);
-    // Nor does one to a question that was asked while its adverts came.
+    // A reply to an echo that was sent while adverts came does not count either.
     let mut instance = graced();
-    instance.handle_echo_reply(answer, SECOND + 20);
+    instance.handle_echo_reply(reply, SECOND + 20);
     while instance.role() == Role::Backup {
         instance.tick(instance.deadline().unwrap());
     }
@@ -418,10 +416,10 @@ fn an_answer_that_nobody_waits_for_keeps_nobody_waiting() {
 }
 
 #[test]
-fn of_several_that_held_the_better_one_is_first() {
-    // Whether the controller does not return, or nothing answers any more.
+fn of_several_waiting_backups_the_better_one_is_first() {
+    // Either the controller does not return, or the packet path stops replying.
     for is_silent in [false, true] {
-        // The worse one asks a little earlier each time.
+        // The worse backup sends its echoes a little earlier.
         let mut others = [(150, 20), (50, 0)].map(|(priority, later)| {
             let mut instance = backup(Parameters {
                 grace: 10 * SECOND,
@@ -436,12 +434,12 @@ fn of_several_that_held_the_better_one_is_first() {
             let next = others.iter_mut().min_by_key(|instance| instance.deadline()).unwrap();
             let now = next.deadline().unwrap();
             if next.tick(now) == [Action::SendEcho(address(9))] && !(is_silent && now > 8 * SECOND) {
-                let answer = EchoReply {
+                let reply = EchoReply {
                     from: address(9),
                     holds_lease: true,
                     lease_age: now - SECOND,
                 };
-                next.handle_echo_reply(answer, now);
+                next.handle_echo_reply(reply, now);
             }
             if next.role() == Role::Master {
                 break next.priority();
@@ -452,7 +450,7 @@ fn of_several_that_held_the_better_one_is_first() {
 }
 
 #[test]
-fn whoever_slept_asks_before_it_takes_over() {
+fn a_backup_that_slept_sends_echoes_before_it_takes_over() {
     let mut instance = graced();
     for second in [20, 40, 60] {
         assert_eq!(instance.tick(second * SECOND), [Action::SendEcho(address(9))]);
@@ -462,7 +460,7 @@ fn whoever_slept_asks_before_it_takes_over() {
 }
 
 #[test]
-fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
+fn of_two_masters_the_resignation_of_one_does_not_concern_the_other() {
     let mut instance = backup(parameters(100));
     instance.handle_advert(address(8), address(1), &advert(200), SECOND);
     instance.handle_advert(address(9), address(1), &advert(150), SECOND + 100);
@@ -470,7 +468,7 @@ fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
     let deadline = instance.deadline();
     instance.handle_advert(address(9), address(1), &advert(0), SECOND + 200);
     assert_eq!(instance.deadline(), deadline);
-    // The better one is gone, and the other one has taken over.
+    // The better master is gone, and the other one has taken over.
     instance.handle_advert(address(9), address(1), &advert(150), 4 * SECOND);
     assert_eq!(instance.master(), Some((address(9), 150)));
     instance.handle_advert(address(9), address(1), &advert(0), 5 * SECOND);
@@ -478,10 +476,10 @@ fn of_two_masters_the_one_that_yields_says_nothing_about_the_other() {
 }
 
 #[test]
-fn an_advert_that_is_late_makes_those_after_it_no_later() {
+fn a_late_advert_does_not_delay_those_after_it() {
     let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
-    // When it is told the time; when the next advert is due. Whoever missed one makes none up for it.
+    // When it ticks, and when the next advert is due. A missed advert is not sent later.
     for (at, next) in [
         (5 * SECOND + 1, 6 * SECOND),
         (6 * SECOND + 900_000, 7 * SECOND),
@@ -493,13 +491,13 @@ fn an_advert_that_is_late_makes_those_after_it_no_later() {
 }
 
 #[test]
-fn a_change_of_rules_is_heard_at_once() {
+fn a_change_of_rules_is_advertised_at_once() {
     let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
     assert_eq!(instance.change(parameters(200), 4_100_000), []);
     assert_eq!(instance.deadline(), Some(5 * SECOND));
     assert_eq!(instance.change(parameters(50), 4_200_000), [Action::SendAdvert(50)]);
-    // Peers count by the new interval as soon as they have heard of it.
+    // Backups use the new interval as soon as they know it.
     let shorter = Parameters {
         interval: 10_000,
         ..parameters(50)
@@ -509,13 +507,13 @@ fn a_change_of_rules_is_heard_at_once() {
 }
 
 #[test]
-fn an_operator_hands_over_and_takes() {
+fn operators_release_and_take() {
     let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
     let actions = instance.release(5 * SECOND);
     assert_eq!(actions[0], Action::SendAdvert(0));
     assert_eq!(instance.role(), Role::Backup);
-    // The other one is of lower priority, and is let be for a while.
+    // The other balancer has a lower priority, and is not preempted for a while.
     for second in 6..12 {
         instance.handle_advert(address(9), address(1), &advert(100), second * SECOND);
         assert_eq!(instance.tick(second * SECOND), []);
@@ -524,8 +522,8 @@ fn an_operator_hands_over_and_takes() {
         instance.handle_advert(address(9), address(1), &advert(100), second * SECOND);
         !instance.tick(second * SECOND).is_empty()
     });
-    assert!(until.is_some(), "it takes over again");
-    // It does so earlier when the one that it left all to gives up, but later than all others that heard it.
+    assert!(until.is_some(), "it preempts again");
+    // It takes over earlier if the new master resigns, but after all other backups.
     let mut instance = backup(parameters(200));
     instance.tick(4 * SECOND);
     instance.release(5 * SECOND);
