@@ -12,8 +12,8 @@ use super::{
     Config, Vrrp,
     address::{family, unicast},
     defaults,
-    diagnostics::{Diagnostics, Message, Seen, Span},
     duration::{duration, words as text},
+    diagnostics::{Diagnostics, Message, Seen, Span},
     names,
     numbers::number,
     raw,
@@ -185,10 +185,8 @@ fn one(item: &Spanned<raw::Vrrp>, diagnostics: &mut Diagnostics) -> Option<Vrrp>
     let checksum = checksum(raw, version, addresses.as_deref(), diagnostics);
     let password = password(raw, version, diagnostics);
     let tracks = track::tracks(raw, priority, diagnostics);
-    let hook = match &raw.hook {
-        Some(hook) => track::hook(hook, diagnostics).map(Some),
-        None => Some(None),
-    };
+    let hook = raw.hook.as_ref();
+    let hook = hook.map_or(Some(None), |hook| track::hook(hook, diagnostics).map(Some));
     of_family?;
     let (
         Identity {
