@@ -1,12 +1,14 @@
-//! Makes untrusted text safe for a terminal, such as responses of backends: no control or invisible characters.
+//! Makes untrusted text safe for a terminal, such as responses of backends: no control or invisible
+//! characters.
 
 /// `text` with a blank in place of each control or invisible character.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_shown(c) { c } else { ' ' }).collect()
 }
 
-/// Whether a terminal shows `c` as it is: not a control character, a format character (Unicode category Cf, such as marks
-/// of direction and characters without width), a line separator or a filler.
+/// Whether a terminal shows `c` as it is: not a control character, a format character (Unicode
+/// category Cf, such as marks of direction and characters without width), a line separator or a
+/// filler.
 fn is_shown(c: char) -> bool {
     !c.is_control()
         && !matches!(c,

@@ -37,7 +37,7 @@ impl From<ControlError> for Problem {
                 match error {
                     ReloadError::Config(error) => problem.diagnostics = error.diagnostics().into(),
                     ReloadError::Fixed(fixed) => problem.fixed = fixed.into(),
-                    ReloadError::NoRoom(_)
+                    ReloadError::DoesNotFit(_)
                     | ReloadError::Slow(_)
                     | ReloadError::Unsaved(_)
                     | ReloadError::Interface(_)

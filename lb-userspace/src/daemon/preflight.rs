@@ -28,8 +28,8 @@ pub fn check(source: &Source) -> Result<Targets, ConfigError> {
     Ok(targets)
 }
 
-/// Warnings, one sentence each: valid settings that may not work as expected, and missing programs of virtual routers.
-/// Virtual routers work without these programs, which may be installed later.
+/// Warnings, one sentence each: valid settings that may not work as expected, and missing programs
+/// of virtual routers. Virtual routers work without these programs, which may be installed later.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut all = config.warnings();
     for router in &config.vrrp {

@@ -16,7 +16,8 @@ use lb_core::{
 ///
 /// # Errors
 ///
-/// [`ConfigError::Unreadable`] if the file cannot be read, [`ConfigError::Invalid`] with every problem if it is invalid.
+/// [`ConfigError::Unreadable`] if the file cannot be read, [`ConfigError::Invalid`] with every
+/// problem if it is invalid.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     parse_file(path, fs::read(path)).map(|(config, _)| config)
 }
@@ -40,7 +41,8 @@ pub fn load_source(path: &Path) -> Result<Source, ConfigError> {
     Ok(Source::new(&path.display().to_string(), config, text))
 }
 
-/// Finds the node of a file, even if the rest of the file is invalid, so that `lbctl` works with it.
+/// Finds the node of a file, even if the rest of the file is invalid, so that `lbctl` works with
+/// it.
 ///
 /// # Errors
 ///

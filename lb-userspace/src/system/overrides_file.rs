@@ -1,4 +1,5 @@
-//! Loads and saves the overrides file. A save replaces the whole file, so that it is never half written.
+//! Loads and saves the overrides file. A save replaces the whole file, so that it is never half
+//! written.
 
 use std::{
     fs::{self, File},
@@ -40,7 +41,8 @@ pub enum FileError {
 ///
 /// # Errors
 ///
-/// If the file cannot be read or is malformed. Then it is renamed, so that the next save does not overwrite it.
+/// If the file cannot be read or is malformed. Then it is renamed, so that the next save does not
+/// overwrite it.
 pub fn load(state_dir: &Path) -> Result<Overrides, FileError> {
     let path = state_dir.join(NAME);
     let bytes = match fs::read(&path) {

@@ -74,7 +74,8 @@ pub(super) fn check(
             let problem = format!("two backends have the address {}", shown(backend.address));
             Message::new(problem, "backends that differ in address or port")
         });
-        // Without `name`, two backends at one address also share the default name: one diagnostic is enough.
+        // Without `name`, two backends at one address also share the default name: one diagnostic
+        // is enough.
         let is_named = is_new
             && names.is_new(diagnostics, backend.name.clone(), name_span, || {
                 let problem = format!("two backends have the name \"{}\"", backend.name);

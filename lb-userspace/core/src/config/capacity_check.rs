@@ -48,7 +48,8 @@ fn check_weights(span: &Span, service: &Service, diagnostics: &mut Diagnostics) 
     }
 }
 
-/// Length of the ring of `service` while all its backends are up, in slots. It is never longer while some are down.
+/// Length of the ring of `service` while all its backends are up, in slots. It is never longer
+/// while some are down.
 fn ring_slots(service: &Service) -> u64 {
     let weights = |fallback: bool| {
         let backends = service.backends.iter();
@@ -123,7 +124,8 @@ struct SizedMap<'a> {
 }
 
 impl SizedMap<'_> {
-    /// Adds a diagnostic at the size if the file sets it, else at the first service that does not fit.
+    /// Adds a diagnostic at the size if the file sets it, else at the first service that does not
+    /// fit.
     fn check(&self, services: &[Placed], needed: &dyn Fn(&Service) -> u64, diagnostics: &mut Diagnostics) {
         let mut total = 0;
         let mut first_too_many = None;

@@ -1,4 +1,5 @@
-//! Collects what is wrong with a file, with the place of each problem, so that one run reports everything.
+//! Collects what is wrong with a file, with the place of each problem, so that one run reports
+//! everything.
 
 use std::{hash::Hash, ops::Range};
 
@@ -59,7 +60,8 @@ impl Entry {
 
 /// All problems found so far.
 ///
-/// The methods add a problem and return `None` where a value is wrong, so that the caller can check the next value.
+/// The methods add a problem and return `None` where a value is wrong, so that the caller can check
+/// the next value.
 #[derive(Debug, Default)]
 pub(super) struct Diagnostics(Vec<Entry>);
 
@@ -81,8 +83,8 @@ impl Diagnostics {
 
     /// The result of `check` for the table at `span`.
     ///
-    /// A table that is refused without a diagnostic would silently be missing from a valid configuration. Then this adds
-    /// a diagnostic of its own, which makes the file invalid.
+    /// A table that is refused without a diagnostic would silently be missing from a valid
+    /// configuration. Then this adds a diagnostic of its own, which makes the file invalid.
     pub(super) fn table<T>(&mut self, span: Span, check: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let checked = check(self);
         if checked.is_none() && self.0.is_empty() {

@@ -13,7 +13,8 @@ pub(super) use crate::text::duration as words;
 /// A check for durations from `low` to `high`.
 pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&DurationText) -> Result<Duration, Message> {
     move |DurationText(text)| {
-        // jiff refuses days, because their length depends on the calendar. So the error lists the units.
+        // jiff refuses days, because their length depends on the calendar. So the error lists the
+        // units.
         let duration = SpanParser::new().parse_unsigned_duration(text).map_err(|_| {
             Message::new(
                 format!("\"{}\" is not a duration", text.escape_debug()),

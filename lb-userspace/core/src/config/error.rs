@@ -54,7 +54,8 @@ pub struct Diagnostic {
     pub suggestion: Option<String>,
 }
 
-/// All problems of a file. `Display` shows each one at its place in the text, in the format of rustc, without colour.
+/// All problems of a file. `Display` shows each one at its place in the text, in the format of
+/// rustc, without colour.
 #[derive(Debug)]
 pub struct Report {
     diagnostics: Vec<Diagnostic>,
@@ -125,7 +126,8 @@ fn group<'a>(file: &'a str, text: &'a str, entry: &'a Entry) -> Group<'a> {
     }
 }
 
-/// `span`, limited to `text` and moved to character boundaries, so that the text can be sliced there.
+/// `span`, limited to `text` and moved to character boundaries, so that the text can be sliced
+/// there.
 fn within(text: &str, span: &Span) -> Span {
     let start = text.floor_char_boundary(span.start);
     let end = text.ceil_char_boundary(span.end).max(start);

@@ -17,8 +17,8 @@ pub struct NodeLocation {
     pub bpffs: PathBuf,
 }
 
-/// Finds the node in the text of a configuration file. Works even if the rest of the file is invalid, so that `lbctl` does.
-/// `None`: `[node]` is invalid too.
+/// Finds the node in the text of a configuration file. Works even if the rest of the file is
+/// invalid, so that `lbctl` does. `None`: `[node]` is invalid too.
 pub fn locate(text: &str) -> Option<NodeLocation> {
     match parse("", text) {
         Ok(config) => Some(NodeLocation {

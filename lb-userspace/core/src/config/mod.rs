@@ -80,7 +80,8 @@ pub fn parse_bytes(file_name: &str, bytes: Vec<u8>) -> Result<(Config, String), 
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let byte = error.as_bytes()[at];
-            // All text before the first invalid byte is unchanged, so the first replacement character is at the same offset.
+            // All text before the first invalid byte is unchanged, so the first replacement
+            // character is at the same offset.
             let text = String::from_utf8_lossy(error.as_bytes());
             let message = Message::new(format!("byte 0x{byte:02x} is not UTF-8"), "UTF-8");
             let entry = Entry::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8(), message);

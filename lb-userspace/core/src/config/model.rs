@@ -44,7 +44,8 @@ pub struct Api {
     pub listen: Option<Listen>,
 }
 
-/// The TCP listener of the admin API. Has at least one token. Has TLS, except on loopback or if the file allows plaintext.
+/// The TCP listener of the admin API. Has at least one token. Has TLS, except on loopback or if the
+/// file allows plaintext.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Address and port; the port is not 0.
@@ -69,7 +70,8 @@ pub struct Tls {
 /// This balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Name, unique among the balancers of one kernel, 1 to 32 characters. Part of the pin path and of default paths.
+    /// Name, unique among the balancers of one kernel, 1 to 32 characters. Part of the pin path and
+    /// of default paths.
     pub name: String,
     /// Interfaces to attach to: 1 to 16, all different.
     pub interfaces: Vec<String>,
@@ -119,13 +121,15 @@ pub enum PacketLog {
 
 /// Outer source addresses and port of tunnels.
 ///
-/// The source address of an outer packet comes from a prefix. Its host bits are filled from the flow, so that workers spread
-/// flows over their receive queues.
+/// The source address of an outer packet comes from a prefix. Its host bits are filled from the
+/// flow, so that workers spread flows over their receive queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Outer sources towards workers with IPv4 addresses: /8 to /32, without host bits. /32 does not spread.
+    /// Outer sources towards workers with IPv4 addresses: /8 to /32, without host bits. /32 does
+    /// not spread.
     pub source_v4: Option<Ipv4Net>,
-    /// Outer sources towards workers with IPv6 addresses: /96 to /128, without host bits. /128 does not spread.
+    /// Outer sources towards workers with IPv6 addresses: /96 to /128, without host bits. /128 does
+    /// not spread.
     pub source_v6: Option<Ipv6Net>,
     /// UDP port on which workers receive `gue`, 1 to 65535.
     pub gue_port: u16,
@@ -203,7 +207,8 @@ pub struct Service {
     pub source_prefix: u8,
     /// How long the share of a backend grows after it came up, up to 1 h. Zero: full share at once.
     pub slow_start: Duration,
-    /// Source addresses towards workers in `nat`: 1 to 4, of the family of `address`. Empty in other modes.
+    /// Source addresses towards workers in `nat`: 1 to 4, of the family of `address`. Empty in
+    /// other modes.
     pub sources: Vec<IpAddr>,
     /// Whether workers get the client's address and port in a TCP option. Only in `nat`.
     pub toa: bool,
@@ -213,15 +218,16 @@ pub struct Service {
     pub guard: Guard,
     /// What happens to flows of a dead backend.
     pub on_backend_down: OnBackendDown,
-    /// How long flows of a backend continue after a reload removed it, up to 168 h. Zero: they end at once.
+    /// How long flows of a backend continue after a reload removed it, up to 168 h. Zero: they end
+    /// at once.
     pub drain_timeout: Duration,
     /// How long a flow may be silent.
     pub timeouts: Timeouts,
-    /// Percent of the backends without fallbacks, 0 to 100. While fewer are healthy, health is ignored and all of them take
-    /// flows. 0: never.
+    /// Percent of the backends without fallbacks, 0 to 100. While fewer are healthy, health is
+    /// ignored and all of them take flows. 0: never.
     pub panic_threshold: u32,
-    /// Whether failed SYNs of clients trigger a check of the backend. Only with a health check, in TCP services of `nat` and
-    /// `dnat`.
+    /// Whether failed SYNs of clients trigger a check of the backend. Only with a health check, in
+    /// TCP services of `nat` and `dnat`.
     pub passive: bool,
     /// Backends, then fallback backends: unique by address and port, and by name.
     pub backends: Vec<Backend>,
@@ -230,7 +236,8 @@ pub struct Service {
 /// Who may begin flows of a service, and how many. Existing flows are not checked again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// Clients that may begin flows, at most 4096 prefixes. Empty: all but those of `deny`. The longest match decides.
+    /// Clients that may begin flows, at most 4096 prefixes. Empty: all but those of `deny`. The
+    /// longest match decides.
     pub allow: Vec<IpNet>,
     /// Clients that may not begin flows, at most 4096 prefixes. No prefix is in both lists.
     pub deny: Vec<IpNet>,
@@ -240,8 +247,8 @@ pub struct Guard {
     pub source_rate: u32,
     /// New flows that a client may begin at once before `source_rate` applies, up to 100 million.
     pub source_burst: u32,
-    /// New flows per second above which new flows are spread by hash without a flow entry. 0: never. Always 0 in `nat` and
-    /// `dnat`.
+    /// New flows per second above which new flows are spread by hash without a flow entry. 0:
+    /// never. Always 0 in `nat` and `dnat`.
     pub flood_rate: u32,
 }
 
@@ -257,7 +264,8 @@ pub struct Backend {
     pub address: SocketAddr,
     /// Whether it takes new flows only while no other backend is up.
     pub fallback: bool,
-    /// Share of new flows relative to the other backends, up to [`MOST_WEIGHT`]. 0: no new flows; old flows continue.
+    /// Share of new flows relative to the other backends, up to [`MOST_WEIGHT`]. 0: no new flows;
+    /// old flows continue.
     pub weight: u32,
     /// Health check. `None`: counts as up.
     pub health: Option<Arc<HealthCheck>>,

@@ -29,8 +29,8 @@ impl PortRange {
         self.low <= other.high && other.low <= self.high
     }
 
-    /// The range as the fewest aligned blocks. A block is all ports with the same leading bits: first port, and number of
-    /// leading bits (0 to 16).
+    /// The range as the fewest aligned blocks. A block is all ports with the same leading bits:
+    /// first port, and number of leading bits (0 to 16).
     pub fn blocks(self) -> Vec<(u16, u8)> {
         let mut blocks = Vec::new();
         let (mut next, end) = (u32::from(self.low), u32::from(self.high) + 1);

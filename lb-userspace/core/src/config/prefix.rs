@@ -46,7 +46,8 @@ pub(super) fn of_family(text: &str, like: Option<IpAddr>, why: &str) -> Result<I
     }
 }
 
-/// Parses source addresses of tunnels: a prefix with at most 32 free bits, which are filled from the flow.
+/// Parses source addresses of tunnels: a prefix with at most 32 free bits, which are filled from
+/// the flow.
 pub(super) fn source(text: &str) -> Result<IpNet, Message> {
     let prefix = prefix(text)?;
     unicast(&prefix.addr().to_string())?;
@@ -59,7 +60,8 @@ pub(super) fn source(text: &str) -> Result<IpNet, Message> {
     Ok(prefix)
 }
 
-/// Parses a [`source`] of one family. `what` names the family; `take` returns `None` for the other one.
+/// Parses a [`source`] of one family. `what` names the family; `take` returns `None` for the other
+/// one.
 pub(super) fn source_of<T>(text: &str, what: &str, take: impl Fn(IpNet) -> Option<T>) -> Result<T, Message> {
     let source = source(text)?;
     take(source).ok_or_else(|| {

@@ -1,7 +1,8 @@
 //! The file as written: known keys with the right TOML types, not validated.
 //!
-//! Every key is optional here, so that [`super::validate`] can report missing keys together with all other problems.
-//! `docs/configuration.md` describes each key; tests hold it against these types.
+//! Every key is optional here, so that [`super::validate`] can report missing keys together with
+//! all other problems. `docs/configuration.md` describes each key; tests hold it against these
+//! types.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -292,7 +293,8 @@ pub(super) struct Fallback {
     pub(super) health: Given<Health>,
 }
 
-/// A duration as text. A type of its own, so that the error for a bare number shows the form of a duration.
+/// A duration as text. A type of its own, so that the error for a bare number shows the form of a
+/// duration.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DurationText(pub(super) String);
 

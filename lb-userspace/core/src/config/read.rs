@@ -1,7 +1,7 @@
 //! Parses text into [`raw`] values: reports syntax errors, unknown keys and wrong types.
 //!
-//! Serde stops at the first error. To report them all, the entry at fault is removed from the parsed document and the rest
-//! is read again.
+//! Serde stops at the first error. To report them all, the entry at fault is removed from the
+//! parsed document and the rest is read again.
 
 use serde::Deserialize;
 use toml::{
@@ -78,7 +78,8 @@ fn line_of(text: &str, at: usize) -> Span {
     start..end
 }
 
-/// For a line such as `address = 192.0.2.1`: the place of its value, and that the value needs quotes.
+/// For a line such as `address = 192.0.2.1`: the place of its value, and that the value needs
+/// quotes.
 fn unquoted(text: &str, line: Span) -> Option<(Span, Message)> {
     let (key, value) = text[line.clone()].split_once('=')?;
     let value_start = line.start + key.len() + 1;

@@ -26,7 +26,8 @@ const SHORTEST_RAMP: Duration = Duration::from_secs(1);
 const LONGEST_RAMP: Duration = Duration::from_secs(60 * 60);
 const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Validates one `[[service]]`. `node` is `[node.tunnel]`: the defaults for its tunnels. `None`: that table is invalid.
+/// Validates one `[[service]]`. `node` is `[node.tunnel]`: the defaults for its tunnels. `None`:
+/// that table is invalid.
 pub(super) fn check(
     raw: &Spanned<raw::Service>,
     node: Option<&Tunnel>,

@@ -24,7 +24,8 @@ fn refused(text: &str) -> ConfigError {
     parse("lbd.toml", text).expect_err(text)
 }
 
-/// Asserts that a file has exactly these problems: line, column, part of the message, part of what is expected.
+/// Asserts that a file has exactly these problems: line, column, part of the message, part of what
+/// is expected.
 #[track_caller]
 fn check(text: &str, diagnostics: &[(usize, usize, &str, &str)]) {
     let error = refused(text);
@@ -1185,7 +1186,8 @@ fn tables_of(config: &Config) -> [usize; 5] {
     ]
 }
 
-/// Asserts that the result is either a configuration with all tables of the text, or an error that points into the text.
+/// Asserts that the result is either a configuration with all tables of the text, or an error that
+/// points into the text.
 fn accepted_or_refused(text: &str) -> Result<(), TestCaseError> {
     let error = match parse("lbd.toml", text) {
         Ok(config) => {

@@ -1,4 +1,5 @@
-//! Valid file, unusable reference: the file names a group, user, program or other file that this machine does not have.
+//! Valid file, unusable reference: the file names a group, user, program or other file that this
+//! machine does not have.
 
 use toml::{
     Spanned,
@@ -29,7 +30,8 @@ pub struct UnusableReference {
 pub enum Table {
     /// `[api]`.
     Api,
-    /// The health check of a backend: `health` of the backend if it has the key, else `[service.health]`.
+    /// The health check of a backend: `health` of the backend if it has the key, else
+    /// `[service.health]`.
     Check {
         /// Name of the service.
         service: String,

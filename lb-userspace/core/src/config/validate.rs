@@ -16,7 +16,8 @@ pub(super) fn validate(file: &raw::File) -> Result<Config, Vec<Entry>> {
     let mut diagnostics = Diagnostics::default();
     let config = check(file, &mut diagnostics);
     diagnostics.into_result()?;
-    // A missing part without a diagnostic is a bug in this module. A vague error is better than a panic.
+    // A missing part without a diagnostic is a bug in this module. A vague error is better than a
+    // panic.
     config.ok_or_else(|| {
         vec![Entry::new(
             0..0,

@@ -1,6 +1,7 @@
 //! Overrides: changes by operators that outlive a restart (drain, disable, weight, maintain).
 //!
-//! Also keeps the backends that a reload removed, as long as their flows continue. Time is an argument.
+//! Also keeps the backends that a reload removed, as long as their flows continue. Time is an
+//! argument.
 
 mod document;
 #[cfg(test)]
@@ -40,7 +41,8 @@ pub enum Intent {
 pub struct Override {
     /// Drained or disabled. `None`: enabled.
     pub intent: Option<Intent>,
-    /// Weight in place of the configured one, 0 to [`MOST_WEIGHT`](crate::config::MOST_WEIGHT). `None`: the configured one.
+    /// Weight in place of the configured one, 0 to [`MOST_WEIGHT`](crate::config::MOST_WEIGHT).
+    /// `None`: the configured one.
     pub weight: Option<u32>,
 }
 
@@ -224,8 +226,8 @@ impl Overrides {
         }
     }
 
-    /// Removes overrides of backends and virtual routers that `config` does not have, and entries of removed backends
-    /// that it has again. Returns the overrides of backends that were removed.
+    /// Removes overrides of backends and virtual routers that `config` does not have, and entries
+    /// of removed backends that it has again. Returns the overrides of backends that were removed.
     pub fn prune(&mut self, config: &Config) -> Vec<Voided> {
         let mut voided = Vec::new();
         self.of.retain(|id, own| {
@@ -272,8 +274,8 @@ impl Overrides {
         self.drained.insert(id);
     }
 
-    /// Backends whose configured weight changes without effect, because an override is in force. Each with the weight of
-    /// the override and the new weight of the configuration.
+    /// Backends whose configured weight changes without effect, because an override is in force.
+    /// Each with the weight of the override and the new weight of the configuration.
     pub fn shadowed(&self, before: &Config, next: &Config) -> Vec<(BackendId, u32, u32)> {
         let configured = |config: &Config, id: &BackendId| {
             let service = config.services.iter().find(|service| service.name == id.service)?;

@@ -22,7 +22,8 @@ fn drain(seconds: u64) -> Verb {
 #[test]
 fn verbs_and_deadlines_change_state_and_weight() {
     use AdminState::*;
-    // Verbs, one each second from 100; then the state at a second, and the weight where the configuration has 5.
+    // Verbs, one each second from 100; then the state at a second, and the weight where the
+    // configuration has 5.
     let given_then: &[(&[Verb], i64, AdminState, u32)] = &[
         (&[], 1000, Enabled, 5),
         (&[Verb::Drain { deadline: None }], i64::from(u32::MAX), Draining, 5),

@@ -1,6 +1,7 @@
 //! The differences between two configurations.
 //!
-//! Whether a service or backend differs follows from its validated values; which of its keys differ, from the files.
+//! Whether a service or backend differs follows from its validated values; which of its keys
+//! differ, from the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 

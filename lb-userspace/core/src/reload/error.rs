@@ -14,7 +14,7 @@ pub enum ReloadError {
     Fixed(Vec<FixedKey>),
     /// The new configuration does not fit into the maps.
     #[error("the configuration does not fit into the maps in use: {}; to change their sizes, restart lbd with `lbd run --replace-maps` (this ends connections of nat and dnat)", .0.join("; "))]
-    NoRoom(Vec<String>),
+    DoesNotFit(Vec<String>),
     /// Reading a file took too long.
     #[error("{0}")]
     Slow(String),

@@ -1,4 +1,5 @@
-//! Compares a changed configuration with the one in force: what changes, and which keys cannot change at run time.
+//! Compares a changed configuration with the one in force: what changes, and which keys cannot
+//! change at run time.
 
 mod difference;
 mod error;

@@ -1,14 +1,15 @@
 //! Builds the lookup table of Maglev hashing: few slots change when backends are added or removed.
 //!
-//! After Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4: "The basic
-//! idea of Maglev hashing is to assign a preference list of all the lookup table positions to each backend. Then all the
-//! backends take turns filling their most-preferred table positions that are still empty, until the lookup table is
-//! completely filled in." Weights "can be achieved by altering the relative frequency of the backends' turns": here a
-//! backend of weight `w` takes its turn `k` at the time `(2k + 1) / 2w`, so that at any time each has had its share of the
-//! turns to within half a turn.
+//! After Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016,
+//! section 3.4: "The basic idea of Maglev hashing is to assign a preference list of all the lookup
+//! table positions to each backend. Then all the backends take turns filling their most-preferred
+//! table positions that are still empty, until the lookup table is completely filled in." Weights
+//! "can be achieved by altering the relative frequency of the backends' turns": here a backend of
+//! weight `w` takes its turn `k` at the time `(2k + 1) / 2w`, so that at any time each has had its
+//! share of the turns to within half a turn.
 //!
-//! The preference list of a backend depends only on its address and port, not on its index or on other backends. So every
-//! balancer with the same backends has the same table.
+//! The preference list of a backend depends only on its address and port, not on its index or on
+//! other backends. So every balancer with the same backends has the same table.
 
 use std::{
     cmp::Reverse,
@@ -24,7 +25,8 @@ pub(super) struct Candidate {
     pub(super) weight: u32,
 }
 
-/// For each of `slots`, a position in `candidates`. `slots` must be a prime above their number. Empty without candidates.
+/// For each of `slots`, a position in `candidates`. `slots` must be a prime above their number.
+/// Empty without candidates.
 pub(super) fn table(candidates: &[Candidate], slots: u32) -> Vec<usize> {
     if candidates.is_empty() {
         return Vec::new();
@@ -35,7 +37,8 @@ pub(super) fn table(candidates: &[Candidate], slots: u32) -> Vec<usize> {
         .iter()
         .map(|candidate| Preferences::new(candidate.identity, slots))
         .collect();
-    // The earliest turn first. At the same time the lower address goes first, so the order of `candidates` does not matter.
+    // The earliest turn first. At the same time the lower address goes first, so the order of
+    // `candidates` does not matter.
     let mut turns: BinaryHeap<_> = candidates
         .iter()
         .enumerate()
@@ -100,7 +103,8 @@ fn hash(seed: u64, identity: SocketAddr) -> u64 {
     words.into_iter().fold(mix(seed), |state, word| mix(state ^ word))
 }
 
-/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014): each bit of the result depends on each of `value`.
+/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014): each bit of the result depends on each
+/// of `value`.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -144,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_table_of_the_paper_is_filled_by_turns() {
-        // Table 1 of the paper: M = 7, and three backends with the offsets and skips of its example.
+        // Table 1 of the paper: M = 7, and three backends with the offsets and skips of its
+        // example.
         let mut lists = [(3, 4), (0, 2), (3, 1)].map(|(next, skip)| Preferences { next, skip, slots: 7 });
         let mut table = [None; 7];
         for turn in 0..7 {
@@ -181,9 +186,10 @@ mod tests {
         assert_eq!(table(&hosts(5..6), SLOTS), vec![0; SLOTS as usize]);
     }
 
-    /// Section 3.4: "Each backend will take either ⌊M/N⌋ or ⌈M/N⌉ entries in the lookup table. Therefore the number of
-    /// entries occupied by different backends will differ by at most 1. In practice, we choose M to be larger than 100 × N
-    /// to ensure at most a 1% difference in hash space assigned to backends."
+    /// Section 3.4: "Each backend will take either ⌊M/N⌋ or ⌈M/N⌉ entries in the lookup table.
+    /// Therefore the number of entries occupied by different backends will differ by at most 1. In
+    /// practice, we choose M to be larger than 100 × N to ensure at most a 1% difference in hash
+    /// space assigned to backends."
     #[test]
     fn with_a_hundred_slots_per_backend_shares_differ_by_at_most_a_percent() {
         let table = table(&hosts(0..655), SLOTS);
@@ -193,10 +199,11 @@ mod tests {
         assert!(most - least <= 1, "{least} to {most}");
     }
 
-    /// The slots of a removed backend go to others. The paper measures how many other slots move, but gives no bound: "the
-    /// ratio of changed entries increases with the number of concurrent failures. Maglev hashing is more
-    /// resilient to backend changes when the table size is larger" (section 5.3, with N = 1000 and M = 65537). The bound
-    /// here, for one backend, is a hundredth of the table; about two thirds of that are observed.
+    /// The slots of a removed backend go to others. The paper measures how many other slots move,
+    /// but gives no bound: "the ratio of changed entries increases with the number of concurrent
+    /// failures. Maglev hashing is more resilient to backend changes when the table size is larger"
+    /// (section 5.3, with N = 1000 and M = 65537). The bound here, for one backend, is a hundredth
+    /// of the table; about two thirds of that are observed.
     #[test]
     fn adding_or_removing_one_backend_moves_at_most_a_hundredth_of_the_other_slots() {
         for count in [2, 3, 10, 100, 1000] {

@@ -24,13 +24,14 @@ pub struct Member {
 
 /// Builds the ring of a service from its backends.
 ///
-/// - `round-robin` takes the slots in turn. Over one turn each backend has exactly its share, and at every moment it is
-///   less than one slot from it.
+/// - `round-robin` takes the slots in turn. Over one turn each backend has exactly its share, and
+///   at every moment it is less than one slot from it.
 /// - `random` takes any slot of the same ring.
 /// - `least-connection` compares slots: each backend has one.
 /// - `maglev` and `source-hash` take the slot of a hash.
 ///
-/// Backends of weight 0 have no slot. The same input gives the same ring. `None`: it would have more than `most` slots.
+/// Backends of weight 0 have no slot. The same input gives the same ring. `None`: it would have
+/// more than `most` slots.
 pub fn ring(scheduler: Scheduler, members: &[Member], most: u32) -> Option<Vec<RingSlot>> {
     if ring_length(scheduler, members.iter().map(|member| member.weight)) > u64::from(most) {
         return None;

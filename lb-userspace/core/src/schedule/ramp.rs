@@ -13,7 +13,8 @@ const MOST_STEPS: u32 = 100;
 /// Most slots that a ring of `round-robin` or `random` may get by that multiplication.
 pub const LONGEST_RING: u64 = 8192;
 
-/// The share of a backend that came up `elapsed` ago, in thousandths: linear from 100 to 1000 over `length`.
+/// The share of a backend that came up `elapsed` ago, in thousandths: linear from 100 to 1000 over
+/// `length`.
 pub fn share(elapsed: Duration, length: Duration) -> u32 {
     if elapsed >= length {
         return FULL;
@@ -22,11 +23,12 @@ pub fn share(elapsed: Duration, length: Duration) -> u32 {
     FIRST + u32::try_from(grown).unwrap_or(FULL - FIRST)
 }
 
-/// The weights of a service while some of its backends ramp up: `(weight, share)` in, weights in the same order out.
+/// The weights of a service while some of its backends ramp up: `(weight, share)` in, weights in
+/// the same order out.
 ///
 /// - Without a ramp the weights stay unchanged.
-/// - With one, all weights are multiplied, so that a tenth of weight 1 is an integer, as far as the ring stays within
-///   [`LONGEST_RING`] slots or is no longer than without a ramp.
+/// - With one, all weights are multiplied, so that a tenth of weight 1 is an integer, as far as the
+///   ring stays within [`LONGEST_RING`] slots or is no longer than without a ramp.
 /// - A weight above 0 stays at least 1.
 pub fn weights(scheduler: Scheduler, backends: &[(u32, u32)]) -> Vec<u32> {
     if backends.iter().all(|(_, share)| *share >= FULL) {

@@ -1,4 +1,5 @@
-//! Cache of digests of rings, so that an unchanged ring of 65537 slots is recognized without building it again.
+//! Cache of digests of rings, so that an unchanged ring of 65537 slots is recognized without
+//! building it again.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,8 @@ pub struct Digest {
 impl Digest {
     /// Digest of slots, each given as its 8 bytes in memory.
     pub fn of_words(words: impl Iterator<Item = u64>) -> Self {
-        // Not cryptographic: no attacker chooses slots. Each bit of the hash depends on each slot and its position.
+        // Not cryptographic: no attacker chooses slots. Each bit of the hash depends on each slot
+        // and its position.
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         words.fold(Self::default(), |digest, word| {
             let product = u128::from(digest.hash ^ word ^ FACTOR) * u128::from(FACTOR);
@@ -34,7 +36,8 @@ impl Digest {
     }
 }
 
-/// Inputs and digest of the last ring of each service, by index of the service. Losing an entry only costs time.
+/// Inputs and digest of the last ring of each service, by index of the service. Losing an entry
+/// only costs time.
 #[derive(Clone, Debug, Default)]
 pub struct RingCache(HashMap<u32, Cached>);
 
@@ -46,7 +49,8 @@ struct Cached {
 }
 
 impl RingCache {
-    /// Digest of the ring of a service, if the last one was built from the same scheduler and members.
+    /// Digest of the ring of a service, if the last one was built from the same scheduler and
+    /// members.
     pub fn digest(&self, service: u32, scheduler: Scheduler, members: &[Member]) -> Option<Digest> {
         let cached = self.0.get(&service)?;
         (cached.scheduler == scheduler && cached.members == members).then_some(cached.digest)

@@ -1,12 +1,14 @@
 //! The smooth weighted sequence: every prefix of it is as fair as whole turns can be.
 //!
-//! The usual greedy rule (nginx: the backend that is furthest behind gets the turn) visits every backend for each slot,
-//! and with many backends one can fall behind by more than a slot. Here each turn has a window instead:
+//! The usual greedy rule (nginx: the backend that is furthest behind gets the turn) visits every
+//! backend for each slot, and with many backends one can fall behind by more than a slot. Here each
+//! turn has a window instead:
 //!
-//! - A backend has `w` of `W` slots. Its turn `j` is at or after `j·W/w` and before `(j+1)·W/w`, rounded outwards to whole
-//!   slots.
-//! - Unit jobs with such windows always fit, because a fluid schedule that gives each backend `w/W` of every slot fits.
-//!   Earliest deadline first finds the fit (Baruah, Cohen, Plaxton, Varvel: "Proportionate progress", 1996).
+//! - A backend has `w` of `W` slots. Its turn `j` is at or after `j·W/w` and before `(j+1)·W/w`,
+//!   rounded outwards to whole slots.
+//! - Unit jobs with such windows always fit, because a fluid schedule that gives each backend `w/W`
+//!   of every slot fits. Earliest deadline first finds the fit (Baruah, Cohen, Plaxton, Varvel:
+//!   "Proportionate progress", 1996).
 //! - After `k` slots, such a backend has more than `k·w/W − 1` and fewer than `k·w/W + 1` of them.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -23,10 +25,11 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// The sequence, as positions in `weights`. Its length is the sum of the weights divided by their greatest common divisor.
-/// No weight may be 0.
+/// The sequence, as positions in `weights`. Its length is the sum of the weights divided by their
+/// greatest common divisor. No weight may be 0.
 ///
-/// Of equal deadlines, the turn whose window opens first goes first, which spreads better. Then the lower position does.
+/// Of equal deadlines, the turn whose window opens first goes first, which spreads better. Then the
+/// lower position does.
 pub(super) fn sequence(weights: &[u64]) -> Vec<usize> {
     let (sum, divisor) = sum_and_divisor(weights.iter().copied());
     let length = sum.checked_div(divisor).unwrap_or(0);
@@ -38,7 +41,8 @@ pub(super) fn sequence(weights: &[u64]) -> Vec<usize> {
             taken: 0,
         })
         .collect();
-    // The next turn of each backend is in one heap: before its window opens in `closed`, by opening; then in `open`, by deadline.
+    // The next turn of each backend is in one heap: before its window opens in `closed`, by
+    // opening; then in `open`, by deadline.
     let mut closed: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::with_capacity(turns.len());
     let mut open: BinaryHeap<_> = (0..turns.len()).map(|i| Reverse(turns[i].urgency(i))).collect();
     let mut sequence = Vec::with_capacity(length as usize);

@@ -110,7 +110,7 @@ impl Controller {
         let trial =
             tokio::task::block_in_place(|| self.trial(&source.config, &overrides)).map_err(ReloadError::Maps)?;
         if !trial.problems.is_empty() {
-            return Err(ReloadError::NoRoom(trial.problems));
+            return Err(ReloadError::DoesNotFit(trial.problems));
         }
         report.steps = trial.steps.len();
         let rules = tokio::task::block_in_place(|| self.api_rules.prepare(&source.config.api)).map_err(refused)?;
