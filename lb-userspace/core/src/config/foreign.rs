@@ -204,6 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn every_word_of_other_programs_in_the_reference_is_answered() {
+        let reference = include_str!("../../../../docs/configuration.md");
+        let rows = reference.lines().filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let program = cells.next()?;
+            ["keepalived", "HAProxy", "nginx"]
+                .contains(&program)
+                .then(|| cells.next())?
+        });
+        let words: Vec<_> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        assert!(words.len() > 20, "{words:?}");
+        for word in words {
+            assert!(key(word).is_some(), "{word}");
+        }
+    }
+
+    #[test]
     fn no_word_is_listed_twice() {
         let words: BTreeSet<_> = KEYS.iter().map(|foreign| foreign.word).collect();
         assert_eq!(words.len(), KEYS.len());
