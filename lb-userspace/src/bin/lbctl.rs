@@ -1,4 +1,4 @@
-//! `lbctl`: shows and changes what a balancer does.
+//! `lbctl`, the command that shows and controls a balancer.
 
 use std::{io::Write, process::ExitCode};
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            // The reader of standard error may have ended.
+            // Standard error may be closed.
             let _ = if json {
                 writeln!(std::io::stderr(), "{}", error.problem())
             } else {
