@@ -121,7 +121,7 @@ pub mod address {
         use super::*;
 
         #[test]
-        fn words_and_addresses_convert_both_ways() {
+        fn words_and_addresses_convert_in_both_directions() {
             for text in ["192.0.2.1", "2001:db8::1", "::", "255.255.255.255"] {
                 let address: IpAddr = text.parse().unwrap();
                 assert_eq!(from_words(family(address), to_words(address)), Some(address));

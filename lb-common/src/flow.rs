@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_phases_convert_both_ways() {
+    fn numbers_and_phases_convert_in_both_directions() {
         for phase in Phase::ALL {
             assert_eq!(Phase::from_number(phase as u32), phase);
         }

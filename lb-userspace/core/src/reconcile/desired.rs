@@ -172,12 +172,12 @@ fn state(service: &config::Service, backend: &config::Backend, known: Known<'_>,
         None => Verdict::Up,
         Some(_) => known.verdicts.get(&id).copied().unwrap_or_default(),
     };
-    let standing = known.overrides.admin_state(&id, known.now);
+    let admin_state = known.overrides.admin_state(&id, known.now);
     let verdict = match verdict {
-        Verdict::Down if panics && !backend.fallback && standing == AdminState::Enabled => Verdict::Up,
+        Verdict::Down if panics && !backend.fallback && admin_state == AdminState::Enabled => Verdict::Up,
         verdict => verdict,
     };
-    match (standing, verdict) {
+    match (admin_state, verdict) {
         (AdminState::Down, _) | (_, Verdict::Down) => Some(BackendState::Down),
         (AdminState::Draining, _) => Some(BackendState::Draining),
         (AdminState::Enabled, Verdict::Up) => Some(in_service(known.overrides.weight(&id, backend.weight))),

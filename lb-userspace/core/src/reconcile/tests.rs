@@ -21,7 +21,7 @@ use crate::{
     schedule::RingCache,
 };
 
-const ROOM: Capacity = Capacity {
+const CAPACITY: Capacity = Capacity {
     services: 16,
     backends: 64,
     ring_slots: 400,
@@ -294,7 +294,7 @@ proptest! {
     fn any_sequence_of_desired_states_is_reached_and_then_nothing_is_left_to_do(
         sequence in prop::collection::vec(any_desired(), 1..6),
     ) {
-        let mut fake = Fake::new(ROOM);
+        let mut fake = Fake::new(CAPACITY);
         for desired in &sequence {
             prop_assert_eq!(reconcile(desired, &mut fake), Vec::<String>::new());
             assert_arrived(desired, &fake);
@@ -310,7 +310,7 @@ proptest! {
         third in any_desired(),
         deaths in prop::collection::vec(any::<prop::sample::Index>(), 2),
     ) {
-        let mut fake = Fake::new(ROOM);
+        let mut fake = Fake::new(CAPACITY);
         for (desired, death) in [&first, &second].into_iter().zip(deaths) {
             let steps = plan(desired, &observe(&fake).unwrap()).steps.len();
             fake.budget = death.index(steps + 1);
@@ -329,7 +329,7 @@ proptest! {
         sequence in prop::collection::vec(any_desired(), 1..6),
         failing in prop::collection::vec(prop::bool::weighted(0.2), 1..50),
     ) {
-        let mut fake = Fake::new(ROOM);
+        let mut fake = Fake::new(CAPACITY);
         for desired in &sequence {
             // Several attempts with the same state; some of them fail before the end.
             fake.failing.clone_from(&failing);
@@ -350,7 +350,7 @@ proptest! {
         after in any_desired(),
         damages in prop::collection::vec(any_damage(), 0..12),
     ) {
-        let mut fake = Fake::new(ROOM);
+        let mut fake = Fake::new(CAPACITY);
         reconcile(&before, &mut fake);
         fake.is_checked = false;
         for damage in &damages {
@@ -368,7 +368,7 @@ proptest! {
     #[test]
     fn known_rings_give_the_same_plan_as_computed_ones(sequence in prop::collection::vec(any_desired(), 1..6)) {
         let mut known = RingCache::default();
-        let mut fake = Fake::new(ROOM);
+        let mut fake = Fake::new(CAPACITY);
         for desired in &sequence {
             for _ in 0..2 {
                 let observed = observe(&fake).unwrap();
@@ -395,7 +395,7 @@ enum Damage {
 }
 
 fn any_damage() -> impl Strategy<Value = Damage> {
-    let (service, backend, slot) = (0..ROOM.services, 0..ROOM.backends, 0..ROOM.ring_slots);
+    let (service, backend, slot) = (0..CAPACITY.services, 0..CAPACITY.backends, 0..CAPACITY.ring_slots);
     prop_oneof![
         (1_u16..40, service.clone()).prop_map(|(port, index)| Damage::List(port, index)),
         any::<prop::sample::Index>().prop_map(Damage::Unlist),
@@ -469,7 +469,7 @@ fn an_unknown_next_hop_is_kept_and_a_lost_one_is_removed() {
         ..Desired::default()
     };
     let hop = NextHop::new(2, [2; 6], [1; 6]);
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     for (next_hop, expected) in [
         (None, NextHop::ZERO),
         (Some(hop), hop),
@@ -484,7 +484,7 @@ fn an_unknown_next_hop_is_kept_and_a_lost_one_is_removed() {
 
 #[test]
 fn a_backend_that_goes_down_leaves_the_ring_before_its_flows_are_refused() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let up = |state| Desired {
         services: vec![service(
             80,
@@ -504,7 +504,7 @@ fn a_backend_that_goes_down_leaves_the_ring_before_its_flows_are_refused() {
 
 #[test]
 fn a_backend_of_unknown_health_keeps_its_state_and_a_new_one_waits() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let with = |state| Desired {
         services: vec![service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)])],
         ..Desired::default()
@@ -518,7 +518,7 @@ fn a_backend_of_unknown_health_keeps_its_state_and_a_new_one_waits() {
 
 #[test]
 fn an_unchanged_service_is_not_touched_when_another_changes() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let desired = |weight| Desired {
         services: vec![
             service(80, Scheduler::RoundRobin, vec![backend(1, 1, Some(BackendState::Up))]),
@@ -580,7 +580,7 @@ fn fallback_backends_take_flows_only_while_no_other_does() {
         (Some(Down), Some(Down), vec![]),
         (None, Some(Up), vec![sorry]),
     ] {
-        let mut fake = Fake::new(ROOM);
+        let mut fake = Fake::new(CAPACITY);
         let backends = vec![
             backend(1, 1, ordinary),
             DesiredBackend {
@@ -639,7 +639,7 @@ fn a_range_that_changes_is_reachable_all_the_time() {
             in_mode(ranged(at(8000), 8099), Mode::Dsr, "10.9.0.0/24"),
         ),
     ] {
-        let mut fake = Fake::new(ROOM);
+        let mut fake = Fake::new(CAPACITY);
         reconcile(
             &Desired {
                 services: vec![before.clone()],
@@ -687,7 +687,7 @@ fn a_range_that_changes_is_reachable_all_the_time() {
 
 #[test]
 fn a_single_port_within_a_range_wins() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let single = service(8010, Scheduler::RoundRobin, vec![backend(1, 1, Some(BackendState::Up))]);
     let range = ranged(service(8000, Scheduler::RoundRobin, vec![]), 8099);
     let same_first = service(8000, Scheduler::RoundRobin, vec![]);
@@ -704,7 +704,7 @@ fn a_single_port_within_a_range_wins() {
 
 #[test]
 fn a_backend_with_another_tunnel_gets_a_new_entry_and_the_state_it_had() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let desired = |source, state| Desired {
         services: vec![in_mode(
             service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)]),
@@ -732,7 +732,7 @@ fn a_backend_with_another_tunnel_gets_a_new_entry_and_the_state_it_had() {
 
 #[test]
 fn a_mode_change_is_never_half_applied() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let desired = |mode| Desired {
         services: vec![in_mode(
             service(80, Scheduler::RoundRobin, vec![backend(1, 1, Some(BackendState::Up))]),
@@ -754,7 +754,7 @@ fn a_mode_change_is_never_half_applied() {
 
 #[test]
 fn a_service_with_a_new_mode_takes_flows_before_its_health_is_known() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let desired = |mode, state| Desired {
         services: vec![in_mode(
             service(80, Scheduler::RoundRobin, vec![backend(1, 1, state)]),
@@ -792,7 +792,7 @@ fn swapped_lists_never_refuse_a_source_that_both_allow() {
         (guard(&["10.0.0.0/8"], &[]), guard(&[], &[])),
         (guard(&["10.0.0.0/8"], &[]), guard(&[], &["10.0.0.0/8"])),
     ] {
-        let mut fake = Fake::new(ROOM);
+        let mut fake = Fake::new(CAPACITY);
         reconcile(&with(before), &mut fake);
         // The fake checks after each step that no allow list in use is empty.
         step_by_step(&with(after.clone()), &mut fake, |_| {});
@@ -802,7 +802,7 @@ fn swapped_lists_never_refuse_a_source_that_both_allow() {
 
 #[test]
 fn list_entries_of_a_crashed_process_do_not_apply_to_the_next_service() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let guarded = crate::reconcile::Guarded {
         service: 0,
         sources: "10.0.0.0/8".parse().unwrap(),
@@ -823,7 +823,7 @@ fn list_entries_of_a_crashed_process_do_not_apply_to_the_next_service() {
 
 #[test]
 fn addresses_that_collide_keep_the_class_of_those_that_stay() {
-    let mut fake = Fake::new(ROOM);
+    let mut fake = Fake::new(CAPACITY);
     let two = Desired {
         services: vec![
             service(80, Scheduler::RoundRobin, vec![]),
@@ -846,7 +846,7 @@ fn addresses_that_collide_keep_the_class_of_those_that_stay() {
 fn a_maglev_ring_is_switched_in_one_write() {
     let mut fake = Fake::new(Capacity {
         ring_slots: 2 * lb_common::service::MAGLEV_SLOTS,
-        ..ROOM
+        ..CAPACITY
     });
     let with = |hosts: std::ops::Range<u8>| Desired {
         services: vec![service(
