@@ -124,12 +124,12 @@ fn restore(socket: &mut AdminSocket, mode: SocketMode, is_reported: bool) -> boo
     match socket.recreate(mode) {
         Ok(new) => {
             *socket = new;
-            tracing::warn!("the admin socket was removed by somebody, and is created again");
+            tracing::warn!("the admin socket was removed; it is created again");
             false
         }
         Err(error) => {
             if !is_reported {
-                tracing::warn!("the admin socket was removed by somebody, and cannot be created again: {error}");
+                tracing::warn!("the admin socket was removed and cannot be created again: {error}");
             }
             true
         }

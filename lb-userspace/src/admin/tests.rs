@@ -65,7 +65,7 @@ fn refusals_are_problems_with_a_status() {
 }
 
 #[test]
-fn options_says_which_methods_a_path_takes() {
+fn options_says_which_methods_a_path_supports() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     let _running = Running::start(&path, Fake::default());
@@ -106,7 +106,7 @@ fn a_refused_reload_names_the_keys_that_cannot_change() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_is_replaced_a_live_one_and_a_file_are_not() {
+async fn only_a_stale_socket_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/s");
     let first = socket::bind(&path).unwrap();

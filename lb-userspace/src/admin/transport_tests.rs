@@ -1,4 +1,4 @@
-//! Who is let in, by which way, and how much of it: over real sockets, asked by curl where it can be.
+//! Permissions, limits and reloads over real sockets. Most requests are made with curl.
 
 use std::{
     fs::{self, Permissions},
@@ -16,7 +16,7 @@ use lb_core::config::{Api, Listen, Tls};
 const READ: &str = "read-read-read-read-read-read-01";
 const ADMIN: &str = "admin-admin-admin-admin-admin-01";
 
-/// More than any of the server's time limits.
+/// Longer than all time limits of the server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn free_port() -> SocketAddr {
@@ -72,7 +72,7 @@ pub(crate) fn serve(folder: &Path, listen: Listen) -> Running {
 }
 
 #[test]
-fn over_tls_a_token_opens_what_it_is_for() {
+fn over_tls_a_token_allows_what_it_is_for() {
     let folder = tempfile::tempdir().unwrap();
     let listen = listen(folder.path(), true);
     let address = listen.address;
@@ -110,14 +110,14 @@ fn over_tls_a_token_opens_what_it_is_for() {
     assert_eq!(plain.0, 0, "the TLS listener does not speak plain HTTP: {plain:?}");
 }
 
-/// The status of an answer over TCP to the bearer of a token; 0: nobody answers.
+/// Status of a response over TCP to the bearer of a token; 0 if there is none.
 fn status(address: SocketAddr, token: &str) -> u16 {
     let header = format!("authorization: Bearer {token}");
     curl(&["-H", &header, &format!("http://{address}/v1/node")]).0
 }
 
 #[test]
-fn a_token_is_changed_by_a_reload_and_a_bad_one_changes_nothing() {
+fn a_reload_changes_a_token_and_a_bad_token_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let listen = listen(folder.path(), false);
     let (address, api) = (listen.address, api(listen.clone()));
@@ -141,7 +141,7 @@ fn a_token_is_changed_by_a_reload_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
-fn the_listener_moves_and_goes_by_a_reload_while_the_socket_stays() {
+fn a_reload_moves_and_removes_the_listener_while_the_socket_stays() {
     let folder = tempfile::tempdir().unwrap();
     let listen = listen(folder.path(), false);
     let first = listen.address;
@@ -159,26 +159,26 @@ fn the_listener_moves_and_goes_by_a_reload_while_the_socket_stays() {
         }),
         ..Api::default()
     };
-    // An address that is taken: nothing changes.
+    // An address in use: nothing changes.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = running.change(&at(taken.local_addr().unwrap())).unwrap_err();
     assert!(error.contains("cannot listen at"), "{error}");
     assert_eq!(status(first, READ), 200);
-    // All addresses, of which the one before is one; and back.
+    // All addresses, including the one before; and back.
     let everywhere = SocketAddr::new("0.0.0.0".parse().unwrap(), first.port());
     let aside = SocketAddr::new("127.0.0.2".parse().unwrap(), first.port());
     running.change(&at(everywhere)).unwrap();
     assert_eq!((status(first, READ), status(aside, READ)), (200, 200));
     running.change(&at(first)).unwrap();
     assert_eq!((status(first, READ), status(aside, READ)), (200, 0));
-    // Another port, and none.
+    // Another port, and no listener.
     let second = free_port();
     running.change(&at(second)).unwrap();
     assert_eq!((status(first, READ), status(second, READ)), (0, 200));
     running.change(&Api::default()).unwrap();
     assert_eq!(status(second, READ), 0);
 
-    // The connections of before go on, and what is in force now holds for them.
+    // Old connections continue, under the rules in force now.
     let first_line = |stream: &mut dyn ReadWrite, token: &str| {
         write!(
             stream,
@@ -197,7 +197,7 @@ trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
 #[test]
-fn groups_change_by_a_reload() {
+fn a_reload_changes_groups() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only root can be another user");
         return;
@@ -225,7 +225,7 @@ fn groups_change_by_a_reload() {
     assert!(error.contains("there is no such group"), "{error}");
 }
 
-/// The status of an answer through the socket to a user in a group; 000: it may not connect.
+/// Status of a response on the socket to a user in a group; 000 if it may not connect.
 fn as_nobody(path: &Path, method: &str, group: u32) -> String {
     let output = Command::new("curl")
         .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method])
@@ -240,7 +240,7 @@ fn as_nobody(path: &Path, method: &str, group: u32) -> String {
 }
 
 #[test]
-fn other_users_read_by_their_group_and_change_nothing() {
+fn a_group_decides_what_other_users_may_do() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only root can be another user");
         return;
@@ -291,7 +291,7 @@ fn bodies_and_heads_are_bounded() {
 }
 
 #[test]
-fn callers_who_are_slow_or_many_shut_nobody_else_out() {
+fn slow_or_many_callers_lock_nobody_else_out() {
     let folder = tempfile::tempdir().unwrap();
     let listen = listen(folder.path(), false);
     let address = listen.address;
@@ -313,7 +313,7 @@ fn callers_who_are_slow_or_many_shut_nobody_else_out() {
     assert!(refusal.starts_with("HTTP/1.1 503"), "{refusal}");
     slow.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut rest = Vec::new();
-    // The server ends the connection, with or without a word.
+    // The server ends the connection, with or without a response.
     let ended = slow.read_to_end(&mut rest);
     assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
     drop(crowd);
@@ -323,18 +323,18 @@ fn callers_who_are_slow_or_many_shut_nobody_else_out() {
         std::thread::sleep(Duration::from_millis(100));
         curl(&["-H", &header, &url]).0 == 200
     });
-    assert!(again, "there is room again");
+    assert!(again, "connections are accepted again");
 }
 
 #[test]
-fn who_finds_no_room_is_told_so_and_not_cut_off() {
+fn a_connection_above_the_limit_gets_a_complete_refusal() {
     let folder = tempfile::tempdir().unwrap();
     let listen = listen(folder.path(), false);
     let address = listen.address;
     let _running = serve(folder.path(), listen);
     let _crowd: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
     for _ in 0..100 {
-        // Whoever writes in parts writes on when the answer is there already.
+        // This client still writes when the refusal has arrived.
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         for part in ["GET /v1/node HTTP/1.1\r\nhost: x\r\n", "connection: close\r\n\r\n"] {
@@ -348,7 +348,7 @@ fn who_finds_no_room_is_told_so_and_not_cut_off() {
 }
 
 #[test]
-fn a_socket_that_somebody_removed_is_made_anew_and_as_it_was() {
+fn a_removed_socket_is_created_again_with_the_same_mode() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run").join("s");
     let running = Running::start(&path, Fake::default());
@@ -358,24 +358,24 @@ fn a_socket_that_somebody_removed_is_made_anew_and_as_it_was() {
     let comes_back = |what: &str| {
         let begin = std::time::Instant::now();
         while !answers() {
-            assert!(begin.elapsed() < PATIENCE, "{what}: nobody answers");
+            assert!(begin.elapsed() < PATIENCE, "{what}: no process answers");
             std::thread::sleep(Duration::from_millis(50));
         }
         assert_eq!(mode().unwrap(), before);
     };
-    // Each is taken away at one stroke, since a socket could be made anew between two.
+    // Each removal is one step, because the server could create a socket between two steps.
     fs::remove_file(&path).unwrap();
     comes_back("the socket was removed");
     fs::rename(path.parent().unwrap(), folder.path().join("moved")).unwrap();
     comes_back("its folder was moved away");
-    // What is not ours stays, and gives way only when somebody takes it away.
+    // A foreign file stays until somebody removes it.
     let foreign = folder.path().join("foreign");
     fs::write(&foreign, "mine").unwrap();
     fs::rename(&foreign, &path).unwrap();
     std::thread::sleep(super::listeners::SOCKET_CHECKS * 2);
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     fs::remove_file(&path).unwrap();
-    comes_back("another file was in the way");
+    comes_back("another file had the name");
     drop(running);
     assert!(!path.exists(), "it is removed at the end");
 }

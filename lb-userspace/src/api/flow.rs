@@ -66,19 +66,19 @@ pub struct Flushed {
     pub kept: u64,
 }
 
-/// Which flows are wanted; what is `None` does not matter.
+/// A filter of flows. A field that is `None` matches all flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowFilter {
     /// Name of the service.
     pub service: Option<String>,
-    /// Name of the backend, or its `address:port`.
+    /// Name of the backend, or `address:port`.
     pub backend: Option<String>,
     /// Address of the client.
     pub client: Option<IpAddr>,
 }
 
 impl FlowFilter {
-    /// Whether the flow is wanted.
+    /// Whether a flow matches.
     pub fn admits(&self, flow: &FlowStatus) -> bool {
         let service = self.service.as_ref().is_none_or(|name| *name == flow.service);
         let client = self.client.is_none_or(|client| client == flow.client.ip());

@@ -1,14 +1,14 @@
-//! The last events of a daemon, and places in their sequence. Pure.
+//! The last events of a daemon, and cursors into their sequence. Pure.
 
 use std::{collections::VecDeque, fmt, str::FromStr, time::SystemTime};
 
 use super::Happening;
 use crate::api::{Event, EventPage, timestamp};
 
-/// A place in the sequence of events: behind one of them, or before the first.
+/// A place in the sequence of events: after one of them, or before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// Tells daemons apart, whose numbers all begin with 1.
+    /// Start time of the daemon, in milliseconds: the numbers of every daemon begin with 1.
     epoch: u64,
     number: u64,
 }
@@ -26,9 +26,9 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// A text that is no cursor.
+/// The text is no cursor.
 #[derive(Debug, thiserror::Error)]
-#[error("not a cursor of events; expected one that an earlier answer gave, such as 1763918426123-42")]
+#[error("not a cursor of events; expected the `cursor` of an earlier response, such as 1763918426123-42")]
 pub struct BadCursor;
 
 impl FromStr for Cursor {
@@ -43,14 +43,14 @@ impl FromStr for Cursor {
     }
 }
 
-/// From where on events are wanted.
+/// Where a page of events starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// After a place.
+    /// After a cursor.
     After(Cursor),
-    /// So many before the end.
+    /// At this number of events before the end.
     Last(usize),
-    /// Only those to come.
+    /// At the end: only future events.
     End,
 }
 
@@ -65,7 +65,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// An empty one that keeps `capacity` events. `epoch` tells it from those of other daemons.
+    /// An empty journal that keeps `capacity` events. `epoch` distinguishes it from journals of other daemons.
     pub fn new(epoch: u64, capacity: usize) -> Self {
         Self {
             epoch,
@@ -75,7 +75,7 @@ impl Journal {
         }
     }
 
-    /// Adds an event; returns its number. The oldest one gives way where there is no room.
+    /// Adds an event and returns its number. A full journal drops the oldest event.
     pub fn append(&mut self, at: SystemTime, happening: Happening) -> u64 {
         self.newest += 1;
         if self.kept.len() >= self.capacity {
@@ -94,19 +94,19 @@ impl Journal {
         self.newest
     }
 
-    /// The events from a place on, at most `limit`.
+    /// At most `limit` events from `from` on.
     pub fn page(&self, from: Start, limit: usize) -> EventPage {
         let oldest = self.newest - self.kept.len() as u64;
         let (wanted, gap) = match from {
             Start::End => (self.newest, None),
             Start::Last(count) => (self.newest.saturating_sub(count as u64).max(oldest), None),
             Start::After(cursor) if cursor.epoch != self.epoch || cursor.number > self.newest => {
-                let sentence = "the daemon was started anew since; what happened between is not known here";
+                let sentence = "lbd was restarted since; events before the restart are not known";
                 (oldest, Some(sentence.to_owned()))
             }
             Start::After(cursor) if cursor.number < oldest => {
                 let missed = oldest - cursor.number;
-                let sentence = format!("{missed} events were not asked for in time and are no longer kept");
+                let sentence = format!("{missed} events are missing: they are too old and no longer kept");
                 (oldest, Some(sentence))
             }
             Start::After(cursor) => (cursor.number, None),
@@ -149,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn pages_go_on_where_the_one_before_ended_and_tell_what_is_missing() {
+    fn a_page_starts_at_its_cursor_and_says_which_events_are_missing() {
         let after = |epoch, number| Start::After(Cursor { epoch, number });
-        // Events so far, from where, how many at most; then the numbers, the cursor, and words of the gap.
+        // Events so far, start, limit; then the numbers, the cursor, and words of the gap.
         type Case = (u64, Start, usize, &'static [u64], &'static str, Option<&'static str>);
         let given_then: &[Case] = &[
             (0, Start::Last(10), 10, &[], "7-0", None),
@@ -164,8 +164,8 @@ mod tests {
             (9, after(7, 4), 10, &[5, 6, 7, 8, 9], "7-9", None),
             (9, after(7, 1), 10, &[5, 6, 7, 8, 9], "7-9", Some("3 events")),
             (9, Start::Last(100), 2, &[5, 6], "7-6", None),
-            (3, after(6, 2), 10, &[1, 2, 3], "7-3", Some("started anew")),
-            (3, after(7, 4), 10, &[1, 2, 3], "7-3", Some("started anew")),
+            (3, after(6, 2), 10, &[1, 2, 3], "7-3", Some("restarted")),
+            (3, after(7, 4), 10, &[1, 2, 3], "7-3", Some("restarted")),
         ];
         for (events, from, limit, expected, cursor, gap) in given_then {
             let page = journal(*events).page(*from, *limit);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn cursors_are_read_as_they_are_written() {
+    fn a_cursor_is_read_as_it_is_written() {
         let cursor = Cursor { epoch: 1, number: 2 };
         assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
         for wrong in ["", "1", "-", "1-", "a-1", "1-2-3"] {

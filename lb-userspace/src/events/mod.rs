@@ -1,4 +1,4 @@
-//! What happened to the node: numbered events with their causes, of which the last ones are kept in memory.
+//! The journal of the daemon: numbered changes of state with their causes. The last 10 000 are kept in memory.
 
 mod journal;
 mod kind;
@@ -15,10 +15,10 @@ use crate::api::{EventPage, limits::MAX_EVENT_LIMIT};
 pub use journal::{BadCursor, Cursor, Journal, Start};
 pub use kind::Kind;
 
-/// How many events are kept.
+/// Number of events that are kept.
 const KEPT: usize = MAX_EVENT_LIMIT;
 
-/// Something that happens now.
+/// A change of state, before it has a number and a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happening {
     kind: Kind,
@@ -30,7 +30,7 @@ pub struct Happening {
 }
 
 impl Happening {
-    /// Something that concerns the whole node.
+    /// A change of the whole node.
     pub fn new(kind: Kind, cause: impl Into<String>) -> Self {
         Self {
             kind,
@@ -42,7 +42,7 @@ impl Happening {
         }
     }
 
-    /// It concerns a service.
+    /// Names the service that changed.
     #[must_use]
     pub fn of_service(self, service: &str) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Happening {
         }
     }
 
-    /// It concerns a backend.
+    /// Names the backend that changed.
     #[must_use]
     pub fn of_backend(self, service: &str, backend: &str) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Happening {
         }
     }
 
-    /// It concerns an interface.
+    /// Names the interface that changed.
     #[must_use]
     pub fn of_interface(self, interface: &str) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl Happening {
         }
     }
 
-    /// It concerns a virtual router, which is on that interface.
+    /// Names the virtual router that changed, and its interface.
     #[must_use]
     pub fn of_router(self, name: &str, interface: &str) -> Self {
         Self {
@@ -80,12 +80,12 @@ impl Happening {
         }
     }
 
-    /// What kind of thing it is.
+    /// Kind of the change.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Why, or what it is.
+    /// Cause of the change, or a description of it.
     pub fn cause(&self) -> &str {
         &self.cause
     }
@@ -94,7 +94,7 @@ impl Happening {
         let (service, backend) = (self.service.as_deref(), self.backend.as_deref());
         let (vrrp, interface) = (self.vrrp.as_deref(), self.interface.as_deref());
         let (event, cause) = (self.kind.word(), self.cause.as_str());
-        // A level is part of the place in the code that logs.
+        // tracing needs the level at compile time, so there is one call for each.
         macro_rules! log {
             ($level:ident) => {
                 tracing::$level!(
@@ -117,14 +117,14 @@ impl Happening {
     }
 }
 
-/// The journal of this process; clones are handles of the same one.
+/// A handle to the journal of this process. Clones are handles to the same journal.
 #[derive(Clone, Debug)]
 pub struct Events(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     journal: Mutex<Journal>,
-    /// Number of the newest event, and whether there will be no more.
+    /// Number of the newest event, and whether the journal is closed.
     newest: watch::Sender<(u64, bool)>,
 }
 
@@ -135,7 +135,7 @@ impl Default for Events {
 }
 
 impl Events {
-    /// An empty journal of a daemon that started at this moment.
+    /// An empty journal of a daemon that started at this time.
     pub fn new(started: SystemTime) -> Self {
         let epoch = started
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -147,22 +147,22 @@ impl Events {
         }))
     }
 
-    /// Writes down what happens, also to the log.
+    /// Adds an event, and logs it.
     pub fn record(&self, happening: Happening) {
         happening.log();
         let number = self.journal(|journal| journal.append(SystemTime::now(), happening));
         self.0.newest.send_modify(|newest| newest.0 = number);
     }
 
-    /// The events from a place on, at most `limit`.
+    /// At most `limit` events from `from` on.
     pub fn page(&self, from: Start, limit: usize) -> EventPage {
         self.journal(|journal| journal.page(from, limit))
     }
 
-    /// As [`Events::page`], but waits for up to `patience` where there is none yet.
+    /// As [`Events::page`], but waits up to `patience` if there is no event yet.
     pub async fn page_when_there_is_one(&self, from: Start, limit: usize, patience: Duration) -> EventPage {
         let mut newest = self.0.newest.subscribe();
-        // What `from` says now: the end moves while this waits.
+        // Read `from` once: the end of the journal moves while this waits.
         let first = self.page(from, limit);
         if !first.events.is_empty() || first.gap.is_some() {
             return first;
@@ -175,13 +175,13 @@ impl Events {
         self.page(Start::After(cursor), limit)
     }
 
-    /// Lets those go that wait for events: there will be none.
+    /// Closes the journal: requests that wait for events return at once.
     pub fn close(&self) {
         self.0.newest.send_modify(|newest| newest.1 = true);
     }
 
     fn journal<T>(&self, work: impl FnOnce(&mut Journal) -> T) -> T {
-        // Nothing panics while it holds the lock, and the journal is right at every instant.
+        // Nothing panics while it holds the lock, so a poisoned lock still guards a valid journal.
         work(&mut self.0.journal.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -193,7 +193,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn whoever_waits_gets_the_next_event_and_the_end_lets_all_go() {
+    async fn waiting_returns_at_the_next_event_and_when_the_journal_closes() {
         let events = Events::default();
         events.record(Happening::new(Kind::DaemonStarted, "here"));
         let end = events.page(Start::End, 10);

@@ -349,7 +349,7 @@ fn lbctl_ends_with_the_status_that_is_documented_and_lets_readers_go() {
             1,
             "there are: worker-1, worker-2",
         ),
-        ("lbctl flow flush".to_owned(), 2, "expected --service"),
+        ("lbctl flow flush".to_owned(), 2, "use --service"),
         ("lbctl backend weight web/worker-1 1001".to_owned(), 2, "from 0 to 1000"),
         ("lbctl explain icmp 192.0.2.1:1 192.0.2.2:1".to_owned(), 2, "tcp, udp"),
         (format!("{nobody} lbctl service list"), 4, "use sudo"),
