@@ -14,22 +14,17 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use self::rules::{PENDING, RULES, Rule};
+use self::rules::RULES;
 use self::tree::Tree;
 use crate::project::Project;
 
 /// Check layout and boundaries of the crates
 #[derive(clap::Args)]
 #[command(after_help = rules_help())]
-pub(crate) struct Args {
-    /// Also check the rules that the tree does not follow yet
-    #[arg(long)]
-    pending: bool,
-}
+pub(crate) struct Args {}
 
-pub(crate) fn run(project: &Project, args: Args) -> Result<ExitCode> {
-    let pending = if args.pending { PENDING } else { &[] };
-    check_rules(project, RULES.iter().chain(pending))?;
+pub(crate) fn run(project: &Project, Args {}: Args) -> Result<ExitCode> {
+    check(project)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -39,14 +34,9 @@ pub(crate) fn run(project: &Project, args: Args) -> Result<ExitCode> {
 ///
 /// When the tree cannot be read, or a rule is broken.
 pub(crate) fn check(project: &Project) -> Result<()> {
-    check_rules(project, RULES)
-}
-
-fn check_rules(project: &Project, rules: impl IntoIterator<Item = &'static Rule>) -> Result<()> {
     let tree = Tree::read(project.root())?;
-    let (mut broken, mut checked) = (0, 0);
-    for rule in rules {
-        checked += 1;
+    let mut broken = 0;
+    for rule in RULES {
         for finding in (rule.check)(&tree) {
             eprintln!(
                 "{}: {} [{}: {}]",
@@ -59,8 +49,9 @@ fn check_rules(project: &Project, rules: impl IntoIterator<Item = &'static Rule>
         bail!("the tree breaks the rules of its layout in {broken} places");
     }
     eprintln!(
-        "{} files follow all {checked} rules of the layout",
-        tree.files().count()
+        "{} files follow all {} rules of the layout",
+        tree.files().count(),
+        RULES.len()
     );
     Ok(())
 }
@@ -69,11 +60,5 @@ fn rules_help() -> String {
     let rules = RULES
         .iter()
         .map(|rule| format!("  {:<16} {}\n", rule.name, rule.demand));
-    let pending = PENDING
-        .iter()
-        .map(|rule| format!("  {:<16} {} (only with --pending)\n", rule.name, rule.demand));
-    std::iter::once("Rules:\n".to_owned())
-        .chain(rules)
-        .chain(pending)
-        .collect()
+    std::iter::once("Rules:\n".to_owned()).chain(rules).collect()
 }

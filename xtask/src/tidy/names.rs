@@ -1,10 +1,11 @@
 //! Words that names must not have, with the word of the field to use instead.
 
 /// A word, and what to write instead.
-pub(super) type Banned = (&'static str, &'static str);
+type Banned = (&'static str, &'static str);
 
 /// Words that no identifier and no file name has.
-pub(super) const BANNED: &[Banned] = &[
+const BANNED: &[Banned] = &[
+    ("doubt", "a name for the condition, such as `yield_if_unfit`"),
     ("ground", "`interface_snapshot`"),
     ("hearsay", "`learned`"),
     ("heed", "`apply`"),
@@ -12,22 +13,15 @@ pub(super) const BANNED: &[Banned] = &[
     ("hindrance", "`probe_error`"),
     ("hindrances", "`probe_errors`"),
     ("hurry", "`set_realtime_priority`"),
+    ("judge", "`validate`"),
+    ("judged", "`validated`"),
     ("judgement", "`verdict` or `result`"),
     ("lend", "`borrow`"),
     ("lent", "`borrowed`"),
-    ("oddities", "`mismatches`"),
-    ("oddity", "`mismatch`"),
-    ("weigh", "`evaluate`"),
-    ("whereabouts", "`location`"),
-];
-
-/// Words that are still in use somewhere; `tidy --pending` finds them.
-pub(super) const PENDING: &[Banned] = &[
-    ("doubt", "a name for the condition, such as `yield_if_unfit`"),
-    ("judge", "`validate`"),
-    ("judged", "`validated`"),
     ("nudge", "`challenge_ack`"),
     ("nudged", "`challenged`"),
+    ("oddities", "`mismatches`"),
+    ("oddity", "`mismatch`"),
     ("room", "`capacity` or `scratch`"),
     ("rooms", "`capacities`"),
     ("standing", "`state` or `result`"),
@@ -38,13 +32,15 @@ pub(super) const PENDING: &[Banned] = &[
     ("unserved", "`no_backend`"),
     ("way", "`path`, `route`, `trace`, `classify` or `method`"),
     ("ways", "`paths`, `routes` or `methods`"),
+    ("weigh", "`evaluate`"),
+    ("whereabouts", "`location`"),
     ("whoever", "the name of the role"),
 ];
 
 /// The banned word in a name, and what to write instead.
-pub(super) fn banned_in(name: &str, banned: &[Banned]) -> Option<Banned> {
+pub(super) fn banned_in(name: &str) -> Option<Banned> {
     let words = words_of(name);
-    banned
+    BANNED
         .iter()
         .copied()
         .find(|(word, _)| words.iter().any(|found| found == word))

@@ -3,7 +3,7 @@
 use super::columns;
 use super::cycles::module_cycles;
 use super::markdown;
-use super::names::{self, Banned};
+use super::names;
 use super::source::{code, has_word, modules_of, product_code};
 use super::tree::Tree;
 
@@ -81,17 +81,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "names",
         demand: "identifiers and file names have the words of the field (xtask/src/tidy/names.rs)",
-        check: |tree| banned_names(tree, names::BANNED),
-    },
-];
-
-/// Rules that the tree does not follow yet. `tidy --pending` checks them; an entry moves up when
-/// nothing breaks it.
-pub(super) const PENDING: &[Rule] = &[
-    Rule {
-        name: "pending-names",
-        demand: "identifiers and file names have the words of the field (xtask/src/tidy/names.rs)",
-        check: |tree| banned_names(tree, names::PENDING),
+        check: banned_names,
     },
     Rule {
         name: "columns",
@@ -259,15 +249,15 @@ fn folders(tree: &Tree) -> Vec<Finding> {
         .collect()
 }
 
-fn banned_names(tree: &Tree, banned: &[Banned]) -> Vec<Finding> {
+fn banned_names(tree: &Tree) -> Vec<Finding> {
     let problem = |name: &str| {
-        let (word, instead) = names::banned_in(name, banned)?;
+        let (word, instead) = names::banned_in(name)?;
         Some(format!("`{name}` has the word \"{word}\": write {instead}"))
     };
     let files = tree.ending(".rs").filter(|(path, _)| !path.starts_with(OWN));
     files
         .flat_map(|(path, text)| {
-            let file = names::banned_in(path, banned).and_then(|_| Some(finding(path, 1, problem(path)?)));
+            let file = names::banned_in(path).and_then(|_| Some(finding(path, 1, problem(path)?)));
             let code = names::identifiers(text).into_iter();
             file.into_iter()
                 .chain(code.filter_map(move |(line, name)| Some(finding(path, line, problem(name)?))))
