@@ -35,6 +35,8 @@ mod fake;
 #[cfg(test)]
 mod fake_control;
 #[cfg(test)]
+mod openapi_tests;
+#[cfg(test)]
 pub(crate) mod testing {
     //! What the tests of `lbctl` need: a server with a fake controller.
     pub(crate) use super::{
