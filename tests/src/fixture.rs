@@ -98,7 +98,7 @@ pub fn service(mode: Mode, v6: bool, protocol: u8, hosts: impl IntoIterator<Item
     }
 }
 
-/// A backend of a mode; `outer_v6` tells the family of a tunnel.
+/// A backend of a mode; `outer_v6` is the family of a tunnel.
 pub fn backend(mode: Mode, v6: bool, host: u8, outer_v6: bool) -> DesiredBackend {
     let tunnel = DesiredTunnel {
         source: tunnel_source(outer_v6),

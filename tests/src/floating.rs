@@ -67,7 +67,7 @@ pub fn config(lab: &Lab, index: usize, priority: u8, keys: &str) -> Config {
     let mut config = Config::new(lab, &format!("node-{index}"))
         .with(service("v4", v4))
         .with(service("v6", v6));
-    // Tables of the file stand before the services.
+    // These tables are before the services in the file.
     config.node_keys = routers(priority, keys);
     config
 }

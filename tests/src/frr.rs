@@ -18,7 +18,7 @@ const VRRPD: &str = "/usr/lib/frr/vrrpd";
 /// Who its processes are.
 const USER: &str = "frr";
 
-/// Both processes: vrrpd, and zebra, which tells it of interfaces.
+/// Both processes: vrrpd, and zebra, from which it learns interfaces.
 #[derive(Debug)]
 pub struct Frr {
     /// What decides.
@@ -28,7 +28,7 @@ pub struct Frr {
 }
 
 impl Frr {
-    /// Starts it on a balancer of a lab; `name` tells its files from those of others. Intervals are
+    /// Starts it on a balancer of a lab; `name` is part of the names of its files. Intervals are
     /// in seconds.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ pub struct Router {
     pub keys: String,
 }
 
-/// Starts it on a balancer of a lab; `name` tells its files from those of others.
+/// Starts it on a balancer of a lab; `name` is part of the names of its files.
 ///
 /// # Errors
 ///

@@ -29,7 +29,7 @@ pub fn release() -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Whether a module is there: built in, loaded, or loaded now.
+/// Whether the kernel has a module: built in, loaded, or loaded now.
 pub fn has(module: &str) -> bool {
     is_present(module) || (modprobe(module) && (is_present(module) || is_built_in(module)))
 }
@@ -51,7 +51,7 @@ pub fn skip(reason: &str) {
     let thread = thread::current();
     let line = format!("\nskipped: {}: {reason}\n", thread.name().unwrap_or("a test"));
     let mut output = std::io::stdout().lock();
-    // Without standard output nobody counts.
+    // Without standard output the test is not counted.
     let _ = output.write_all(line.as_bytes()).and_then(|()| output.flush());
 }
 

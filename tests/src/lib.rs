@@ -1,8 +1,8 @@
 //! What integration tests, the demo and the benches are built from: networks, processes, clients
 //! and servers.
 //!
-//! Everything that is created here disappears when the value that stands for it is dropped, and
-//! what a killed run left behind is removed by the next one.
+//! A value owns what it creates and removes it on drop. What a killed run left behind is removed by
+//! the next run.
 
 pub mod bench;
 pub mod bpffs;

@@ -155,7 +155,7 @@ fn names() -> impl Iterator<Item = String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// Whether a name is one of the harness, made by a process that is no more.
+/// Whether a name belongs to the harness, and the process that made it has ended.
 pub(crate) fn is_leftover(name: &str) -> bool {
     let owner = name
         .strip_prefix(PREFIX)
@@ -167,8 +167,7 @@ pub(crate) fn is_leftover(name: &str) -> bool {
 
 fn reap_leftovers() {
     for name in names().filter(|name| is_leftover(name)) {
-        // Another run may be reaping at the same time: whoever comes second finds nothing, which is
-        // as good.
+        // Another run may remove the same leftovers. The second one finds nothing.
         let _ = delete(&name);
     }
 }

@@ -44,7 +44,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // Ctrl-C in the terminal is for the harness, which then ends its children in order.
+        // Ctrl-C in the terminal is for the harness, which then ends its children.
         command.process_group(0);
         // SAFETY: between fork and exec the closure only calls prctl(2), which is
         // async-signal-safe.
@@ -97,7 +97,7 @@ impl Process {
         kill(self.pid(), signal).with_context(|| format!("cannot send {signal} to {}", self.name))
     }
 
-    /// Waits for it to end by itself.
+    /// Waits for its end.
     ///
     /// # Errors
     ///

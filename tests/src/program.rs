@@ -148,7 +148,7 @@ impl Program {
         flows
     }
 
-    /// Embryonic and active flows of all backends that are there.
+    /// Embryonic and active flows of all backends.
     pub fn load(&self) -> (u32, u32) {
         let in_use = |index: &u32| {
             let backend = self.tables.backends.read(*index);

@@ -105,7 +105,7 @@ pub fn ask(namespace: &Namespace, target: SocketAddr, count: usize, payload: &[u
     report
 }
 
-/// A socket in the caller's namespace that talks to one target and gives up waiting after
+/// A socket in the caller's namespace that talks to one target and stops waiting after
 /// `patience`.
 ///
 /// # Errors

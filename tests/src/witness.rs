@@ -92,7 +92,7 @@ impl Witness {
         (self.kept.report().answered(), self.fresh.report().answered())
     }
 
-    /// Waits until all kinds of traffic go on.
+    /// Waits until all kinds of traffic make progress.
     pub fn is_flowing(&self) -> bool {
         let (kept, fresh) = self.answered();
         wait::until(PATIENCE, || {
@@ -124,7 +124,7 @@ impl Witness {
         self.finish().assert_kept(what);
     }
 
-    /// Ends it and tells what it saw.
+    /// Ends it and returns what it saw.
     fn finish(self) -> Verdict {
         Verdict {
             kept: self.kept.stop(),

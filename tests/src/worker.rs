@@ -201,7 +201,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 shared.connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(serve(stream, Arc::clone(&shared)));
             }
-            // A connection that was reset while it waited in the queue concerns nobody.
+            // A connection that was reset while it waited in the queue is no error.
             Err(_) => tokio::task::yield_now().await,
         }
     }

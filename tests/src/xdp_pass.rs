@@ -100,6 +100,6 @@ fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: both commands answer with a new descriptor that nobody else owns.
+    // SAFETY: both commands return a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(answer as i32) })
 }

@@ -1,4 +1,4 @@
-//! `bench failover`: for how long nobody answers at a virtual address that moves, by what happened,
+//! `bench failover`: the outage of a virtual address that moves, by event,
 //! beside keepalived.
 
 use std::{
@@ -45,7 +45,7 @@ pub struct Options {
 
 /// From one request to the next.
 const PAUSE: Duration = Duration::from_millis(2);
-/// For how long all is well before something happens.
+/// The time without an event before each event.
 const CALM: Duration = Duration::from_millis(300);
 /// The number of the address that moves, and of its virtual router.
 const FLOATING: u8 = 200;
@@ -79,7 +79,7 @@ const EVENTS: [(&str, &str); 5] = [
 ///
 /// # Errors
 ///
-/// When the network cannot be built, or nobody becomes master.
+/// When the network cannot be built, or no balancer becomes master.
 pub fn run(options: &Options) -> Result<()> {
     eprintln!("{}", machine::describe());
     let systems: &[System] = if tools::find("keepalived").is_some() {
@@ -211,7 +211,7 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
-    /// Long enough for whoever waits for a master.
+    /// Longer than a backup waits for a master.
     fn settle(&self) -> Duration {
         self.interval * 5 + Duration::from_millis(500)
     }

@@ -37,7 +37,7 @@ const FLOWS_OF_CLIENT: u32 = 10_000;
 ///
 /// # Errors
 ///
-/// When the network cannot be built, or `lbctl` tells other flows than there are.
+/// When the network cannot be built, or `lbctl` shows other flows than the table has.
 pub fn run(options: &Options) -> Result<()> {
     eprintln!("{}", machine::describe());
     let lab = Lab::new()?;
@@ -90,7 +90,7 @@ fn client(flow: u32) -> SocketAddr {
     (Ipv4Addr::from(0x0a58_0000 + flow / FLOWS_OF_CLIENT), port).into()
 }
 
-/// Runs `lbctl` once, and compares how many flows it tells.
+/// Runs `lbctl` once, and checks the number of flows that it prints.
 fn measure(
     options: &Options,
     lbd: &Lbd<'_>,

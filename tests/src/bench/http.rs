@@ -1,5 +1,5 @@
-//! `bench http`: requests per second, and what they cost in CPU, beside others who do the same on
-//! the same network.
+//! `bench http`: requests per second and their CPU time, beside other balancers on the same
+//! network.
 
 use std::{
     fs,

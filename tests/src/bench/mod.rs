@@ -1,4 +1,5 @@
-//! Measurements: nanoseconds per packet, and requests per second beside others who do the same.
+//! Measurements: nanoseconds per packet, scale, failover, and requests per second beside other
+//! balancers.
 
 pub mod failover;
 pub mod flows;

@@ -15,10 +15,10 @@ use aya::{
 
 use crate::testrun;
 
-/// Bytes of every packet; the same number stands in the wrapper.
+/// Bytes of every packet. The wrapper has the same number.
 pub(super) const LENGTH: usize = 96;
 
-/// What the wrapper does; the same layout stands in its source.
+/// What the wrapper does. Its source has the same layout.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Script {

@@ -22,7 +22,7 @@ enum What {
     Plot,
     /// How long `lbctl` takes to list, filter and count the flows of a full table, and to end them.
     Flows(flows::Options),
-    /// How long nobody answers at a virtual address that moves, beside keepalived.
+    /// The outage of a virtual address that moves, beside keepalived.
     Failover(failover::Options),
     /// Processor time of health checks of many backends.
     Health(health::Options),

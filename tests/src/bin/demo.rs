@@ -66,7 +66,7 @@ fn demo(arguments: &Arguments) -> Result<bool> {
     Ok(summary.is_success())
 }
 
-/// A flag that Ctrl-C and SIGTERM set, so that what was built is taken down in order.
+/// A flag that Ctrl-C and SIGTERM set, so that the network is removed before the end.
 fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let (listening, ready) = mpsc::channel();

@@ -23,7 +23,7 @@ struct Arguments {
     /// What sequences are made of; from the clock where it is not given.
     #[arg(long)]
     seed: Option<u64>,
-    /// Run only this sequence: the seed that a divergence tells.
+    /// Run only this sequence: the seed that a divergence prints.
     #[arg(long)]
     sequence: Option<u64>,
     /// Stop after this time.

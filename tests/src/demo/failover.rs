@@ -138,7 +138,8 @@ pub fn run(seconds: u32, stop: &AtomicBool) -> Result<Summary> {
     Ok(summary)
 }
 
-/// What a balancer is to both virtual routers, which move together; empty where nobody says.
+/// The role of a balancer in both virtual routers, which move together. Empty when it does not
+/// respond.
 fn role(lbd: &Lbd<'_>) -> String {
     roles(lbd).into_iter().next().unwrap_or_default()
 }

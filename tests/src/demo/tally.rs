@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Summary;
 use crate::client::{Failure, Report};
 
-/// The time in which a worker was dead and nobody had noticed.
+/// The time in which a worker was dead and not yet declared down.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Window {
     /// When it was killed.

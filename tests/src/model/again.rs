@@ -1,4 +1,4 @@
-//! SYNs that come again because nobody answered them: the program sends them to another backend
+//! Retransmitted SYNs without a reply: the program sends them to another backend
 //! after a while.
 //!
 //! The model's times are not the program's to the microsecond, so that there is a span between "not

@@ -34,7 +34,7 @@ pub struct Ip {
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
-    /// Protocol of what stands at `l4`.
+    /// Protocol of the header at `l4`.
     pub protocol: u8,
     /// Identification of a fragment.
     pub fragment: Option<u32>,

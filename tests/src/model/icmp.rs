@@ -106,7 +106,7 @@ fn is_error(kind: u8, v6: bool) -> bool {
 
 fn quote(frame: &[u8], ip: &Ip) -> Result<Quote, Outcome> {
     let l3 = ip.l4 + 8;
-    // What stands behind the message is not of the message.
+    // Bytes behind the message do not belong to it.
     let message = &frame[..ip.end];
     let fixed = if ip.v6 { 40 } else { 20 };
     let header = message.get(l3..l3 + fixed).ok_or(Outcome::Malformed)?;

@@ -57,7 +57,7 @@ pub struct Expected {
     pub bytes: Option<Vec<u8>>,
 }
 
-/// What becomes of a frame, or one of several things.
+/// The allowed results of a frame.
 type Expectation = Result<Vec<Expected>, Outcome>;
 
 fn sent(bytes: Vec<u8>) -> Expectation {
@@ -380,7 +380,7 @@ impl Expected {
         Self { outcome, bytes }
     }
 
-    /// One line for whoever reads a divergence.
+    /// One line for the report of a divergence.
     pub fn line(&self) -> String {
         match &self.bytes {
             Some(bytes) => format!("{} {}", self.outcome.name(), crate::fuzz::hex(bytes)),

@@ -101,7 +101,7 @@ impl Service {
     }
 }
 
-/// What tells a flow from others.
+/// What identifies a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The client.

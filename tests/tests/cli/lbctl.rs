@@ -70,7 +70,7 @@ fn a_reload_of_a_broken_file_is_refused_by_the_daemon_however_it_is_found() {
         let output = lbctl(&lab, &[option[0], option[1], "reload"]);
         assert!(output.status.success(), "{option:?}: {}", errors(&output));
     }
-    // Of another file nobody is asked.
+    // With another file, no daemon is asked.
     let output = lbctl(&lab, &["--config", "/nonexistent/lbd.toml", "reload"]);
     assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
     assert!(errors(&output).contains("--socket PATH"), "{}", errors(&output));
@@ -137,7 +137,7 @@ fn what_is_typed_goes_before_an_endpoint_of_the_environment() {
         let mut command = lab.balancers[0]
             .namespace
             .command(binary("lbctl").unwrap().to_str().unwrap());
-        // Nobody is there.
+        // No daemon runs.
         command.env("LBCTL_ENDPOINT", "http://127.0.0.1:9");
         command.args(words).args(["node", "status"]).output().unwrap()
     };

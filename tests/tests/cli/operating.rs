@@ -180,8 +180,8 @@ fn who_follows_events_sees_a_restart_and_what_follows() {
     });
     assert_eq!(follower.status().unwrap(), None, "it continues");
 
-    // Between the events of two daemons stands that some may be missing; within those of one, none
-    // is.
+    // Between the events of two daemons is a line that some may be missing; within those of one,
+    // none is.
     let lines = lines(&follower);
     let gaps = lines.iter().filter(|line| line["gap"].is_string());
     assert_eq!(gaps.count(), 2, "{lines:?}");

@@ -273,7 +273,7 @@ fn strange_segments_go_to_the_former_master_from_the_interface_s_own_address() {
             ..tcp(Mode::Nat, v6, 40_000, ACK)
         };
         scene.routers.relay(scene.index, lease_clock().unwrap(), Some(LEASE));
-        // Not while nobody knows where that one is.
+        // Not while the address of that one is unknown.
         scene.program.send(&strange, Outcome::ResetNoFlow);
         let answer = scene.echo(echo::ANSWER, other, OTHER);
         scene.program.send(&answer, Outcome::NotOurs);

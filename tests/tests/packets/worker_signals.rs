@@ -161,7 +161,7 @@ fn a_syn_that_comes_again_unanswered_goes_to_another_worker() {
             }
             assert_ne!(second.destination, first.destination, "{case}");
             assert_eq!((rescheduled(&program) - before, program.load()), (1, (1, 0)), "{case}");
-            // What the first one says too late is nobody's.
+            // A late reply of the first one belongs to no flow.
             let late = program.run_bytes(&back(&first, SYN | ACK).bytes());
             assert_eq!(late.1, [Outcome::NotOurs.name()], "{case}");
             assert_eq!(program.load(), (1, 0), "{case}");

@@ -84,7 +84,7 @@ fn a_frozen_worker_is_caught_by_the_http_check_and_not_by_the_tcp_check() {
 fn a_backend_may_have_a_check_of_its_own() {
     let lab = Lab::new().unwrap();
     let mut workers = Worker::all(&lab);
-    // Whether the file is there that is named after the backend.
+    // Whether the file with the name of the backend exists.
     let folder = tempfile::tempdir().unwrap();
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();

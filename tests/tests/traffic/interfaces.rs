@@ -140,7 +140,8 @@ fn connections_outlive_the_network_card_of_the_balancer() {
         await_mode(&lbd, "eth0", "none");
         lab.fabric.connect(balancer).unwrap();
         let after = await_mode(&lbd, "eth0", "native");
-        // Only now, or the kernel answers packets of flows with RST until the program is there.
+        // Only now. Before the program is attached, the kernel would reply to packets of flows with
+        // RST.
         for address in virtual_addresses(0) {
             balancer.add_address(address).unwrap();
         }

@@ -38,7 +38,7 @@ fn holdings(process: u32) -> (u64, usize) {
     (memory, fs::read_dir(format!("/proc/{process}/fd")).unwrap().count())
 }
 
-/// The least of several looks: what is there at all of them.
+/// The least of several samples.
 fn least(process: u32) -> (u64, usize) {
     let looks: Vec<_> = (0..20)
         .map(|_| {

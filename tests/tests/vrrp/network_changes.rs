@@ -50,7 +50,7 @@ fn all_addresses_may_be_replaced_by_a_reload() {
             (vec!["master".to_owned(); 2], vec!["backup".to_owned(); 2])
         );
         for (lbd, turns) in [&first, &second].into_iter().zip(turns) {
-            // The packet path knows it still, and nobody took over meanwhile.
+            // The packet path still knows it, and no other balancer took over meanwhile.
             let known = lbd.lbctl(&["map", "dump", "ROUTER_ADDRESSES"]).unwrap().to_string();
             assert!(
                 others.iter().all(|address| known.contains(&format!("\"{address}\""))),

@@ -126,7 +126,7 @@ fn the_address_moves_to_the_other_balancer_and_back() {
     let unknown = format!("{:#}", first.lbctl(&["vrrp", "release", "v5"]).unwrap_err());
     assert!(unknown.contains("there is no virtual router `v5`"), "{unknown}");
 
-    // It ends in order, and is killed.
+    // It ends by SIGTERM, and by SIGKILL.
     first.terminate().unwrap();
     await_roles(&second, "master");
     assert_eq!(has_addresses(&lab, 0), [false; 2]);
@@ -166,7 +166,7 @@ fn a_balancer_that_is_killed_is_master_again_when_it_returns() {
     let mut only = balancer(&lab, 0, 100, "interval = \"100ms\"");
     await_roles(&only, "master");
     only.kill9().unwrap();
-    // Its packet path and its addresses are there all the time.
+    // Its packet path and its addresses stay.
     assert_eq!(has_addresses(&lab, 0), [true; 2]);
     await_service(&lab);
     only.restart().unwrap();

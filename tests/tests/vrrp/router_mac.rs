@@ -62,7 +62,7 @@ fn assert_macs(lab: &Lab) {
     }
 }
 
-/// Which of the two devices of a balancer are there, and whether they are up.
+/// Which of the two devices of a balancer exist, and whether they are up.
 fn devices(lab: &Lab, index: usize) -> Vec<Option<bool>> {
     let shown = lab.balancers[index]
         .run_script("ip -o -d link show type macvlan")
@@ -110,7 +110,7 @@ fn the_link_layer_address_moves_with_the_addresses() {
     await_roles(&second, "backup");
     assert_macs(&lab);
 
-    // It ends in order.
+    // It ends by SIGTERM.
     first.terminate().unwrap();
     await_roles(&second, "master");
     assert_macs(&lab);
