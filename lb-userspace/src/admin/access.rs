@@ -83,7 +83,8 @@ fn supplementary_groups(stream: &UnixStream) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; 64];
     loop {
         let mut bytes = (groups.len() * size_of::<u32>()) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `bytes` bytes to `groups`, which has that many, and then their number.
+        // SAFETY: the kernel writes at most `bytes` bytes to `groups`, which has that many, and
+        // then their number.
         let result = unsafe {
             libc::getsockopt(
                 stream.as_raw_fd(),

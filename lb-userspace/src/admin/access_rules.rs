@@ -1,7 +1,7 @@
 //! Who may use the admin API: groups, the TCP listener, its tokens and its certificate.
 //!
-//! A reload can change these rules while the API is served. New rules apply to the next request, also on open
-//! connections.
+//! A reload can change these rules while the API is served. New rules apply to the next request,
+//! also on open connections.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -65,7 +65,8 @@ impl AccessRules {
         let mode = match (read, admin) {
             (None, None) => SocketMode::Group(None),
             (Some(group), None) | (None, Some(group)) => SocketMode::Group(Some(group)),
-            // A file has only one group. Everybody may connect, and the credentials of the caller decide.
+            // A file has only one group. Everybody may connect, and the credentials of the caller
+            // decide.
             (Some(_), Some(_)) => SocketMode::Everyone,
         };
         let read = read.unwrap_or_else(|| Gid::effective().as_raw());
@@ -126,12 +127,13 @@ impl RulesHandle {
         self.rules.subscribe()
     }
 
-    /// Prepares the rules for `api`, and reads all files again; see [`RulesHandle::apply`]. Must be called within a
-    /// tokio runtime.
+    /// Prepares the rules for `api`, and reads all files again; see [`RulesHandle::apply`]. Must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// If a group does not exist, a file cannot be used, or the address cannot be used. Then nothing has changed.
+    /// If a group does not exist, a file cannot be used, or the address cannot be used. Then
+    /// nothing has changed.
     pub fn prepare(&self, api: &Api) -> Result<Arc<AccessRules>, ListenError> {
         let now = Arc::clone(&self.rules.borrow());
         AccessRules::prepare(api, Some(&now)).map(Arc::new)
@@ -150,7 +152,8 @@ impl RulesHandle {
     }
 }
 
-/// Listens on an address. It may overlap with the address of the former listener, which keeps listening.
+/// Listens on an address. It may overlap with the address of the former listener, which keeps
+/// listening.
 fn listen_at(address: SocketAddr, former: Option<&Tcp>) -> io::Result<TcpListener> {
     use socket2::{Domain, SockRef, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -185,7 +188,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && (one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
-/// Checks that the groups and files of `api` can be used. Does not listen, so it works beside a running `lbd`.
+/// Checks that the groups and files of `api` can be used. Does not listen, so it works beside a
+/// running `lbd`.
 ///
 /// # Errors
 ///

@@ -7,8 +7,8 @@ use tokio::sync::Semaphore;
 
 use crate::api::Problem;
 
-/// Most requests of a kind that run at the same time: reads, and changes. Others wait, so that a crowd of requests
-/// leaves processors for the controller itself.
+/// Most requests of a kind that run at the same time: reads, and changes. Others wait, so that a
+/// crowd of requests leaves processors for the controller itself.
 const MOST_AT_ONCE: usize = 4;
 
 /// The response to a request: JSON or a problem.

@@ -58,14 +58,16 @@ pub(super) async fn authorize(
     Problem::new(StatusCode::FORBIDDEN, detail).into_response()
 }
 
-/// RFC 6750, section 2.1: "Authorization: Bearer"; RFC 9110, section 11.1: the scheme is case-insensitive.
+/// RFC 6750, section 2.1: "Authorization: Bearer"; RFC 9110, section 11.1: the scheme is
+/// case-insensitive.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
 }
 
-/// RFC 9110, section 15.5.2: "The server generating a 401 response MUST send a WWW-Authenticate header field".
+/// RFC 9110, section 15.5.2: "The server generating a 401 response MUST send a WWW-Authenticate
+/// header field".
 fn unauthorized(detail: &str, is_wrong: bool) -> Response {
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
     let challenge = if is_wrong {

@@ -12,8 +12,8 @@ use lb_core::{
     reload::{ReloadError, Report},
 };
 
-/// Carries out requests that change something, and those about the controller itself. The methods may block: they
-/// are called on threads for that.
+/// Carries out requests that change something, and those about the controller itself. The methods
+/// may block: they are called on threads for that.
 pub trait Control: Send + Sync {
     /// Applies the configuration file, or only shows what would change.
     ///
@@ -22,7 +22,8 @@ pub trait Control: Send + Sync {
     /// If the file is refused. Then nothing has changed.
     fn reload(&self, dry_run: bool) -> Result<Report, ControlError>;
 
-    /// Sets or clears an override of a backend. It is in the maps and on the disk when this returns.
+    /// Sets or clears an override of a backend. It is in the maps and on the disk when this
+    /// returns.
     ///
     /// # Errors
     ///
@@ -36,7 +37,8 @@ pub trait Control: Send + Sync {
     /// If it does not exist, or its state does not allow it.
     fn order_vrrp(&self, name: &str, order: vrrp::Order) -> Result<(), ControlError>;
 
-    /// Keeps this balancer backup of a virtual router and its sync group, also after a restart; or ends that.
+    /// Keeps this balancer backup of a virtual router and its sync group, also after a restart; or
+    /// ends that.
     ///
     /// # Errors
     ///
@@ -47,7 +49,8 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the filter names something that does not exist, or the clock of the flow table cannot be read.
+    /// If the filter names something that does not exist, or the clock of the flow table cannot be
+    /// read.
     fn flush(&self, filter: &FlowFilter) -> Result<Flushed, ControlError>;
 
     /// Shows which backend a packet goes to, and why.

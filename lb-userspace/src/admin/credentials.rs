@@ -1,4 +1,5 @@
-//! Tokens and certificate of the TCP listener. They are read from files at the start and at every reload.
+//! Tokens and certificate of the TCP listener. They are read from files at the start and at every
+//! reload.
 
 use std::{
     fmt, fs, io,
@@ -59,7 +60,8 @@ impl Credentials {
         Ok(Self { read, admin, tls })
     }
 
-    /// What the bearer of a token may do. The comparison takes the same time for all tokens of a length.
+    /// What the bearer of a token may do. The comparison takes the same time for all tokens of a
+    /// length.
     pub(super) fn access(&self, token: &[u8]) -> Access {
         let same = |known: &Option<Vec<u8>>| known.as_ref().is_some_and(|known| known.ct_eq(token).into());
         let (read, admin) = (same(&self.read), same(&self.admin));

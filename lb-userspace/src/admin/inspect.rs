@@ -27,14 +27,16 @@ pub trait Inspect: Send + Sync {
         Ok(self.services()?.into_iter().find(|service| service.name == name))
     }
 
-    /// The backends of one service or of all, in the order of the configuration. An unknown service has none.
+    /// The backends of one service or of all, in the order of the configuration. An unknown service
+    /// has none.
     ///
     /// # Errors
     ///
     /// See [`Inspect::node`].
     fn backends(&self, service: Option<&str>) -> Result<Vec<BackendStatus>, InspectError>;
 
-    /// At most `limit` flows that match the filter, from the cursor `after`; 0 is the begin of the table.
+    /// At most `limit` flows that match the filter, from the cursor `after`; 0 is the begin of the
+    /// table.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Accepts connections to the admin API, bounds their number and their time, and serves requests on them.
+//! Accepts connections to the admin API, bounds their number and their time, and serves requests on
+//! them.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
@@ -64,7 +65,8 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on the Unix socket `path` and on the TCP address of `api`. Must be called within a tokio runtime.
+    /// Listens on the Unix socket `path` and on the TCP address of `api`. Must be called within a
+    /// tokio runtime.
     ///
     /// # Errors
     ///
@@ -115,8 +117,8 @@ impl Listeners {
     }
 }
 
-/// Creates the socket again if its name was removed, because no client finds it without a name. Returns whether that
-/// failed, so that it is logged only once.
+/// Creates the socket again if its name was removed, because no client finds it without a name.
+/// Returns whether that failed, so that it is logged only once.
 fn restore(socket: &mut AdminSocket, mode: SocketMode, is_reported: bool) -> bool {
     if socket.is_there() {
         return false;
@@ -180,8 +182,8 @@ impl ConnectionLimits {
     }
 }
 
-/// Reads until the client closes too. The kernel resets a connection that is closed with unread bytes, and the client
-/// could then lose the response.
+/// Reads until the client closes too. The kernel resets a connection that is closed with unread
+/// bytes, and the client could then lose the response.
 async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(HEAD_BYTES as u64), &mut tokio::io::sink()).await?;

@@ -1,4 +1,5 @@
-//! The server of the admin API: HTTP with JSON on a Unix socket, and on TCP if the configuration says so.
+//! The server of the admin API: HTTP with JSON on a Unix socket, and on TCP if the configuration
+//! says so.
 //!
 //! A request passes these files in order. Every error is a `Problem` of `crate::api`.
 //!

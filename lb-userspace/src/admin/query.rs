@@ -1,4 +1,5 @@
-//! Values of query parameters. A query with an unknown key, a key given twice or a wrong value is refused (400).
+//! Values of query parameters. A query with an unknown key, a key given twice or a wrong value is
+//! refused (400).
 
 use std::{
     borrow::Cow,

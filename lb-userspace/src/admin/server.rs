@@ -23,8 +23,8 @@ use super::{
 /// Longest time that open requests get after `shutdown`.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves until `shutdown` completes, and finishes open requests for up to one second after that. Removes the socket at
-/// the end.
+/// Serves until `shutdown` completes, and finishes open requests for up to one second after that.
+/// Removes the socket at the end.
 pub async fn serve(
     listeners: Listeners,
     inspect: Arc<dyn Inspect>,

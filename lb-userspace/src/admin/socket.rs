@@ -115,7 +115,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on `path`. Replaces a socket that a dead process left behind, and creates missing folders.
+/// Listens on `path`. Replaces a socket that a dead process left behind, and creates missing
+/// folders.
 ///
 /// Must be called within a tokio runtime.
 ///
@@ -182,7 +183,8 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), SocketError> {
     })
 }
 
-/// Creates a folder and its missing parents. Everybody may read them, whatever the umask is. Existing folders stay.
+/// Creates a folder and its missing parents. Everybody may read them, whatever the umask is.
+/// Existing folders stay.
 fn create_folder(folder: &Path) -> Result<(), SocketError> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());

@@ -29,7 +29,8 @@ pub(crate) fn secret(path: PathBuf, text: &str) -> PathBuf {
     path
 }
 
-/// A listener in `folder`, with a certificate for 127.0.0.1 that curl can check by `folder/cert.pem`.
+/// A listener in `folder`, with a certificate for 127.0.0.1 that curl can check by
+/// `folder/cert.pem`.
 pub(crate) fn listen(folder: &Path, with_tls: bool) -> Listen {
     let tls = with_tls.then(|| {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();

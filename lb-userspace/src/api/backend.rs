@@ -15,7 +15,8 @@ pub struct BackendStatus {
     /// Address and port. Port 0: the port that the client chose is kept.
     #[schema(value_type = String)]
     pub address: SocketAddr,
-    /// Whether this is a fallback: it takes new flows only while no other backend of the service does.
+    /// Whether this is a fallback: it takes new flows only while no other backend of the service
+    /// does.
     pub fallback: bool,
     /// Weight in force: the share of new flows relative to the other backends.
     pub weight: u32,
@@ -42,7 +43,8 @@ pub struct BackendStatus {
     pub active: u64,
     /// Flows that are not established yet.
     pub embryonic: u64,
-    /// Flows since the entry of the backend in the maps was created. The counters below start there too.
+    /// Flows since the entry of the backend in the maps was created. The counters below start there
+    /// too.
     pub total: u64,
     /// Packets sent to the backend.
     pub to_worker_packets: u64,
@@ -63,7 +65,8 @@ pub struct OverrideStatus {
     /// Time when the intent was set, as RFC 3339 in UTC.
     #[schema(required)]
     pub since: Option<String>,
-    /// Time when the remaining flows of a drain end, as RFC 3339 in UTC; `null` if there is no deadline.
+    /// Time when the remaining flows of a drain end, as RFC 3339 in UTC; `null` if there is no
+    /// deadline.
     #[schema(required)]
     pub deadline: Option<String>,
     /// Time until then, in seconds.
@@ -83,7 +86,8 @@ pub struct HealthStatus {
     pub since: String,
     /// Cause of the verdict, or the result of the last check.
     pub cause: String,
-    /// Why the backend is suspect: the next failed check takes it down. `null` if it is not suspect.
+    /// Why the backend is suspect: the next failed check takes it down. `null` if it is not
+    /// suspect.
     #[serde(default)]
     #[schema(required)]
     pub suspect: Option<String>,

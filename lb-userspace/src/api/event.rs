@@ -10,7 +10,8 @@ pub struct Event {
     pub number: u64,
     /// Time, as RFC 3339 in UTC, to the millisecond.
     pub at: String,
-    /// Kind of event, such as `backend-down`; docs/lbctl.md lists all kinds. A newer `lbd` may know more.
+    /// Kind of event, such as `backend-down`; docs/lbctl.md lists all kinds. A newer `lbd` may know
+    /// more.
     pub kind: String,
     /// Name of the service that changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -26,7 +26,8 @@ pub struct FlowCount {
     pub total: u64,
     /// Flows by phase of the connection.
     pub phases: BTreeMap<String, u64>,
-    /// Flows by name of the service. The empty name counts flows of services that left the configuration.
+    /// Flows by name of the service. The empty name counts flows of services that left the
+    /// configuration.
     pub services: BTreeMap<String, u64>,
 }
 

@@ -1,8 +1,8 @@
 //! What travels over the admin API: JSON documents, errors and limits.
 //!
-//! The server (`admin`) and the client (`cli`) both import this module, and neither imports the other.
-//! A choice is a word, the same as in the configuration file where it has one there. Words are `String`s here, so
-//! that an older `lbctl` can show a word that only a newer `lbd` knows.
+//! The server (`admin`) and the client (`cli`) both import this module, and neither imports the
+//! other. A choice is a word, the same as in the configuration file where it has one there. Words
+//! are `String`s here, so that an older `lbctl` can show a word that only a newer `lbd` knows.
 
 mod backend;
 mod deadline;

@@ -20,7 +20,8 @@ pub struct Problem {
     /// Errors in the configuration file. Only a refused reload has this field.
     #[serde(skip_serializing_if = "<[_]>::is_empty", default)]
     pub diagnostics: Box<[Diagnostic]>,
-    /// Keys whose new value cannot be applied while `lbd` runs. Only a refused reload has this field.
+    /// Keys whose new value cannot be applied while `lbd` runs. Only a refused reload has this
+    /// field.
     #[serde(skip_serializing_if = "<[_]>::is_empty", default)]
     pub fixed: Box<[FixedKey]>,
 }
@@ -32,8 +33,9 @@ impl Problem {
     /// A problem of this HTTP status.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
-            // RFC 9457, section 4.2.1: "the problem has no additional semantics beyond that of the HTTP status code",
-            // and then "the 'title' SHOULD be the same as the recommended HTTP status phrase for that code".
+            // RFC 9457, section 4.2.1: "the problem has no additional semantics beyond that of the
+            // HTTP status code", and then "the 'title' SHOULD be the same as the recommended HTTP
+            // status phrase for that code".
             kind: "about:blank".to_owned(),
             title: status.canonical_reason().unwrap_or_default().to_owned(),
             status: status.as_u16(),

@@ -27,9 +27,9 @@ pub struct ServiceStatus {
     pub scheduler: String,
     /// What happens to the flows of a backend that is down: `reset`, `reschedule` or `hold`.
     pub on_backend_down: String,
-    /// Who takes new flows. `healthy`: the healthy backends. `panic`: all backends, because too few are healthy.
-    /// `fallback`: the fallback, because no other backend is up. `no-backend`: nobody, so new flows are refused.
-    /// `unknown`: no backend was checked yet.
+    /// Who takes new flows. `healthy`: the healthy backends. `panic`: all backends, because too few
+    /// are healthy. `fallback`: the fallback, because no other backend is up. `no-backend`: nobody,
+    /// so new flows are refused. `unknown`: no backend was checked yet.
     #[serde(default)]
     #[schema(required)]
     pub condition: String,

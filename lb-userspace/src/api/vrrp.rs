@@ -18,7 +18,8 @@ pub struct VrrpStatus {
     pub version: u8,
     /// Virtual addresses, with prefix lengths.
     pub addresses: Vec<String>,
-    /// Role of this balancer: `master`, `backup`, `initialize` (it starts, waits or stops) or `fault`.
+    /// Role of this balancer: `master`, `backup`, `initialize` (it starts, waits or stops) or
+    /// `fault`.
     pub role: String,
     /// Time when the role began, as RFC 3339 in UTC.
     pub since: String,
@@ -68,8 +69,8 @@ pub struct TrackStatus {
     /// Why it does not hold.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<String>,
-    /// Change of the priority: a negative weight is added while the condition fails, a positive one while it holds.
-    /// Absent: the virtual router is in fault while the condition fails.
+    /// Change of the priority: a negative weight is added while the condition fails, a positive one
+    /// while it holds. Absent: the virtual router is in fault while the condition fails.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub weight: Option<i16>,
 }

@@ -1,6 +1,7 @@
 //! Shell completions: scripts that ask `lbctl`, which asks the running daemon for names.
 //!
-//! Any error yields no candidates and no message. The daemon has 250 ms to answer, so a key press never waits longer.
+//! Any error yields no candidates and no message. The daemon has 250 ms to answer, so a key press
+//! never waits longer.
 
 use std::{collections::BTreeSet, env, ffi::OsString, io, time::Duration};
 
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::api::{BackendStatus, ServiceStatus};
 
-/// The environment variable that a shell sets when it asks for completions; its value names the shell.
+/// The environment variable that a shell sets when it asks for completions; its value names the
+/// shell.
 const ASKED: &str = "COMPLETE";
 /// Longest time that the daemon may take.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -77,7 +79,8 @@ pub(super) fn script(shell: Shell, is_static: bool) -> io::Result<Vec<u8>> {
     Ok(script)
 }
 
-/// The script that `clap` generates. It knows the command line, but no names of services and backends.
+/// The script that `clap` generates. It knows the command line, but no names of services and
+/// backends.
 fn static_script(shell: Shell) -> io::Result<Vec<u8>> {
     // Into memory first: the generator panics when it cannot write.
     let mut script = Vec::new();
@@ -85,7 +88,8 @@ fn static_script(shell: Shell) -> io::Result<Vec<u8>> {
     Ok(script)
 }
 
-/// Bash splits words at `:` and `=`, which occur in names of backends. This script joins them again.
+/// Bash splits words at `:` and `=`, which occur in names of backends. This script joins them
+/// again.
 const BASH: &str = r#"_lbctl() {
     local IFS=$'\013' i word rest=$COMP_LINE words=() current prefix
     for ((i = 0; i <= COMP_CWORD; i++)); do

@@ -84,7 +84,8 @@ fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     (0..columns).map(widest).collect()
 }
 
-/// Width of a line with these columns. The blanks at both ends of a line do not count, because they are removed.
+/// Width of a line with these columns. The blanks at both ends of a line do not count, because they
+/// are removed.
 fn total(widths: impl IntoIterator<Item = usize>) -> usize {
     let (columns, sum) = widths
         .into_iter()
@@ -99,8 +100,8 @@ fn total(widths: impl IntoIterator<Item = usize>) -> usize {
 /// 3. Cut texts more, down to [`NARROWEST`].
 /// 4. Leave out columns from the right; those of [`LAST_TO_GO`] last.
 ///
-/// The first row is the head. `numbers` marks the columns with numbers, which are never cut; it loses the columns that
-/// are left out.
+/// The first row is the head. `numbers` marks the columns with numbers, which are never cut; it
+/// loses the columns that are left out.
 pub(super) fn fit(rows: &mut Vec<Vec<String>>, numbers: &mut Vec<bool>, width: usize, last: Last) {
     let Some(head) = rows.first() else {
         return;

@@ -18,8 +18,8 @@ pub(super) async fn client(place: &Place) -> Result<Client, CliError> {
         None if place.endpoint.is_some() => Client::remote(place),
         None => match config_file::locate(&place.config) {
             Ok(found) => Ok(Client::new(&found.socket)),
-            // A broken file does not say where the socket is. The running daemon can still be asked, and can report
-            // what is wrong with the file.
+            // A broken file does not say where the socket is. The running daemon can still be
+            // asked, and can report what is wrong with the file.
             Err(cause) => running_by(&place.config).await.ok_or(CliError::Config { cause }),
         },
     }

@@ -30,7 +30,8 @@ pub(super) fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// Writes a note: below the response on a terminal, else on standard error, so that standard output has only the response.
+/// Writes a note: below the response on a terminal, else on standard error, so that standard output
+/// has only the response.
 pub(super) fn note(sentence: &str, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
     if std::io::stdout().is_terminal() && !json {
         writeln!(out, "{sentence}")?;

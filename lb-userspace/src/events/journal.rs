@@ -65,7 +65,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// An empty journal that keeps `capacity` events. `epoch` distinguishes it from journals of other daemons.
+    /// An empty journal that keeps `capacity` events. `epoch` distinguishes it from journals of
+    /// other daemons.
     pub fn new(epoch: u64, capacity: usize) -> Self {
         Self {
             epoch,

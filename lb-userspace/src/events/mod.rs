@@ -1,4 +1,5 @@
-//! The journal of the daemon: numbered changes of state with their causes. The last 10 000 are kept in memory.
+//! The journal of the daemon: numbered changes of state with their causes. The last 10 000 are kept
+//! in memory.
 
 mod journal;
 mod kind;

@@ -23,7 +23,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct OverrideQuery {
-    /// For `drain`: the time after which the remaining flows end as `on_backend_down` says, such as 5m.
+    /// For `drain`: the time after which the remaining flows end as `on_backend_down` says, such as
+    /// 5m.
     #[serde(default, deserialize_with = "query::optional")]
     #[param(value_type = Option<String>)]
     deadline: Option<Duration>,
@@ -35,8 +36,9 @@ pub(super) struct OverrideQuery {
 
 /// Overrides the state or the weight of a backend.
 ///
-/// `drain`: no new flows, existing flows continue. `undrain`: end the drain. `disable`: treat the backend as down.
-/// `enable`: end `disable`. `weight`: override the configured weight. `reset-weight`: use the configured weight.
+/// `drain`: no new flows, existing flows continue. `undrain`: end the drain. `disable`: treat the
+/// backend as down. `enable`: end `disable`. `weight`: override the configured weight.
+/// `reset-weight`: use the configured weight.
 #[utoipa::path(
     post,
     path = "/v1/services/{service}/backends/{backend}/{verb}",

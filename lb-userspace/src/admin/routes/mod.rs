@@ -1,4 +1,5 @@
-//! The requests of the API. `routes!` takes path and documentation of a request from the attribute above its function.
+//! The requests of the API. `routes!` takes path and documentation of a request from the attribute
+//! above its function.
 
 mod backends;
 mod events;

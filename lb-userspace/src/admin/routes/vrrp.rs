@@ -14,8 +14,8 @@ use crate::{
 
 /// Moves the addresses of a virtual router, or keeps this balancer backup.
 ///
-/// `release`: hand the addresses over. `take`: become master. `maintain`: hand over and stay backup. `resume`: end
-/// `maintain`.
+/// `release`: hand the addresses over. `take`: become master. `maintain`: hand over and stay
+/// backup. `resume`: end `maintain`.
 #[utoipa::path(
     post,
     path = "/v1/vrrp/{name}/{verb}",

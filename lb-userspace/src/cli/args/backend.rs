@@ -18,7 +18,8 @@ pub enum BackendVerb {
     Drain {
         /// The backend, as SERVICE/BACKEND.
         target: BackendName,
-        /// End the remaining flows after this time, such as 5m, as `on_backend_down` of the service says.
+        /// End the remaining flows after this time, such as 5m, as `on_backend_down` of the service
+        /// says.
         #[arg(long, value_name = "DURATION", value_parser = values::deadline)]
         deadline: Option<String>,
         /// Wait until the drain is done, and show the number of remaining flows.

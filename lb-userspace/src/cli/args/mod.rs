@@ -47,7 +47,8 @@ pub struct Arguments {
     /// Print JSON. Errors are JSON too (RFC 9457), on standard error.
     #[arg(long, global = true, help_heading = OUTPUT)]
     pub json: bool,
-    /// Repeat the command every SECONDS (default 2) until interrupted; with --json, one line each time.
+    /// Repeat the command every SECONDS (default 2) until interrupted; with --json, one line each
+    /// time.
     #[arg(long, global = true, help_heading = OUTPUT, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
           value_parser = values::seconds)]
     pub watch: Option<Duration>,
@@ -65,7 +66,8 @@ impl Arguments {
     /// The command line as `clap` knows it. Help shows `--watch` only where it works.
     pub(super) fn definition() -> Command {
         let mut command = Self::command();
-        // This copies the options of all commands into each command, so that one of them can be hidden there.
+        // This copies the options of all commands into each command, so that one of them can be
+        // hidden there.
         command.build();
         hide_watch(&mut command, "");
         command
@@ -104,7 +106,8 @@ fn path(matches: &ArgMatches) -> String {
     names.join(" ")
 }
 
-/// Hides `--watch` in the subcommands of `command` that do not show something. `path` is the path of `command`.
+/// Hides `--watch` in the subcommands of `command` that do not show something. `path` is the path
+/// of `command`.
 fn hide_watch(command: &mut Command, path: &str) {
     for below in command.get_subcommands_mut() {
         let path = format!("{path} {}", below.get_name()).trim_start().to_owned();

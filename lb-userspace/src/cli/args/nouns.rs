@@ -80,7 +80,8 @@ pub enum VrrpVerb {
         /// Name of the virtual router.
         name: String,
     },
-    /// Hand over and stay backup until `resume`, also after a restart; applies to the whole sync group.
+    /// Hand over and stay backup until `resume`, also after a restart; applies to the whole sync
+    /// group.
     Maintain {
         /// Name of the virtual router.
         name: String,

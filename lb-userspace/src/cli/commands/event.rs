@@ -43,7 +43,8 @@ async fn newest(limit: usize, kinds: &[String], client: &Client) -> Result<Event
     Ok(page)
 }
 
-/// Shows events as they happen. Ends when the reader closes standard output, or when the daemon refuses a request.
+/// Shows events as they happen. Ends when the reader closes standard output, or when the daemon
+/// refuses a request.
 async fn follow(
     last: usize,
     kinds: &[String],
@@ -80,7 +81,8 @@ fn show(page: &EventPage, kinds: &[String], json: bool, out: &mut dyn Write) -> 
     Ok(out.flush()?)
 }
 
-/// Asks until the daemon answers: it may be restarting, and the cursor then shows which events are missing.
+/// Asks until the daemon answers: it may be restarting, and the cursor then shows which events are
+/// missing.
 async fn next_page(client: &Client, path: &str) -> Result<EventPage, CliError> {
     loop {
         match client.get(path).await {
@@ -90,7 +92,8 @@ async fn next_page(client: &Client, path: &str) -> Result<EventPage, CliError> {
     }
 }
 
-/// Waits until standard output is a pipe that nobody reads. Polling finds out without writing to it.
+/// Waits until standard output is a pipe that nobody reads. Polling finds out without writing to
+/// it.
 async fn reader_gone() {
     loop {
         sleep(PAUSE).await;

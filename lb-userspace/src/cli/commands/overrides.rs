@@ -84,7 +84,8 @@ async fn follow(target: &BackendName, client: &Client, json: bool, out: &mut dyn
     }
 }
 
-/// The status of a backend. The drain continues while `lbd` restarts, so this waits for it to come back.
+/// The status of a backend. The drain continues while `lbd` restarts, so this waits for it to come
+/// back.
 async fn status_after_restart(target: &BackendName, client: &Client) -> Result<BackendStatus, CliError> {
     let begin = Instant::now();
     loop {

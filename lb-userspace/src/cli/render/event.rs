@@ -47,7 +47,8 @@ pub(in crate::cli) fn events(events: &[Event]) -> String {
     prose(COLUMNS, events.iter().map(|event| row(short(&event.at, newest), event)))
 }
 
-/// A time without fractions of seconds and year, and without the day if the newest event is of the same day.
+/// A time without fractions of seconds and year, and without the day if the newest event is of the
+/// same day.
 fn short(at: &str, newest: &str) -> String {
     const DAY: Range<usize> = 0..10;
     let from = if at.get(DAY) == newest.get(DAY) { 11 } else { 5 };

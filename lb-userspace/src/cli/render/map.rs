@@ -43,8 +43,8 @@ pub(in crate::cli) fn usage(usage: &[MapUsage]) -> String {
     )
 }
 
-/// Entries of a map as a table with the fields of the first entry as columns. If that is wider than the terminal,
-/// entries are shown one by one.
+/// Entries of a map as a table with the fields of the first entry as columns. If that is wider than
+/// the terminal, entries are shown one by one.
 pub(in crate::cli) fn entries(entries: &[Value]) -> String {
     let Some(Value::Object(first)) = entries.first() else {
         return "no entries in use\n".to_owned();
