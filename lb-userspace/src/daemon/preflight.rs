@@ -179,7 +179,7 @@ mod tests {
             (
                 format!("type = \"https\"\nca_file = \"{text}\""),
                 (10, 11),
-                "has no certificate in PEM",
+                "contains no certificate in PEM",
             ),
             (
                 format!("type = \"https\"\nverify = false\nkey = \"{text}\"\ncertificate = \"/nope\""),

@@ -122,20 +122,20 @@ mod tests {
         // The reading before, the one now, and the events.
         type Case = (Option<Seen>, Seen, &'static [(&'static str, &'static str)]);
         let given_then: &[Case] = &[
-            (None, fine(Attached), &[("interface-attached", "in native mode")]),
-            (None, fine(Found), &[("interface-attached", "adopted")]),
-            (None, missing(), &[("interface-lost", "eth0 does not exist")]),
+            (None, fine(Attached), &[("program-attached", "in native mode")]),
+            (None, fine(Found), &[("program-attached", "adopted")]),
+            (None, missing(), &[("interface-missing", "eth0 does not exist")]),
             (Some(missing()), missing(), &[]),
             (Some(fine(Attached)), fine(Found), &[]),
             (
                 Some(fine(Found)),
                 fine(Attached),
-                &[("interface-attached", "was detached by others")],
+                &[("program-attached", "was detached by others")],
             ),
             (
                 Some(fine(Found)),
                 missing(),
-                &[("interface-lost", "eth0 does not exist")],
+                &[("interface-missing", "eth0 does not exist")],
             ),
             (
                 Some(missing()),
