@@ -195,7 +195,7 @@ fn open_gue(v6: bool) -> io::Result<Socket> {
     let address: SocketAddr = if v6 {
         socket.set_only_v6(true)?;
         // RFC 6935, section 5: tunnels may do without a checksum; a socket takes such packets only
-        // when told to.
+        // with this option.
         set_option(&socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)?;
         (Ipv6Addr::UNSPECIFIED, GUE_PORT).into()
     } else {

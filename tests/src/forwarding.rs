@@ -1,5 +1,4 @@
-//! Forwarding modes: labs whose workers are set up for one, as docs/operations.md tells operators
-//! to.
+//! Forwarding modes: labs whose workers are set up for one mode, as docs/operations.md describes.
 
 use std::net::{IpAddr, SocketAddr};
 

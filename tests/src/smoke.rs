@@ -15,8 +15,8 @@ use crate::{bpffs::Bpffs, kernel, tools};
 pub struct Loaded {
     /// Release of the kernel.
     pub kernel: String,
-    /// Instructions that the verifier walked through, all branches and turns of loops counted; 5.16
-    /// and newer tell.
+    /// Instructions that the verifier walked through, with all branches and turns of loops. Linux
+    /// 5.16 and newer report it.
     pub verified_instructions: Option<u32>,
     /// Length of the program as the kernel keeps it, in bytes; an instruction has eight.
     pub translated_bytes: Option<u32>,
@@ -60,7 +60,7 @@ pub fn load() -> Result<Loaded> {
             .program_mut(name)
             .with_context(|| format!("the object has no program {name}"))?
             .try_into()?;
-        let info = program.info().context("the kernel tells nothing about the program")?;
+        let info = program.info().context("the kernel reports nothing about the program")?;
         loaded.verified_instructions = add(loaded.verified_instructions, info.verified_instruction_count());
         loaded.translated_bytes = add(loaded.translated_bytes, info.size_translated());
         loaded.jited_bytes = add(loaded.jited_bytes, Some(info.size_jitted()));

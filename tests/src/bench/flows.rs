@@ -105,7 +105,7 @@ fn measure(
     let what = arguments.join(" ");
     ensure!(
         of(&answer) == Some(expected),
-        "`{what}` tells {:?} flows, not {expected}",
+        "`{what}` reports {:?} flows, not {expected}",
         of(&answer)
     );
     if options.json {

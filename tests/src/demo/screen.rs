@@ -124,7 +124,7 @@ fn block(time: Duration, frame: &Frame, spread: &[u64], rate: f64) -> Vec<String
     lines
 }
 
-/// Tells in plain words how it went.
+/// Sums up the run in a few sentences.
 pub(super) fn print_summary(summary: &Summary, victim: &str) {
     let Summary {
         requests,

@@ -213,7 +213,7 @@ fn mutate(frame: &mut Vec<u8>, tags: usize, random: &mut Random) {
             }
             1 => frame.extend(vec![random.number() as u8; 1 + random.below(46)]),
             2 => {
-                // The length that IP tells.
+                // The length in the IP header.
                 let at = l3 + random.one(&[2, 3, 4, 5]);
                 if let Some(byte) = frame.get_mut(at) {
                     *byte = byte.wrapping_add(random.one(&[1, 2, 4, 8, 0xff, 0xfe, 0xfc, 0xf8, 0x80]));

@@ -138,7 +138,7 @@ pub fn reset(frame: &[u8], ip: &Ip, transport: &Transport) -> Vec<u8> {
     out
 }
 
-/// The ICMP error that tells an MTU: RFC 1191, section 4; RFC 4443, section 3.2. It quotes 128
+/// The ICMP error with an MTU: RFC 1191, section 4; RFC 4443, section 3.2. It quotes 128
 /// bytes.
 pub fn too_big(frame: &[u8], ip: &Ip, mtu: usize) -> Vec<u8> {
     let protocol = ICMP[usize::from(ip.v6)];

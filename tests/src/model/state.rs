@@ -43,7 +43,7 @@ impl Hop {
 /// A backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// Tells it from one with the same address that was there before.
+    /// Differs for a backend that takes the place of one with the same address.
     pub id: u32,
     /// Address and port.
     pub address: SocketAddr,

@@ -377,7 +377,7 @@ fn a_log_that_nobody_reads_any_more_ends_nothing() {
     let _workers = Worker::all(&lab);
     let mut lbd = Lbd::start(&lab.balancers[0], web(&lab)).unwrap();
     lbd.terminate().unwrap();
-    // Whoever reads the log dies after the first line.
+    // The reader of the log dies after the first line.
     let script = lab.directory().join("lbd-unheard");
     let text = format!(
         "#!/bin/bash\nexec {} \"$@\" 2> >(head -n 1 > /dev/null)\n",

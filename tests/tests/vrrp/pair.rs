@@ -232,8 +232,8 @@ fn interoperates_with_keepalived(version: u8, families: &[usize], keys: &str, ow
 
 #[test]
 fn a_clean_stop_is_heard_on_both_sides() {
-    // Whoever hears no farewell waits for three intervals of ten seconds after the last advert: for
-    // twenty at least.
+    // A backup that hears no farewell waits for three intervals of ten seconds after the last
+    // advert: for twenty at least.
     let at_once = Duration::from_secs(15);
     let lab = floating::lab(2);
     let keepalived = |name: &str, priority: u8, keys: &str| {

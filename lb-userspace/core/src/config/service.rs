@@ -6,7 +6,7 @@ use lb_common::{Mode, Scheduler, service::MAX_SOURCES};
 use toml::Spanned;
 
 use super::{
-    PortRange, Protocol, Service, Timeouts, Tunnel,
+    Backend, PortRange, Protocol, Service, Timeouts, Tunnel,
     address::{self, family, unicast},
     backend::{self, Front},
     defaults,
@@ -62,19 +62,13 @@ pub(super) fn check(
         ports,
         protocol,
     };
-    let checks = Checks::of_service(raw.health.as_ref(), context, diagnostics);
     let panic_threshold = panic_threshold(raw, diagnostics);
     let passive = passive::check(raw, mode, protocol, diagnostics);
-    let front = Front { address, ports, mode };
-    let backends = backend::check(&raw.backend, &raw.fallback, &front, &checks, diagnostics);
+    let (backends, are_checks_valid) = backends(raw, context, diagnostics);
     if let (Some(mode), Some(tunnel), Some(backends), Some(_)) = (mode, &tunnel, &backends, node) {
         tunnel::check_sources(mode, tunnel, backends, diagnostics);
     }
-
-    if !checks.are_valid() {
-        return None;
-    }
-
+    are_checks_valid.then_some(())?;
     Some(Service {
         name: name?,
         address: address?,
@@ -95,6 +89,22 @@ pub(super) fn check(
         passive: passive?,
         backends: backends?.into_iter().map(|(_, backend)| backend).collect(),
     })
+}
+
+/// The backends with their checks, and whether all checks are valid.
+fn backends(
+    raw: &raw::Service,
+    context: health::ServiceContext,
+    diagnostics: &mut Diagnostics,
+) -> (Option<Vec<(Span, Backend)>>, bool) {
+    let checks = Checks::of_service(raw.health.as_ref(), context, diagnostics);
+    let front = Front {
+        address: context.address,
+        ports: context.ports,
+        mode: context.mode,
+    };
+    let backends = backend::check(&raw.backend, &raw.fallback, &front, &checks, diagnostics);
+    (backends, checks.are_valid())
 }
 
 fn ports(raw: &raw::Service, table: &Span, diagnostics: &mut Diagnostics) -> Option<PortRange> {
