@@ -12,20 +12,24 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// fixed short pause would keep a CPU busy that other tests need.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// So often a condition is evaluated at least. On a busy machine a single evaluation may take
+/// longer than the whole patience.
+const LEAST_EVALUATIONS: u32 = 3;
 
 /// Evaluates `condition` until it holds or `patience` is over; returns whether it held.
 pub fn until(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();
-    loop {
+    for evaluations in 1.. {
         if condition() {
             return true;
         }
         let waited = begin.elapsed();
-        if waited >= patience {
-            return false;
+        if waited >= patience && evaluations >= LEAST_EVALUATIONS {
+            break;
         }
         thread::sleep((waited / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
     }
+    false
 }
 
 /// Like [`until`], for tests.

@@ -184,7 +184,7 @@ fn keepalived(lab: &Lab, priority: u8, version: u8, families: &[usize], keys: &s
             number: 51 + *family as u8,
             address: floating()[*family],
             priority,
-            interval: if version == 3 { "0.2" } else { "1" }.to_owned(),
+            interval: if version == 3 { "0.5" } else { "1" }.to_owned(),
             keys: keys.to_owned(),
         })
         .collect();
@@ -194,7 +194,7 @@ fn keepalived(lab: &Lab, priority: u8, version: u8, families: &[usize], keys: &s
 /// keepalived as master and as backup; both agree.
 fn interoperates_with_keepalived(version: u8, families: &[usize], keys: &str, own_keys: &str) {
     let lab = floating::lab(2);
-    let interval = if version == 3 { "interval = \"200ms\"\n" } else { "" };
+    let interval = if version == 3 { "interval = \"500ms\"\n" } else { "" };
     let with = |priority: u8| {
         let all = routers(priority, &format!("version = {version}\n{interval}{own_keys}"));
         let tables: Vec<_> = all.split("[[vrrp]]").skip(1).collect();
@@ -213,7 +213,7 @@ fn interoperates_with_keepalived(version: u8, families: &[usize], keys: &str, ow
     eventually(PATIENCE, "keepalived is master", || addresses(1) == all(true));
     let lbd = with(100);
     // Longer than a backup waits that does not understand the master's adverts.
-    let quiet = Duration::from_secs(if version == 3 { 2 } else { 4 });
+    let quiet = Duration::from_secs(if version == 3 { 3 } else { 4 });
     floating::stays_backup(&lbd, 150, quiet);
     other.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
     other.wait(PATIENCE).unwrap();
@@ -309,7 +309,7 @@ fn unicast_of_version_2_interoperates_with_keepalived() {
 fn preemption_interoperates_with_keepalived() {
     let lab = floating::lab(2);
     let table = |priority: u8, keys: &str| {
-        let all = routers(priority, &format!("interval = \"200ms\"\n{keys}"));
+        let all = routers(priority, &format!("interval = \"500ms\"\n{keys}"));
         let first = all.split("[[vrrp]]").nth(1).unwrap();
         format!("[[vrrp]]{first}")
     };
