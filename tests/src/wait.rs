@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How long to wait for what happens at once on an idle machine, and later on a busy one.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pauses between two evaluations of a condition. Most conditions start a process, so that a
 /// fixed short pause would keep a CPU busy that other tests need.

@@ -48,6 +48,10 @@ const RULES: &[Rule] = &[
         place: Place::In(Group::Alone),
     },
     Rule {
+        tests: "traffic upgrade::ten_thousand_services",
+        place: Place::In(Group::Alone),
+    },
+    Rule {
         tests: "vrrp stalls::busy_processors",
         place: Place::In(Group::Alone),
     },
