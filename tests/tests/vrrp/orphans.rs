@@ -182,7 +182,7 @@ fn an_orphan_is_no_second_owner_once_its_grace_is_over() {
     await_roles(&first, "master");
     await_roles(&second, "backup");
     let events = first.lbctl(&["event", "list", "--limit", "1000"]).unwrap().to_string();
-    assert!(events.contains("it listens"), "{events}");
+    assert!(events.contains("listening for adverts"), "{events}");
     await_service(&lab);
 }
 
