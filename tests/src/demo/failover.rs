@@ -33,7 +33,7 @@ pub struct RoleChange {
     pub at_ms: u64,
     /// `lb1` or `lb2`.
     pub balancer: String,
-    /// `master`, `backup`, `fault`, or `dead`.
+    /// `master`, `backup`, `initialize`, `fault` or `dead`.
     pub role: String,
 }
 

@@ -133,6 +133,12 @@ fn files_and_commands_count_with_either_sign() {
     eventually(PATIENCE, "the file is seen", || effective(&first) == 100);
     fs::remove_file(&good).unwrap();
     await_roles(&second, "master");
+    // Both virtual routers run the command, each in its own time.
+    eventually(PATIENCE, "both see that the command fails", || {
+        let status = first.lbctl(&["vrrp", "status"]).unwrap();
+        let mut routers = status.as_array().unwrap().iter();
+        routers.all(|router| router["tracks"][1]["up"] == false)
+    });
     assert_eq!(effective(&first), 80);
     fs::remove_file(&flag).unwrap();
     await_roles(&first, "master");
