@@ -104,7 +104,8 @@ fn udp_flows_are_spread_exactly_and_each_stays_with_its_worker() {
 fn a_slow_worker_gets_clearly_less_from_least_connection() {
     let lab = Lab::new().unwrap();
     let workers = Worker::all(&lab);
-    workers[1].set_delay(Duration::from_millis(50));
+    // Much longer than a request to the other one takes on a busy machine.
+    workers[1].set_delay(Duration::from_millis(250));
     let _lbd = balance(&lab, |name, address| {
         Service::http(&lab, name, address).scheduler("least-connection")
     });
@@ -141,14 +142,16 @@ fn the_fewest_connections_are_counted_over_open_ones_not_over_requests() {
             .keep_alive()
             .endless(Duration::from_millis(20));
         let traffic = load.start(&lab.client.namespace);
+        let opened = || {
+            let counts = workers.iter().zip(&before);
+            counts
+                .map(|(worker, before)| worker.connections() - before)
+                .collect::<Vec<_>>()
+        };
         eventually(PATIENCE, "all connections are open", || {
-            traffic.report().connections == 30
+            traffic.report().connections == 30 && opened().iter().sum::<u64>() == 30
         });
-        let opened: Vec<_> = workers
-            .iter()
-            .zip(before)
-            .map(|(worker, before)| worker.connections() - before)
-            .collect();
+        let opened = opened();
         traffic.stop().assert_flawless();
         assert_eq!(opened.iter().sum::<u64>(), 30);
         assert!(
