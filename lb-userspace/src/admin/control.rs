@@ -6,8 +6,8 @@ use crate::{
     events::Events,
     vrrp,
 };
-use lb_core::config::BackendId;
 use lb_core::{
+    config::BackendId,
     overrides::{Refused, Verb},
     reload::{ReloadError, Report},
 };

@@ -6,9 +6,8 @@ use crate::{
     dataplane::explain::{Certainty, Explanation, Question, Verdict},
     events::{Events, Happening, Kind},
 };
-use lb_core::config::BackendId;
 use lb_core::{
-    config::Diagnostic,
+    config::{BackendId, Diagnostic},
     overrides::Verb,
     reload::{Action, Change, FixedKey, ReloadError, Report},
 };

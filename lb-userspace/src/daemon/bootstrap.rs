@@ -42,7 +42,6 @@ pub(super) struct Bootstrap {
     pub(super) former: Option<&'static FormerLayout>,
     /// Warnings for the operator, each a sentence.
     pub(super) warnings: Vec<String>,
-    pub(super) locks: Locks,
 }
 
 /// Prepares the node and loads the program. No interface is attached yet.
@@ -50,7 +49,11 @@ pub(super) struct Bootstrap {
 /// # Errors
 ///
 /// When the configuration is invalid, another controller runs, or the kernel refuses something.
-pub(super) fn bootstrap(config_path: &Path, maps: MapChoice, events: &Events) -> Result<Bootstrap, DaemonError> {
+pub(super) fn bootstrap(
+    config_path: &Path,
+    maps: MapChoice,
+    events: &Events,
+) -> Result<(Locks, Bootstrap), DaemonError> {
     let source = Arc::new(config_file::load_source(config_path)?);
     let config = &source.config;
     let targets = Arc::new(super::preflight::check(&source)?);
@@ -68,7 +71,7 @@ pub(super) fn bootstrap(config_path: &Path, maps: MapChoice, events: &Events) ->
     let overrides = saved_overrides(config, events, &mut warnings);
     let mut program = dataplane::load_after(former, &pins, &node.capacity, node.nat_ports, node.packet_log)?;
     warnings.append(&mut program.kept_sizes);
-    Ok(Bootstrap {
+    let start = Bootstrap {
         source: Arc::clone(&source),
         targets,
         overrides,
@@ -76,8 +79,8 @@ pub(super) fn bootstrap(config_path: &Path, maps: MapChoice, events: &Events) ->
         program,
         former,
         warnings,
-        locks,
-    })
+    };
+    Ok((locks, start))
 }
 
 /// Creates the folders of pins, and shares the maps of a former layout where one is adopted.

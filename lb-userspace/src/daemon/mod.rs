@@ -48,7 +48,8 @@ pub async fn run(config_path: &Path, maps: MapChoice) -> Result<(), DaemonError>
     let ended = signals::terminated();
     let hangup = Hangup::watch();
     let events = Events::default();
-    let start = bootstrap::bootstrap(config_path, maps, &events)?;
+    // The locks are released last: until then no other controller may start.
+    let (_locks, start) = bootstrap::bootstrap(config_path, maps, &events)?;
     let (mut controller, parts) = wiring::wire(start, config_path, &events)?;
     let vip_checks = VipChecks::open(parts.active.clone()).await;
     parts.go_live(&mut controller).await?;

@@ -9,9 +9,8 @@ use crate::{
     health::{self, ProbeResourcesError, TargetError, Targets},
     system::command,
 };
-use lb_core::config::BackendId;
 use lb_core::{
-    config::{Config, ConfigError, Probe, Table, Tracked, UnusableReference},
+    config::{BackendId, Config, ConfigError, Probe, Table, Tracked, UnusableReference},
     reload::Source,
 };
 

@@ -12,7 +12,6 @@ use tokio::{
 
 use super::{
     DaemonError,
-    bootstrap::Locks,
     controller::{Controller, Remote},
     flows::{Flusher, SweepThread},
     inspect::Inspector,
@@ -38,7 +37,6 @@ pub(super) struct Tasks {
     packet_log: Option<JoinHandle<()>>,
     vrrp: Arc<vrrp::Instances>,
     description: String,
-    _locks: Locks,
 }
 
 impl Tasks {
@@ -93,7 +91,6 @@ impl Tasks {
             packet_log: parts.packet_log,
             vrrp: Arc::clone(&controller.vrrp),
             description,
-            _locks: parts.locks,
         })
     }
 

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     ActiveConfig, DaemonError,
-    bootstrap::{Bootstrap, Locks},
+    bootstrap::Bootstrap,
     controller::{Command, Conditions, Controller, SlowStarts},
     interfaces::{self, Interfaces},
     preflight,
@@ -47,7 +47,6 @@ pub(super) struct Parts {
     pub(super) events: Events,
     /// Forwards the log of the XDP program; `None`: `packet_log` is off.
     pub(super) packet_log: Option<JoinHandle<()>>,
-    pub(super) locks: Locks,
     former: Option<&'static FormerLayout>,
 }
 
@@ -108,7 +107,6 @@ pub(super) fn wire(start: Bootstrap, config_path: &Path, events: &Events) -> Res
         listeners,
         events: events.clone(),
         packet_log,
-        locks: start.locks,
         former: start.former,
     };
     Ok((controller, parts))

@@ -12,8 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Access, DataplaneError, Pins, Routers, SharedArray, Tables, shared::Record};
-use lb_core::config::Word;
-use lb_core::reconcile::Listing;
+use lb_core::{config::Word, reconcile::Listing};
 
 /// A pinned map.
 #[derive(Clone, Debug, Serialize)]

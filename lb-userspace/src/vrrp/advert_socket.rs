@@ -7,12 +7,13 @@ use std::{
 };
 
 use lb_common::wire::ipv4;
-use lb_core::vrrp::validation::Received;
+use lb_core::vrrp::{
+    advert::{GROUP_V4, GROUP_V6, HOP_LIMIT, PROTOCOL},
+    validation::Received,
+};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
-
-use lb_core::vrrp::advert::{GROUP_V4, GROUP_V6, HOP_LIMIT, PROTOCOL};
 
 /// Size of the receive buffer in bytes. The largest advert with its IP header is smaller.
 const BUFFER_SIZE: usize = 2048;

@@ -8,8 +8,7 @@ use rtnetlink::Handle;
 
 use super::{VrrpError, addresses, router_mac::RouterMac};
 use crate::dataplane::{Access, Pins, Routers};
-use lb_core::config::Vrrp;
-use lb_core::vrrp::instance::OWNER;
+use lb_core::{config::Vrrp, vrrp::instance::OWNER};
 
 /// The virtual routers that stay, each with the name of its interface.
 #[derive(Debug, Default)]

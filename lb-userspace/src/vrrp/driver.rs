@@ -24,8 +24,7 @@ use super::{
     status::StatusStore,
 };
 use crate::dataplane::Routers;
-use lb_core::config::Vrrp;
-use lb_core::vrrp::TrackResult;
+use lb_core::{config::Vrrp, vrrp::TrackResult};
 
 /// How long groups may take to end: one second to wait for the next master, and two for devices and
 /// addresses.

@@ -13,8 +13,7 @@ use crate::{
     events::{Events, Happening, Kind},
     system::command,
 };
-use lb_core::config::Hook;
-use lb_core::vrrp::instance::Role;
+use lb_core::{config::Hook, vrrp::instance::Role};
 
 /// How many calls of the hook of one virtual router may wait. Of more, only the latest are made.
 const MAX_WAITING: usize = 16;

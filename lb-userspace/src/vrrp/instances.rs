@@ -19,8 +19,10 @@ use super::{
     tracker::{ChangeCounter, Tracker},
 };
 use crate::{dataplane::Routers, events::Events};
-use lb_core::config::Vrrp;
-use lb_core::vrrp::{Services, instance::Role};
+use lb_core::{
+    config::Vrrp,
+    vrrp::{Services, instance::Role},
+};
 
 /// Why virtual routers cannot run.
 #[derive(Debug, thiserror::Error)]

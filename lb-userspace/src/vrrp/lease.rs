@@ -7,8 +7,7 @@ use lb_common::{VirtualRouter, router::RouterKey};
 
 use super::addresses::Link;
 use crate::dataplane::{DataplaneError, Registered, Routers, lease_clock};
-use lb_core::config::Vrrp;
-use lb_core::vrrp::instance::Micros;
+use lb_core::{config::Vrrp, vrrp::instance::Micros};
 
 /// The least time that the controller has to react to an advert of another balancer, before the
 /// packet path counts it as dead.

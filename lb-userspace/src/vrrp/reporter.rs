@@ -8,10 +8,12 @@ use super::{
     status::{Notice, Status, StatusStore},
 };
 use crate::events::{Happening, Kind};
-use lb_core::config::Vrrp;
-use lb_core::vrrp::{
-    TrackState,
-    instance::{Instance, LISTENING, Micros, Role},
+use lb_core::{
+    config::Vrrp,
+    vrrp::{
+        TrackState,
+        instance::{Instance, LISTENING, Micros, Role},
+    },
 };
 
 /// The least time between two events about the same master's grace, in microseconds. Its adverts

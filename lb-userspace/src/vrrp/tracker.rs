@@ -15,10 +15,10 @@ use crate::{
     system::command::{self, CommandFailure, RunAs},
     vrrp::addresses,
 };
-use lb_core::vrrp::tracking::{Observation, Services, TrackResult, TrackRule, check_service, evaluate};
 use lb_core::{
     config::{CommandTrack, Track, Tracked},
     text::duration,
+    vrrp::tracking::{Observation, Services, TrackResult, TrackRule, check_service, evaluate},
 };
 
 /// Time between two observations of a file.

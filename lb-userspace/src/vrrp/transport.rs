@@ -22,8 +22,7 @@ use super::{
     router_mac::{self, RouterMac},
 };
 use crate::dataplane::{DataplaneError, Routers};
-use lb_core::config::Vrrp;
-use lb_core::vrrp::instance::OWNER;
+use lb_core::{config::Vrrp, vrrp::instance::OWNER};
 
 /// Everything that is open on an interface.
 pub(super) struct Transport {

@@ -162,12 +162,28 @@ impl Runner {
     }
 }
 
+/// A test counts as passed only if its program says that it ran and passed: a process may also end
+/// with status 0 before that.
 fn verdict(status: ExitStatus, output: &str) -> Verdict {
-    let reason = output.lines().find_map(|line| line.strip_prefix(SKIPPED));
-    match (status.success(), reason) {
-        (false, _) => Verdict::Failed,
-        (true, Some(reason)) => Verdict::Skipped(reason.to_owned()),
-        (true, None) => Verdict::Passed,
+    if !status.success() {
+        return Verdict::Failed;
+    }
+    if let Some(reason) = output.lines().find_map(|line| line.strip_prefix(SKIPPED)) {
+        return Verdict::Skipped(reason.to_owned());
+    }
+    let result = output
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("test result: ok. "));
+    match result {
+        Some(result) if result.starts_with("1 passed; 0 failed") => Verdict::Passed,
+        Some(result) if result.starts_with("0 passed; 0 failed; 1 ignored") => {
+            Verdict::Skipped("marked with #[ignore]".to_owned())
+        }
+        Some(result) if result.starts_with("0 passed; 0 failed; 0 ignored") => {
+            Verdict::Skipped("left out by the arguments".to_owned())
+        }
+        Some(_) | None => Verdict::Failed,
     }
 }
 
@@ -180,7 +196,20 @@ mod tests {
     #[test]
     fn a_test_passes_fails_or_says_why_it_cannot_run() {
         for (code, output, expected) in [
-            (0, "test a ... ok", Verdict::Passed),
+            (0, "test result: ok. 1 passed; 0 failed; 0 ignored", Verdict::Passed),
+            // It ended before its result.
+            (0, "test a ... ok", Verdict::Failed),
+            (0, "", Verdict::Failed),
+            (
+                0,
+                "test result: ok. 0 passed; 0 failed; 1 ignored",
+                Verdict::Skipped("marked with #[ignore]".to_owned()),
+            ),
+            (
+                0,
+                "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out",
+                Verdict::Skipped("left out by the arguments".to_owned()),
+            ),
             (
                 0,
                 "\nskipped: a: no module",

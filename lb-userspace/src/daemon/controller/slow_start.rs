@@ -5,9 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_core::config::Config;
 use lb_core::{
-    config::BackendId,
+    config::{BackendId, Config},
     health::{HealthChange, Verdict},
 };
 

@@ -18,8 +18,10 @@ use crate::{
     network::link_changes::LinkChanges,
 };
 use changes::{NONE, Program, Seen, changes};
-use lb_core::config::{Node, Word, XdpMode};
-use lb_core::health::LinkFlaps;
+use lb_core::{
+    config::{Node, Word, XdpMode},
+    health::LinkFlaps,
+};
 use link_facts::Facts;
 
 /// How often interfaces are read even if netlink reports no change: a message may be lost.

@@ -16,10 +16,9 @@ use crate::dataplane::{
     flows::{FlowEntry, Tuple},
     monotonic,
 };
-use lb_core::reconcile::{GuardVerdict, Listing};
 use lb_core::{
     config::{Protocol, Word},
-    reconcile,
+    reconcile::{self, GuardVerdict, Listing},
     text::{duration, number},
 };
 

@@ -8,7 +8,7 @@
 //!    ([`lb_core::health::vip_packet`]).
 //! 3. The worker replies from the virtual address to the check's source address ([`source`]).
 //! 4. A TC program on the interface replaces the virtual address by the placeholder
-//!    ([`crate::dataplane::Answers`]), so that the socket accepts the reply.
+//!    ([`crate::dataplane::CheckReplies`]), so that the socket accepts the reply.
 
 mod device;
 mod forwarder;

@@ -16,10 +16,12 @@ use super::{
     virtual_router::VirtualRouter,
 };
 use crate::dataplane::Routers;
-use lb_core::config::Vrrp;
-use lb_core::vrrp::{
-    instance::{Action, Micros, Role},
-    sync_group::{RouterAction, SyncGroup},
+use lb_core::{
+    config::Vrrp,
+    vrrp::{
+        instance::{Action, Micros, Role},
+        sync_group::{RouterAction, SyncGroup},
+    },
 };
 
 mod evaluation;

@@ -17,15 +17,17 @@ use super::{
     transport::Transport,
 };
 use crate::dataplane::Routers;
-use lb_core::config::Vrrp;
-use lb_core::vrrp::{
-    TrackResult, TrackState,
-    advert::{Advert, GROUP_V4, GROUP_V6},
-    announce_schedule::AnnounceSchedule,
-    instance::{Action, Instance, Micros, Role},
-    mismatch::Mismatches,
-    relay::Relay,
-    validation::ExpectedAdverts,
+use lb_core::{
+    config::Vrrp,
+    vrrp::{
+        TrackResult, TrackState,
+        advert::{Advert, GROUP_V4, GROUP_V6},
+        announce_schedule::AnnounceSchedule,
+        instance::{Action, Instance, Micros, Role},
+        mismatch::Mismatches,
+        relay::Relay,
+        validation::ExpectedAdverts,
+    },
 };
 
 mod address_owner;
