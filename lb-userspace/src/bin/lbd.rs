@@ -45,8 +45,8 @@ enum Command {
         log: Box<EnvFilter>,
         /// Start with new, empty maps, with this version's layout and the configured sizes.
         ///
-        /// The interfaces switch in one step. Connections of the modes nat and dnat are reset. Other
-        /// connections continue if the scheduler is maglev or source-hash.
+        /// The interfaces switch in one step. Connections of the modes nat and dnat are reset.
+        /// Other connections continue if the scheduler is maglev or source-hash.
         #[arg(long)]
         replace_maps: bool,
     },
