@@ -21,7 +21,7 @@ const KEYS: &[Foreign] = foreign! {
     "virtual_router_id", "vrid" => "`router_id`";
     "router_id" => "`name`; the number of a virtual router is `router_id` in `[[vrrp]]`";
     "nopreempt" => "`preempt` = false";
-    "state" => "no such key: the balancer with the highest `priority` becomes master";
+    "state" => "only `priority`: the balancer with the highest one becomes master";
     "virtual_ipaddress", "virtual_ipaddress_excluded", "vip" => "`addresses`, such as [\"192.0.2.10/24\"]";
     "unicast_peer" => "`peers`, such as [\"192.0.2.3\"]";
     "unicast_src_ip", "mcast_src_ip" => "`source`";
@@ -62,7 +62,7 @@ const KEYS: &[Foreign] = foreign! {
     "frontend" => "a table `[[service]]`";
     "backend", "backends" => "tables `[[service.backend]]` behind a `[[service]]`";
     "services" => "tables `[[service]]`";
-    "defaults" => "no such table: set the keys in each `[[service]]`";
+    "defaults" => "these keys in each `[[service]]`";
     "balance" => "`scheduler`";
     "bind" => "`address` and `port`";
     "server" => "a table `[[service.backend]]`";
@@ -75,8 +75,8 @@ const KEYS: &[Foreign] = foreign! {
     "stick", "stick_table" => "`scheduler` = \"source-hash\"";
     "on_marked_down" => "`on_backend_down`";
     "send_proxy" => "`toa` = true, or a `mode` that keeps the client's address";
-    "acl", "use_backend", "default_backend" => "no such key: a service has one set of backends; put HAProxy behind lbd";
-    "ssl", "crt", "ssl_certificate", "ssl_certificate_key" => "no such key: put HAProxy or nginx behind lbd for TLS";
+    "acl", "use_backend", "default_backend" => "one set of backends for each service; for more, put HAProxy behind lbd";
+    "ssl", "crt", "ssl_certificate", "ssl_certificate_key" => "no TLS here: put HAProxy or nginx behind lbd";
     // nginx
     "upstream" => "a table `[[service]]`";
     "listen" => "`address` and `port` in `[[service]]`";
@@ -85,7 +85,7 @@ const KEYS: &[Foreign] = foreign! {
     "ip_hash" => "`scheduler` = \"source-hash\"";
     "max_fails" => "`fall` in `[service.health]`";
     "fail_timeout" => "`interval` in `[service.health]`";
-    "location" => "no such key: put HAProxy or nginx behind lbd for HTTP";
+    "location" => "no HTTP rules here: put HAProxy or nginx behind lbd";
     "http", "stream" => "a table `[[service]]`";
 };
 
@@ -160,7 +160,11 @@ mod tests {
             (&vrrp, "advert_int = 1", "`interval`, such as \"1s\""),
             (&vrrp, "virtual_router_id = 51", "`router_id`"),
             (&vrrp, "nopreempt = true", "`preempt` = false"),
-            (&vrrp, "state = \"MASTER\"", "highest `priority`"),
+            (
+                &vrrp,
+                "state = \"MASTER\"",
+                "only `priority`: the balancer with the highest",
+            ),
             (&vrrp, "virtual_ipaddress = [\"192.0.2.1\"]", "`addresses`"),
             (&vrrp, "unicast_peer = [\"192.0.2.1\"]", "`peers`"),
             (&service, "balance = \"roundrobin\"", "`scheduler`"),
