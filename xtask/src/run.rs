@@ -68,7 +68,7 @@ pub(crate) fn fuzz(project: &Project, args: FuzzArgs) -> Result<ExitCode> {
 /// How a program is built.
 #[derive(Clone, Copy)]
 enum Profile {
-    /// As tests are built: in a third of the time, and both share the result.
+    /// As tests are built: without link-time optimisation, and both share the result.
     Dev,
     /// With optimisation, for measurements.
     Release,

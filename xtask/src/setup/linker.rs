@@ -46,8 +46,8 @@ pub(super) fn packages() -> &'static [&'static str] {
 
 /// Builds the linker into the project's folder for tools, once.
 ///
-/// Without optimisation and debug information it is built in a third of the time, and links as
-/// fast: the work is done in the libraries of LLVM.
+/// It is built without optimisation and debug information: the work is done in the libraries of
+/// LLVM, which are optimised.
 pub(super) fn install(project: &Project) -> Result<()> {
     let prefix = llvm_prefix();
     if !prefix.join("bin/llvm-config").is_file() {
